@@ -1,0 +1,107 @@
+"""nightjax from Python and Colab: load a run, predict, evaluate, look, train.
+
+    from nightjax import api
+    model = api.load("runs/dsr_fpa")
+    prediction = model.predict("night.jpg")
+    model.overlay("night.jpg")
+"""
+
+import importlib.util
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+from etils import epath
+
+from nightjax import run
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError
+from nightjax.evaluate import Evaluator
+from nightjax.inference import overlay
+from nightjax.inference.images import read_image
+from nightjax.inference.predict import Prediction, predict_image
+from nightjax.train import train as _train
+
+ImageLike = np.ndarray | str | os.PathLike
+
+
+class Model:
+    """A trained network. Made by `load`.
+
+    Attributes:
+        run: config, method and weights.
+    """
+
+    def __init__(self, loaded: run.Run):
+        self.run = loaded
+
+    def predict(self, image: ImageLike, **options: Any) -> Prediction:
+        """Segments one picture.
+
+        Args:
+            image: uint8 [H, W, 3] RGB, or the path of any picture file.
+            **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``.
+
+        Returns:
+            Train ids [H, W] uint8 and confidence [H, W] float32, at the picture's own size.
+        """
+        return predict_image(self.run.predict_fn, _image(image), **options)
+
+    def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
+        """The picture under the colours of its predicted classes, uint8 [H, W, 3]."""
+        image = _image(image)
+        return overlay.blend(image, self.predict(image, **options).label, opacity)
+
+    def evaluate(self, *, data_dir: str = "", manual_dir: str = "") -> dict[str, dict[str, Any]]:
+        """Scores the evaluation sets of the run's config and prints the table; see `Evaluator`."""
+        config = ml_collections.ConfigDict(self.run.config.to_dict())
+        config.data.dir = data_dir or config.data.dir
+        config.data.manual_dir = manual_dir or config.data.manual_dir
+        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir))
+        return evaluator(self.run.variables, self.run.step)
+
+
+def load(workdir: str | os.PathLike, *, which: str = "", step: int | None = None) -> Model:
+    """Loads a trained network from its run folder.
+
+    Args:
+        workdir: of the run.
+        which: ``"student"`` or ``"teacher"``; by default what the config evaluates.
+        step: of the checkpoint; the newest by default.
+
+    Raises:
+        UserError: no run or checkpoint there.
+    """
+    return Model(run.load(workdir, which, step))
+
+
+def get_config(path: str | os.PathLike, **overrides: Any) -> ml_collections.ConfigDict:
+    """A config file's config.
+
+    Args:
+        path: ``configs/dsr_fpa.py``, with an argument after a colon if wanted.
+        **overrides: values by dotted key, with ``__`` for the dot: ``train__steps=100``.
+
+    Raises:
+        UserError: no such file or key, or a value of the wrong type.
+    """
+    name, _, arg = os.fspath(path).partition(":")
+    file = pathlib.Path(name)
+    if not file.is_file():
+        raise UserError(f"config {name} does not exist; try configs/dsr_fpa.py in a clone of nightjax")
+    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return configs.override(module.get_config(arg), {k.replace("__", "."): v for k, v in overrides.items()})
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:
+    """Trains as ``python -m nightjax.main`` does, continuing what the folder holds, and loads the result."""
+    _train(config, workdir)
+    return load(workdir)
+
+
+def _image(image: ImageLike) -> np.ndarray:
+    return image if isinstance(image, np.ndarray) else read_image(image)

@@ -1,0 +1,114 @@
+"""Saving and restoring a run: state and data position together, atomically, newest and best kept."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from nightjax.core.errors import UserError
+from nightjax.core.state import TrainState
+
+PyTree = Any
+
+
+class Checkpointer:
+    """Checkpoints of one workdir, one folder a step, each with the state and what the host must remember.
+
+    Args:
+        workdir: any path ``epath`` knows.
+        keep: how many of the newest to keep.
+        best: name of the metric whose best checkpoint is kept beside them, or ``""``.
+    """
+
+    def __init__(self, workdir: epath.PathLike, *, keep: int = 2, best: str = ""):
+        self.path = epath.Path(workdir) / "checkpoints"
+        rules = [policies.LatestN(keep)]
+        if best:
+            rules.append(policies.BestN(n=1, get_metric_fn=lambda m: m[best], keep_checkpoints_without_metrics=False))
+        self._best = best
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(rules),
+            # On CPU a host copy may share memory with the donated state, so the save must end before the next step.
+            enable_async_checkpointing=jax.default_backend() != "cpu",
+            cleanup_tmp_directories=True,
+            step_format_fixed_length=7,
+        )
+        self._manager = ocp.CheckpointManager(self.path.resolve(), options=options, item_names=("state", "host"))
+
+    def latest(self) -> int | None:
+        """Newest whole checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, host: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Saves; on accelerators it returns once the arrays are copied and writes in the background."""
+        metrics = {self._best: metrics[self._best]} if self._best in metrics else None
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(dict(host)))
+        self._manager.save(step, args=args, metrics=metrics, force=True)
+
+    def restore(self, step: int, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Restores onto the shapes, types and shardings of ``state`` (abstract or real).
+
+        Raises:
+            UserError: the checkpoint is of another model or is damaged.
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(state), host=ocp.args.JsonRestore())
+        try:
+            found = self._manager.restore(step, args=args)
+        except (ValueError, KeyError, TypeError, FileNotFoundError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"checkpoint {self.path}/{step:07d} does not fit this model or is damaged ({_first(error)}); use the "
+                "run's own config, or delete that folder to continue from an earlier one"
+            ) from error
+        return found["state"], dict(found["host"])
+
+    def close(self) -> None:
+        """Waits for background writes and frees the manager."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
+    """Restores some fields of a saved state, such as ``{"params": {"student": ...}}``, leaving the rest on disk.
+
+    Args:
+        path: the folder of one step.
+        part: tree of ``jax.ShapeDtypeStruct`` with shardings, or arrays.
+
+    Raises:
+        UserError: there is no such checkpoint, or it holds another model.
+    """
+    folder = epath.Path(path) / "state"
+    if not folder.exists():
+        raise UserError(f"{path} is no checkpoint; give a workdir or one of its checkpoints/STEP folders")
+    restore_args = ocp.checkpoint_utils.construct_restore_args(part)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(
+                folder.resolve(), ocp.args.PyTreeRestore(part, restore_args=restore_args, partial_restore=True)
+            )
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise UserError(f"{path} holds another model than the config's ({_first(error)})") from error
+
+
+def latest_folder(workdir: epath.PathLike, step: int | None = None) -> epath.Path:
+    """Folder of the newest checkpoint of a run, or of the one at ``step``.
+
+    Raises:
+        UserError: the workdir holds none.
+    """
+    root = epath.Path(workdir) / "checkpoints"
+    folders = {int(p.name): p for p in root.iterdir() if p.name.isdigit()} if root.exists() else {}
+    if not folders:
+        raise UserError(f"{workdir} holds no checkpoint; train first, or check the path")
+    if step is not None and step not in folders:
+        raise UserError(f"{workdir} holds no checkpoint of step {step}; it has {sorted(folders)}")
+    return folders[step if step is not None else max(folders)]
+
+
+def _first(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,0 +1,152 @@
+"""Configs at the edge: arguments, sections to dataclasses, comparison of runs. Nothing below ``methods`` sees a config."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import ml_collections
+
+from nightjax.core.errors import UserError
+
+T = TypeVar("T")
+
+CHANGEABLE = ("log.", "checkpoint.", "eval.", "data.dir", "data.manual_dir", "data.workers", "data.threads", "train.devices")
+"""Keys that may differ between the start of a run and its continuation."""
+
+
+def suggestion(name: str, known: typing.Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or the known names when nothing is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def parse_arg(arg: str | None, **defaults: str) -> dict[str, str]:
+    """Parses the text after the colon of ``--config=file.py:key=value,key=value``.
+
+    Args:
+        arg: the text, possibly empty.
+        **defaults: every key the config knows, with its default.
+
+    Raises:
+        UserError: a key is unknown or an item is not ``key=value``.
+    """
+    values = dict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"config argument {item!r} is not key=value")
+        if key not in defaults:
+            raise UserError(f"config argument {key!r} is unknown{suggestion(key, defaults)}")
+        values[key] = value
+    return values
+
+
+def choose(table: Mapping[str, T], name: str, what: str) -> T:
+    """``table[name]``, or a UserError with a suggestion."""
+    if name not in table:
+        raise UserError(f"{what}={name!r} is unknown{suggestion(name, table)}")
+    return table[name]
+
+
+def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
+    """Makes a dataclass from a section; nested dataclasses and tuples of them are built too.
+
+    Args:
+        cls: the dataclass.
+        section: field values; missing ones take the dataclass's default.
+        where: the section's name in errors, such as ``"optim"``.
+
+    Raises:
+        UserError: a key is no field of ``cls``, a field without default is missing, or a value has the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for key in section:
+        if key not in fields:
+            raise UserError(f"{where}.{key} is not a setting{suggestion(key, fields)}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in section:
+            raise UserError(f"{where}.{name} is missing")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in section.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise UserError(f"{where}={value!r} must be a tuple")
+        items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        if len(items) != len(value):
+            raise UserError(f"{where}={value!r} must have {len(items)} entries")
+        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value)))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise UserError(f"{where}={value!r} must be of type {hint.__name__}")
+    return value
+
+
+def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The locked config with values replaced by dotted key.
+
+    Raises:
+        UserError: no such key, or a value of another type.
+    """
+    config.lock()
+    for key, value in values.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"config: cannot set {key}={value!r}: {error.args[0] if error.args else error}") from error
+    return config
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+    """The resolved config as JSON text, tuples as lists."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """The locked config that ``to_json`` wrote."""
+    return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return value
+
+
+def check_same_run(saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict, workdir: Any) -> None:
+    """Raises UserError when a workdir holds a run whose results another config would not continue."""
+    before, now = _flat(saved.to_dict()), _flat(_tuples(json.loads(to_json(config))))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not key.startswith(CHANGEABLE):
+            raise UserError(
+                f"{workdir} holds a run with {key}={before.get(key)!r}, not {now.get(key)!r}; choose another --workdir, "
+                "or delete it to start again"
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

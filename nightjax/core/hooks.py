@@ -1,0 +1,179 @@
+"""What watches a run: its clock, its scalars, and the signals that stop it."""
+
+import contextlib
+import math
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from nightjax.core.errors import UserError
+from nightjax.core.writers import Writer
+
+
+class Clock:
+    """Time spent stepping, and the part of it spent waiting for input.
+
+    Evaluation and saving do not count. The state is saved with the run, so the clock survives restarts.
+    """
+
+    def __init__(self):
+        self._before, self._waited = 0.0, 0.0
+        self._since = time.perf_counter()
+
+    def state(self) -> list[float]:
+        """Seconds stepped and waited, for the checkpoint."""
+        return [self.elapsed(), self._waited]
+
+    def restore(self, state: list[float]) -> None:
+        """Goes on from a saved state."""
+        self._before, self._waited = state
+        self._since = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Seconds stepped."""
+        return self._before + time.perf_counter() - self._since
+
+    def waited(self) -> float:
+        """Seconds waited for input."""
+        return self._waited
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Time inside does not count."""
+        self._before = self.elapsed()
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Time inside counts as waiting for input."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
+
+
+class ScalarLog:
+    """Scalars of the steps, fetched one step late so that the host never waits for the step it just started.
+
+    Every step's scalars are checked to be finite; their means since the last log step are written and printed.
+
+    Args:
+        writer: where the numbers go.
+        clock: of the run.
+        start, steps: first and last step.
+        images_per_step: over all domains.
+        every: steps between lines.
+        name_records: turns the record positions of a batch into names, for errors.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        clock: Clock,
+        start: int,
+        steps: int,
+        images_per_step: int,
+        every: int,
+        name_records: Callable[[Any], Mapping[str, list[str]]],
+    ):
+        self._writer, self._clock, self._steps = writer, clock, steps
+        self._images, self._every, self._name_records = images_per_step, every, name_records
+        self._last = (start, clock.elapsed(), clock.waited())
+        self._window, self._pending = [], None
+
+    def push(self, step: int, scalars: Mapping[str, jax.Array], index: Any) -> None:
+        """Hands in the scalars of a step just started and settles those of the step before."""
+        self.settle()
+        self._pending = (step, scalars, index)
+
+    def settle(self) -> None:
+        """Fetches what is pending.
+
+        Raises:
+            UserError: a scalar is not finite; names the step, the terms and the records of the batch.
+        """
+        if self._pending is None:
+            return
+        (step, scalars, index), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(dict(scalars)).items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
+            raise UserError(
+                f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}. Look at them, lower optim.lr "
+                "or set optim.clip_norm; the last checkpoint is unharmed"
+            )
+        self._window.append(values)
+        if step % self._every == 0 or step == self._steps:
+            self._report(step)
+
+    def _report(self, step: int) -> None:
+        means = {name: sum(v[name] for v in self._window) / len(self._window) for name in self._window[-1]}
+        self._window = []
+        step0, elapsed0, waited0 = self._last
+        elapsed, waited = self._clock.elapsed(), self._clock.waited()
+        self._last = (step, elapsed, waited)
+        seconds = max(elapsed - elapsed0, 1e-9)
+        rate = (step - step0) / seconds
+        speed = {
+            "images_per_second": rate * self._images,
+            "images_per_second_per_device": rate * self._images / jax.device_count(),
+            "input_wait_share": (waited - waited0) / seconds,
+            "memory_gb": memory_gb(),
+            "seconds": elapsed,
+        }
+        self._writer.scalars(step, means | speed)
+        losses = "  ".join(f"{name.removeprefix('loss_')} {v:.4g}" for name, v in means.items() if "loss" in name)
+        left = int((self._steps - step) / max(rate, 1e-9))
+        print(
+            f"[{step}/{self._steps}] {losses} | {speed['images_per_second']:.1f} img/s  wait "
+            f"{100 * speed['input_wait_share']:.1f}%  mem {speed['memory_gb']:.1f} GB  left {left // 60}:{left % 60:02d}",
+            flush=True,
+        )
+
+
+def memory_gb() -> float:
+    """Peak memory in GB: of the fullest local accelerator, or of this process on CPU."""
+    stats = [d.memory_stats() for d in jax.local_devices()]
+    peaks = [s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s]
+    if peaks:
+        return max(peaks) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+class StopSignal:
+    """Becomes true after SIGTERM or SIGINT, or, in a job of several processes, after a preemption notice to any.
+
+    With several processes JAX's coordination service listens for SIGTERM and agrees on the step at which all stop, so
+    no handler of ours is installed there.
+    """
+
+    def __init__(self):
+        self._asked = False
+        self._before = {}
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def _ask(self, number, _frame) -> None:
+        self._asked = True
+        signal.signal(number, self._before[number])  # A second signal acts at once.
+
+    def __call__(self, step: int) -> bool:
+        """Whether to save and stop at this step; all processes answer alike."""
+        if jax.process_count() == 1:
+            return self._asked
+        return multihost_utils.reached_preemption_sync_point(step)
+
+    def close(self) -> None:
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,156 @@
+"""Optimisers from a config: groups by parameter name, decay, clipping, schedules and gradient accumulation."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from nightjax.core import schedules
+from nightjax.core.errors import UserError
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """How the parameters whose path matches ``pattern`` differ from the rest.
+
+    Attributes:
+        pattern: regular expression searched in the path, such as ``"^student/backbone/"``. First match wins.
+        lr: factor on the learning rate; 0 freezes, and then no decay is applied either.
+        decay: factor on the weight decay.
+    """
+
+    pattern: str
+    lr: float = 1.0
+    decay: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimiser's settings.
+
+    Attributes:
+        name: ``"adamw"``, ``"adam"`` (decay coupled into the gradient, as in torch) or ``"sgd"``.
+        lr: peak learning rate.
+        schedule: ``"warmup_poly"`` (linear warm-up, then poly over the rest), ``"mmseg_poly"`` or ``"constant"``.
+        warmup: steps of linear warm-up.
+        power: exponent of the poly decay.
+        weight_decay: decay rate.
+        decay_vectors: whether one-dimensional parameters (biases, norms) decay.
+        momentum: of SGD.
+        b1, b2, eps: of Adam.
+        clip_norm: global gradient norm limit, 0 for none.
+        groups: exceptions by name.
+    """
+
+    name: str = "adamw"
+    lr: float = 6e-4
+    schedule: str = "warmup_poly"
+    warmup: int = 0
+    power: float = 1.0
+    weight_decay: float = 0.01
+    decay_vectors: bool = False
+    momentum: float = 0.9
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float = 0.0
+    groups: tuple[Group, ...] = ()
+
+    def schedule_fn(self, steps: int) -> Callable[[jax.Array], jax.Array]:
+        """Learning rate as a function of the step, for a run of ``steps`` steps."""
+        table = {
+            "warmup_poly": lambda t: schedules.warmup_poly(t, steps, self.warmup, self.power),
+            "mmseg_poly": lambda t: schedules.mmseg_poly(t, steps, self.warmup, self.power),
+            "constant": lambda t: jnp.ones((), jnp.float32),
+        }
+        if self.schedule not in table:
+            raise UserError(f"optim.schedule={self.schedule!r} is unknown; choose one of {', '.join(table)}")
+        return lambda t: self.lr * table[self.schedule](t)
+
+    def build(self, params: PyTree, steps: int) -> optax.GradientTransformation:
+        """The optax transformation for parameters of this structure.
+
+        Raises:
+            UserError: the optimiser is unknown, or a group matches no parameter.
+        """
+        lr_factor, decay_factor = self._factors(params)
+        scale = optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, lr_factor))
+        decay = _decay(self.weight_decay, decay_factor)
+        adam = optax.scale_by_adam(self.b1, self.b2, self.eps)
+        chains = {
+            "adamw": (adam, decay),
+            "adam": (decay, adam),
+            "sgd": (decay, optax.trace(self.momentum) if self.momentum else optax.identity()),
+        }
+        if self.name not in chains:
+            raise UserError(f"optim.name={self.name!r} is unknown; choose one of {', '.join(chains)}")
+        clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
+        return optax.chain(*clip, *chains[self.name], scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
+
+    def _factors(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        flat = traverse_util.flatten_dict(params, sep="/")
+        unused = {g.pattern for g in self.groups}
+        lr, decay = {}, {}
+        for path, value in flat.items():
+            group = next((g for g in self.groups if re.search(g.pattern, path)), Group(""))
+            unused.discard(group.pattern)
+            lr[path] = group.lr
+            decays = value.ndim > 1 or self.decay_vectors
+            decay[path] = group.decay * decays * (group.lr != 0)
+        if unused:
+            raise UserError(
+                f"optim.groups: {sorted(unused)[0]!r} matches no parameter; paths look like {sorted(flat)[0]!r}"
+            )
+        unflatten = lambda x: traverse_util.unflatten_dict(x, sep="/")
+        return unflatten(lr), unflatten(decay)
+
+
+def _decay(rate: float, factor: PyTree) -> optax.GradientTransformation:
+    def update(updates, params):
+        return jax.tree.map(lambda u, p, f: u + rate * f * p if rate * f else u, updates, params, factor)
+
+    return optax.stateless(update)
+
+
+def accumulate(
+    grad_fn: Callable[[PyTree, PyTree, jax.Array | int], tuple[PyTree, PyTree, PyTree]],
+    carry: PyTree,
+    batch: PyTree,
+    parts: int,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Mean gradient over ``parts`` equal parts of a batch, computed one after the other.
+
+    Part ``i`` holds the examples ``i, i + parts, ...``: a stride keeps every device's rows on that device.
+
+    Args:
+        grad_fn: ``(carry, part, i) -> (gradients, carry, scalars)``.
+        carry: what one part hands to the next, such as running statistics.
+        batch: arrays with a leading batch axis.
+        parts: number of parts; 1 calls ``grad_fn`` once on the whole batch.
+
+    Returns:
+        Mean gradients and scalars in float32, and the last carry.
+    """
+    if parts == 1:
+        return grad_fn(carry, batch, 0)
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch)
+
+    def body(carry, item):
+        inner, sums = carry
+        i, part = item
+        grads, inner, scalars = grad_fn(inner, part, i)
+        sums = jax.tree.map(lambda s, x: s + x.astype(jnp.float32) / parts, sums, (grads, scalars))
+        return (inner, sums), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    grads, _, scalars = jax.eval_shape(lambda c, p: grad_fn(c, p, 0), carry, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (grads, scalars))
+    (carry, (grads, scalars)), _ = jax.lax.scan(body, (carry, zeros), (jnp.arange(parts), split))
+    return grads, carry, scalars

@@ -1,0 +1,30 @@
+"""Vocabulary shared by every part: shapes, ids and the nested types that cross module borders.
+
+Shape letters used throughout: ``B`` batch, ``H W`` pixels, ``h w`` feature cells, ``C`` channels, ``K`` classes, ``N``
+prototypes or anchors. Images are NHWC.
+
+A batch is a dict of domains. Every domain is a dict with, where it applies::
+
+    image      [B, H, W, 3] uint8, RGB
+    label      [B, H, W]    uint8, Cityscapes train ids, 255 = ignore
+    reference  [B, H, W, 3] uint8, day view, coarsely aligned with ``image`` (same crop and flip)
+    flow       [B, H, W, 2] float32 (dx, dy) pixels: pixel p of ``image`` is seen at p + flow(p) in ``reference``
+    flow_valid [B, H, W]    bool, where ``flow`` is known and not occluded
+    mask       [B]          float32, 1 for a real example and 0 for padding
+    index      [B]          int64, position of the record in its data source
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+IGNORE = 255
+"""Label value of pixels that belong to no class."""
+
+NUM_CLASSES = 19
+"""Number of Cityscapes train ids."""
+
+Batch = Mapping[str, Mapping[str, Any]]
+"""Domain name to arrays, as above."""
+
+Scalars = Mapping[str, Any]
+"""Name to float32 scalar, logged by the loop."""

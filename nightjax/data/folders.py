@@ -1,0 +1,119 @@
+"""Plain folders of images as record sources: bring your own data, no builder needed."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from nightjax.core.config import suggestion
+from nightjax.core.errors import UserError
+from nightjax.core.types import NUM_CLASSES
+from nightjax.data import labels, transforms
+
+LABEL_TABLES = {
+    "train_ids": None,
+    "label_ids": labels.CITYSCAPES_ID_TO_TRAIN_ID,
+    "camvid": labels.CAMVID_ID_TO_TRAIN_ID,
+    "synthia": labels.SYNTHIA_ID_TO_TRAIN_ID,
+}
+"""What the label files of a plain folder hold, to the table that makes train ids of it."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class FolderSource:
+    """Images in a plain folder, without a builder.
+
+    ``root/images/**`` holds PNG or JPEG files; where they exist, ``root/labels/`` and ``root/references/`` hold a label (PNG)
+    and a reference view under the same relative name. Split ``"all"`` is every image, in the order of their names; any
+    other split is ``root/lists/<split>.txt`` (a relative name a line, suffix optional) or the sub-folder
+    ``root/images/<split>/``.
+
+    Args:
+        root: the folder.
+        split: see above.
+        encoding: key of `LABEL_TABLES`.
+    """
+
+    def __init__(self, root: str, split: str = "all", *, encoding: str = "train_ids"):
+        if encoding not in LABEL_TABLES:
+            raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, LABEL_TABLES)}")
+        if not root:
+            raise UserError("data set 'folder' needs manual_dir: the folder that holds images/")
+        self.name = f"folder {root}"
+        self.split = split
+        self._root = pathlib.Path(root).expanduser()
+        self._encoding = encoding
+        images = self._root / "images"
+        if not images.is_dir():
+            raise UserError(f"no folder {images}: put the images there, or name another manual_dir")
+        found = _by_relative_stem(images)
+        self._images = [(stem, found[stem]) for stem in self._stems_of(split, found)]
+        self._references = _by_relative_stem(self._root / "references")
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Record:
+        stem, image = self._images[index]
+        record: dict[str, Any] = {"image_id": stem, "image": _read(image)}
+        label = self._root / "labels" / f"{stem}.png"
+        if label.exists():
+            record["label"] = self._train_ids(_read(label), f"{label}")
+        if stem in self._references:
+            record["image_ref"] = _read(self._references[stem])
+        return record
+
+    def class_pixels(self) -> np.ndarray:
+        """See `Source`. Decodes every label."""
+        rows = []
+        for record in self:
+            if "label" not in record:
+                raise UserError(f"{self.name}: {record['image_id']} has no label: switch rare-class sampling off")
+            rows.append(labels.class_pixels(transforms.decode_label(record["label"], record["image_id"])))
+        return np.stack(rows) if rows else np.zeros((0, NUM_CLASSES), np.int32)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(len(self)))
+
+    def _train_ids(self, data: bytes, where: str) -> bytes | np.ndarray:
+        table = LABEL_TABLES[self._encoding]
+        return data if table is None else table[transforms.decode_label(data, where)]
+
+    def _stems_of(self, split: str, found: Mapping[str, pathlib.Path]) -> list[str]:
+        if split == "all":
+            return list(found)
+        listing = self._root / "lists" / f"{split}.txt"
+        if listing.is_file():
+            names = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+            stems = [_without_suffix(name) for name in names]
+            for stem in stems:
+                if stem not in found:
+                    raise UserError(f"{listing} names {stem!r}, which is not under {self._root / 'images'}")
+            return stems
+        if (self._root / "images" / split).is_dir():
+            return [stem for stem in found if stem.startswith(f"{split}/")]
+        have = ["all", *sorted(path.stem for path in (self._root / "lists").glob("*.txt"))]
+        have += sorted(path.name for path in (self._root / "images").iterdir() if path.is_dir())
+        raise UserError(f"{self.name} has no split {split!r}{suggestion(split, have)}")
+
+
+def _by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return {_without_suffix(path.relative_to(folder).as_posix()): path for path in paths}
+
+
+def _without_suffix(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error

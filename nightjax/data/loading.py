@@ -1,0 +1,112 @@
+"""From a record to an example of a training or evaluation batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import grain
+import numpy as np
+
+from nightjax.core.config import suggestion
+from nightjax.core.errors import UserError
+from nightjax.data import transforms
+from nightjax.data.sampling import Draw, RareClass
+from nightjax.data.sources import Source
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSpec:
+    """What a method wants to read for one domain.
+
+    Attributes:
+        name: key of the domain in the batch, such as ``"source"`` or ``"target"``; streams of different names are
+            shuffled independently.
+        dataset: see `nightjax.data.sources.open_source`.
+        split: of the data set.
+        crop: (height, width) of the training crop.
+        fields: keys of `transforms.FEATURES`; "image" first.
+        resize: (height, width) on load, or None for the stored size.
+        flip: mirror left to right with probability one half.
+        scale_range: factors between which every example is resized after ``resize``, or None.
+        max_class_share: crops are drawn again while one class covers this share of their labelled pixels or more
+            (only with a label); 1 switches the rule off.
+        rare_class: rare-class sampling, or None for a uniform shuffle.
+    """
+
+    name: str
+    dataset: str
+    split: str
+    crop: tuple[int, int]
+    fields: tuple[str, ...] = ("image", "label")
+    resize: tuple[int, int] | None = None
+    flip: bool = True
+    scale_range: tuple[float, float] | None = None
+    max_class_share: float = 0.75
+    rare_class: RareClass | None = None
+
+    def __post_init__(self):
+        for field in self.fields:
+            if field not in transforms.FEATURES:
+                known = suggestion(field, transforms.FEATURES)
+                raise UserError(f"stream {self.name!r}: unknown field {field!r}{known}")
+        if not self.fields or self.fields[0] != "image":
+            raise UserError(f"stream {self.name!r}: the first field must be 'image', got {list(self.fields)}")
+        if self.rare_class is not None and "label" not in self.fields:
+            raise UserError(f"stream {self.name!r}: rare-class sampling needs the field 'label'")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadExample(grain.transforms.RandomMap):
+    """`Draw` to augmented example: decode, resize, scale, crop, flip, in this order."""
+
+    source: Source
+    spec: StreamSpec
+
+    def random_map(self, draw: Draw, rng: np.random.Generator) -> Arrays:
+        spec = self.spec
+        example = transforms.decode(self.source[draw.index], spec.fields)
+        if spec.resize is not None:
+            example = transforms.resize(example, spec.resize)
+        example = self._crop(example, draw.rare_class, rng)
+        if spec.flip:
+            example = transforms.random_flip(example, rng)
+        example = {field: np.ascontiguousarray(value) for field, value in example.items()}
+        return example | {"mask": np.float32(1), "index": np.int64(draw.index)}
+
+    def _crop(self, example: Arrays, rare_class: int, rng: np.random.Generator) -> Arrays:
+        spec = self.spec
+        accept = None
+        if "label" in example and spec.max_class_share < 1:
+            accept = functools.partial(transforms.has_mixed_classes, max_share=spec.max_class_share)
+        wanted = spec.rare_class.min_pixels * spec.rare_class.crop_ratio if rare_class >= 0 else 0
+        for _ in range(11 if rare_class >= 0 else 1):
+            scaled = example
+            if spec.scale_range is not None:
+                scaled = transforms.random_scale(example, spec.scale_range, rng)
+            cropped = transforms.random_crop(scaled, spec.crop, rng, accept=accept)
+            if rare_class < 0 or np.count_nonzero(cropped["label"] == rare_class) > wanted:
+                break
+        return cropped
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadEvalBatch(grain.transforms.Map):
+    """One size and the records' positions to one batch."""
+
+    source: Source
+    fields: tuple[str, ...]
+
+    def map(self, planned: tuple[tuple[int, int], tuple[int, ...]]) -> Arrays:
+        size, indices = planned
+        # The blank example has the fields' dtypes and padding values; a process may hold nothing else.
+        blank = transforms.pad(transforms.empty(self.fields), size)
+        examples = [
+            transforms.resize(transforms.decode(self.source[index], self.fields), size) if index >= 0 else blank
+            for index in indices
+        ]
+        batch = {field: np.stack([example[field] for example in examples]) for field in self.fields}
+        index = np.array(indices, np.int64)
+        return batch | {"mask": (index >= 0).astype(np.float32), "index": index}

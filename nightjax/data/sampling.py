@@ -1,0 +1,115 @@
+"""Which record comes at which position of a training stream.
+
+Both rules are pure functions of (seed, position): a stream that resumes at position n needs no replay, and processes
+that read different positions agree on the whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from nightjax.core.errors import UserError
+
+
+ENDLESS = 2**48
+"""Length of streams without end: far beyond any run, yet every count of batches fits a machine integer."""
+
+
+class Draw(NamedTuple):
+    """One position of a stream: which record to read, and the class it was drawn for (-1: none)."""
+
+    index: int
+    rare_class: int = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class RareClass:
+    """Rare-class sampling (DAFormer, section 3.3; used by DSR+FPA and T2S-DA).
+
+    Attributes:
+        temperature: of the softmax over one minus the class frequency; small values favour rare classes more.
+        min_pixels: a record counts as holding a class if it has more pixels of it than this.
+        crop_ratio: a crop should keep more than ``min_pixels * crop_ratio`` pixels of the class it was drawn for.
+    """
+
+    temperature: float = 0.01
+    min_pixels: int = 3000
+    crop_ratio: float = 0.5
+
+
+def rare_class_probabilities(pixel_counts: np.ndarray, temperature: float) -> np.ndarray:
+    """Probability of drawing each class in rare class sampling: ``softmax((1 - f) / temperature)``.
+
+    Source: DAFormer section 3.3 (``get_rcs_class_probs``).
+
+    Args:
+        pixel_counts: [N, K] or [K] labelled pixels of each class, per image or summed.
+        temperature: above 0; small values draw rare classes more often.
+
+    Returns:
+        [K] float64, in class order, summing to 1.
+
+    Raises:
+        UserError: if no pixel is labelled or the temperature is not positive.
+    """
+    counts = np.asarray(pixel_counts, np.float64)
+    counts = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
+    if counts.sum() <= 0:
+        raise UserError("rare class sampling: no labelled pixel was counted; check the labels of the source data")
+    if temperature <= 0:
+        raise UserError(f"rare class sampling: temperature is {temperature}; give a value above 0, such as 0.01")
+    score = (1.0 - counts / counts.sum()) / temperature
+    weight = np.exp(score - score.max())
+    return weight / weight.sum()
+
+
+class RareClassSampler:
+    """Draws a class, then a record that holds enough of it, anew at every position.
+
+    Classes that no record holds enough of are never drawn.
+
+    Args:
+        class_pixels: integer [N, K], pixels of each class in each record.
+        rule: temperature and least number of pixels.
+        seed: of the stream.
+
+    Raises:
+        UserError: no record has enough pixels of any class.
+    """
+
+    def __init__(self, class_pixels: np.ndarray, rule: RareClass, seed: int):
+        holds = np.asarray(class_pixels) > rule.min_pixels
+        weights = rare_class_probabilities(class_pixels, rule.temperature) * holds.any(0)
+        if not weights.sum() > 0:
+            most = np.asarray(class_pixels).max(initial=0)
+            raise UserError(
+                f"rare-class sampling: no record has more than min_pixels={rule.min_pixels} pixels of a class "
+                f"(the most is {most}): lower min_pixels to fit the image size"
+            )
+        self.probabilities = weights / weights.sum()
+        self._cumulative = np.cumsum(self.probabilities)
+        self._records = [np.flatnonzero(column) for column in holds.T]
+        self._seed = seed
+
+    def __call__(self, position: int) -> Draw:
+        """The draw at one position, ``0 <= position < 2**63``."""
+        rng = np.random.Generator(np.random.Philox(key=[self._seed, position]))
+        # The last class with any weight, not the last class: cumulative sums may end a rounding error below one.
+        drawn = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right"))
+        records = self._records[drawn]
+        return Draw(int(records[rng.integers(len(records))]), drawn)
+
+
+def shuffled(count: int, seed: int) -> grain.MapDataset:
+    """Every record once an epoch, in another order each epoch, without end; elements are `Draw`."""
+    return grain.MapDataset.range(count).seed(seed).shuffle().repeat(ENDLESS // count).map(Draw)
+
+
+def rare_class_draws(class_pixels: np.ndarray, rule: RareClass, seed: int) -> grain.MapDataset:
+    """`RareClassSampler` as an endless data set; elements are `Draw`."""
+    sampler = RareClassSampler(class_pixels, rule, seed)
+    return grain.MapDataset.range(ENDLESS).seed(seed).map(sampler)

@@ -1,0 +1,239 @@
+"""Random-access records: TFDS data sets prepared on first use, plain folders, and lists for tests.
+
+A record is a dict of features, uniform over data sets: ``image``, ``label``, ``image_ref``, ``invalid`` as encoded
+bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and on NightStreet ``flow`` and ``flow_valid``.
+TensorFlow is never imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import importlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from nightjax.core.config import suggestion
+from nightjax.core.errors import UserError
+from nightjax.data import labels, transforms
+from nightjax.data.folders import FolderSource
+
+Record = Mapping[str, Any]
+
+BUILDERS = {
+    "acdc": "tfds_builders.acdc.acdc_dataset_builder",
+    "bdd100k_night": "tfds_builders.bdd100k_night.bdd100k_night_dataset_builder",
+    "bdd100k_seg": "tfds_builders.bdd100k_seg.bdd100k_seg_dataset_builder",
+    "camvid": "tfds_builders.camvid.camvid_dataset_builder",
+    "cityscapes_seg": "tfds_builders.cityscapes_seg.cityscapes_seg_dataset_builder",
+    "dark_zurich": "tfds_builders.dark_zurich.dark_zurich_dataset_builder",
+    "gta5": "tfds_builders.gta5.gta5_dataset_builder",
+    "nexet": "tfds_builders.nexet.nexet_dataset_builder",
+    "nightcity": "tfds_builders.nightcity.nightcity_dataset_builder",
+    "nightstreet": "tfds_builders.nightstreet.nightstreet_dataset_builder",
+    "nighttime_driving": "tfds_builders.nighttime_driving.nighttime_driving_dataset_builder",
+    "synthia": "tfds_builders.synthia.synthia_dataset_builder",
+}
+"""Data set to the module of its TFDS builder."""
+
+
+class Source(Protocol):
+    """Records by position. Picklable, so that worker processes can open it again."""
+
+    name: str
+    split: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+    def class_pixels(self) -> np.ndarray:
+        """int32 [N, 19]: pixels of each class in each record, for rare-class sampling."""
+
+
+def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> Source:
+    """Opens a data set, preparing it first if this machine has not done so yet.
+
+    Args:
+        name: a key of `BUILDERS`, with ``/config`` if the builder has several; or ``"folder"``, ``"folder/<table>"``
+            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`).
+        split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
+        data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+        manual_dir: where the downloaded files are (for a folder: the folder itself).
+
+    Raises:
+        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``; a damaged preparation.
+    """
+    dataset, _, config = name.partition("/")
+    if dataset == "folder":
+        return FolderSource(manual_dir, split, encoding=config or "train_ids")
+    if dataset not in BUILDERS:
+        raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, 'folder'])}")
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    data_dir, manual_dir = os.path.expanduser(data_dir), os.path.expanduser(manual_dir)
+    builder = _builder(dataset, config, data_dir)
+    if not _is_prepared(builder):
+        _prepare(builder, data_dir, manual_dir)
+        builder = _builder(dataset, config, data_dir)  # Reads what another process may have prepared meanwhile.
+    for part in re.split(r"\s*\+\s*", split):
+        whole = part.partition("[")[0]
+        if whole not in builder.info.splits:
+            raise UserError(f"{name} has no split {part!r}{suggestion(part, list(builder.info.splits))}")
+        for file in builder.info.splits[whole].filepaths:
+            if not file.exists():
+                raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
+    return TfdsSource(name, split, str(builder.data_path))
+
+
+class TfdsSource:
+    """One split of a prepared TFDS data set; images stay encoded.
+
+    Args:
+        name: for messages.
+        split: TFDS split expression.
+        path: folder of the prepared data set.
+    """
+
+    def __init__(self, name: str, split: str, path: str):
+        self.name = name
+        self.split = split
+        self._path = path
+        self._length = len(self._reader)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Record:
+        with self._damage_explained():
+            record = self._reader[index]
+        return {key: value.decode() if key in self._texts else value for key, value in record.items()}
+
+    def class_pixels(self) -> np.ndarray:
+        """See `Source`. Reads every record once and keeps the answer beside the prepared data."""
+        if "class_pixels" not in self._builder.info.features:
+            raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
+        # Slices and sums are cheap to read again relative to finding a good file name for them.
+        cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
+        if cache is not None and cache.exists():
+            with cache.open("rb") as file:
+                return np.load(file)
+        pixels = np.stack([self[i]["class_pixels"] for i in range(len(self))])
+        if cache is not None:
+            with contextlib.suppress(OSError):  # A read-only data_dir only costs the time to count again.
+                temporary = cache.parent / f"{cache.name}.{os.getpid()}"
+                with temporary.open("wb") as file:
+                    np.save(file, pixels)
+                temporary.replace(cache)
+        return pixels
+
+    @functools.cached_property
+    def _builder(self) -> tfds.core.DatasetBuilder:
+        return tfds.builder_from_directory(self._path)
+
+    @functools.cached_property
+    def _texts(self) -> frozenset[str]:
+        features = self._builder.info.features
+        return frozenset(key for key, feature in features.items() if isinstance(feature, tfds.features.Text))
+
+    @functools.cached_property
+    def _reader(self) -> Sequence[Record]:
+        features = self._builder.info.features
+        encoded = {
+            key: tfds.decode.SkipDecoding()
+            for key, feature in features.items()
+            if isinstance(feature, tfds.features.Image)
+        }
+        with self._damage_explained():
+            return self._builder.as_data_source(split=self.split, decoders=encoded)
+
+    @contextlib.contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"the prepared files of {self.name} in {self._path} are damaged ({_first_line(error)}): "
+                "delete the folder to prepare them again"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        opened = ("_builder", "_texts", "_reader")
+        return {key: value for key, value in self.__dict__.items() if key not in opened}
+
+
+class ListSource:
+    """Records held in memory, for tests and notebooks."""
+
+    def __init__(self, records: Sequence[Record], *, name: str = "in-memory", split: str = "all"):
+        self.name = name
+        self.split = split
+        self._records = list(records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._records[index]
+
+    def class_pixels(self) -> np.ndarray:
+        """See `Source`. Decodes every label."""
+        decoded = [transforms.decode(record, ("label",))["label"] for record in self._records]
+        return np.stack([labels.class_pixels(label) for label in decoded])
+
+
+def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    builder_class = importlib.import_module(BUILDERS[dataset]).Builder
+    configs = [item.name for item in builder_class.BUILDER_CONFIGS]
+    if config and config not in configs:
+        raise UserError(f"data set {dataset!r} has no config {config!r}{suggestion(config, configs)}")
+    return builder_class(config=config or None, data_dir=data_dir, file_format="array_record")
+
+
+def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+    if not builder.data_path.exists():
+        return False
+    if (builder.data_path / "dataset_info.json").exists():
+        return True
+    raise UserError(f"{builder.data_path} was only partly prepared: delete the folder and start again")
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) -> None:
+    """Builds the data set once, however many processes of this machine ask for it."""
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        if not manual_dir:
+            raise UserError(f"data set {builder.name!r} needs manual_dir. {asked}")
+        if not epath.Path(manual_dir).is_dir():
+            raise UserError(f"data set {builder.name!r}: manual_dir {manual_dir} is no folder. {asked}")
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+    tfds.disable_progress_bar()  # Builders show their own.
+    with _machine_lock(data_dir):
+        if not _is_prepared(builder):
+            builder.download_and_prepare(download_config=download)
+
+
+@contextlib.contextmanager
+def _machine_lock(folder: str) -> Iterator[None]:
+    """Held by one process of this machine at a time. Object stores have no locks: prepare those once, beforehand."""
+    if "://" in folder:
+        yield
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(os.path.join(folder, ".prepare.lock"), "w")
+    except OSError as error:
+        raise UserError(f"cannot write to data_dir {folder} ({error.strerror}): name another data_dir") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

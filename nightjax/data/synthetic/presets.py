@@ -1,0 +1,99 @@
+"""Splits, sizes, seed ranges and the knobs of NightStreet."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from nightjax.core.errors import UserError
+
+RENDERER_VERSION = "1.0.0"
+"""Bumped whenever a pixel changes; the TFDS builder's version, so that caches of older renderings are not read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """One number a nuisance factor, so that ablations can switch each; 1 is the published benchmark, 0 is off.
+
+    Attributes:
+        ambient: sky light of the night.
+        lamps: street lamps, shops and headlights.
+        glare, noise, blur: lens and sensor.
+        tint: saturation of lamp colours; 0 makes all lamps white.
+        exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night.
+        prior_shift: how far the streets of the night splits differ from those of the day splits, 0 to 1.
+        pose_jitter: scale of the pose difference within pairs.
+        dynamics: False shows the same road users in both images of a pair.
+    """
+
+    ambient: float = 1.0
+    lamps: float = 1.0
+    glare: float = 1.0
+    noise: float = 1.0
+    blur: float = 1.0
+    tint: float = 1.0
+    exposure_diversity: float = 1.0
+    prior_shift: float = 0.5
+    pose_jitter: float = 1.0
+    dynamics: bool = True
+
+
+GAPS = {
+    "easy": Knobs(ambient=6.0, glare=0.5, noise=0.5, blur=0.5, tint=0.5, prior_shift=0.0),
+    "std": Knobs(),
+    "hard": Knobs(ambient=0.3, lamps=0.6, glare=1.5, noise=1.5, blur=1.3, prior_shift=1.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: what it holds, and the first of its scene seeds.
+
+    Attributes:
+        role: ``"labelled"``, ``"pairs"`` or ``"unlabelled"``.
+        time_of_day: ``"day"``, ``"twilight"`` or ``"night"``.
+        first_seed: scene seeds are first_seed, first_seed + 1, ...; splits are a million apart.
+        shifted: whether scenes follow the night sets' layout (``Knobs.prior_shift``).
+    """
+
+    role: str
+    time_of_day: str
+    first_seed: int
+    shifted: bool
+
+
+SEEDS_PER_SPLIT = 1_000_000
+SPLITS = {
+    "source_day": Split("labelled", "day", 1_000_000, False),
+    "target_pairs": Split("pairs", "night", 2_000_000, True),
+    "val_night": Split("labelled", "night", 3_000_000, True),
+    "test_night": Split("labelled", "night", 4_000_000, True),
+    "val_day": Split("labelled", "day", 5_000_000, False),
+    "target_twilight": Split("unlabelled", "twilight", 6_000_000, True),
+    "oracle_night": Split("labelled", "night", 7_000_000, True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Image size (height, width) and number of examples of every split."""
+
+    size: tuple[int, int]
+    counts: dict[str, int]
+
+
+def _counts(source, pairs, val, test, val_day, twilight, oracle) -> dict[str, int]:
+    return dict(zip(SPLITS, (source, pairs, val, test, val_day, twilight, oracle), strict=True))
+
+
+PRESETS = {
+    "tiny": Preset((64, 128), _counts(16, 16, 4, 8, 4, 8, 16)),
+    "std": Preset((128, 256), _counts(400, 400, 50, 100, 50, 200, 400)),
+    "large": Preset((256, 512), _counts(1000, 1000, 100, 200, 100, 400, 1000)),
+}
+
+
+def choose(table: dict, name: str, what: str):
+    """``table[name]``, or an error that lists the names there are."""
+    if name not in table:
+        raise UserError(f"NightStreet has no {what} {name!r}; choose one of {', '.join(table)}")
+    return table[name]

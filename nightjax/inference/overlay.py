@@ -1,0 +1,158 @@
+"""Pictures of predictions: label files, colours over the image, error maps, captioned panels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nightjax.core.types import IGNORE
+from nightjax.data.labels import PALETTE, colorize
+
+CORRECT, WRONG = np.array((40, 160, 80), np.uint8), np.array((230, 50, 40), np.uint8)
+
+
+def encode_label(label: np.ndarray) -> bytes:
+    """Train ids uint8 [H, W] as an 8-bit grey PNG: values are ids, nearly black to a viewer."""
+    return _png(Image.fromarray(_as_label(label)))
+
+
+def encode_palette(label: np.ndarray, palette: np.ndarray = PALETTE) -> bytes:
+    """Train ids uint8 [H, W] as a PNG with a palette: viewers show colours, indices are the ids."""
+    image = Image.fromarray(_as_label(label)).convert("P")
+    image.putpalette(palette.tobytes())
+    return _png(image)
+
+
+def encode_image(image: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] RGB as PNG."""
+    return _png(Image.fromarray(image))
+
+
+def blend(
+    image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = PALETTE
+) -> np.ndarray:
+    """Class colours over an image; the image alone where the label is 255.
+
+    Args:
+        image: uint8 [H, W, 3].
+        label: uint8 [H, W].
+        opacity: of the colours, 0..1.
+        palette: uint8 [256, 3].
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    mixed = (1 - opacity) * image.astype(np.float32) + opacity * palette[label].astype(np.float32)
+    return np.where((label == IGNORE)[..., None], image, np.round(mixed).astype(np.uint8))
+
+
+def error_map(
+    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, opacity: float = 0.6
+) -> np.ndarray:
+    """Green where the prediction is right and red where it is wrong, over the grey image; pixels
+    without truth stay grey.
+
+    Args:
+        image: uint8 [H, W, 3].
+        prediction: uint8 [H, W].
+        truth: uint8 [H, W], 255 = ignore.
+        opacity: of the colours, 0..1.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+    verdict = np.where((prediction == truth)[..., None], CORRECT, WRONG)
+    mixed = np.round((1 - opacity) * grey + opacity * verdict).astype(np.uint8)
+    return np.where((truth == IGNORE)[..., None], grey // 2, mixed)
+
+
+def to_picture(values: np.ndarray) -> np.ndarray:
+    """One panel as RGB: uint8 [H, W, 3] as it is, uint8 [H, W] as train ids, float as 0..1."""
+    values = np.asarray(values)
+    if values.dtype != np.uint8:
+        values = np.round(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+        return np.repeat(values[..., None], 3, axis=-1) if values.ndim == 2 else values
+    return colorize(values) if values.ndim == 2 else values
+
+
+def panel_grid(
+    panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None = None, gap: int = 6
+) -> np.ndarray:
+    """Lays out a method's panels: a column for each name, a row for each example, a caption over
+    every column.
+
+    Args:
+        panels: caption to N pictures, each of any form that `to_picture` takes; sizes may differ.
+        height: of each picture, its aspect kept; that of the first picture if None.
+        gap: pixels between pictures.
+
+    Returns:
+        uint8 [H', W', 3] on white.
+    """
+    columns = {
+        name: [to_picture(picture) for picture in pictures] for name, pictures in panels.items()
+    }
+    height = height or max(96, next(iter(columns.values()))[0].shape[0])
+    columns = {
+        name: [_scale_to(picture, height) for picture in pictures]
+        for name, pictures in columns.items()
+    }
+    widths = {
+        name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()
+    }
+    font = ImageFont.load_default(size=max(11, min(18, height // 9)))
+    bar = round(font.size * 1.6)
+    rows = max(map(len, columns.values()))
+    canvas = Image.new(
+        "RGB",
+        (sum(widths.values()) + gap * (len(widths) + 1), bar + rows * (height + gap)),
+        (255, 255, 255),
+    )
+    draw = ImageDraw.Draw(canvas)
+    left = gap
+    for name, pictures in columns.items():
+        draw.text(
+            (left, bar // 2),
+            _fit(name, font, widths[name]),
+            fill=(30, 30, 30),
+            font=font,
+            anchor="lm",
+        )
+        for row, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (left, bar + row * (height + gap)))
+        left += widths[name] + gap
+    return np.asarray(canvas)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _scale_to(picture: np.ndarray, height: int) -> np.ndarray:
+    if picture.shape[0] == height:
+        return picture
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    method = cv2.INTER_AREA if picture.shape[0] > height else cv2.INTER_NEAREST
+    return cv2.resize(picture, (width, height), interpolation=method)
+
+
+def _as_label(label: np.ndarray) -> np.ndarray:
+    label = np.asarray(label)
+    if label.dtype != np.uint8 or label.ndim != 2:
+        raise ValueError(f"a label image is uint8 [H, W], got {label.dtype} {list(label.shape)}")
+    return label
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,37 @@
+"""A method's panels as one picture file a step."""
+
+from collections.abc import Mapping
+
+import jax
+from etils import epath
+
+from nightjax.core.sharding import local_rows
+from nightjax.core.writers import Writer
+from nightjax.inference.overlay import encode_image, panel_grid
+
+ORDER = (
+    "image", "source", "augmented", "truth", "target", "reference", "pseudo_label", "confidence",
+    "mixed", "mixed_label", "mixed_weight", "prediction",
+)  # fmt: skip
+"""Columns from left to right; others follow."""
+
+
+def write_panels(
+    pictures: Mapping[str, jax.Array], workdir: epath.Path, step: int, writer: Writer, examples: int = 4
+) -> None:
+    """Writes ``panels/<step>_train.png`` and adds it to the events.
+
+    Args:
+        pictures: caption to [B, H, W, 3] or [B, H, W]; see `Method.panels`.
+        workdir: of the run.
+        step: of the state they show.
+        writer: of the run.
+        examples: rows at most; each process knows only its own, and the first process writes.
+    """
+    names = [name for name in ORDER if name in pictures] + [name for name in pictures if name not in ORDER]
+    grid = panel_grid({name: local_rows(pictures[name])[:examples] for name in names})
+    if jax.process_index() == 0:
+        folder = workdir / "panels"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{step:07d}_train.png").write_bytes(encode_image(grid))
+        writer.image(step, "train", grid)

@@ -1,0 +1,186 @@
+"""Prediction on single images of any size: whole or in windows, at several scales, mirrored.
+
+Compilation. A network is compiled once an input shape, so a folder of many sizes could compile
+without end. With `bucket=True` the image is therefore extended at its right and bottom border, by
+reflection, until each side is one of few lengths (`bucket_length`: eight between a power of two and
+the next, so at most 12.5 % more from 256 pixels on), and the result is cut back. The true size is a
+traced value, so one program serves all images of a bucket. Pixels of the padding are seen by the
+network, so values near the two borders (anywhere, for models with global pooling or attention)
+differ slightly from those of the unpadded image; `bucket=False` avoids that and compiles each size.
+A fixed `input_size` shares one network input among all images and leaves only the output's size to
+bucket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core.errors import UserError
+from nightjax.ops.resize import resize
+from nightjax.ops.windows import slide
+
+Mode = Literal["whole", "slide"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Result at the size of the image that was given.
+
+    Attributes:
+        label: uint8 [H, W], arg-max class.
+        confidence: float32 [H, W], its probability in 0..1.
+        probabilities: float32 [H, W, K] if asked for, else None.
+    """
+
+    label: np.ndarray
+    confidence: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+def predict_image(
+    apply_fn: Callable[[jax.Array], jax.Array],
+    image: np.ndarray,
+    *,
+    mode: Mode = "whole",
+    input_size: tuple[int, int] | None = None,
+    window: tuple[int, int] = (1080, 1080),
+    stride: tuple[int, int] = (420, 420),
+    scales: tuple[float, ...] = (1.0,),
+    flip: bool = False,
+    bucket: bool = True,
+    at_once: bool = False,
+    probabilities: bool = False,
+) -> Prediction:
+    """Segments one image.
+
+    Logits of each scale (and of its mirror image) are resized to the size of the image, turned into
+    probabilities, and averaged (mmseg's test-time augmentation). Resizing is bilinear with
+    half-pixel centres and never antialiased.
+
+    Args:
+        apply_fn: uint8 [B, H, W, 3] RGB to logits float32 [B, h, w, K]. Pass
+            `jax.tree_util.Partial(method.predict, variables)`: its arrays are then arguments of the
+            compiled program. A plain function works too, but is compiled anew for every new
+            function object and carries its arrays as constants.
+        image: uint8 [H, W, 3], RGB.
+        mode: "whole" feeds the image at once; "slide" averages the logits of overlapping windows
+            (`nightjax.ops.windows`).
+        input_size: (height, width) to which the image is resized first, its aspect not kept, as the
+            official evaluations do (540x960 for 1080x1920); None keeps the size.
+        window: (height, width) of the windows of "slide".
+        stride: their (rows, columns) distance.
+        scales: sizes to average over, relative to the input.
+        flip: whether to average over the mirror image too.
+        bucket: see the module's docstring.
+        at_once: "slide" runs all windows in one call rather than one after the other.
+        probabilities: whether to return the probabilities of all classes (4 K bytes a pixel).
+
+    Returns:
+        A `Prediction`.
+
+    Raises:
+        UserError: for an image, mode or scale that makes no sense.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        got = f"{image.dtype} {list(image.shape)}"
+        raise UserError(f"predict_image wants uint8 [H, W, 3], got {got}: use read_image")
+    if mode not in ("whole", "slide"):
+        raise UserError(f"prediction mode {mode!r} does not exist: use 'whole' or 'slide'")
+    if not scales or min(scales) <= 0:
+        raise UserError(f"prediction scales must be positive numbers, got {scales}")
+    size = image.shape[:2]
+    output = tuple(map(bucket_length, size)) if bucket else size
+    if input_size is not None:
+        canvas = cv2.resize(image, (input_size[1], input_size[0]), interpolation=cv2.INTER_LINEAR)
+        extent = size
+    else:
+        canvas = _extend(image, output)
+        extent = output  # The padding keeps its place in the result and is cut off with it.
+    if not isinstance(apply_fn, jax.tree_util.Partial):
+        apply_fn = jax.tree_util.Partial(apply_fn)
+    settings = (mode, tuple(window), tuple(stride), tuple(map(float, scales)), flip, at_once)
+    label, confidence, average = _predict(
+        apply_fn, canvas[None], np.array(extent, np.float32), output, settings, probabilities
+    )
+    height, width = size
+    return Prediction(
+        np.asarray(label)[:height, :width],
+        np.asarray(confidence)[:height, :width],
+        np.asarray(average)[:height, :width] if probabilities else None,
+    )
+
+
+def bucket_length(length: int) -> int:
+    """A side's bucket: next multiple of 32 up to 512, of 64 up to 1024, of 128 up to 2048..."""
+    step = max(32, 2 ** ((length - 1).bit_length() - 1) // 8) if length > 1 else 32
+    return -(-length // step) * step
+
+
+def should_bucket(sizes: Iterable[tuple[int, int]], limit: int = 4) -> bool:
+    """Whether images have so many sizes (over `limit`) that bucketing pays for its inexactness."""
+    return len(set(sizes)) > limit
+
+
+@functools.partial(jax.jit, static_argnames=("output", "settings", "probabilities"))
+def _predict(apply_fn, canvas, extent, output, settings, probabilities):
+    """canvas uint8 [1, h, w, 3]; extent float32 [2]: its size in pixels of the static `output`."""
+    mode, window, stride, scales, flip, at_once = settings
+
+    def logits(image: jax.Array) -> jax.Array:
+        if mode == "whole":
+            return apply_fn(image).astype(jnp.float32)
+
+        def dense(patch: jax.Array) -> jax.Array:
+            return resize(
+                apply_fn(patch).astype(jnp.float32), patch.shape[1:3], align_corners=False
+            )
+
+        return slide(dense, image, window, stride, at_once=at_once)
+
+    total = 0.0
+    for scale in scales:
+        image = _rescale(canvas, scale)
+        mirrored = (False, True) if flip else (False,)
+        for mirror in mirrored:
+            score = logits(image[:, :, ::-1] if mirror else image)
+            score = score[:, :, ::-1] if mirror else score
+            total += jax.nn.softmax(_resize_to_extent(score[0], extent, output), axis=-1)
+    average = total / (len(scales) * (1 + flip))
+    label = average.argmax(axis=-1).astype(jnp.uint8)
+    return label, average.max(axis=-1), average if probabilities else None
+
+
+def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
+    if scale == 1.0:
+        return canvas
+    size = tuple(max(1, round(length * scale)) for length in canvas.shape[1:3])
+    image = resize(canvas.astype(jnp.float32), size, align_corners=False)
+    return jnp.round(image).astype(jnp.uint8)
+
+
+def _resize_to_extent(x: jax.Array, extent: jax.Array, output: tuple[int, int]) -> jax.Array:
+    """`ops.resize` of x [h, w, K] to a traced size `extent`, its border repeated up to `output`."""
+    rows, columns = (
+        _bilinear_weights(*args) for args in zip(x.shape[:2], extent, output, strict=True)
+    )
+    precision = jax.lax.Precision.HIGHEST
+    x = jnp.einsum("Hh,hwk->Hwk", rows, x, precision=precision)
+    return jnp.einsum("Ww,Hwk->HWk", columns, x, precision=precision)
+
+
+def _bilinear_weights(before: int, extent: jax.Array, after: int) -> jax.Array:
+    source = jnp.clip((jnp.arange(after) + 0.5) * (before / extent) - 0.5, 0.0, before - 1)
+    return jnp.maximum(1.0 - jnp.abs(source[:, None] - jnp.arange(before)), 0.0)
+
+
+def _extend(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    below, right = size[0] - image.shape[0], size[1] - image.shape[1]
+    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")

@@ -1,0 +1,217 @@
+"""Weights of PyTorch checkpoints in and out, by one mechanical rule for every model.
+
+========================  =======================================  ==========================
+flax                      torch                                    layout
+========================  =======================================  ==========================
+path ``layer1_0/conv1``   ``layer1.0.conv1``                       ``_N`` stands for ``.N``
+path ``conv__0``          ``conv_0``                               ``__N`` for a literal ``_N``
+``kernel``, 4-D           ``weight``                               HWIO from OIHW
+``kernel``, 2-D           ``weight``                               (in, out) from (out, in)
+``kernel_t``, 4-D         ``weight`` of a transposed convolution   HWIO from IOHW
+``scale``                 ``weight``                               same
+``bias``, any other name  same name                                same
+``mean``, ``var``         ``running_mean``, ``running_var``        same
+========================  =======================================  ==========================
+
+Only moves of axes are involved, so a round trip is bit-exact.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nightjax.core.errors import UserError
+
+Variables = Mapping[str, Any]
+
+_LEAF_NAMES = {
+    "kernel": "weight",
+    "kernel_t": "weight",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+_COLLECTIONS = ("params", "batch_stats")
+_COUNTER = "num_batches_tracked"
+
+
+def to_torch(variables: Variables, *, counters: bool = False) -> dict[str, np.ndarray]:
+    """Variables as a torch state dict.
+
+    Args:
+        variables: with ``params`` and possibly ``batch_stats``.
+        counters: also write each batch norm's ``num_batches_tracked`` (zeros).
+
+    Returns:
+        torch names to arrays in torch layouts, sorted by name.
+    """
+    state = {}
+    for path, leaf in _leaves(variables):
+        name = torch_name(path)
+        state[name] = np.ascontiguousarray(_to_layout(path[-1], np.asarray(leaf)))
+        if counters and path[-1] == "mean":
+            state[f"{name.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
+    return dict(sorted(state.items()))
+
+
+def from_torch(
+    state_dict: Mapping[str, Any],
+    template_variables: Variables,
+    *,
+    allow_missing: Sequence[str] = (),
+    allow_extra: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Variables filled with the arrays of a torch state dict.
+
+    Args:
+        state_dict: torch names to arrays. Counters of batches are ignored.
+        template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of ``jax.eval_shape``.
+        allow_missing: glob patterns of torch names that may be missing; the template's value stays.
+        allow_extra: glob patterns of torch names that may be left over.
+
+    Returns:
+        A tree like the template, numpy leaves.
+
+    Raises:
+        UserError: listing the names missing and left over beyond those allowed, or naming the first parameter whose
+            shape differs.
+    """
+    given = {name: name for name in state_dict if not name.endswith(_COUNTER)}
+    loose = {_loose(name): name for name in given}
+    missing, filled = [], {}
+    for path, leaf in _leaves(template_variables):
+        name = torch_name(path)
+        source = given.get(name) or loose.get(_loose(name))
+        if source is None:
+            missing.append(name)
+            filled[path] = leaf
+            continue
+        given.pop(source, None)
+        value = _from_layout(path[-1], np.asarray(state_dict[source]))
+        if value.shape != leaf.shape:
+            expected = _to_layout(path[-1], np.empty(leaf.shape, np.bool_)).shape
+            raise UserError(
+                f"parameter {source!r} has shape {tuple(np.shape(state_dict[source]))} in the checkpoint, but the "
+                f"model needs {expected}; check the variant and the number of classes"
+            )
+        filled[path] = np.ascontiguousarray(value, leaf.dtype)
+    missing = _without(missing, allow_missing)
+    extra = _without(given, allow_extra)
+    if missing or extra:
+        raise UserError(
+            f"checkpoint and model differ: {len(missing)} missing in the checkpoint ({_brief(missing)}), "
+            f"{len(extra)} unknown to the model ({_brief(extra)}); name them in allow_missing or allow_extra "
+            "if that is intended"
+        )
+    return _tree(template_variables, filled)
+
+
+def torch_name(path: Sequence[str]) -> str:
+    """torch name of a leaf: ``("layer1_0", "conv1", "kernel")`` is ``layer1.0.conv1.weight``."""
+    modules = [re.sub(r"(?<!_)_(?=\d+(_|$))", ".", part).replace("__", "_") for part in path[:-1]]
+    return ".".join([*modules, _LEAF_NAMES.get(path[-1], path[-1])])
+
+
+def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads a checkpoint file: ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin``, ``.ckpt``.
+
+    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}`` is opened.
+
+    Raises:
+        UserError: if the file is missing, of another kind, or needs the extra ``convert``.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise UserError(f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file")
+    kind = os.path.splitext(path)[1].lower()
+    if kind == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    if kind == ".safetensors":
+        try:
+            from safetensors.numpy import load_file
+        except ImportError as error:
+            raise UserError(f"reading {path} needs safetensors: pip install 'nightjax[convert]'") from error
+        return load_file(path)
+    if kind in (".pth", ".pt", ".bin", ".ckpt"):
+        return _load_torch(path)
+    raise UserError(f"{path} is of no known weights format; use .npz, .safetensors or .pth")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_torch(path: str) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"reading {path} needs torch: pip install 'nightjax[convert]'") from error
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):
+        content = content[wrapper] if isinstance(content.get(wrapper), Mapping) else content
+    return {name: value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _to_layout(leaf: str, value: np.ndarray) -> np.ndarray:
+    if leaf == "kernel_t":
+        return np.moveaxis(value, (-2, -1), (0, 1))
+    if leaf == "kernel":
+        return np.moveaxis(value, (-1, -2), (0, 1))
+    return value
+
+
+def _from_layout(leaf: str, value: np.ndarray) -> np.ndarray:
+    if leaf == "kernel_t":
+        return np.moveaxis(value, (0, 1), (-2, -1))
+    if leaf == "kernel":
+        return np.moveaxis(value, (0, 1), (-1, -2))
+    return value
+
+
+def _leaves(tree: Variables) -> list[tuple[tuple[str, ...], Any]]:
+    """(path without the collection, leaf) of parameters and batch statistics."""
+    found = []
+
+    def walk(node, path):
+        if isinstance(node, Mapping):
+            for key, child in node.items():
+                walk(child, (*path, key))
+        else:
+            found.append((path, node))
+
+    for collection in _COLLECTIONS:
+        walk(tree.get(collection, {}), ())
+    return found
+
+
+def _tree(template: Variables, filled: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    def build(node, path):
+        if isinstance(node, Mapping):
+            return {key: build(child, (*path, key)) for key, child in node.items()}
+        return filled[path]
+
+    return {name: build(node, ()) if name in _COLLECTIONS else node for name, node in template.items()}
+
+
+def _loose(name: str) -> str:
+    """A name with ``_N`` and ``.N`` made equal, for models that write a literal ``_N`` with one underscore."""
+    return re.sub(r"[._](?=\d+(\.|_|$))", "_", name)
+
+
+def _without(names, patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _brief(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit]) or "none"
+    return f"{shown}, ..." if len(names) > limit else shown

@@ -1,0 +1,70 @@
+"""Feature distance to a frozen network on thing classes (DAFormer section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.losses.segmentation import masked_mean
+from nightjax.ops.prototypes import cell_label_counts
+
+THING_CLASSES = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
+"""Train ids that DAFormer compares: traffic light, traffic sign, person to bicycle."""
+
+
+def downscale_label(label: jax.Array, scale: int, min_ratio: float = 0.75) -> jax.Array:
+    """Majority label of each ``scale`` x ``scale`` block.
+
+    Args:
+        label: [B, H, W] train ids, 255 = ignore, which counts as one more class. Rows and columns
+            beyond the last whole block are left out.
+        scale: side of a block.
+        min_ratio: blocks whose majority has a smaller share become 255; exactly this share is kept.
+
+    Returns:
+        [B, H // scale, W // scale] uint8; ties go to the smaller id.
+    """
+    size = label.shape[1] // scale, label.shape[2] // scale
+    count = cell_label_counts(label[:, : size[0] * scale, : size[1] * scale], size)
+    ignored = scale**2 - count.sum(axis=-1, keepdims=True)
+    count = jnp.concatenate([count, ignored], axis=-1)
+    majority = count.argmax(axis=-1)
+    enough = count.max(axis=-1).astype(jnp.float32) / scale**2 >= np.float32(min_ratio)
+    return jnp.where(enough & (majority < NUM_CLASSES), majority, IGNORE).astype(jnp.uint8)
+
+
+def feature_distance(
+    features: jax.Array,
+    frozen: jax.Array,
+    label: jax.Array | None,
+    *,
+    classes: Sequence[int] = THING_CLASSES,
+    min_ratio: float = 0.75,
+) -> jax.Array:
+    """Mean Euclidean distance between two feature maps over the cells of some classes.
+
+    Args:
+        features: [B, h, w, C] of the network in training.
+        frozen: [B, h, w, C] of the frozen network; gets no gradient.
+        label: [B, H, W] labels, brought to the cells by ``downscale_label``; None compares every
+            cell.
+        classes: train ids to compare.
+        min_ratio: see ``downscale_label``.
+
+    Returns:
+        Scalar float32; 0 with zero gradient if no cell qualifies (nan in the official code).
+        Unweighted: DAFormer and DSR multiply it by 0.005.
+    """
+    difference = features.astype(jnp.float32) - jax.lax.stop_gradient(frozen.astype(jnp.float32))
+    square = jnp.square(difference).sum(axis=-1)
+    apart = square > 0  # The root has no gradient at 0, where training starts.
+    distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
+    if label is None:
+        return distance.mean()
+    cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio)
+    member = sum((cells == c for c in classes), start=jnp.zeros(cells.shape, bool))
+    return masked_mean(distance, member, divisor="valid")

@@ -1,0 +1,109 @@
+"""Cross-entropy of segmentation, its averages and class weights."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core.errors import UserError
+from nightjax.core.types import IGNORE
+from nightjax.ops.resize import resize
+
+
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Cross-entropy of every pixel, 0 where the label is 255.
+
+    Gather form (log-sum-exp minus the label's logit): no one-hot of the label is built.
+
+    Args:
+        logits: [B, H, W, K], any float dtype.
+        label: [B, H, W] integer train ids, 255 = ignore.
+
+    Returns:
+        [B, H, W] float32.
+    """
+    logits = logits.astype(jnp.float32)
+    label = label.astype(jnp.int32)
+    valid = label != IGNORE
+    chosen = jnp.take_along_axis(logits, jnp.where(valid, label, 0)[..., None], axis=-1)[..., 0]
+    return jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
+
+
+def masked_mean(values: jax.Array, weight: jax.Array | None = None, *, divisor: str) -> jax.Array:
+    """Weighted sum of ``values`` over an explicit divisor; 0 (and zero gradient) if that is 0.
+
+    Args:
+        values: float array.
+        weight: array that broadcasts to ``values``, bool or float; None for 1.
+        divisor: ``"all"``, the number of values; ``"valid"``, the number of non-zero weights;
+            ``"weights"``, their sum.
+
+    Returns:
+        Scalar float32.
+
+    Raises:
+        UserError: for an unknown divisor.
+    """
+    weight = jnp.ones_like(values) if weight is None else jnp.broadcast_to(weight, values.shape)
+    weight = weight.astype(jnp.float32)
+    if divisor == "all":
+        total = jnp.float32(values.size)
+    elif divisor == "valid":
+        total = (weight != 0).sum(dtype=jnp.float32)
+    elif divisor == "weights":
+        total = weight.sum()
+    else:
+        raise UserError(
+            f"masked_mean: unknown divisor '{divisor}'; use 'all', 'valid' or 'weights'"
+        )
+    # Values are masked before the product, so that a nan under a zero weight stays out.
+    weighted = jnp.where(weight != 0, values.astype(jnp.float32), 0.0) * weight
+    return jnp.where(total != 0, weighted.sum() / jnp.where(total != 0, total, 1.0), 0.0)
+
+
+def pixel_weighted_cross_entropy(
+    logits: jax.Array, label: jax.Array, weight: jax.Array | None = None, *, divisor: str = "all"
+) -> jax.Array:
+    """Cross-entropy after upsampling to the label's size.
+
+    Source: DSR ``PixelWeightedCrossEntropyLoss``, also DAFormer's loss; both divide by *all*
+    pixels, ignored ones too. The full-size logits are recomputed in the backward pass instead of
+    being stored.
+
+    Args:
+        logits: [B, h, w, K]; upsampled bilinearly, align_corners False.
+        label: [B, H, W], 255 = ignore.
+        weight: [B, H, W] float32 or None for 1.
+        divisor: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
+            (``"weights"``).
+
+    Returns:
+        Scalar float32.
+    """
+    weight = (label != IGNORE) * (1.0 if weight is None else weight)
+
+    @jax.checkpoint
+    def loss(logits: jax.Array) -> jax.Array:
+        full = resize(
+            logits.astype(jnp.float32), label.shape[1:], method="bilinear", align_corners=False
+        )
+        return masked_mean(cross_entropy(full, label), weight, divisor=divisor)
+
+    return loss(logits)
+
+
+def class_weights(pixel_share: np.ndarray, std: float) -> np.ndarray:
+    """Weights of mean 1 and deviation ``std`` that fall with the logarithm of the pixel share.
+
+    Source: DANNet ``train.py``; the deviation is the unbiased one.
+
+    Args:
+        pixel_share: [K], above 0.
+        std: 0.05 in DANNet's losses, 0.16 in its pseudo-labels at test.
+
+    Returns:
+        [K] float64.
+    """
+    log_share = np.log(np.asarray(pixel_share, np.float64))
+    return 1.0 + std * (log_share.mean() - log_share) / log_share.std(ddof=1)

@@ -1,0 +1,221 @@
+"""One network under one optimiser: what supervised training and the self-training methods share."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from nightjax.core.method import Variables
+from nightjax.core.optim import Optimizer
+from nightjax.core.rng import stream_key
+from nightjax.core.state import TrainState
+from nightjax.core.types import Batch, Scalars
+from nightjax.losses.segmentation import pixel_weighted_cross_entropy
+from nightjax.models import hrda
+from nightjax.ops import color
+from nightjax.ops.resize import resize
+
+PyTree = Any
+Outputs = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """How uint8 pixels enter a network.
+
+    Attributes:
+        mean, std: of each RGB channel in [0, 1]; torchvision's by default.
+        exposure: target of the log-mean luminance of every image, in (0, 1); 0 leaves the exposure alone.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    exposure: float = 0.0
+
+    def decode(self, image: jax.Array) -> jax.Array:
+        """[B, H, W, 3] uint8 to float32 in [0, 1], exposure-normalised if asked for."""
+        image = image.astype(jnp.float32) / 255.0
+        return color.normalize_exposure(image, self.exposure) if self.exposure else image
+
+    def normalize(self, image: jax.Array) -> jax.Array:
+        """[0, 1] to zero mean and unit variance."""
+        return color.normalize(image, self.mean, self.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class Photometric:
+    """Colour jitter and blur on the device; see `color.photometric`.
+
+    Attributes:
+        jitter_probability, jitter_strength: of the colour jitter.
+        blur_probability, blur_sigma: of the Gaussian blur, pixels.
+    """
+
+    jitter_probability: float = 0.8
+    jitter_strength: float = 0.2
+    blur_probability: float = 0.5
+    blur_sigma: tuple[float, float] = (0.15, 1.15)
+
+    def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        """[B, H, W, 3] float32 in [0, 1] to the same."""
+        return color.photometric(image, key, **dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkMethod:
+    """Base of the methods that train one segmentation network, called the student.
+
+    Attributes:
+        model: takes ``(x, train=, deterministic=)`` and returns a dict with ``logits`` [B, h, w, K] and the stages.
+        optimizer: of the student.
+        steps: length of the run, for schedules.
+        seed: of the run.
+        accumulate: equal parts of the batch whose gradients are computed one after the other.
+        input: how pixels enter.
+        detail_weight: share of the detail window in the loss of an HRDA model; other models have no such window.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    steps: int
+    seed: int = 0
+    accumulate: int = 1
+    input: Input = Input()
+    detail_weight: float = 0.1
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `Method`."""
+        size = batch["source"]["image"].shape[1:]
+        variables = self.model.init(rng, jnp.zeros((1, *size), jnp.float32), train=False)
+        params = {"student": variables["params"]}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats={"student": variables.get("batch_stats", {})},
+            opt_state={"student": self.optimizer.build(params, self.steps).init(params)},
+        )
+
+    def with_weights(self, state: TrainState, variables: Variables) -> TrainState:
+        """The first state with the student's weights replaced, as fine-tuning starts."""
+        return state.replace(
+            params=state.params | {"student": variables["params"]},
+            batch_stats=state.batch_stats | {"student": variables["batch_stats"]},
+        )
+
+    def variables(self, state: TrainState, which: str = "student") -> Variables:
+        """See `Method`."""
+        if which == "teacher" and state.teacher:
+            return {"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]}
+        return {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
+
+    def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """See `Method`."""
+        x = self.input.normalize(self.input.decode(image))
+        return self.model.apply(variables, x, train=False)["logits"].astype(jnp.float32)
+
+    def forward(
+        self,
+        params: PyTree,
+        stats: PyTree,
+        image: jax.Array,
+        key: jax.Array,
+        *,
+        deterministic: bool = False,
+        detail_offset: jax.Array | None = None,
+    ) -> tuple[Outputs, PyTree]:
+        """One training pass, with the batch's own norm statistics.
+
+        Args:
+            params, stats: of the model.
+            image: [B, H, W, 3] float32 in [0, 1].
+            key: of dropout and drop path.
+            deterministic: switches those off.
+            detail_offset: of the one detail window of an HRDA model; None for all windows, and for other models.
+
+        Returns:
+            The model's outputs and the updated running statistics.
+        """
+        window = {} if detail_offset is None else {"detail_offset": detail_offset}
+        outputs, updated = self.model.apply(
+            {"params": params, "batch_stats": stats},
+            self.input.normalize(image),
+            train=True,
+            deterministic=deterministic,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+            **window,
+        )
+        return outputs, updated.get("batch_stats", stats)
+
+    def student_forward(
+        self, state: TrainState, params: PyTree, stats: PyTree, image: jax.Array, name: str, part: jax.Array | int = 0
+    ) -> tuple[Outputs, PyTree]:
+        """`forward` with the randomness of the student's pass ``name``: dropout, and the detail window of HRDA."""
+        offset = self.detail_offset(state, name, part, image.shape[1:3])
+        return self.forward(params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset)
+
+    def detail_offset(
+        self, state: TrainState, name: str, part: jax.Array | int, size: tuple[int, int]
+    ) -> jax.Array | None:
+        """Where the batch's detail window lies in the student's pass ``name``; None if the model is no HRDA."""
+        if not isinstance(self.model, hrda.HRDA):
+            return None
+        return hrda.draw_detail_offset(self.key(state, f"detail_{name}", part), size)
+
+    def segmentation_loss(self, outputs: Outputs, label: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+        """Pixel-weighted cross-entropy; for HRDA also that of the detail window's own logits.
+
+        Args:
+            outputs: of `student_forward`.
+            label: [B, H, W], 255 = ignore.
+            weight: [B, H, W] float32 or None for 1.
+        """
+        loss = pixel_weighted_cross_entropy(outputs["logits"], label, weight)
+        if "hr_logits" not in outputs:
+            return loss
+        offset = outputs["detail_box"][0, ::2]
+        crops = [None if x is None else hrda.detail_crop(x, offset) for x in (label, weight)]
+        detail = pixel_weighted_cross_entropy(outputs["hr_logits"][:, 0], *crops)
+        return (1 - self.detail_weight) * loss + self.detail_weight * detail
+
+    def features(self, variables: Variables, image: jax.Array) -> Outputs:
+        """The backbone's features of [B, H, W, 3] float32 in [0, 1], of the context view for HRDA, in evaluation mode."""
+        x = self.input.normalize(image)
+        if isinstance(self.model, hrda.HRDA):
+            x = resize(x, hrda.view_size(x.shape[1:3]), align_corners=False)
+        return self.model.apply(variables, x, method=lambda model, x: model.backbone(x, train=False))
+
+    def key(self, state: TrainState, stream: str, part: jax.Array | int = 0) -> jax.Array:
+        """Key of a random stream at this step, and at this part of an accumulated batch."""
+        return jax.random.fold_in(stream_key(self.seed, state.step, stream), part)
+
+    def update(self, state: TrainState, grads: PyTree, stats: PyTree, scalars: Scalars, **changes):
+        """One optimiser step.
+
+        Args:
+            state: before the step.
+            grads: of ``state.params``.
+            stats: the student's new running statistics.
+            scalars: to be logged; the gradient's norm and the learning rate are added.
+            **changes: other fields of the new state.
+
+        Returns:
+            The new state and all scalars.
+        """
+        transform = self.optimizer.build(state.params, self.steps)
+        updates, opt_state = transform.update(grads, state.opt_state["student"], state.params)
+        scalars = dict(scalars) | {
+            "gradient_norm": optax.tree.norm(grads),
+            "learning_rate": self.optimizer.schedule_fn(self.steps)(state.step),
+        }
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=state.batch_stats | {"student": stats},
+            opt_state=state.opt_state | {"student": opt_state},
+            **changes,
+        )
+        return state, scalars

@@ -1,0 +1,221 @@
+"""Mix Transformer, the encoder of SegFormer (arXiv 2105.15203, section 3.1; official file mix_transformer.py)."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from nightjax.models.layers import Conv
+
+BLOCK_EPSILON = 1e-6
+"""LayerNorm epsilon of block and stage norms."""
+
+EMBED_EPSILON = 1e-5
+"""LayerNorm epsilon after a patch embedding and after a spatial reduction."""
+
+linear_init = nn.initializers.truncated_normal(0.02)
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+    """LayerNorm over channels with an accurate float32 variance."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class PatchEmbed(nn.Module):
+    """Overlapping strided convolution and LayerNorm: [B, H, W, C] to [B, H/stride, W/stride, dim]."""
+
+    dim: int
+    kernel: int
+    stride: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Conv(
+            self.dim,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.kernel // 2,
+            use_bias=True,
+            dtype=self.dtype,
+            name="proj",
+        )(x)
+        return layer_norm(EMBED_EPSILON, self.dtype, "norm")(x)
+
+
+class Attention(nn.Module):
+    """Self-attention of every cell to a map reduced ``sr_ratio`` times a side; softmax in float32."""
+
+    heads: int
+    sr_ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, dim = x.shape
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
+        head_dim = dim // self.heads
+        query = dense(dim, name="q")(x).reshape(batch, height * width, self.heads, head_dim)
+        if self.sr_ratio > 1:
+            x = Conv(
+                dim,
+                kernel=self.sr_ratio,
+                stride=self.sr_ratio,
+                padding=0,
+                use_bias=True,
+                dtype=self.dtype,
+                    name="sr",
+            )(x)
+            x = layer_norm(EMBED_EPSILON, self.dtype, "norm")(x)
+        key_value = dense(2 * dim, name="kv")(x).reshape(batch, -1, 2, self.heads, head_dim)
+        out = jax.nn.dot_product_attention(query, key_value[:, :, 0], key_value[:, :, 1])
+        return dense(dim, name="proj")(out.reshape(batch, height, width, dim))
+
+
+class DepthwiseConv(nn.Module):
+    """The 3x3 depthwise convolution that carries position in a Mix-FFN."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv = Conv(x.shape[-1], groups="depthwise", use_bias=True, dtype=self.dtype, name="dwconv")
+        return conv(x)
+
+
+class MixFFN(nn.Module):
+    """Linear, depthwise 3x3, exact GELU, linear."""
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
+        y = dense(self.hidden, name="fc1")(x)
+        y = DepthwiseConv(dtype=self.dtype, name="dwconv")(y)
+        return dense(x.shape[-1], name="fc2")(nn.gelu(y, approximate=False))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block on maps; ``keep`` [2, B] scales the two residual branches (drop path)."""
+
+    heads: int
+    mlp_ratio: int
+    sr_ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        y = layer_norm(BLOCK_EPSILON, self.dtype, "norm1")(x)
+        y = Attention(self.heads, self.sr_ratio, dtype=self.dtype, name="attn")(y)
+        x = x + (y if keep is None else y * keep[0, :, None, None, None].astype(y.dtype))
+        y = layer_norm(BLOCK_EPSILON, self.dtype, "norm2")(x)
+        y = MixFFN(self.mlp_ratio * x.shape[-1], dtype=self.dtype, name="mlp")(y)
+        return x + (y if keep is None else y * keep[1, :, None, None, None].astype(y.dtype))
+
+
+def scan_blocks(
+    block: Block, params: list[Mapping[str, Any]], x: jax.Array, keep: jax.Array | None
+) -> jax.Array:
+    """Apply equal blocks in a loop that is compiled once; ``keep`` is [depth, 2, B] or None."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+    def body(x, layer):
+        layer_params, layer_keep = layer
+        return block.apply({"params": layer_params}, x, layer_keep), None
+
+    return jax.lax.scan(body, x, (stacked, keep))[0]
+
+
+class MiT(nn.Module):
+    """Four stages of overlapping patches and transformer blocks, at strides 4, 8, 16 and 32.
+
+    Attributes:
+        dims, depths, heads, mlp_ratios, sr_ratios: one value a stage.
+        drop_path: rate of the last block; rates grow linearly from 0.
+        scan: run the equal blocks of a stage as one compiled loop. Parameters keep one sub-tree a
+            block, so weights are the same in both forms; compile time falls with depth, and the
+            stage's parameters are copied once a call.
+        remat: recompute each block in the backward pass instead of storing its inner values.
+        dtype: compute dtype; parameters, norm statistics and softmax stay float32.
+    """
+
+    dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...] = (1, 2, 5, 8)
+    mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
+    sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
+    drop_path: float = 0.1
+    scan: bool = True
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
+    ) -> dict[str, jax.Array]:
+        """Features of a normalised image.
+
+        Args:
+            x: [B, H, W, 3] float32.
+            train: without batch norm it only sets the default of ``deterministic``.
+            deterministic: True switches drop path off; needs no ``dropout`` stream then.
+
+        Returns:
+            ``stage1`` .. ``stage4``: [B, ceil(H/s), ceil(W/s), dims[i]], s = 4, 8, 16, 32.
+        """
+        deterministic = not train if deterministic is None else deterministic
+        keep = None
+        if not deterministic and self.drop_path > 0:
+            keep = self.drop_path_scales(x.shape[0])
+        block_class = nn.remat(Block) if self.remat else Block
+        features, first = {}, 0
+        for stage, depth in enumerate(self.depths, start=1):
+            i = stage - 1
+            embed = PatchEmbed(
+                self.dims[i],
+                kernel=7 if stage == 1 else 3,
+                stride=4 if stage == 1 else 2,
+                dtype=self.dtype,
+                name=f"patch_embed{stage}",
+            )
+            x = embed(x)
+            new_block = functools.partial(
+                block_class, self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype
+            )
+            stage_keep = None if keep is None else keep[first : first + depth]
+            if self.scan and depth > 1 and not self.is_initializing():
+                params = [self.variables["params"][f"block{stage}_{j}"] for j in range(depth)]
+                x = scan_blocks(new_block(parent=None), params, x, stage_keep)
+            else:
+                for j in range(depth):
+                    block_keep = None if stage_keep is None else stage_keep[j]
+                    x = new_block(name=f"block{stage}_{j}")(x, block_keep)
+            first += depth
+            x = layer_norm(BLOCK_EPSILON, self.dtype, f"norm{stage}")(x)
+            features[f"stage{stage}"] = x
+        return features
+
+    def drop_path_scales(self, batch: int) -> jax.Array:
+        """[blocks, 2, B]: 0 where a residual branch is dropped for an example, else 1 / (1 - rate)."""
+        kept = 1 - np.linspace(0, self.drop_path, sum(self.depths), dtype=np.float32)[:, None, None]
+        shape = (len(kept), 2, batch)
+        return jax.random.bernoulli(self.make_rng("dropout"), kept, shape) / kept
+
+
+_B_DIMS = (64, 128, 320, 512)
+VARIANTS = {
+    "mit_b0": {"dims": (32, 64, 160, 256), "depths": (2, 2, 2, 2)},
+    "mit_b1": {"dims": _B_DIMS, "depths": (2, 2, 2, 2)},
+    "mit_b2": {"dims": _B_DIMS, "depths": (3, 4, 6, 3)},
+    "mit_b3": {"dims": _B_DIMS, "depths": (3, 4, 18, 3)},
+    "mit_b4": {"dims": _B_DIMS, "depths": (3, 8, 27, 3)},
+    "mit_b5": {"dims": _B_DIMS, "depths": (3, 6, 40, 3)},
+    "mit_tiny": {"dims": (8, 8, 16, 24), "depths": (1, 2, 1, 1), "heads": (1, 2, 4, 3)},
+}
+"""Arguments of :class:`MiT` by name; ``mit_tiny`` is for tests."""

@@ -1,0 +1,92 @@
+"""Batch normalisation: one pass over the data, exact in float32, global under sharding."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with torch's running-statistics rule.
+
+    The variance is taken in one pass over ``x - running mean`` (the result does not depend on the shift; it only
+    removes the cancellation of ``E[x^2] - E[x]^2``). Under ``jit`` with a sharded batch the statistics are those of
+    the global batch, for one all-reduce forward and one more backward.
+
+    Attributes:
+        bn_decay: share of the old running value that is *kept* at an update (torch's momentum is 1 minus this).
+        epsilon: added to the variance.
+        unbiased_var: whether the running variance uses n / (n - 1) times the batch variance, as torch does. The
+            normalisation itself always uses the biased one.
+        frozen: normalise with the running statistics and leave them alone, whatever ``train`` says. Scale and bias
+            stay parameters; keeping them fixed is the optimiser's task.
+        dtype: output dtype. Statistics and parameters are float32.
+    """
+
+    bn_decay: float = 0.9
+    epsilon: float = 1e-5
+    unbiased_var: bool = True
+    frozen: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        """Normalises x [..., C].
+
+        With ``train`` the statistics are those of the batch, and the running ones are updated if the caller made the
+        collection ``batch_stats`` mutable.
+        """
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+
+        if not train or self.frozen:
+            gain = scale * lax.rsqrt(var.value + self.epsilon)
+            return (x.astype(jnp.float32) * gain + (bias - mean.value * gain)).astype(self.dtype)
+
+        y, batch_mean, batch_var = _normalise(x, scale, bias, mean.value, self.epsilon)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            count = x.size // x.shape[-1]
+            if self.unbiased_var:
+                batch_var = batch_var * (count / max(count - 1, 1))
+            mean.value = self.bn_decay * mean.value + (1 - self.bn_decay) * batch_mean
+            var.value = self.bn_decay * var.value + (1 - self.bn_decay) * batch_var
+        return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _normalise(x, scale, bias, shift, epsilon):
+    """Normalised x (in x's dtype), batch mean and biased batch variance (float32, without gradient)."""
+    return _normalise_forward(x, scale, bias, shift, epsilon)[0]
+
+
+def _normalise_forward(x, scale, bias, shift, epsilon):
+    axes = tuple(range(x.ndim - 1))
+    centred = x.astype(jnp.float32) - shift
+    first, second = jnp.mean(centred, axes), jnp.mean(centred * centred, axes)
+    mean, var = shift + first, jnp.maximum(second - first * first, 0.0)
+    inverse_std = lax.rsqrt(var + epsilon)
+    y = (x.astype(jnp.float32) - mean) * (inverse_std * scale) + bias
+    return (y.astype(x.dtype), mean, var), (x, scale, mean, inverse_std)
+
+
+def _normalise_backward(epsilon, saved, cotangents):
+    """Two sums and one pass: dx = gain * (dy - mean(dy) - normalised * mean(dy * normalised))."""
+    del epsilon
+    x, scale, mean, inverse_std = saved
+    axes, count = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    dy = cotangents[0].astype(jnp.float32)
+    centred = x.astype(jnp.float32) - mean
+    d_bias = jnp.sum(dy, axes)
+    d_scale = jnp.sum(dy * centred, axes) * inverse_std
+    slope = d_scale * inverse_std / count
+    dx = (scale * inverse_std) * (dy - d_bias / count - centred * slope)
+    return dx.astype(x.dtype), d_scale, d_bias, jnp.zeros_like(mean)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)

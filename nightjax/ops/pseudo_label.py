@@ -1,0 +1,102 @@
+"""Pseudo-labels of a night image: refinement by the aligned day prediction, confidence, trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core.errors import UserError
+
+STATIC_CLASSES = (0, 1, 2, 3, 4, 8, 9, 10)
+"""Train ids of large static classes: here the day view may overrule the night prediction."""
+
+
+def normalized_entropy(probs: jax.Array) -> jax.Array:
+    """Entropy of ``probs`` [..., K] over its last axis by log K: 0 for one-hot, 1 for uniform."""
+    probs = probs.astype(jnp.float32)
+    return jax.scipy.special.entr(probs).sum(axis=-1) / np.log(probs.shape[-1])
+
+
+def refine(
+    logits_night: jax.Array,
+    logits_day: jax.Array,
+    confidence: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    *,
+    gamma: float = 0.25,
+    use_static_mask: bool = True,
+    static_classes: Sequence[int] = STATIC_CLASSES,
+) -> jax.Array:
+    """Holistic refinement: mixes the night prediction with the day prediction warped onto it.
+
+    ``(1 - e_k) * p_k + e_k * r_k`` with ``e_k = s * max(P, M_k)``: ``s`` is the image's mean
+    normalised night entropy to the power ``gamma``, ``P`` the confidence of the alignment, ``M_k``
+    is 1 for static classes where both predictions are static. Source: DSR section 3.2.2, ``refine``
+    (Refign's adaptive label correction).
+
+    Args:
+        logits_night: [B, H, W, K].
+        logits_day: [B, H, W, K], already warped onto the night view.
+        confidence: [B, H, W] in [0, 1], probability that the alignment is right; None for 0.5
+            everywhere.
+        valid: [B, H, W] bool, False where the warp left the day image; None for valid everywhere.
+        gamma: exponent of the trust in the day view.
+        use_static_mask: False drops ``M``.
+        static_classes: the classes of ``M``.
+
+    Returns:
+        [B, H, W, K] float32 in [0, 1]. Channels are weighted differently, so they do not sum to 1.
+    """
+    night = jax.nn.softmax(logits_night.astype(jnp.float32))
+    day = jax.nn.softmax(logits_day.astype(jnp.float32))
+    trust = normalized_entropy(night).mean(axis=(1, 2), keepdims=True) ** gamma
+
+    weight = (
+        jnp.full(night.shape[:3], 0.5) if confidence is None else confidence.astype(jnp.float32)
+    )
+    weight = weight[..., None]
+    if use_static_mask:
+        is_static = np.isin(np.arange(night.shape[-1]), static_classes)
+        both = _is_in(night.argmax(-1), static_classes) & _is_in(day.argmax(-1), static_classes)
+        weight = jnp.maximum(weight, (both[..., None] & is_static).astype(jnp.float32))
+    weight = trust[..., None] * weight
+    if valid is not None:
+        weight = jnp.where(valid[..., None], weight, 0.0)
+    return (1.0 - weight) * night + weight * day
+
+
+def _is_in(label: jax.Array, classes: Sequence[int]) -> jax.Array:
+    """Whether each label is one of a few static ids, without a gather."""
+    return sum((label == c for c in classes), start=jnp.zeros(label.shape, bool))
+
+
+def pseudo_label(probs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The likeliest class of [B, H, W, K] scores (uint8, ties to the smaller id) and its score."""
+    return probs.argmax(axis=-1).astype(jnp.uint8), probs.max(axis=-1).astype(jnp.float32)
+
+
+def confident_share(
+    confidence: jax.Array, threshold: float = 0.968, *, scope: str = "batch"
+) -> jax.Array:
+    """Share of pixels whose confidence reaches the threshold, the weight of pseudo-labels in DACS.
+
+    Args:
+        confidence: [B, H, W] float32.
+        threshold: a pixel exactly on it counts.
+        scope: ``"batch"``, one share for the whole batch (official code; changes meaning with the
+            batch size), or ``"image"``, one share per image.
+
+    Returns:
+        [B] float32.
+
+    Raises:
+        UserError: for an unknown scope.
+    """
+    if scope not in ("batch", "image"):
+        raise UserError(f"confident_share: unknown scope '{scope}'; use 'batch' or 'image'")
+    confident = (confidence >= np.float32(threshold)).astype(jnp.float32)
+    share = confident.mean(axis=(1, 2))
+    return jnp.broadcast_to(share.mean(), share.shape) if scope == "batch" else share

@@ -1,0 +1,180 @@
+"""A run on disk: its config, its method, its weights. Needs the workdir alone, no data set."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from nightjax import methods
+from nightjax.core import checkpoint, config as configs, sharding
+from nightjax.core.errors import UserError
+from nightjax.core.method import Method, Variables
+from nightjax.core.state import TrainState
+from nightjax.data.streams import StreamSpec
+
+PyTree = Any
+
+
+def stream_specs(config: ml_collections.ConfigDict, method: Method) -> dict[str, StreamSpec]:
+    """The data streams that a method reads, from the config's ``data.streams``.
+
+    Raises:
+        UserError: the config lacks one of the method's domains.
+    """
+    section = config.data.streams
+    specs = {}
+    for name in method.streams:
+        if name not in section:
+            raise UserError(f"method {config.method.name!r} reads the domain {name!r}, but data.streams has {list(section)}")
+        specs[name] = configs.build(StreamSpec, dict(section[name]) | {"name": name}, f"data.streams.{name}")
+    return specs
+
+
+def batch_shapes(specs: dict[str, StreamSpec], batch: int) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes and types of one global batch."""
+    kinds = {
+        "image": ((3,), jnp.uint8),
+        "reference": ((3,), jnp.uint8),
+        "label": ((), jnp.uint8),
+        "invalid": ((), jnp.uint8),
+        "flow": ((2,), jnp.float32),
+        "flow_valid": ((), jnp.bool_),
+    }
+    shapes = {}
+    for name, spec in specs.items():
+        fields = {f: jax.ShapeDtypeStruct((batch, *spec.crop, *kinds[f][0]), kinds[f][1]) for f in spec.fields}
+        shapes[name] = fields | {"mask": jax.ShapeDtypeStruct((batch,), jnp.float32)}
+    return shapes
+
+
+def abstract_batch(
+    config: ml_collections.ConfigDict, method: Method, mesh: Mesh
+) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes, types and shardings of one global batch."""
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh))
+    return jax.tree.map(place, batch_shapes(stream_specs(config, method), config.train.batch))
+
+
+def init_fn(config: ml_collections.ConfigDict, method: Method):
+    """``() -> TrainState``, traceable: the first state as a function of the config alone."""
+    shapes = batch_shapes(stream_specs(config, method), config.train.batch)
+
+    def init() -> TrainState:
+        batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return method.init(jax.random.key(config.seed), batch)
+
+    return init
+
+
+def abstract_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the state, without computing it."""
+    shapes = jax.eval_shape(init_fn(config, method))
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    return jax.tree.map(place, shapes, sharding.state_sharding(mesh, shapes))
+
+
+def first_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -> TrainState:
+    """A fresh state on the mesh, with the weights of ``train.init`` if that names a run or checkpoint folder."""
+    shapes = abstract_state(config, method, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    state = jax.jit(init_fn(config, method), out_shardings=shardings)()
+    if config.train.init:
+        variables = load_variables(config.train.init, method.variables(shapes))
+        state = jax.jit(method.with_weights, out_shardings=shardings)(state, variables)
+    return state
+
+
+def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | None = None) -> Variables:
+    """One network's weights from a workdir or from one checkpoint's folder.
+
+    Args:
+        path: a workdir (its newest checkpoint, or that of ``step``) or ``WORKDIR/checkpoints/STEP``.
+        abstract: shapes, types and shardings.
+        which: ``"student"`` or ``"teacher"``.
+        step: see ``path``.
+
+    Raises:
+        UserError: no checkpoint there, or of another model.
+    """
+    folder = epath.Path(path)
+    if not (folder / "state").exists():
+        folder = checkpoint.latest_folder(folder, step)
+    if which == "teacher":
+        return checkpoint.restore_part(folder, {"teacher": abstract})["teacher"]
+    part = {key: {"student": tree} for key, tree in abstract.items()}
+    return {key: tree["student"] for key, tree in checkpoint.restore_part(folder, part).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network, ready to use.
+
+    Attributes:
+        config: of the run.
+        method: built from it.
+        variables: the network's weights, replicated on the mesh.
+        mesh: the devices.
+        step: of the checkpoint.
+        workdir: where it comes from.
+    """
+
+    config: ml_collections.ConfigDict
+    method: Method
+    variables: Variables
+    mesh: Mesh
+    step: int
+    workdir: epath.Path
+
+    @functools.cached_property
+    def predict_fn(self) -> jax.tree_util.Partial:
+        """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
+        return jax.tree_util.Partial(self.method.predict, self.variables)
+
+
+def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
+    """The config a workdir was started with.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json); give --workdir a folder that training wrote")
+    try:
+        return configs.from_json(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
+
+
+def load(workdir: epath.PathLike, which: str = "", step: int | None = None) -> Run:
+    """Loads a trained network.
+
+    Args:
+        workdir: of the run.
+        which: ``"student"`` or ``"teacher"``; by default what the config evaluates.
+        step: of the checkpoint; the newest by default.
+
+    Raises:
+        UserError: no run, no checkpoint, or no teacher.
+    """
+    config = read_config(workdir)
+    method = methods.build(config)
+    mesh = sharding.make_mesh(jax.devices()[: config.train.devices or None])
+    abstract = abstract_state(config, method, mesh)
+    which = which or config.eval.which
+    if which not in ("student", "teacher") or (which == "teacher" and not abstract.teacher):
+        raise UserError(f"{workdir} has no {which!r} network; choose student" + (" or teacher" if abstract.teacher else ""))
+    folder = checkpoint.latest_folder(workdir, step)
+    variables = load_variables(folder, method.variables(abstract, which), which)
+    return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir))
+
+
+def count_parameters(tree: PyTree) -> int:
+    """Number of entries of all arrays."""
+    return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))

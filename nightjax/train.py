@@ -1,0 +1,179 @@
+"""The one training loop.
+
+Its order never changes: evaluate, save (state with data position), next batch, step, log. That order makes a saved
+position agree with the saved weights, so that a continued run equals an uninterrupted one bit for bit.
+"""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from nightjax import methods, run
+from nightjax.core import checkpoint, config as configs, hooks, sharding, writers
+from nightjax.core.errors import UserError
+from nightjax.core.method import Method
+from nightjax.core.state import TrainState
+from nightjax.core.types import Batch
+from nightjax.data import sources, streams
+from nightjax.evaluate import Evaluator
+from nightjax.inference.panels import write_panels
+from nightjax.inference.report import write_report
+
+
+def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+    """Trains to the last step, going on from whatever the workdir holds, and evaluates.
+
+    Args:
+        config: what a config file's ``get_config`` returns.
+        workdir: any path ``epath`` knows; made if missing.
+
+    Returns:
+        Evaluation results by set, as `Evaluator` gives them; empty when a signal ended the run early.
+
+    Raises:
+        UserError: anything the user can put right; the message says what, where and how.
+    """
+    began = time.perf_counter()
+    workdir = epath.Path(workdir)
+    steps, batch_size = config.train.steps, config.train.batch
+    mesh = sharding.make_mesh(_devices(config.train.devices))
+    sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
+    method = methods.build(config)
+    abstract = run.abstract_state(config, method, mesh)
+    _claim(workdir, config)
+    readers, batches = _open_streams(config, method, mesh)
+    evaluator = Evaluator(config, method, mesh, workdir)
+
+    saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
+    start = saver.latest() or 0
+    clock = hooks.Clock()
+    if start:
+        state, host = saver.restore(start, abstract)
+        batches.set_state(host["streams"])
+        clock.restore(host["clock"])
+        print(f"continuing {workdir} from step {start}", flush=True)
+    else:
+        state = run.first_state(config, method, mesh)
+    parameters = run.count_parameters(abstract.params)
+    print(f"{config.method.name}: {parameters / 1e6:.2f} M parameters, {steps} steps, {mesh.devices.size} device(s)")
+
+    compiling = time.perf_counter()
+    step_fn = compile_step(method, abstract, run.abstract_batch(config, method, mesh), mesh)
+    print(f"step compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
+    panels_fn = jax.jit(method.panels)
+    writer = writers.MetricWriter(workdir, start) if jax.process_index() == 0 else writers.NoWriter()
+    name_records = functools.partial(_record_ids, readers)
+    log = hooks.ScalarLog(writer, clock, start, steps, batch_size * len(readers), config.log.every, name_records)
+    stop = hooks.StopSignal()
+    results, batch = {}, None
+    try:
+        for step in range(start, steps + 1):
+            fresh, last = step > start, step == steps
+            stopping = fresh and stop(step)
+            metrics = {}
+            if last or (fresh and _due(step, config.eval.every)):
+                with clock.paused():
+                    log.settle()
+                    results = evaluator(method.variables(state, config.eval.which), step, writer)
+                    metrics = {name: result["miou"][result["headline"]] for name, result in results.items()}
+                    if batch is not None:
+                        write_panels(panels_fn(state, batch), workdir, step, writer)
+            if fresh and (last or stopping or _due(step, config.checkpoint.every)):
+                with clock.paused():
+                    log.settle()
+                    saver.save(step, state, {"streams": batches.get_state(), "clock": clock.state()}, metrics)
+            if last or stopping:
+                break
+            with clock.waiting():
+                batch, index = next(batches)
+            state, scalars = step_fn(state, batch)
+            log.push(step + 1, scalars, index)
+            if step == start:
+                print(f"first step after {time.perf_counter() - began:.1f} s", flush=True)
+    finally:
+        stop.close()
+        saver.close()
+        batches.close()
+        writer.close()
+    if stopping and not last:
+        print(f"stopped at step {step}; the same command continues from there", flush=True)
+        return {}
+    if jax.process_index() == 0:
+        write_report(workdir)
+    print(f"done in {time.perf_counter() - began:.0f} s, peak memory {hooks.memory_gb():.1f} GB; see {workdir}/report.html")
+    return results
+
+
+def compile_step(method: Method, state: TrainState, batch: Batch, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
+    """The one compiled program of a run: ``(state, batch) -> (state, scalars)``, the state donated.
+
+    Args:
+        method: whose ``train_step`` it is.
+        state, batch: arrays or their shapes; any other shape is an error later, never a second program.
+        mesh: the devices.
+    """
+    shardings = sharding.state_sharding(mesh, state)
+    step = jax.jit(
+        method.train_step,
+        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+    return step.lower(state, batch).compile()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _devices(limit: int) -> list[jax.Device]:
+    devices = jax.devices()
+    if limit > len(devices):
+        raise UserError(f"train.devices={limit}, but JAX sees {len(devices)} device(s); lower it or use 0 for all")
+    return devices[:limit] if limit else devices
+
+
+def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the workdir this config's, or checks that it already is."""
+    if (workdir / "config.json").exists():
+        configs.check_same_run(run.read_config(workdir), config, workdir)
+        return
+    if jax.process_index() == 0:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "config.json").write_text(configs.to_json(config))
+        except OSError as error:
+            raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error
+
+
+def _open_streams(config: ml_collections.ConfigDict, method: Method, mesh: jax.sharding.Mesh):
+    """The sources by domain, and an iterator over (device batch, host record positions)."""
+    data, readers, iterators = config.data, {}, {}
+    for name, spec in run.stream_specs(config, method).items():
+        readers[name] = sources.open_source(
+            spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir
+        )
+        iterators[name] = streams.make_stream(
+            readers[name],
+            spec,
+            batch_size=config.train.batch,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            workers=data.workers,
+            threads=data.threads,
+        )
+
+    def put(batch):
+        index = {name: domain.pop("index") for name, domain in batch.items()}
+        return sharding.put_batch(batch, mesh), index
+
+    return readers, streams.prefetch(streams.Streams(iterators), put)
+
+
+def _record_ids(readers: dict[str, sources.Source], index: dict[str, Any]) -> dict[str, list[str]]:
+    return {name: streams.record_ids(readers[name], positions) for name, positions in index.items()}

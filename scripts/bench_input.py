@@ -1,0 +1,111 @@
+"""Records a second on one core, for each form in which records can be stored.
+
+    python scripts/bench_input.py
+    python scripts/bench_input.py --dataset=nightstreet/std --split=source_day --workers=2
+
+Without a data set, pictures as large and as hard to compress as the real ones are made up, and one thread turns them
+into 512x512 training crops (or their own size, if smaller). With a data set, a whole training stream is timed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from absl import app, flags
+
+from nightjax.data import sources, streams, transforms
+from nightjax.data.sampling import Draw
+
+_DATASET = flags.DEFINE_string("dataset", "", "data set to time; empty for made-up records")
+_SPLIT = flags.DEFINE_string("split", "train", "its split")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "where prepared data sets are")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "where downloaded files are")
+_BATCH = flags.DEFINE_integer("batch", 4, "examples a batch, with --dataset")
+_CROP = flags.DEFINE_list("crop", ["512", "512"], "height,width of the crop")
+_WORKERS = flags.DEFINE_integer("workers", 0, "worker processes, with --dataset")
+_SECONDS = flags.DEFINE_float("seconds", 2.0, "time for each row")
+
+FORMS = (
+    ("Cityscapes as published: PNG 2048x1024", (1024, 2048), ".png", False),
+    ("JPEG 2048x1024", (1024, 2048), ".jpg", False),
+    ("half size: PNG 1024x512", (512, 1024), ".png", False),
+    ("half size: JPEG 1024x512", (512, 1024), ".jpg", False),
+    ("half size: raw 1024x512", (512, 1024), "", False),
+    ("pair 1920x1080, JPEG", (1080, 1920), ".jpg", True),
+    ("CamVid: PNG 480x360", (360, 480), ".png", False),
+    ("NightStreet std: PNG 256x128", (128, 256), ".png", False),
+)
+"""Name, (height, width), image suffix ("" = decoded arrays), with a reference view instead of a label."""
+
+
+def record(size: tuple[int, int], suffix: str, pair: bool) -> dict[str, object]:
+    """Blobs for the label; shapes plus sensor noise for the image, so that PNG takes about 1.3 bytes a pixel."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (size[0] // 32, size[1] // 32, 3), np.uint8)
+    smooth = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+    image = np.clip(smooth + rng.normal(0, 0.5, smooth.shape).round(), 0, 255).astype(np.uint8)
+    label = cv2.resize(small[..., 0] % 19, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+    def encode(array: np.ndarray, kind: str) -> bytes | np.ndarray:
+        options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind == ".jpg" else []
+        return cv2.imencode(kind, array, options)[1].tobytes() if kind else array
+
+    result = {"image_id": "made up", "image": encode(image, suffix)}
+    if pair:
+        return result | {"image_ref": encode(image, suffix)}
+    return result | {"label": encode(label, ".png" if suffix else "")}
+
+
+def rate(work: Callable[[], object], seconds: float) -> float:
+    """Calls a second, after one call that does not count."""
+    work()
+    start, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        work()
+        calls += 1
+    return calls / elapsed
+
+
+def made_up_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+    yield "record", "MB", "decode/s", "example/s", "ms"
+    for name, size, suffix, pair in FORMS:
+        fields = ("image", "reference") if pair else ("image", "label")
+        source = sources.ListSource([record(size, suffix, pair)])
+        window = min(crop[0], size[0]), min(crop[1], size[1])
+        load = streams.LoadExample(source, streams.StreamSpec("source", "", "", window, fields))
+        rng = np.random.default_rng(0)
+        megabytes = sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in source[0].values()) / 1e6
+        decodes = rate(lambda: transforms.decode(source[0], fields), seconds)
+        examples = rate(lambda: load.random_map(Draw(0), rng), seconds)
+        yield name, f"{megabytes:.2f}", f"{decodes:.0f}", f"{examples:.0f}", f"{1000 / examples:.1f}"
+
+
+def dataset_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+    yield "stream", "records", "workers", "records/s"
+    source = sources.open_source(
+        _DATASET.value, _SPLIT.value, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
+    )
+    optional = {"label": "label", "reference": "image_ref", "flow": "flow", "flow_valid": "flow_valid"}
+    fields = ("image", *(field for field, feature in optional.items() if feature in source[0]))
+    spec = streams.StreamSpec("source", _DATASET.value, _SPLIT.value, crop, fields)
+    stream = streams.make_stream(source, spec, batch_size=_BATCH.value, seed=0, workers=_WORKERS.value)
+    records = _BATCH.value * rate(lambda: next(stream), seconds)
+    stream.close()
+    name = f"{_DATASET.value} {_SPLIT.value}: {', '.join(fields)}"
+    yield name, str(len(source)), str(_WORKERS.value), f"{records:.0f}"
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    cv2.setNumThreads(1)
+    crop = tuple(int(side) for side in _CROP.value)
+    rows = (dataset_rows if _DATASET.value else made_up_rows)(crop, _SECONDS.value)
+    for row in rows:
+        print(f"{row[0]:50}" + "".join(f"{cell:>11}" for cell in row[1:]), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,43 @@
+"""Draws the contact sheet of NightStreet: a row a street; day, dusk, night, labels, night without its invalid pixels.
+
+Usage: python scripts/nightstreet_contact_sheet.py [--output=docs/nightstreet.png] [--rows=6]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import cv2
+import numpy as np
+
+from nightjax.data.labels import colorize
+from nightjax.data.synthetic import SPLITS, Knobs, render
+
+SIZE = (128, 256)
+
+
+def street(index: int) -> np.ndarray:
+    """One row, uint8 [128, 1280, 3] RGB."""
+    seed = SPLITS["target_twilight"].first_seed + index
+    shift = Knobs().prior_shift
+    views = {
+        time: render(seed, time, dynamic_seed=seed, sensor_seed=seed, size=SIZE, prior_shift=shift)
+        for time in ("day", "twilight", "night")
+    }
+    night = views["night"]
+    seen = np.where(night["invalid"][..., None] > 0, np.uint8(0), night["image"])
+    return np.concatenate([*(view["image"] for view in views.values()), colorize(night["label"]), seen], 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", default="docs/nightstreet.png")
+    parser.add_argument("--rows", type=int, default=6)
+    arguments = parser.parse_args()
+    sheet = np.concatenate([street(index) for index in range(arguments.rows)])
+    small = cv2.resize(sheet, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(arguments.output, small[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Shared fixtures: golden files, recipe weights, virtual devices."""
+
+import os
+import pathlib
+import zlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    )
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--golden-dir",
+        default=str(pathlib.Path(__file__).parent / "golden"),
+        help="folder with one sub-folder of golden files a system",
+    )
+
+
+@pytest.fixture(scope="session")
+def golden(request):
+    """``golden("dsr_fpa", "refine")`` loads ``<golden-dir>/dsr_fpa/refine.npz`` as a dict of arrays."""
+    root = pathlib.Path(request.config.getoption("--golden-dir"))
+
+    def load(system: str, name: str) -> dict[str, np.ndarray]:
+        folder = root / system if (root / system).is_dir() else root
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+            return dict(file)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    """``recipe(torch_name, torch_shape, seed)``: the golden READMEs' weights, a pure function of name and shape."""
+    return recipe_weight
+
+
+def recipe_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """One weight by the rule of the golden READMEs, float32, torch layout."""
+    rng = np.random.RandomState((zlib.crc32(name.encode()) + int(seed)) % 2**32)
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    if name.endswith("running_mean"):
+        value = 0.1 * rng.randn(*shape)
+    elif name.endswith("running_var"):
+        value = 0.8 + 0.4 * rng.rand(*shape)
+    elif len(shape) == 4:
+        value = rng.randn(*shape) * np.sqrt(1 / np.prod(shape[1:]))
+    elif len(shape) == 2:
+        value = rng.randn(*shape) * np.sqrt(1 / shape[1])
+    elif name.endswith(".weight"):
+        value = 1 + 0.1 * rng.randn(*shape)
+        if name.endswith("bn3.weight"):
+            value = value * 0.3
+    else:
+        value = 0.1 * rng.randn(*shape)
+    return value.astype(np.float32)

@@ -1,0 +1,140 @@
+"""Label tables: bijections, published values, merges and the content checks."""
+
+import numpy as np
+import pytest
+from nightjax.data import labels
+
+
+def test_train_ids_and_label_ids_are_inverse():
+    train_ids = np.arange(19, dtype=np.uint8)
+    assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids)
+    assert np.sum(labels.CITYSCAPES_ID_TO_TRAIN_ID != 255) == 19
+    assert labels.TRAIN_ID_TO_CITYSCAPES_ID[255] == 0
+
+
+@pytest.mark.parametrize(
+    "label_id,train_id", [(7, 0), (8, 1), (11, 2), (17, 5), (18, 255), (0, 255), (26, 13), (31, 16), (33, 18), (255, 255)]
+)
+def test_known_label_ids(label_id, train_id):
+    assert labels.CITYSCAPES_ID_TO_TRAIN_ID[label_id] == train_id
+
+
+def test_tables_are_total_and_read_only():
+    tables = (
+        labels.CITYSCAPES_ID_TO_TRAIN_ID, labels.TRAIN_ID_TO_CITYSCAPES_ID, labels.SYNTHIA_ID_TO_TRAIN_ID,
+        labels.CAMVID_ID_TO_TRAIN_ID, labels.TRAIN_ID_TO_CAMVID_ID, labels.IDENTITY,
+    )  # fmt: skip
+    for table in tables:
+        assert table.shape == (256,) and table.dtype == np.uint8
+        with pytest.raises(ValueError):
+            table[0] = 1
+
+
+def test_groups_partition_the_classes():
+    assert sorted(labels.STATIC + labels.SMALL + labels.DYNAMIC) == list(range(19))
+    assert set(labels.TAIL) < set(labels.DYNAMIC) and 16 not in labels.TAIL
+
+
+def test_pixel_shares_sum_to_one():
+    assert abs(labels.CITYSCAPES_PIXEL_SHARE.sum() - 1) < 1e-4
+
+
+def test_colours_of_train_ids_are_distinct_and_come_back():
+    table = {tuple(map(int, labels.PALETTE[k])): k for k in range(19)}
+    assert len(table) == 19
+    label = np.array([[0, 5, 18], [255, 7, 10]], np.uint8)
+    assert np.array_equal(labels.colors_to_labels(labels.colorize(label), table), label)
+
+
+def test_camvid_colours_are_distinct_and_both_targets_agree():
+    assert len(labels.CAMVID_32) == len(labels.CAMVID_COLOR_TO_ID) == 32
+    for name, (_, train_id, class_id) in labels.CAMVID_32.items():
+        if train_id != 255:
+            assert labels.CAMVID_11.table[train_id] == class_id, name
+
+
+def test_camvid_ids_survive_the_way_through_train_ids():
+    ids = np.arange(12, dtype=np.uint8)
+    assert np.array_equal(labels.TRAIN_ID_TO_CAMVID_ID[labels.CAMVID_ID_TO_TRAIN_ID[ids]], ids)
+    assert np.array_equal(labels.CAMVID_11.table[:19], labels.TRAIN_ID_TO_CAMVID_ID[:19])
+
+
+def test_unknown_colours_are_ignored():
+    image = np.array([[[1, 2, 3], [128, 64, 128], [255, 255, 255]]], np.uint8)
+    assert labels.colors_to_labels(image, labels.CAMVID_COLOR_TO_ID).tolist() == [[255, 3, 255]]
+
+
+def test_synthia_knows_every_class_once():
+    values = labels.SYNTHIA_ID_TO_TRAIN_ID[labels.SYNTHIA_ID_TO_TRAIN_ID != 255]
+    assert sorted(values.tolist()) == list(range(19))
+    assert labels.SYNTHIA_ID_TO_TRAIN_ID[[3, 21, 17]].tolist() == [0, 3, 12]
+
+
+def test_merge_of_labels_equals_merge_of_counts():
+    rng = np.random.default_rng(0)
+    truth, guess = rng.integers(0, 19, (2, 5000))
+    counts = np.zeros((19, 19), np.int64)
+    np.add.at(counts, (truth, guess), 1)
+    merge = labels.CAMVID_11
+    expected = np.zeros((12, 12), np.int64)
+    np.add.at(expected, (merge.table[truth], merge.table[guess]), 1)
+    assert np.array_equal(merge.merge_confusion(counts), expected)
+
+
+def test_merge_counts_predictions_of_missing_classes_as_errors():
+    merge = labels.SYNTHIA_16
+    counts = np.zeros((19, 19), np.int64)
+    counts[8, 9] = 7  # vegetation called terrain: an error on vegetation
+    counts[9, 8] = 5  # true terrain: not scored
+    merged = merge.merge_confusion(counts)
+    assert merged.sum() == 7 and merged[merge.classes.index("vegetation"), -1] == 7
+
+
+def test_class_counts_of_merges():
+    assert [labels.CLASS_MERGES[n].num_classes for n in ("cityscapes_19", "camvid_11", "synthia_16", "synthia_13")] == [
+        19, 11, 16, 13,
+    ]  # fmt: skip
+
+
+def test_unexpected_values():
+    counts = labels.histogram(np.array([0, 18, 255, 19, 200], np.uint8))
+    assert labels.unexpected_values(counts, "train_ids") == (19, 200)
+    assert labels.unexpected_values(counts, "label_ids") == (200,)
+
+
+@pytest.mark.parametrize(
+    "values,encoding,suspicious",
+    [
+        ([7, 11, 23, 26, 0], "label_ids", False),
+        ([0, 2, 8, 10, 255], "label_ids", True),
+        ([0, 1, 3], "label_ids", False),
+        ([7, 11, 23, 26], "train_ids", True),
+        ([0, 2, 8, 10, 255], "train_ids", False),
+        ([255], "train_ids", False),
+    ],
+)
+def test_suspicious_encoding(values, encoding, suspicious):
+    counts = labels.histogram(np.array(values, np.uint8))
+    assert (labels.suspicious_encoding(counts, encoding) is not None) == suspicious
+
+
+def test_class_pixels():
+    label = np.array([[0, 0, 255], [18, 5, 5]], np.uint8)
+    pixels = labels.class_pixels(label)
+    assert pixels.dtype == np.int32 and pixels[[0, 5, 18]].tolist() == [2, 2, 1] and pixels.sum() == 5
+
+
+def test_random_label_images_round_trip():
+    hypothesis = pytest.importorskip("hypothesis")
+    arrays = pytest.importorskip("hypothesis.extra.numpy")
+    values = hypothesis.strategies.sampled_from(list(range(19)) + [255])
+
+    @hypothesis.settings(max_examples=50, deadline=None)
+    @hypothesis.given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values))
+    def check(label):
+        ids = labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
+        assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], label)
+        assert labels.unexpected_values(labels.histogram(ids), "label_ids") == ()
+        assert labels.class_pixels(label).sum() == np.sum(label != 255)
+
+    check()

@@ -1,0 +1,67 @@
+"""The TFDS builder of NightStreet: drawn, stored, read back; never through TensorFlow."""
+
+import numpy as np
+import pytest
+
+from nightjax.core.types import IGNORE
+from nightjax.data.synthetic import PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.data.synthetic.examples import example
+from tfds_builders.nightstreet.nightstreet_dataset_builder import Builder
+
+SIZE = PRESETS["tiny"].size
+
+
+@pytest.fixture(scope="module")
+def open_config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+
+    def prepare(config):
+        builder = Builder(config=config, data_dir=folder, file_format="array_record")
+        builder.download_and_prepare()
+        return builder
+
+    return prepare
+
+
+def test_labelled_splits(open_config):
+    builder = open_config("tiny")
+    labelled = [name for name, split in SPLITS.items() if split.role == "labelled"]
+    assert sorted(builder.info.splits) == sorted(labelled)
+    for split in labelled:
+        source = builder.as_data_source(split=split)
+        assert len(source) == PRESETS["tiny"].counts[split]
+        stored, drawn = source[1], example(split, 1, size=SIZE)
+        np.testing.assert_array_equal(stored["image"], drawn["image"])
+        np.testing.assert_array_equal(stored["label"][..., 0], drawn["label"])
+        np.testing.assert_array_equal(stored["invalid"][..., 0], drawn["invalid"])
+        np.testing.assert_array_equal(stored["class_pixels"], drawn["class_pixels"])
+        assert stored["class_pixels"].sum() == (stored["label"] != IGNORE).sum()
+        assert stored["frame"] == 1 and stored["image_id"].decode() == drawn["image_id"]
+        assert np.isnan(stored["gps"]).all()
+        assert builder.info.features["condition"].int2str(int(stored["condition"])) == drawn["condition"]
+
+
+def test_pairs_carry_flow_and_no_label(open_config):
+    builder = open_config("tiny_pairs")
+    source = builder.as_data_source(split="target_pairs")
+    assert len(source) == PRESETS["tiny"].counts["target_pairs"]
+    stored, drawn = source[2], example("target_pairs", 2, size=SIZE)
+    assert not {"label", "class_pixels", "invalid"} & set(stored)
+    np.testing.assert_array_equal(stored["image_ref"], drawn["image_ref"])
+    assert stored["flow"].dtype == np.float16 and stored["flow"].shape == (*SIZE, 2)
+    np.testing.assert_allclose(stored["flow"], drawn["flow"], rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(stored["flow_valid"] != 0, drawn["flow_valid"])
+
+
+def test_twilight_has_no_label(open_config):
+    builder = open_config("tiny_unlabelled")
+    source = builder.as_data_source(split="target_twilight")
+    assert len(source) == PRESETS["tiny"].counts["target_twilight"]
+    assert set(source[0]) == {"image", "image_id", "sequence", "frame", "condition", "gps"}
+
+
+def test_version_follows_the_renderer():
+    assert str(Builder.VERSION) == RENDERER_VERSION
+    names = [config.name for config in Builder.BUILDER_CONFIGS]
+    assert names[0] == "std" and len(set(names)) == len(names)
+    assert {"tiny", "std_pairs", "std_hard_unlabelled", "large"} <= set(names)

@@ -1,0 +1,205 @@
+"""Sources: prepared TFDS data sets, plain folders, lists, and what goes wrong with them."""
+
+import concurrent.futures
+import functools
+import multiprocessing
+import pathlib
+import pickle
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.data import labels, transforms
+from nightjax.data.sources import BUILDERS, ListSource, TfdsSource, open_source
+
+DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), array)
+
+
+def label_of(number):
+    return np.full((8, 12), number, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    """A manual_dir with three frames of CamVid."""
+    manual = tmp_path_factory.mktemp("manual")
+    for number, stem in enumerate(DUSK):
+        write(manual / "CamVid" / "train" / f"{stem}.png", np.full((8, 12, 3), number, np.uint8))
+        write(manual / "CamVid" / "trainannot" / f"{stem}.png", label_of(number))
+    return manual
+
+
+def test_table_names_every_builder():
+    folder = pathlib.Path(__file__).parents[2] / "tfds_builders"
+    found = {path.stem.removesuffix("_dataset_builder") for path in folder.glob("*/*_dataset_builder.py")}
+    assert found == set(BUILDERS)
+    assert all(module == f"tfds_builders.{name}.{name}_dataset_builder" for name, module in BUILDERS.items())
+
+
+@pytest.fixture
+def opened(camvid, tmp_path):
+    return functools.partial(open_source, data_dir=str(tmp_path / "tfds"), manual_dir=str(camvid))
+
+
+def test_records_are_encoded_bytes_and_text(opened):
+    source = opened("camvid/segnet", "dusk_train")
+    assert len(source) == 2 and source.split == "dusk_train"
+    record = source[1]
+    assert record["image_id"] == DUSK[1] and record["sequence"] == "0001TP"
+    assert isinstance(record["image"], bytes) and isinstance(record["label"], bytes)
+    example = transforms.decode(record, ("image", "label"))
+    assert (example["image"] == 1).all() and (example["label"] == labels.CAMVID_ID_TO_TRAIN_ID[1]).all()
+
+
+def test_second_opening_needs_no_manual_dir(opened, tmp_path):
+    first = opened("camvid", "dusk_train")
+    again = open_source("camvid", "dusk_train", data_dir=str(tmp_path / "tfds"))
+    assert again[0]["image"] == first[0]["image"]
+
+
+def test_default_data_dir_is_that_of_tfds(camvid, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "here"))
+    open_source("camvid", "dusk_train", manual_dir=str(camvid))
+    assert (tmp_path / "here" / "camvid" / "segnet").is_dir()
+
+
+def test_slices_and_sums(opened):
+    assert len(opened("camvid", "dusk_train[:1]")) == 1
+    both = opened("camvid", "dusk_train+dusk_test")
+    assert [both[i]["image_id"] for i in range(3)] == list(DUSK)
+    expected = [labels.class_pixels(labels.CAMVID_ID_TO_TRAIN_ID[label_of(number)]) for number in range(3)]
+    np.testing.assert_array_equal(both.class_pixels(), expected)
+
+
+def test_class_pixels_are_counted_once(opened, monkeypatch):
+    pixels = opened("camvid", "dusk_train").class_pixels()
+    assert pixels.shape == (2, 19) and pixels.sum() == 2 * 8 * 12
+    source = opened("camvid", "dusk_train")
+    monkeypatch.setattr(TfdsSource, "__len__", lambda self: 0)  # Counting again would find nothing.
+    np.testing.assert_array_equal(source.class_pixels(), pixels)
+
+
+def test_sources_travel_to_worker_processes(opened):
+    source = opened("camvid", "dusk_train")
+    source[0]
+    copy = pickle.loads(pickle.dumps(source))
+    assert len(copy) == 2 and copy[1]["image"] == source[1]["image"]
+
+
+def test_two_processes_prepare_once(opened):
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        sources = [future.result() for future in [pool.submit(opened, "camvid", "dusk_train") for _ in range(2)]]
+    assert sources[0][0]["image"] == sources[1][0]["image"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("camvod", "day", "unknown data set 'camvod'; did you mean 'camvid'"),
+        ("quite_something", "day", "unknown data set .*camvid"),
+        ("camvid/segnat", "day", "no config 'segnat'; did you mean 'segnet'"),
+        ("camvid", "dusk_trian", "no split 'dusk_trian'; did you mean 'dusk_train'"),
+        ("camvid", "all", "no split 'all'.*dusk_test, dusk_train"),
+        ("camvid", "dusk_train+nothing", "no split 'nothing'"),
+    ],
+)
+def test_wrong_names(opened, name, split, message):
+    with pytest.raises(UserError, match=message):
+        opened(name, split)
+
+
+def test_half_prepared_and_damaged_data(opened, tmp_path):
+    source = opened("camvid", "dusk_train")
+    folder = next((tmp_path / "tfds" / "camvid" / "segnet").iterdir())
+    shard = next(folder.glob("*dusk_train*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged.*delete the folder"):
+        opened("camvid", "dusk_train")[0]
+    shard.unlink()
+    with pytest.raises(UserError, match="is missing: delete the folder"):
+        opened("camvid", "dusk_train")
+    (folder / "dataset_info.json").unlink()
+    with pytest.raises(UserError, match="only partly prepared: delete the folder"):
+        opened("camvid", "dusk_train")
+    shutil.rmtree(folder)
+    assert len(opened("camvid", "dusk_train")) == len(source)
+
+
+def test_data_dir_that_is_a_file(camvid, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to data_dir"):
+        open_source("camvid", "dusk_train", data_dir=str(tmp_path / "file"), manual_dir=str(camvid))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images, three labels in Cityscapes label ids, one reference."""
+    for number, stem in enumerate(("a/one", "a/two", "b/three", "b/four")):
+        write(tmp_path / "images" / f"{stem}{'.jpg' if number == 3 else '.png'}", np.full((8, 12, 3), number, np.uint8))
+        if number < 3:
+            write(tmp_path / "labels" / f"{stem}.png", label_of((7, 26, 0)[number]))
+    write(tmp_path / "references" / "a" / "two.jpg", np.full((8, 12, 3), 200, np.uint8))
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "mine.txt").write_text("b/three.png\n\na/one\n")
+    return tmp_path
+
+
+def ids(source):
+    return [source[i]["image_id"] for i in range(len(source))]
+
+
+def test_folder_splits(folder):
+    opened = functools.partial(open_source, "folder/label_ids", manual_dir=str(folder))
+    assert ids(opened("all")) == ["a/one", "a/two", "b/four", "b/three"]
+    assert ids(opened("a")) == ["a/one", "a/two"]
+    assert ids(opened("mine")) == ["b/three", "a/one"]
+    with pytest.raises(UserError, match="no split 'mien'; did you mean 'mine'"):
+        opened("mien")
+
+
+def test_folder_records(folder):
+    source = open_source("folder/label_ids", "a", manual_dir=str(folder))
+    example = transforms.decode(source[1], ("image", "label", "reference"))
+    assert (example["label"] == 13).all() and (example["reference"] > 190).all()
+    np.testing.assert_array_equal(source.class_pixels()[:, [0, 13]], [[96, 0], [0, 96]])
+    with pytest.raises(UserError, match="'a/one' has no 'image_ref'"):
+        transforms.decode(source[0], ("image", "reference"))
+    with pytest.raises(UserError, match="b/four has no label"):
+        open_source("folder/label_ids", "all", manual_dir=str(folder)).class_pixels()
+
+
+def test_folder_in_train_ids_is_checked(folder):
+    source = open_source("folder", "a", manual_dir=str(folder))
+    with pytest.raises(UserError, match="'a/two': label id 26 is no train id"):
+        transforms.decode(source[1], ("image", "label"))
+
+
+def test_folder_errors(folder, tmp_path):
+    with pytest.raises(UserError, match="needs manual_dir"):
+        open_source("folder", "all")
+    with pytest.raises(UserError, match="no folder .*images"):
+        open_source("folder", "all", manual_dir=str(folder / "lists"))
+    with pytest.raises(UserError, match="unknown label table 'lable_ids'.*label_ids"):
+        open_source("folder/lable_ids", "all", manual_dir=str(folder))
+    (folder / "lists" / "mine.txt").write_text("c/none.png")
+    with pytest.raises(UserError, match="names 'c/none'"):
+        open_source("folder", "mine", manual_dir=str(folder))
+    source = open_source("folder", "a", manual_dir=str(folder))
+    (folder / "images" / "a" / "one.png").unlink()
+    with pytest.raises(UserError, match="cannot read .*one.png"):
+        source[0]
+
+
+def test_list_source_counts_classes():
+    source = ListSource([{"image_id": "a", "label": cv2.imencode(".png", label_of(3))[1].tobytes()}])
+    assert source.class_pixels()[0].tolist() == [0, 0, 0, 96] + [0] * 15

@@ -1,0 +1,240 @@
+"""NightStreet's renderer: determinism, independent streams, geometry, light and sensor."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.core.types import IGNORE
+from nightjax.data import labels
+from nightjax.data.synthetic import GAPS, PRESETS, SPLITS, Knobs, PoseOffset, light, optics, pairs, render, sensor
+from nightjax.data.synthetic.camera import Camera
+from nightjax.data.synthetic.examples import NightStreet, example
+from nightjax.data.synthetic.presets import SEEDS_PER_SPLIT
+from nightjax.data.synthetic.seeds import hash_unit, stream, value_noise
+from nightjax.data.synthetic.surfaces import SKY
+
+SMALL = (64, 128)
+SEED = 11
+
+
+@pytest.fixture(scope="module")
+def night():
+    return render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL)
+
+
+def test_streams_are_named_and_independent():
+    a = stream(3, "layout").integers(1000, size=8)
+    assert (a == stream(3, "layout").integers(1000, size=8)).all()
+    assert (a != stream(3, "lights").integers(1000, size=8)).any()
+    assert (a != stream(4, "layout").integers(1000, size=8)).any()
+
+
+def test_noise_is_uniform_and_continuous():
+    x, y = np.meshgrid(np.arange(-64, 64), np.arange(-64, 64))
+    values = hash_unit(x, y, 5)
+    assert values.dtype == np.float32 and 0 <= values.min() and values.max() < 1
+    assert abs(values.mean() - 0.5) < 0.01 and abs(values.var() - 1 / 12) < 0.003
+    line = value_noise(np.linspace(-3, 3, 2001, dtype=np.float32), np.zeros(2001, np.float32), 5)
+    assert np.abs(np.diff(line)).max() < 0.01
+
+
+def test_equal_seeds_give_equal_bytes(night):
+    again = render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL)
+    for name in ("image", "label", "depth", "invalid"):
+        assert again[name].tobytes() == night[name].tobytes()
+    assert night["image"].shape == (*SMALL, 3) and night["image"].dtype == np.uint8
+    assert night["label"].dtype == np.uint8 and night["depth"].dtype == np.float32
+
+
+LABEL_HASHES = {}
+IMAGE_MEANS = {}
+
+
+@pytest.mark.parametrize("split", list(SPLITS))
+def test_golden(split):
+    """Labels are equal bit for bit everywhere; images up to one grey level on a thousandth of the pixels."""
+    drawn = example(split, 0, size=SMALL)
+    if "label" in drawn:
+        assert hashlib.sha256(drawn["label"].tobytes()).hexdigest()[:16] == LABEL_HASHES[split]
+    means = drawn["image"].reshape(4, 16, 4, 32, 3).mean((1, 3, 4)).ravel()
+    np.testing.assert_allclose(means, IMAGE_MEANS[split], atol=0.01)
+
+
+def test_time_of_day_leaves_the_labels_alone(night):
+    for time in ("day", "twilight"):
+        other = render(SEED, time, dynamic_seed=1, sensor_seed=2, size=SMALL)
+        assert (other["label"] == night["label"]).all() and (other["depth"] == night["depth"]).all()
+        assert (other["image"] != night["image"]).any()
+
+
+def test_sensor_seed_changes_the_image_alone(night):
+    other = render(SEED, "night", dynamic_seed=1, sensor_seed=3, size=SMALL)
+    assert (other["label"] == night["label"]).all() and (other["image"] != night["image"]).any()
+
+
+def test_dynamics_change_only_where_something_moves(night):
+    other = render(SEED, "night", dynamic_seed=77, sensor_seed=2, size=SMALL)
+    still = ~(other["moving"] | night["moving"])
+    assert (other["label"] == night["label"])[still].all() and (other["depth"] == night["depth"])[still].all()
+    assert (other["label"] != night["label"]).any()
+    assert np.isin(night["label"][night["moving"]], (*labels.DYNAMIC, IGNORE)).all()
+
+
+def test_sky_is_what_is_infinitely_far(night):
+    known = night["label"] != IGNORE
+    assert ((night["label"] == SKY) == np.isinf(night["depth"]))[known].all()
+    assert (night["depth"] > 0.5).all()
+
+
+def test_projection_inverts_the_rays():
+    camera = Camera(5, SMALL, PoseOffset(0.3, 1.0, 0.02, 0.01))
+    depth = np.float32(17.0)
+    point = [camera.position[i] + depth * camera.rays[i] for i in range(3)]
+    column, row, ahead = camera.project(*point)
+    rows, columns = np.indices(SMALL)
+    np.testing.assert_allclose(column, columns, atol=1e-2)
+    np.testing.assert_allclose(row, rows, atol=1e-2)
+    np.testing.assert_allclose(ahead, depth, rtol=1e-4)
+
+
+def test_same_point_has_the_same_label_in_two_poses():
+    here = render(SEED, "day", dynamic_seed=1, sensor_seed=2, size=(128, 256))
+    there = render(
+        SEED, "day", dynamic_seed=9, sensor_seed=2, size=(128, 256), pose_jitter=PoseOffset(0.5, 2.0, 0.02, 0.005)
+    )
+    flow, valid = pairs.correspondence(here, there)
+    assert valid.mean() > 0.4
+    before = pairs.agreement(here["label"], there["label"])
+    after = pairs.agreement(here["label"], pairs.warp_labels(there["label"], flow), valid)
+    assert after > 0.97 > before
+
+
+def test_flow_of_equal_poses_is_zero(night):
+    flow, valid = pairs.correspondence(night, night)
+    assert np.abs(flow).max() < 1e-2
+    assert (valid == (~night["moving"] & (night["label"] != IGNORE))).all()
+
+
+def test_pairs_without_jitter_agree():
+    knobs = Knobs(pose_jitter=0.0)
+    for seed in range(2_000_000, 2_000_004):
+        pair = pairs.render_pair(seed, size=SMALL, knobs=knobs)
+        assert pair["kind"] == "near"
+        assert pairs.agreement(pair["night"]["label"], pair["day"]["label"]) >= 0.97
+
+
+def test_misalignments_follow_their_shares():
+    kinds = [pairs.draw_misalignment(seed, 1.0).kind for seed in range(2000)]
+    assert abs(kinds.count("stale") / 2000 - pairs.STALE) < 0.03
+    assert abs(kinds.count("wrong") / 2000 - pairs.WRONG) < 0.012
+
+
+def test_twice_the_intensity_is_twice_the_irradiance():
+    position = np.stack([np.linspace(-4, 4, 9), np.zeros(9), np.full(9, 6.0)]).astype(np.float32)
+    normal = np.stack([np.zeros(9), np.ones(9), np.zeros(9)]).astype(np.float32)
+    lamp = light.PointLight((0.0, 6.0, 6.0), np.ones(3, np.float32), "down", 26.0)
+    once = light.irradiance(position, normal, lamp)
+    assert once.argmax() == 4
+    np.testing.assert_allclose(once[4], 1 / 36.5, rtol=1e-5)
+
+
+def test_radiance_is_linear_in_the_lamps():
+    """Ground irradiance of a scene doubles with all lamps, ambient off."""
+    def ground(lamps):
+        knobs = Knobs(ambient=0.0, lamps=lamps)
+        view = _view(knobs)
+        air = light.draw_air(SEED, "night", knobs)
+        lights = light.draw_lights(SEED, view.street, view.lamps, [], view.camera, knobs)
+        return light.radiance(view.surfaces, view.camera, view.street, air, lights)[:, view.surfaces.label == 0]
+
+    one, two = ground(1.0), ground(2.0)
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-4, atol=1e-7)
+
+
+def _view(knobs):
+    from nightjax.data.synthetic.render import draw_view
+
+    return draw_view(SEED, 1, PoseOffset(), SMALL, knobs, 0.0)
+
+
+@pytest.mark.parametrize("gain", [1.0, 6.0])
+def test_noise_variance_follows_the_law(gain):
+    flat = np.full((3, 200, 200), 0.2, np.float32)
+    camera = sensor.Sensor(1.0, gain, np.ones(3, np.float32), 1.0, 0.0, 1.0)
+    seen, snr = sensor.expose(np.random.default_rng(0), flat, camera)
+    rows = (0.4 * sensor.READ * gain) ** 2 if gain > 3 else 0.0
+    law = sensor.SHOT * gain * 0.2 + (sensor.READ * gain) ** 2 + rows
+    assert abs(seen.var() / law - 1) < 0.05
+    np.testing.assert_allclose(snr, 0.2 / np.sqrt(law - rows), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rays", [0, 3])
+def test_glare_keeps_the_energy(rays):
+    image = np.zeros((3, 64, 128), np.float32)
+    image[:, 30, 60] = 30.0
+    lens = optics.Lens(glare=0.08, rays=rays, angle=0.4, ghosts=0, motion=0.0, defocus=0.0)
+    seen, scattered = optics.veil(image, 1.0, lens)
+    assert abs(seen.sum() / image.sum() - 1) < 0.02
+    assert scattered[0, 24, 60] > 0
+
+
+def test_invalid_needs_darkness_or_glare():
+    signal = np.full((3, 16, 16), 0.5, np.float32)
+    snr = np.full((16, 16), 50.0, np.float32)
+    nothing = np.zeros_like(signal)
+    assert not sensor.invalid_mask(snr, signal, nothing).any()
+    assert sensor.invalid_mask(snr, signal, signal * 5).all()
+    snr[:8] = 0.1
+    assert (sensor.invalid_mask(snr, signal, nothing)[:7]).all()
+
+
+def test_night_is_darker_and_partly_invalid():
+    drawn = {name: example(name, 0, size=SMALL) for name in ("val_day", "val_night")}
+    assert drawn["val_night"]["image"].mean() < drawn["val_day"]["image"].mean()
+    assert drawn["val_night"]["invalid"].any() and not drawn["val_day"]["invalid"].any()
+
+
+def test_knobs_change_the_night_alone():
+    plain = render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL)
+    for change in ({"ambient": 0.0}, {"lamps": 0.3}, {"glare": 0.0}, {"noise": 0.0}, {"blur": 0.0}, {"tint": 0.0}):
+        other = render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL, knobs=Knobs(**change))
+        assert (other["label"] == plain["label"]).all(), change
+        assert (other["image"] != plain["image"]).any(), change
+
+
+def test_seeds_of_splits_are_disjoint():
+    starts = sorted(split.first_seed for split in SPLITS.values())
+    assert all(b - a >= SEEDS_PER_SPLIT for a, b in zip(starts, starts[1:]))
+    for preset in PRESETS.values():
+        assert max(preset.counts.values()) < pairs.WRONG_SCENE < SEEDS_PER_SPLIT - max(preset.counts.values())
+        assert set(preset.counts) == set(SPLITS)
+
+
+def test_night_street_is_a_lazy_sequence():
+    source = NightStreet("val_night", "tiny")
+    assert len(source) == 4
+    assert source[-1]["image_id"] == "val_night_000003"
+    assert source[1]["class_pixels"].sum() == (source[1]["label"] != IGNORE).sum()
+    with pytest.raises(IndexError):
+        source[4]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: NightStreet("test"),
+        lambda: NightStreet("val_day", "huge"),
+        lambda: render(0, "noon", dynamic_seed=0, sensor_seed=0),
+        lambda: render(0, "day", dynamic_seed=0, sensor_seed=0, size=(63, 128)),
+    ],
+)
+def test_mistakes_are_user_errors(call):
+    with pytest.raises(UserError):
+        call()
+
+
+def test_gaps_are_ordered():
+    assert list(GAPS) == ["easy", "std", "hard"] and GAPS["std"] == Knobs()
+    assert GAPS["easy"].ambient > 1 > GAPS["hard"].ambient

@@ -1,0 +1,189 @@
+"""HRDA in training and in evaluation against the official program."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.losses.segmentation import cross_entropy
+from nightjax.models.backbones.mit import MiT
+from nightjax.models.heads.daformer import DAFormerHead
+from nightjax.models.heads.segformer import SegFormerHead
+from nightjax.models.hrda import HRDA, OFFSET_STRIDE, detail_crop
+from nightjax.ops.resize import resize
+
+HR_WEIGHT = 0.1
+MIX_WEIGHT = 0.8
+
+
+def nhwc(x):
+    return jnp.asarray(np.transpose(x, (0, 2, 3, 1)))
+
+
+def nchw(x):
+    return np.transpose(np.asarray(x), (0, 3, 1, 2))
+
+
+def normalised(image_uint8):
+    return nhwc(image_uint8).astype(jnp.float32) / 64 - 2
+
+
+def assert_close(actual, expected, tolerance, name=""):
+    """Largest difference as a share of the largest expected value."""
+    assert actual.shape == expected.shape, name
+    error = np.abs(actual - expected).max() / np.abs(expected).max()
+    assert error < tolerance, f"{name}: {error}"
+
+
+@pytest.fixture(scope="module")
+def network(golden, recipe, request):
+    """``network(base_seed)``: the tiny HRDA network, its sizes read from the stored key list."""
+    root = pathlib.Path(request.config.getoption("--golden-dir"))
+    root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
+    keys = json.loads((root / "state_dict_keys.json").read_text())
+    shapes = keys["small_networks_of_this_set"]["hrda_tiny"]
+    heads = tuple(golden("dsr_fpa", "mit_tiny")["heads"].tolist())
+    model = HRDA(
+        backbone=MiT(**mit_sizes(shapes), heads=heads),
+        head=DAFormerHead(
+            num_classes=shapes["head.conv_seg.weight"][0],
+            embed_dim=shapes["head.embed_layers.0.proj.weight"][0],
+            channels=shapes["head.conv_seg.weight"][1],
+        ),
+        hrda_scale_attention=SegFormerHead(
+            num_classes=shapes["hrda_scale_attention.linear_pred.weight"][0],
+            channels=shapes["hrda_scale_attention.linear_pred.weight"][1],
+        ),
+    )
+
+    @functools.cache
+    def build(seed):
+        weights = {
+            name: recipe(name, tuple(shape), seed)
+            for name, shape in shapes.items()
+            if not name.endswith("num_batches_tracked")
+        }
+        template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+        template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        return model, from_torch(weights, template)
+
+    return build
+
+
+def mit_sizes(shapes):
+    """Constructor arguments of a MiT, heads excepted, from the shapes of its weights."""
+    sizes = {"dims": [], "depths": [], "mlp_ratios": [], "sr_ratios": []}
+    for i in range(1, 5):
+        block = f"backbone.block{i}.0."
+        hidden, dim = shapes[f"{block}mlp.fc1.weight"]
+        reduction = shapes.get(f"{block}attn.sr.weight", (0, 0, 1, 1))
+        sizes["dims"].append(dim)
+        sizes["depths"].append(sum(name.startswith(f"backbone.block{i}.") and name.endswith("fc1.bias") for name in shapes))
+        sizes["mlp_ratios"].append(hidden // dim)
+        sizes["sr_ratios"].append(reduction[2])
+    return {name: tuple(values) for name, values in sizes.items()}
+
+
+def pixel_loss(logits, label, weight):
+    logits = resize(logits, label.shape[1:], align_corners=False)
+    return jnp.mean(cross_entropy(logits, label) * weight)
+
+
+def hrda_loss(out, offset, label, weight):
+    """0.9 of the fused logits' loss and 0.1 of the detail logits' on their window."""
+    fused = pixel_loss(out["logits"], label, weight)
+    crops = detail_crop(label, offset), detail_crop(weight, offset)
+    return (1 - HR_WEIGHT) * fused + HR_WEIGHT * pixel_loss(out["hr_logits"][:, 0], *crops)
+
+
+@pytest.mark.parametrize("mode", ["train", "train_bn_eval"])
+def test_hrda_train(golden, network, mode):
+    file = golden("dsr_fpa", "hrda_tiny_train")
+    model, variables = network(int(file["base_seed"]))
+    x = normalised(file["x_uint8"])
+    offset = jnp.asarray(file["draws"], jnp.int32) * OFFSET_STRIDE
+    label = jnp.asarray(file["labels"], jnp.int32)
+
+    @functools.partial(jax.grad, has_aux=True)
+    def step(params):
+        out, update = model.apply(
+            {**variables, "params": params},
+            x,
+            train=mode == "train",
+            deterministic=True,
+            detail_offset=offset,
+            mutable=["batch_stats"],
+        )
+        weight = jnp.asarray(file["pixel_weight"])
+        mix = MIX_WEIGHT * hrda_loss(out, offset, label, weight)
+        source = hrda_loss(out, offset, label, jnp.ones_like(weight))
+        return source, (out, update["batch_stats"], source, mix)
+
+    grad, (out, batch_stats, source, mix) = jax.jit(step)(variables["params"])
+    tolerance = 1e-3 if mode == "train" else 1e-4
+    y1, y2, x1, x2 = file["crop_box"]
+    np.testing.assert_array_equal(out["detail_box"], [[y1, y2, x1, x2]])
+    assert_close(nchw(out["logits"]), file[f"{mode}.logits"], tolerance, "logits")
+    window = resize(out["hr_logits"][:, 0], (y2 - y1, x2 - x1), align_corners=False)
+    assert_close(nchw(window)[:, :, ::3, ::3], file[f"{mode}.hr_logits_every3px"], tolerance, "hr_logits")
+    np.testing.assert_allclose(source, file[f"{mode}.loss_src"], rtol=1e-5)
+    np.testing.assert_allclose(mix, file[f"{mode}.loss_mix"], rtol=1e-5)
+    for part, tree in grad.items():
+        norm = np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree)))
+        np.testing.assert_allclose(norm, file[f"{mode}.gradnorm_src.{part}"], rtol=1e-4)
+    grads = to_torch({"params": grad})
+    names = [name for name in file if name.startswith(f"{mode}.grad.")]
+    assert names
+    for name in names:
+        assert_close(grads[name.removeprefix(f"{mode}.grad.")], file[name], 1e-4, name)
+    if mode == "train_bn_eval":
+        assert_close(nchw(out["attention"]), file["train_bn_eval.attention"], 1e-4, "attention")
+        assert_close(nchw(out["stage4"]), file["lr_feat_stage4"], 1e-4, "stage4")
+    else:
+        after = to_torch({"params": variables["params"], "batch_stats": batch_stats})
+        names = [name for name in file if name.startswith("after_train.")]
+        assert names
+        for name in names:
+            assert_close(after[name.removeprefix("after_train.")], file[name], 1e-3, name)
+
+
+def test_hrda_eval_whole(golden, network):
+    file = golden("dsr_fpa", "hrda_tiny_eval")
+    model, variables = network(int(file["base_seed"]))
+    x = normalised(file["x_whole_uint8"])
+    out = jax.jit(model.apply)(variables, x)
+    logits = out["logits"]
+    assert_close(nchw(logits), file["whole.fused_logits"], 1e-4, "fused")
+    full = nchw(resize(logits, x.shape[1:3], align_corners=False))
+    assert_close(full[:, :, ::4, ::4], file["whole.upsampled_every4"], 1e-4, "upsampled")
+    np.testing.assert_array_equal(out["detail_box"], file["whole.hr_boxes"])
+
+
+def test_hrda_eval_slide(golden, network):
+    file = golden("dsr_fpa", "hrda_tiny_eval")
+    model, variables = network(int(file["base_seed"]))
+    x = normalised(file["x_slide_uint8"])
+    size, crop, stride = x.shape[1:3], file["slide_crop"], file["slide_stride"]
+    starts = [
+        [min(i * s, n - c) for i in range(-(-(n - c) // s) + 1)]
+        for n, c, s in zip(size, crop, stride, strict=True)
+    ]
+    apply = jax.jit(model.apply)
+    total, count = 0, 0
+    for top in starts[0]:
+        for left in starts[1]:
+            view = x[:, top : top + crop[0], left : left + crop[1]]
+            logits = resize(apply(variables, view)["logits"], tuple(crop), align_corners=False)
+            border = ((0, 0), (top, size[0] - top - crop[0]), (left, size[1] - left - crop[1]), (0, 0))
+            total += jnp.pad(logits, border)
+            count += jnp.pad(jnp.ones_like(logits[..., :1]), border)
+    logits = total / count
+    assert_close(nchw(logits)[:, :, ::3, ::3], file["slide.logits_every3"], 1e-4, "slide")
+    np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), file["slide.argmax"])
+    resized = nchw(resize(logits, (70, 90), align_corners=False))
+    assert_close(resized[:, :, ::5, ::5], file["slide.resized_70x90_every5"], 1e-4, "resized")

@@ -1,0 +1,143 @@
+"""MiT and its decoders against the official programs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.models.backbones.mit import VARIANTS, MiT
+from nightjax.models.heads.daformer import DAFormerHead
+from nightjax.models.heads.segformer import SegFormerHead
+
+HEADS = {"daformer_head_tiny": DAFormerHead, "segformer_head_tiny": SegFormerHead}
+
+
+def nhwc(x):
+    return jnp.asarray(np.transpose(x, (0, 2, 3, 1)))
+
+
+def nchw(x):
+    return np.transpose(np.asarray(x), (0, 3, 1, 2))
+
+
+def assert_close(actual, expected, tolerance, name=""):
+    """Largest difference as a share of the largest expected value."""
+    assert actual.shape == expected.shape, name
+    error = np.abs(actual - expected).max() / np.abs(expected).max()
+    assert error < tolerance, f"{name}: {error}"
+
+
+def template(model, *args):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *args)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def stored_weights(file, variables):
+    weights = {name[2:]: value for name, value in file.items() if name.startswith("w.")}
+    return from_torch(weights, variables)
+
+
+def recipe_weights(recipe, prefix, seed, variables):
+    weights = {
+        name: recipe(prefix + name, value.shape, seed) for name, value in to_torch(variables).items()
+    }
+    return from_torch(weights, variables)
+
+
+def assert_running_statistics(file, prefix, batch_stats, variables):
+    actual = to_torch({"params": variables["params"], "batch_stats": batch_stats})
+    names = [name for name in file if name.startswith(prefix)]
+    assert names
+    for name in names:
+        assert_close(actual[name.removeprefix(prefix)], file[name], 1e-3, name)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_mit_tiny(golden, scan):
+    file = golden("dsr_fpa", "mit_tiny")
+    names = ("dims", "depths", "heads", "mlp_ratios", "sr_ratios")
+    model = MiT(**{name: tuple(file[name].tolist()) for name in names}, scan=scan)
+    x = nhwc(file["x"])
+    variables = stored_weights(file, template(model, x))
+
+    def loss(variables, x):
+        features = model.apply(variables, x)
+        cotangents = {f"stage{i}": nhwc(file[f"cotangent{i}"]) for i in range(1, 5)}
+        return sum(jnp.sum(features[name] * cotangents[name]) for name in cotangents), features
+
+    grad, features = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables, x)
+    for i in range(1, 5):
+        assert_close(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
+    assert_close(nchw(grad[1])[:, :, ::2, ::2], file["grad_x_every2px"], 1e-4, "grad_x")
+    weight = to_torch(grad[0])["block1.0.attn.sr.weight"]
+    assert_close(weight, file["grad_block1_0_attn_sr_weight"], 1e-4, "grad_sr")
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head_tiny(golden, name):
+    file = golden("dsr_fpa", name)
+    features = {f"stage{i}": nhwc(file[f"f{i}"]) for i in range(1, 5)}
+    if name == "daformer_head_tiny":
+        sizes = {
+            "embed_dim": len(file["w.embed_layers.0.proj.bias"]),
+            "channels": len(file["w.fuse_layer.bottleneck.bn.bias"]),
+        }
+    else:
+        sizes = {"channels": len(file["w.linear_fuse.bn.bias"])}
+    model = HEADS[name](num_classes=file["out_eval"].shape[1], **sizes)
+    variables = stored_weights(file, template(model, features))
+
+    assert_close(nchw(model.apply(variables, features)), file["out_eval"], 1e-4, "eval")
+
+    def loss(features):
+        logits, update = model.apply(
+            variables, features, train=True, deterministic=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(logits * nhwc(file["cotangent"])), (logits, update["batch_stats"])
+
+    grad, (logits, batch_stats) = jax.jit(jax.grad(loss, has_aux=True))(features)
+    assert_close(nchw(logits), file["out_train"], 1e-3, "train")
+    for i in range(1, 5):
+        assert_close(nchw(grad[f"stage{i}"]), file[f"grad_f{i}"], 1e-4, f"grad_f{i}")
+    assert_running_statistics(file, "after_train.", batch_stats, variables)
+
+
+def mit_b5(recipe, seed, x):
+    model = MiT(**VARIANTS["mit_b5"])
+    return model, recipe_weights(recipe, "backbone.", seed, template(model, x))
+
+
+def test_mit_b5_daformer(golden, recipe):
+    file = golden("dsr_fpa", "mit_b5_daformer_recipe")
+    seed, x = file["base_seed"], nhwc(file["x"])
+    backbone, variables = mit_b5(recipe, seed, x)
+    features = jax.jit(backbone.apply)(variables, x)
+    assert_close(nchw(features["stage1"])[:, ::4], file["stage1_every4ch"], 1e-4, "stage1")
+    for i in range(2, 5):
+        assert_close(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
+
+    head = DAFormerHead(num_classes=file["head_out_eval"].shape[1])
+    weights = recipe_weights(recipe, "head.", seed, template(head, features))
+    logits = head.apply(weights, features)
+    assert_close(nchw(logits), file["head_out_eval"], 1e-4, "head")
+
+    attention = SegFormerHead(num_classes=head.num_classes)
+    weights = recipe_weights(recipe, "hrda_scale_attention.", seed, template(attention, features))
+    logits = attention.apply(weights, features)
+    expected = file["segformer_attention_logits_eval"]
+    assert_close(nchw(logits)[:, ::3], expected, 1e-4, "attention")
+
+
+def test_mit_b5_daformer_train(golden, recipe):
+    file = golden("dsr_fpa", "mit_b5_daformer_recipe_train")
+    seed, x = file["base_seed"], nhwc(file["x"])
+    backbone, variables = mit_b5(recipe, seed, x)
+    features = jax.jit(backbone.apply)(variables, x)
+    head = DAFormerHead(num_classes=file["head_out_train"].shape[1])
+    weights = recipe_weights(recipe, "head.", seed, template(head, features))
+    logits, update = head.apply(
+        weights, features, train=True, deterministic=True, mutable=["batch_stats"]
+    )
+    assert_close(nchw(logits), file["head_out_train"], 1e-3, "train")
+    assert_running_statistics(file, "after_train.head.", update["batch_stats"], weights)

@@ -1,0 +1,396 @@
+"""Whole training steps of DSR+FPA, its HRDA mode and DACS against the official programs."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.optim import Group, Optimizer
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.losses.segmentation import pixel_weighted_cross_entropy
+from nightjax.methods.dacs import Dacs
+from nightjax.methods.dsr_fpa import DsrFpa
+from nightjax.methods.network import Input
+from nightjax.models.backbones.mit import MiT
+from nightjax.models.heads.daformer import DAFormerHead
+from nightjax.models.heads.segformer import SegFormerHead
+from nightjax.models.hrda import HRDA, OFFSET_STRIDE
+from nightjax.models.segmenter import Segmenter
+from nightjax.ops.mixing import close_classes, present_classes
+
+BYTES = Input(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
+"""The programs were run on ``uint8 / 64 - 2``."""
+
+TERMS = {"src": "loss_source", "featdist": "loss_feature_distance", "fpa": "loss_fpa", "mix": "loss_mixed"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DsrFpaReplay(DsrFpa):
+    """DSR+FPA with recorded draws.
+
+    Attributes:
+        drawn: bool [steps, B, 20], classes before the closure.
+        first_batch: index in the epoch of step 0.
+        offsets: of the detail window of each pass.
+    """
+
+    drawn: Any = None
+    first_batch: int = 0
+    offsets: Any = None
+
+    def selected_classes(self, state, label):
+        return close_classes(jnp.asarray(self.drawn)[state.step], present_classes(label))
+
+    def bank_is_due(self, state):
+        return (state.step + self.first_batch) % self.bank_every == 0
+
+    def detail_offset(self, state, name, part, size):
+        return None if self.offsets is None else self.offsets[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class DacsReplay(Dacs):
+    """DACS with recorded class draws, bool [steps, B, 20]."""
+
+    drawn: Any = None
+
+    def selected_classes(self, state, label):
+        return jnp.asarray(self.drawn)[state.step]
+
+
+# Networks
+
+
+def mit_sizes(shapes):
+    """Constructor arguments of a MiT, heads excepted, from the shapes of its weights."""
+    sizes = {"dims": [], "depths": [], "mlp_ratios": [], "sr_ratios": []}
+    for i in range(1, 5):
+        block = f"backbone.block{i}."
+        hidden, dim = shapes[f"{block}0.mlp.fc1.weight"]
+        sizes["dims"].append(dim)
+        sizes["depths"].append(sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes))
+        sizes["mlp_ratios"].append(hidden // dim)
+        sizes["sr_ratios"].append(shapes.get(f"{block}0.attn.sr.weight", (1,))[-1])
+    return {name: tuple(values) for name, values in sizes.items()}
+
+
+def build_model(shapes, heads):
+    """MiT and DAFormer head of these weights, inside HRDA if they hold its attention; nothing is dropped."""
+    parts = {
+        "backbone": MiT(**mit_sizes(shapes), heads=heads, drop_path=0.0),
+        "head": DAFormerHead(
+            num_classes=shapes["head.conv_seg.weight"][0],
+            embed_dim=shapes["head.embed_layers.0.proj.weight"][0],
+            channels=shapes["head.conv_seg.weight"][1],
+            dropout=0.0,
+        ),
+    }
+    if "hrda_scale_attention.linear_pred.weight" not in shapes:
+        return Segmenter(**parts)
+    classes, channels = shapes["hrda_scale_attention.linear_pred.weight"][:2]
+    return HRDA(**parts, hrda_scale_attention=SegFormerHead(num_classes=classes, channels=channels, dropout=0.0))
+
+
+def recipe_variables(recipe, model, seed, head="head."):
+    """Recipe weights under the names of a program that calls the decoder ``head``."""
+    template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+    weights = {}
+    for name, value in to_torch(template).items():
+        weights[name] = recipe(torch_name(name, head), value.shape, int(seed))
+    weights["head.conv_seg.weight"] *= 9
+    return from_torch(weights, template)
+
+
+def torch_name(name, head):
+    return head + name.removeprefix("head.") if name.startswith("head.") else name
+
+
+def find_model(recipe, file, shapes, expected, head="head."):
+    """The model and its weights; the number of attention heads, which no file holds, is found by one loss.
+
+    Args:
+        recipe: the fixture.
+        file: golden file, for its seed and first images.
+        shapes: of the weights by torch name.
+        expected: ``(image, label, loss)``: of the fused logits of a plain network.
+        head: name of the decoder in the program.
+    """
+    dims = mit_sizes(shapes)["dims"]
+    candidates = [c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(dims, c))]
+    image, label, loss = expected
+    for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
+        model = build_model(shapes, heads)
+        variables = recipe_variables(recipe, model, file["base_seed"], head)
+        got = plain_loss(model, variables, image, label)
+        if abs(got / loss - 1) < 1e-4:
+            return model, variables
+    pytest.fail(f"no number of attention heads gives the source loss {loss}")
+
+
+def plain_loss(model, variables, image, label):
+    def loss(variables):
+        x = BYTES.normalize(BYTES.decode(image))
+        outputs, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        return pixel_weighted_cross_entropy(outputs["logits"], label)
+
+    return float(jax.jit(loss)(variables))
+
+
+def first_state(method, recipe, file, variables, batch, head="head."):
+    """Student and teacher with the recipe's weights, and the frozen network with another seed's."""
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    state = method.with_weights(state, variables)
+    frozen = recipe_variables(recipe, method.model, file["base_seed_imnet"], head)
+    return state.replace(frozen={"initial": frozen})
+
+
+# Files
+
+
+def nhwc(images):
+    return jnp.asarray(np.transpose(images, (0, 2, 3, 1)))
+
+
+def class_sets(ids):
+    """bool [B, 20] of class ids [B, N], -1 for none and 255 in the last slot."""
+    return np.stack([np.isin(np.arange(20), np.minimum(row[row >= 0], 19)) for row in ids])
+
+
+def steps_of(file):
+    return sorted({name.split(".")[0] for name in file if name.startswith("it")})
+
+
+def read_batch(file, step, label="semantic_src"):
+    batch = {
+        "source": {"image": nhwc(file[f"{step}.image_src"]), "label": jnp.asarray(file[f"{step}.{label}"], jnp.uint8)},
+        "target": {"image": nhwc(file[f"{step}.image_trg"])},
+    }
+    if f"{step}.image_ref" in file:
+        batch["target"]["reference"] = nhwc(file[f"{step}.image_ref"])
+    return batch
+
+
+def dsr_optimizer(file):
+    lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
+    return Optimizer(lr=lr, weight_decay=decay, eps=eps, groups=(Group("^student/backbone/", lr=factor),))
+
+
+def make_step(method):
+    """``(state, batch) -> new state, scalars, targets, examples, terms, gradient of each term``, compiled."""
+
+    @jax.jit
+    def step(state, batch):
+        new, scalars = method.train_step(state, batch)
+        targets, _ = method.targets(state, new.teacher, batch)
+        examples, _ = method.mix(state, batch, targets)
+
+        def terms(params, method=method):
+            return method.losses(state, params, state.batch_stats["student"], examples, 0)[0]
+
+        student = state.params["student"]
+        extra = {}
+        if isinstance(method, DsrFpa):
+            night, both = (
+                terms(student, dataclasses.replace(method, fpa_mixed_weight=weight))["loss_fpa"] for weight in (0.0, 1.0)
+            )
+            extra = {"loss_metric": night, "loss_align": both - night}
+        return new, scalars | extra, targets, examples, jax.jacrev(terms)(student)
+
+    return step
+
+
+# Comparisons
+
+
+def norm(tree):
+    return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree))))
+
+
+def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
+    """Against stored tensors (1e-4 of their maximum) and stored norms of the large ones."""
+    grads = {torch_name(name, head): value for name, value in to_torch({"params": grads}).items()}
+    stored = [name for name in file if name.startswith(prefix)]
+    assert stored
+    for name in stored:
+        want, got = file[name], grads[name.removeprefix(prefix)]
+        np.testing.assert_allclose(got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name)
+    for name in (name for name in file if name.startswith(tensor_prefix)):
+        got = norm(grads[name.removeprefix(tensor_prefix)])
+        np.testing.assert_allclose(got, file[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def check_values(file, prefix, variables, head="head.", mark=""):
+    """Stored parameters and buffers within 5e-5; ``mark`` precedes the program's names of the teacher."""
+    values = {torch_name(name, head): value for name, value in to_torch(variables).items()}
+    stored = [name for name in file if name.startswith(prefix + mark)]
+    assert stored, prefix
+    for name in stored:
+        key = name.removeprefix(prefix + mark)
+        if not mark and key.startswith("m_"):
+            continue
+        np.testing.assert_allclose(values[key], file[name], rtol=0, atol=5e-5, err_msg=name)
+
+
+def rates(optimizer, params, steps):
+    """Learning rate and weight decay that the first update gives to each parameter, from the updates themselves."""
+    ones = jax.tree.map(jnp.ones_like, params)
+    transform = optimizer.build(params, steps)
+
+    def update(grads):
+        return transform.update(grads, transform.init(params), ones)[0]
+
+    decay = jax.tree.map(lambda u: -u, update(jax.tree.map(jnp.zeros_like, params)))
+    lr = jax.tree.map(lambda u, d: (-u - d) * (1 + optimizer.eps), update(ones), decay)
+    decay = jax.tree.map(lambda d, r: d / r, decay, lr)
+    return to_torch({"params": lr["student"]}), to_torch({"params": decay["student"]})
+
+
+def run_dsr_fpa(file, method, state):
+    """Runs every step of the file, comparing all it stores, and returns the last state."""
+    step_fn = make_step(method)
+    for i, step in enumerate(steps_of(file)):
+        state, scalars, targets, examples, grads = step_fn(state, read_batch(file, step))
+        for name, ours in TERMS.items():
+            np.testing.assert_allclose(scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name)
+            for part in state.params["student"]:
+                want = file[f"{step}.gradnorm.{name}.{part}"]
+                np.testing.assert_allclose(norm(grads[ours][part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
+        for name in ("loss_metric", "loss_align"):
+            np.testing.assert_allclose(scalars[name], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
+        for name, ours in {"src": "source", "featdist_src": "feature_distance", "uda_trg": "mixed"}.items():
+            np.testing.assert_allclose(scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5)
+        np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
+        np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
+        np.testing.assert_allclose(examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6)
+        total = jax.tree.map(lambda *terms: sum(terms), *grads.values())
+        if i == 0:
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", total)
+        np.testing.assert_allclose(scalars["gradient_norm"], norm(total), rtol=1e-5)
+        factor = method.optimizer.groups[0].lr
+        lr = method.optimizer.schedule_fn(method.steps)(state.step)
+        np.testing.assert_allclose(lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6)
+    return state
+
+
+def check_final(file, method, state):
+    student, teacher = method.variables(state), method.variables(state, "teacher")
+    check_values(file, "final.", {"params": student["params"]})
+    check_values(file, "final_teacher.", {"params": teacher["params"]}, mark="m_")
+    check_values(file, "final_buffer.", {"batch_stats": student["batch_stats"]})
+    check_values(file, "final_buffer.", {"batch_stats": teacher["batch_stats"]}, mark="m_")
+
+
+def dsr_settings(file):
+    return {
+        "optimizer": dsr_optimizer(file),
+        "steps": int(file["schedule_max_warmup"][0]),
+        "input": BYTES,
+        "threshold": float(file["pseudo_threshold"]),
+        "refine_gamma": float(file["gamma"]),
+        "photometric": None,
+        "fpa_start_step": 0,
+        "drawn": np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps_of(file)]),
+        "first_batch": int(file["batch_idx"][0]),
+    }
+
+
+def test_dsr_fpa(golden, recipe):
+    file = golden("dsr_fpa", "train_step")
+    shapes = {name.removeprefix("final."): value.shape for name, value in file.items() if name.startswith("final.")}
+    batch = read_batch(file, "it0")
+    expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
+    model, variables = find_model(recipe, file, shapes, expected)
+    method = DsrFpaReplay(model=model, **dsr_settings(file))
+    state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
+    check_final(file, method, state)
+    lr, decay = rates(method.optimizer, state.params, method.steps)
+    base, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
+    for name in lr:
+        np.testing.assert_allclose(lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5)
+        np.testing.assert_allclose(decay[name], rate * (lr[name].ndim > 1), rtol=1e-5, err_msg=name)
+
+
+@pytest.fixture
+def hrda_shapes(request):
+    root = pathlib.Path(request.config.getoption("--golden-dir"))
+    root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
+    keys = json.loads((root / "state_dict_keys.json").read_text())
+    return {k: tuple(v) for k, v in keys["small_networks_of_this_set"]["train_step_hrda_micro"].items()}
+
+
+def test_dsr_fpa_hrda(golden, recipe, hrda_shapes):
+    file = golden("dsr_fpa", "train_step_hrda")
+    offsets = jnp.asarray(file["it0.crop_draws"], jnp.int32).reshape(3, 2) * OFFSET_STRIDE
+    batch = read_batch(file, "it0")
+    method = DsrFpaReplay(
+        model=build_model(hrda_shapes, (1, 2, 3, 4)),
+        mixed_weight=0.8,
+        fpa_mixed_weight=0.01,
+        offsets=dict(zip(("source", "night", "mixed"), offsets, strict=True)),
+        **dsr_settings(file),
+    )
+    variables = recipe_variables(recipe, method.model, file["base_seed"])
+    state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
+    check_final(file, method, state)
+
+
+def test_dacs(golden, recipe):
+    file = golden("dsr_fpa", "dacs_step")
+    shapes = {
+        name.removeprefix("final.").replace("decode_head.", "head."): value.shape
+        for name, value in file.items()
+        if name.startswith("final.")
+    }
+    batch = read_batch(file, "it0", "label_src")
+    expected = batch["source"]["image"], batch["source"]["label"], file["it0.decode.loss_seg"]
+    model, variables = find_model(recipe, file, shapes, expected, "decode_head.")
+    lr, decay, eps, head_factor = map(float, file["hyper_lr_wd_eps_headmult"])
+    groups = Group("^student/head/", lr=head_factor), Group("norm", decay=0.0)
+    method = DacsReplay(
+        model=model,
+        optimizer=Optimizer(lr=lr, weight_decay=decay, eps=eps, schedule="constant", decay_vectors=True, groups=groups),
+        steps=len(steps_of(file)),
+        input=BYTES,
+        threshold=float(file["pseudo_threshold"]),
+        ignore_top=int(file["pseudo_weight_ignore_top"]),
+        photometric=None,
+        drawn=np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps_of(file)]),
+    )
+    state = first_state(method, recipe, file, variables, batch, "decode_head.")
+
+    got_lr, got_decay = rates(method.optimizer, state.params, method.steps)
+    for name, (want_lr, want_decay) in zip(file["param_names"], file["param_lr_wd"], strict=True):
+        ours = str(name).replace("decode_head.", "head.")
+        np.testing.assert_allclose(got_lr[ours], want_lr, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(got_decay[ours], want_decay, rtol=1e-5, err_msg=name)
+
+    step_fn = make_step(method)
+    names = {
+        "decode.loss_seg": "loss_source",
+        "src.loss_imnet_feat_dist": "loss_feature_distance",
+        "mix.decode.loss_seg": "loss_mixed",
+    }
+    for step in steps_of(file):
+        batch = read_batch(file, step, "label_src")
+        present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
+        np.testing.assert_array_equal(np.where(present == 19, 255, present), file[f"{step}.batch_classes"])
+        state, scalars, targets, examples, grads = step_fn(state, batch)
+        for name, ours in names.items():
+            np.testing.assert_allclose(scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
+        np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
+        np.testing.assert_allclose(examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6)
+        total = jax.tree.map(lambda *terms: sum(terms), *grads.values())
+        if step == "it0":
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", total, "decode_head.")
+    student, teacher = method.variables(state), method.variables(state, "teacher")
+    check_values(file, "final.", {"params": student["params"]}, "decode_head.")
+    check_values(file, "final_teacher.", {"params": teacher["params"]}, "decode_head.")

@@ -1,0 +1,88 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nightjax.data.labels import PALETTE
+from nightjax.inference import overlay
+
+LABEL = np.array([[0, 13, 255], [18, 10, 5]], np.uint8)
+IMAGE = np.full((2, 3, 3), 100, np.uint8)
+
+
+def decode(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_label_file_holds_train_ids():
+    image = decode(overlay.encode_label(LABEL))
+    assert image.mode == "L"
+    np.testing.assert_array_equal(np.asarray(image), LABEL)
+
+
+def test_palette_file_holds_ids_and_shows_colours():
+    image = decode(overlay.encode_palette(LABEL))
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.asarray(image), LABEL)
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), PALETTE[LABEL])
+
+
+def test_label_files_refuse_other_arrays():
+    with pytest.raises(ValueError, match="uint8"):
+        overlay.encode_label(LABEL.astype(np.int32))
+
+
+def test_image_file_is_exact():
+    np.testing.assert_array_equal(np.asarray(decode(overlay.encode_image(IMAGE))), IMAGE)
+
+
+def test_blend():
+    mixed = overlay.blend(IMAGE, LABEL, opacity=0.5)
+    np.testing.assert_array_equal(mixed[0, 0], (np.array((128, 64, 128)) + 100) // 2)
+    np.testing.assert_array_equal(mixed[0, 2], IMAGE[0, 2])
+    np.testing.assert_array_equal(overlay.blend(IMAGE, LABEL, opacity=0), IMAGE)
+
+
+def test_error_map():
+    truth = np.array([[0, 0, 255], [255, 10, 6]], np.uint8)
+    prediction = np.array([[0, 13, 3], [18, 10, 5]], np.uint8)
+    picture = overlay.error_map(IMAGE, prediction, truth, opacity=1.0)
+    np.testing.assert_array_equal(picture[0, 0], overlay.CORRECT)
+    np.testing.assert_array_equal(picture[0, 1], overlay.WRONG)
+    np.testing.assert_array_equal(picture[0, 2], (50, 50, 50))
+
+
+def test_panels_take_labels_maps_and_images():
+    np.testing.assert_array_equal(overlay.to_picture(LABEL), PALETTE[LABEL])
+    np.testing.assert_array_equal(
+        overlay.to_picture(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255]
+    )
+    np.testing.assert_array_equal(overlay.to_picture(IMAGE), IMAGE)
+    assert overlay.to_picture(np.zeros((2, 3, 3), np.float32)).shape == (2, 3, 3)
+
+
+def test_panel_grid_places_pictures_under_captions():
+    rng = np.random.default_rng(0)
+    night = rng.integers(0, 255, (2, 100, 160, 3)).astype(np.uint8)
+    grid = overlay.panel_grid(
+        {"night": night, "a name far too long for this little column": night[..., 0] % 19}
+    )
+    assert grid.dtype == np.uint8 and grid.shape[1] == 2 * 160 + 3 * 6
+    bar = grid.shape[0] - 2 * 106
+    np.testing.assert_array_equal(grid[bar : bar + 100, 6:166], night[0])
+    np.testing.assert_array_equal(
+        grid[bar + 106 : bar + 206, 172:332], PALETTE[night[1, ..., 0] % 19]
+    )
+    assert (grid[:bar, 6:166] < 128).any()  # a caption is there
+    assert (grid[:, 166:172] == 255).all() and (
+        grid[:, 332:] == 255
+    ).all()  # and stays in its column
+
+
+def test_panel_grid_scales_and_pads():
+    grid = overlay.panel_grid(
+        {"a": [np.zeros((50, 80, 3), np.uint8)], "b": [np.zeros((200, 200), np.uint8)] * 2},
+        height=100,
+    )
+    assert grid.shape[1] == 160 + 100 + 18

@@ -1,0 +1,142 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.inference.charts import line_chart, short, ticks
+from nightjax.inference.overlay import encode_image
+from nightjax.inference.report import write_report
+from nightjax.inference.run_folder import read_metrics
+from nightjax.metrics.confusion import summarise
+
+
+def make_run(root, hit=80, sets=("night", "day")):
+    root.mkdir()
+    counts = np.array([[hit, 100 - hit, 0], [0, 50, 0], [0, 0, 0]])
+    for name in sets:
+        (root / "eval" / name).mkdir(parents=True)
+        for step, scale in ((100, 1), (20, 3)):  # the earlier one is written last
+            summary = summarise(counts * scale, ("road", "car <&>", "train"), {"dynamic": (1, 2)})
+            (root / "eval" / name / f"{step:07d}.json").write_text(json.dumps(summary))
+    lines = [
+        {"step": step, "loss/source": 1 / step, "images_per_second": 30.0} for step in range(1, 101)
+    ]
+    lines += [{"step": 100, f"eval/{name}/miou": 50.0} for name in sets] + [
+        {"step": 100, "loss/source": float("nan")}
+    ]
+    (root / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 101, "lo')
+    (root / "config.json").write_text(
+        json.dumps({"method": {"name": "dsr_fpa"}, "note": "<script>alert(1)</script>"})
+    )
+    (root / "panels").mkdir()
+    for step in (10, 20, 30, 100):
+        picture = np.full((20, 30, 3), step, np.uint8)
+        (root / "panels" / f"{step:07d}_train.png").write_bytes(encode_image(picture))
+    return root
+
+
+def test_report_is_one_file_without_network(tmp_path):
+    page = write_report(make_run(tmp_path / "run")).read_text()
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+    assert "dsr_fpa: run" in page and "&lt;script&gt;" in page and "car &lt;&amp;&gt;" in page
+    assert page.count("data:image/jpeg;base64,") == 4
+    for title in (
+        "Evaluation",
+        "IoU per class",
+        "Panels",
+        "Training",
+        "Speed and memory",
+        "Config",
+    ):
+        assert f"<h2>{title}</h2>" in page
+    assert "step 100 · 2 classes averaged" in page  # the latest step, not the latest file
+    assert 'class="better"' not in page
+
+
+def test_differences_to_a_baseline_run_and_file(tmp_path):
+    run = make_run(tmp_path / "run", hit=80)
+    make_run(tmp_path / "base", hit=60, sets=("night",))
+    page = write_report(run, baseline=tmp_path / "base", output=tmp_path / "out.html").read_text()
+    assert '<small class="better">+20.0</small>' in page  # road: 80 against 60
+    assert page.count("<th>change</th>") == 1  # only the night set has a baseline
+    one = write_report(
+        run, baseline=tmp_path / "base/eval/night/0000100.json", output=tmp_path / "two.html"
+    )
+    assert one.read_text().count("<th>change</th>") == 1
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": NaN}\n')
+    page = write_report(tmp_path).read_text()
+    assert "no finite values" in page and "<h2>Panels</h2>" not in page
+
+
+def test_metrics_survive_half_a_line(tmp_path):
+    metrics = read_metrics(
+        make_path(tmp_path, '{"step": 1, "a": 2.0, "note": "x"}\n{"step": 2, "a"')
+    )
+    assert metrics == {"a": ([1], [2.0])}
+
+
+def make_path(folder, text):
+    from etils import epath
+
+    (folder / "metrics.jsonl").write_text(text)
+    return epath.Path(folder)
+
+
+def test_mistakes_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="folder of a run"):
+        write_report(tmp_path)
+    run = make_run(tmp_path / "run")
+    with pytest.raises(UserError, match="no evaluation"):
+        write_report(run, baseline=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="not an evaluation"):
+        write_report(run, baseline=run / "config.json")
+    (run / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    "low, high", [(0, 1), (0.013, 0.37), (-5, 1234), (3, 3), (0, 0), (1e-6, 6e-5)]
+)
+def test_ticks_are_round_and_cover(low, high):
+    marks = ticks(low, high, 5)
+    assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and 3 <= len(marks) <= 9
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6)
+
+
+def test_short_numbers():
+    assert [short(v) for v in (0, 0.25, 12345, 2e6, 6e-5, -40)] == [
+        "0",
+        "0.25",
+        "12.3k",
+        "2M",
+        "6e-05",
+        "-40",
+    ]
+
+
+def test_chart_draws_each_series_inside_its_frame():
+    chart = line_chart(
+        "a & b", {"one": ([0, 1, 2], [0, 5, np.inf]), "two": (range(2000), np.sin(np.arange(2000)))}
+    )
+    assert "a &amp; b" in chart and chart.count("<polyline") == 2
+    points = re.findall(r'points="([^"]*)"', chart)
+    assert len(points[0].split()) == 2 and len(points[1].split()) == 400
+    values = np.array(
+        [[float(v) for v in pair.split(",")] for line in points for pair in line.split()]
+    )
+    assert values.min() >= 0 and values[:, 0].max() <= 420 and values[:, 1].max() <= 220
+
+
+def test_smoothing_is_for_noise_only():
+    steps = np.arange(100)
+    noisy = np.random.default_rng(0).normal(size=100)
+    assert line_chart("x", {"": (steps, noisy)}, smooth=True).count("<polyline") == 2
+    assert line_chart("x", {"": (steps, noisy)}).count("<polyline") == 1
+    assert line_chart("x", {"": (steps, steps)}, smooth=True).count("<polyline") == 1

@@ -1,0 +1,87 @@
+"""Cross-entropy and its averages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.losses.segmentation import (
+    class_weights,
+    cross_entropy,
+    masked_mean,
+    pixel_weighted_cross_entropy,
+)
+
+ZEROS, ONE_IGNORED = jnp.zeros((1, 2, 2, 19)), jnp.array([[[3, 255], [0, 7]]], jnp.uint8)
+
+
+def test_pixel_weighted_cross_entropy_divides_by_all_pixels():
+    np.testing.assert_allclose(
+        pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED), 2.208329, rtol=1e-6
+    )
+    label, weight = jnp.array([[[3, 0], [255, 7]]], jnp.uint8), jnp.array([[[1, 1], [0.5, 0]]])
+    loss = pixel_weighted_cross_entropy(ZEROS, label, weight)
+    np.testing.assert_allclose(loss, 0.5 * np.log(19), rtol=1e-6)
+    label = jnp.array([[[3, 255], [0, 7]]], jnp.uint8)
+    np.testing.assert_allclose(
+        pixel_weighted_cross_entropy(ZEROS, label, weight), 1.104165, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("divisor", "expected"), [("valid", 1.5 / 3), ("weights", 1.0)])
+def test_other_divisors_count_labelled_pixels_only(divisor, expected):
+    weight = jnp.array([[[0.5, 1.0], [0.5, 0.5]]])
+    loss = pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED, weight, divisor=divisor)
+    np.testing.assert_allclose(loss, expected * np.log(19), rtol=1e-6)
+
+
+def test_cross_entropy_equals_log_softmax():
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 4, 19)) * 5
+    label = (
+        jax.random.randint(jax.random.key(1), (2, 3, 4), 0, 19)
+        .at[0, 0, 0]
+        .set(255)
+        .astype(jnp.uint8)
+    )
+    expected = -np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits)),
+        np.asarray(label, np.int64)[..., None] % 255,
+        axis=-1,
+    )[..., 0]
+    expected[0, 0, 0] = 0
+    np.testing.assert_allclose(cross_entropy(logits, label), expected, atol=1e-5)
+    gradient = jax.grad(lambda x: cross_entropy(x, label).sum())(logits)
+    np.testing.assert_array_equal(gradient[0, 0, 0], 0)
+    assert cross_entropy(logits.astype(jnp.bfloat16), label).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("divisor", "expected"), [("all", 2.0), ("valid", 4.0), ("weights", 16 / 3)]
+)
+def test_masked_mean_divisors(divisor, expected):
+    values, weight = jnp.array([[4.0, 6.0], [np.nan, 9.0]]), jnp.array([[0.5, 1.0], [0.0, 0.0]])
+    np.testing.assert_allclose(masked_mean(values, weight, divisor=divisor), expected)
+
+
+@pytest.mark.parametrize("divisor", ["valid", "weights"])
+def test_masked_mean_of_nothing_is_zero_with_zero_gradient(divisor):
+    value, gradient = jax.value_and_grad(lambda x: masked_mean(x, jnp.zeros(3), divisor=divisor))(
+        jnp.ones(3)
+    )
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_masked_mean_without_weight_and_unknown_divisor():
+    for divisor in ("all", "valid", "weights"):
+        np.testing.assert_allclose(masked_mean(jnp.arange(4.0), divisor=divisor), 1.5)
+    with pytest.raises(UserError, match="divisor 'batch'"):
+        masked_mean(jnp.ones(2), divisor="batch")
+
+
+def test_class_weights_have_the_asked_moments_and_favour_rare_classes():
+    share = np.geomspace(0.4, 0.001, 19)
+    weights = class_weights(share, 0.16)
+    np.testing.assert_allclose([weights.mean(), weights.std(ddof=1)], [1, 0.16])
+    assert np.all(np.diff(weights) > 0)

@@ -1,0 +1,156 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nightjax.data.labels import CAMVID_11, CAMVID_CLASSES, CITYSCAPES_CLASSES, IDENTITY
+from nightjax.metrics import confusion
+
+TRUTH = np.array([[[0, 0, 1, 255], [1, 1, 2, 2]]], np.uint8)
+GUESS = np.array([[[0, 1, 1, 0], [1, 0, 2, 1]]], np.uint8)
+COUNTS = np.array([[1, 1, 0], [1, 2, 0], [0, 1, 1]])
+
+
+@pytest.mark.parametrize("form", ["scatter", "onehot"])
+def test_counts_by_hand(form):
+    counts = confusion.confusion_counts(TRUTH, GUESS, 3, form=form)
+    assert counts.dtype == jnp.int32
+    np.testing.assert_array_equal(counts, COUNTS)
+
+
+def test_forms_agree_and_follow_numpy():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 21, (3, 31, 17)).astype(np.uint8)
+    truth[truth >= 19] = 255
+    guess = rng.integers(0, 19, truth.shape).astype(np.uint8)
+    kept = truth < 19
+    expected = np.bincount(truth[kept].astype(int) * 19 + guess[kept], minlength=361).reshape(
+        19, 19
+    )
+    for form in ("scatter", "onehot"):
+        count = jax.jit(lambda a, b, form=form: confusion.confusion_counts(a, b, 19, form=form))
+        np.testing.assert_array_equal(count(truth, guess), expected)
+
+
+@pytest.mark.parametrize("form", ["scatter", "onehot"])
+def test_padded_examples_do_not_count(form):
+    truth, guess = np.concatenate([TRUTH, TRUTH]), np.concatenate([GUESS, GUESS * 0])
+    mask = np.array([1.0, 0.0], np.float32)
+    counts = confusion.confusion_counts(truth, guess, 3, mask=mask, form=form)
+    np.testing.assert_array_equal(counts, COUNTS)
+
+
+def test_every_backend_has_a_form():
+    assert set(confusion.FORM_BY_BACKEND) == {"cpu", "gpu", "tpu"}
+    assert confusion.FORM_BY_BACKEND["cpu"] == "scatter"
+
+
+@pytest.mark.parametrize("form", ["scatter", "onehot"])
+def test_sharded_batch_is_not_gathered(form):
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 5, (4, 8, 8)).astype(np.uint8)
+    guess = rng.integers(0, 5, (4, 8, 8)).astype(np.uint8)
+    placed = [jax.device_put(x, sharding) for x in (truth, guess)]
+    count = jax.jit(lambda a, b: confusion.confusion_counts(a, b, 5, form=form))
+    compiled = count.lower(*placed).compile()
+    assert "all-gather" not in compiled.as_text() and "all-to-all" not in compiled.as_text()
+    np.testing.assert_array_equal(compiled(*placed), confusion.confusion_counts(truth, guess, 5))
+
+
+def test_accumulate_goes_beyond_int32():
+    counts = np.full((2, 2), 2**31 - 1, np.int32)
+    total = confusion.accumulate(confusion.accumulate(None, counts), counts)
+    assert total.dtype == np.int64 and total[0, 0] == 2**32 - 2
+
+
+def test_policies_differ_by_the_absent_class():
+    counts = np.zeros((19, 19), np.int64)
+    counts[np.arange(18), np.arange(18)] = 7
+    counts[0, 1] = 7
+    skip, zero = (confusion.mean_iou(counts, policy) for policy in ("skip", "zero"))
+    assert zero == pytest.approx(skip * 18 / 19, rel=1e-12)
+
+
+def test_gt_only_leaves_out_classes_only_predicted():
+    counts = np.array([[3, 1], [0, 0]])
+    assert confusion.mean_iou(counts, "gt_only") == pytest.approx(0.75)
+    assert confusion.mean_iou(counts, "skip") == pytest.approx(0.375)
+
+
+def test_summary_by_hand():
+    names = ("a", "b", "c", "d")
+    counts = np.zeros((4, 4), np.int64)
+    counts[:3, :3] = COUNTS
+    summary = confusion.summarise(counts, names, {"ab": (0, 1), "d": (3,)})
+    assert summary["iou"] == {
+        "a": pytest.approx(100 / 3),
+        "b": pytest.approx(40),
+        "c": pytest.approx(50),
+        "d": None,
+    }
+    assert summary["acc"] == {"a": 50, "b": pytest.approx(200 / 3), "c": 50, "d": None}
+    assert summary["support"] == {"a": 2, "b": 3, "c": 2, "d": 0}
+    assert summary["miou"]["skip"] == pytest.approx((100 / 3 + 90) / 3)
+    assert summary["miou"]["zero"] == pytest.approx((100 / 3 + 90) / 4)
+    assert summary["classes_averaged"] == 3 and summary["pixels"] == 7
+    assert summary["pa"] == pytest.approx(400 / 7)
+    assert summary["ca"] == pytest.approx(500 / 9)
+    assert summary["fwiou"] == pytest.approx((2 * 100 / 3 + 3 * 40 + 2 * 50) / 7)
+    assert summary["groups"] == {"ab": pytest.approx((100 / 3 + 40) / 2), "d": None}
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_headline_decides_groups_and_number_of_classes():
+    counts = np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
+    summary = confusion.summarise(counts, "abc", {"all": (0, 1, 2)}, headline="zero")
+    assert summary["classes_averaged"] == 3 and summary["groups"]["all"] == pytest.approx(100 / 3)
+
+
+def test_summary_of_nothing_has_no_nan():
+    summary = confusion.summarise(np.zeros((3, 3), np.int64), "abc", {"g": (0,)})
+    json.dumps(summary, allow_nan=False)
+    assert summary["miou"] == {"skip": None, "zero": 0.0, "gt_only": None}
+    assert summary["pa"] is None and summary["classes_averaged"] == 0
+
+
+def test_merge_matches_counting_merged_labels():
+    rng = np.random.default_rng(2)
+    truth, guess = rng.integers(0, 19, (2, 1, 40, 40)).astype(np.uint8)
+    counts = np.asarray(confusion.confusion_counts(truth, guess, 19))
+    table = CAMVID_11.table
+    merged = confusion.merge_counts(counts, table, table, 11)
+    np.testing.assert_array_equal(merged, CAMVID_11.merge_confusion(counts))
+    direct = np.asarray(
+        confusion.confusion_counts(table[truth], np.minimum(table[guess], 11), 11, num_predicted=12)
+    )
+    np.testing.assert_array_equal(merged[:11], direct)
+    summary = confusion.summarise(merged, CAMVID_CLASSES)
+    assert len(summary["iou"]) == 11 and summary["pixels"] == truth.size
+
+
+def test_merge_with_truth_in_its_own_classes():
+    truth = np.array([[[0, 0, 1, 1]]], np.uint8)  # 0 vehicle, 1 sky
+    guess = np.array([[[13, 15, 10, 0]]], np.uint8)
+    table = np.full(256, 255, np.uint8)
+    table[[13, 14, 15, 10]] = [0, 0, 0, 1]
+    counts = np.asarray(confusion.confusion_counts(truth, guess, 2, num_predicted=19))
+    assert counts.shape == (2, 19)
+    merged = confusion.merge_counts(counts, np.arange(2, dtype=np.uint8), table, 2)
+    np.testing.assert_array_equal(merged, [[2, 0, 0], [0, 1, 1], [0, 0, 0]])
+    summary = confusion.summarise(merged, ("vehicle", "sky"))
+    assert summary["iou"] == {"vehicle": 100.0, "sky": 50.0}
+
+
+def test_identity_merge_changes_nothing():
+    counts = np.arange(361).reshape(19, 19)
+    merged = confusion.merge_counts(counts, IDENTITY, IDENTITY, 19)
+    assert confusion.summarise(merged, CITYSCAPES_CLASSES) == confusion.summarise(
+        counts, CITYSCAPES_CLASSES
+    )

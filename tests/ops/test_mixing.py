@@ -1,0 +1,118 @@
+"""Class draws, closure, masks and the mix."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.data import labels
+from nightjax.ops import mixing
+
+LABEL = np.array(
+    [
+        [[0, 5, 6, 7], [13, 13, 255, 10]],
+        [[12, 17, 18, 1], [1, 1, 1, 1]],
+        [[2, 2, 2, 2], [2, 2, 2, 2]],
+    ],
+    np.uint8,
+)
+
+
+def class_set(*slots):
+    return jnp.asarray(np.isin(np.arange(20), slots))[None]
+
+
+def members(row):
+    return set(np.flatnonzero(row).tolist())
+
+
+def test_dynamic_small_classes_agree_with_the_label_table():
+    assert sorted((*labels.SMALL, *labels.DYNAMIC)) == list(mixing.DYNAMIC_SMALL_CLASSES)
+
+
+def test_present_classes():
+    present = mixing.present_classes(LABEL)
+    assert [members(row) for row in present] == [{0, 5, 6, 7, 10, 13, 19}, {1, 12, 17, 18}, {2}]
+    batch = mixing.present_classes(LABEL, scope="batch", include_ignore=False)
+    assert [members(row) for row in batch] == 3 * [{0, 1, 2, 5, 6, 7, 10, 12, 13, 17, 18}]
+
+
+def test_draw_takes_half_rounded_up_of_the_present_ones():
+    present = mixing.present_classes(LABEL)
+    draw = jax.jit(jax.vmap(mixing.draw_classes, (0, None)))(
+        jax.random.split(jax.random.key(0), 400), present
+    )
+    assert not np.any(draw & ~present)
+    np.testing.assert_array_equal(draw.sum(-1), np.tile([4, 2, 1], (400, 1)))
+    np.testing.assert_allclose(draw[:, 0].mean(0)[np.asarray(present[0])], 4 / 7, atol=0.12)
+
+
+@pytest.mark.parametrize(
+    "chosen", [s for n in (1, 2, 3) for s in itertools.combinations((5, 6, 7), n)]
+)
+def test_pole_light_and_sign_are_one_object(chosen):
+    present = class_set(0, 5, 6, 7)
+    assert members(mixing.close_classes(class_set(*chosen), present)[0]) == {5, 6, 7}
+
+
+def test_closure_adds_only_present_classes_and_not_in_reverse():
+    assert members(mixing.close_classes(class_set(6), class_set(6, 7))[0]) == {6}
+    assert members(mixing.close_classes(class_set(12), class_set(12, 17, 18))[0]) == {12, 17, 18}
+    assert members(mixing.close_classes(class_set(12), class_set(11, 12, 18))[0]) == {12, 18}
+    assert members(mixing.close_classes(class_set(17, 18), class_set(12, 17, 18))[0]) == {17, 18}
+
+
+@pytest.mark.parametrize("mode", mixing.MASK_MODES)
+def test_select_classes(mode):
+    present = mixing.present_classes(LABEL)
+    for seed in range(8):
+        selected = mixing.select_classes(jax.random.key(seed), LABEL, mode=mode)
+        if mode == "dacs":
+            np.testing.assert_array_equal(
+                selected.sum(1), 6
+            )  # half of the 12 values of the batch, for each image
+            continue
+        assert not np.any(selected & ~present), "an image draws from its own labels only"
+        if mode == "classmix":
+            np.testing.assert_array_equal(selected.sum(1), [4, 2, 1])
+        if mode == "dynsmall":
+            assert {5, 6, 7, 13} <= members(selected[0]) and {12, 17, 18} <= members(selected[1])
+        if mode == "closure":
+            assert len(members(selected[0]) & {5, 6, 7}) in (0, 3)
+            assert 12 not in members(selected[1]) or {17, 18} <= members(selected[1])
+
+
+def test_select_classes_without_ignore_and_unknown_mode():
+    draws = [
+        mixing.select_classes(jax.random.key(s), LABEL, include_ignore=False) for s in range(10)
+    ]
+    assert not np.any([draw[:, 19] for draw in draws])
+    with pytest.raises(UserError, match="mask mode 'cutmix'"):
+        mixing.select_classes(jax.random.key(0), LABEL, mode="cutmix")
+
+
+def test_class_mask_looks_up_each_image_in_its_own_set():
+    selected = jnp.concatenate([class_set(5, 19), class_set(1), class_set(5)])
+    mask = mixing.class_mask(LABEL, selected)
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask[0], [[0, 1, 0, 0], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(mask[1], LABEL[1] == 1)
+    np.testing.assert_array_equal(mask[2], False)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_mix_of_full_and_empty_masks(full):
+    mask, share = jnp.full((1, 2, 2), full), jnp.array([0.3])
+    source, target = jnp.ones((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3))
+    np.testing.assert_array_equal(mixing.mix(mask, source, target), source if full else target)
+    np.testing.assert_array_equal(mixing.mix(mask, source[..., 0], target[..., 0]), float(full))
+    np.testing.assert_allclose(mixing.mixed_weight(mask, share), 1.0 if full else 0.3)
+
+
+def test_weight_of_ignored_rows_is_zero_except_on_source_pixels():
+    mask = jnp.zeros((1, 4, 2), bool).at[0, 0, 0].set(True)
+    weight = mixing.mixed_weight(mask, jnp.array([0.5]), ignore_top=1, ignore_bottom=2)
+    np.testing.assert_array_equal(weight[0], [[1, 0], [0.5, 0.5], [0, 0], [0, 0]])

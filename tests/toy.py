@@ -1,0 +1,71 @@
+"""Tiny data, configs and runs made of the real parts, for tests of the loops."""
+
+import cv2
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from configs import dsr_fpa, supervised
+from nightjax.core.config import override
+
+SIZE = (32, 48)
+
+
+def write_folder(root, *, split="train", count=6, size=SIZE, seed=0, references=False):
+    """A folder data set: blocks of a few classes, coloured by class, with noise."""
+    rng = np.random.default_rng(seed)
+    parts = ["images", "labels"] + (["references"] if references else [])
+    for part in parts:
+        (root / part / split).mkdir(parents=True, exist_ok=True)
+    colors = rng.integers(0, 255, (19, 3))
+    for i in range(count):
+        blocks = rng.choice([0, 2, 5, 6, 8, 10, 11, 12, 13, 17, 18, 255], (4, 6)).astype(np.uint8)
+        label = cv2.resize(blocks, size[::-1], interpolation=cv2.INTER_NEAREST)
+        image = colors[np.minimum(label, 18)] + rng.normal(0, 10, (*size, 3))
+        image = np.clip(image, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(root / "images" / split / f"frame_{i:02d}.png"), image)
+        cv2.imwrite(str(root / "labels" / split / f"frame_{i:02d}.png"), label)
+        if references:
+            cv2.imwrite(str(root / "references" / split / f"frame_{i:02d}.png"), np.clip(image * 1.5, 0, 255))
+    return root
+
+
+def config(root, method="supervised", *, steps=4, batch=4, **overrides):
+    """A config on the folder data set of `write_folder`, with a network of a few thousand parameters."""
+    base = dsr_fpa.get_config() if method != "supervised" else supervised.get_config()
+    source = {"dataset": "folder", "split": "train", "crop": SIZE, "fields": ("image", "label")}
+    streams = {"source": source}
+    if method == "supervised":
+        section = {"name": "supervised", "photometric": {}}
+    else:
+        streams["target"] = source | {"fields": ("image", "reference")}
+        section = {"name": method, "teacher_decay": 0.9, "feature_weight": 0.005, "threshold": 0.1}
+        if method == "dsr_fpa":
+            section |= {"fpa_start_step": 1, "bank_every": 2}
+    plain = base.to_dict()
+    plain["method"] = section
+    plain["model"] = {
+        "backbone": "resnet_tiny",
+        "head": "fpn",
+        "dtype": "float32",
+        "backbone_widths": (4, 4, 8, 8),
+        "backbone_depths": (1, 1, 1, 1),
+        "backbone_dilations": (1, 1, 1, 2),
+        "backbone_stem_features": 4,
+        "head_channels": 8,
+    }
+    plain["optim"] = {"name": "adamw", "lr": 1e-3, "warmup": 0}
+    plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
+    plain["data"] |= {"streams": streams, "manual_dir": str(root)}
+    plain["eval"] |= {"every": 0, "sets": {"val": {"dataset": "folder", "split": "train", "batch": 4}}}
+    plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
+    plain["log"] = {"every": 1}
+    return override(ConfigDict(plain), {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def saved_state(workdir, step):
+    """Every array of a checkpoint, by name."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore((workdir / "checkpoints" / f"{step:07d}" / "state").resolve())
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -1,0 +1,1 @@
+"""TFDS builder: BDD100K semantic segmentation."""

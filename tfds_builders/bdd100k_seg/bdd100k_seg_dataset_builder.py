@@ -1,0 +1,67 @@
+"""BDD100K semantic segmentation: 10K day and night photos with 19-class masks."""
+
+from __future__ import annotations
+
+import pathlib
+
+from nightjax.data import builder, layouts
+from nightjax.data.integrity import Scan
+from nightjax.data.records import Record
+
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+EXPECTED = {"train": 7000, "validation": 1000, "test": 2000}
+
+SOURCE = layouts.Source(
+    title="BDD100K semantic segmentation",
+    page="http://bdd-data.berkeley.edu/",
+    folders=("bdd100k", "bdd100k_seg", "bdd100k_night", "bdd"),
+    markers=("images/10k/*", "labels/sem_seg/*", "seg/images/*", "seg/labels/*"),
+    archives={
+        "bdd100k_images_10k.zip": "images/10k/train",
+        "10k_images_train.zip": "images/10k/train",
+        "10k_images_val.zip": "images/10k/val",
+        "10k_images_test.zip": "images/10k/test",
+        "bdd100k_sem_seg_labels_trainval.zip": "labels/sem_seg/masks",
+        "bdd100k_seg.zip": "seg/images",
+    },
+)
+
+
+def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
+    """Photos and masks of a split by id, in the layout of 2021 or the older one.
+
+    Masks hold train ids in both; where only colour maps are present, their palette *indices* are the train ids.
+    """
+    photos = tree.glob(f"images/10k/{split}/*.jpg", f"seg/images/{split}/*.jpg")
+    masks = tree.glob(f"labels/sem_seg/masks/{split}/*.png", f"seg/labels/{split}/*_train_id.png")
+    masks = masks or tree.glob(f"labels/sem_seg/colormaps/{split}/*.png")
+    return layouts.by_stem(photos), layouts.by_stem(masks, "_train_id")
+
+
+def record(stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = "") -> Record:
+    """One photo; BDD100K's names say nothing about drive or time of day."""
+    return Record(stem, str(photo), stem, label=mask and str(mask), condition=condition)
+
+
+class Builder(builder.SegmentationBuilder):
+    """TFDS builder of BDD100K semantic segmentation."""
+
+    SOURCE = SOURCE
+    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
+    _FULL = builder.Config(name="full", description="Labelled train and validation, 1280x720.")
+    BUILDER_CONFIGS = [
+        _FULL,
+        builder.prepared(_FULL, "prepared"),
+        builder.Config(name="test", description="Photos without public labels.", labelled=False),
+    ]
+
+    def scan(self, tree: layouts.Tree) -> Scan:
+        labelled = self.builder_config.labelled
+        names = ("train", "validation") if labelled else ("test",)
+        scan = Scan({}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none")
+        for name in names:
+            photos, masks = files(tree, SPLITS[name])
+            both, lonely = layouts.match(photos, masks if labelled else photos, "label")
+            scan.splits[name] = [record(stem, photos[stem], masks.get(stem)) for stem in both]
+            scan.unmatched += lonely
+        return scan

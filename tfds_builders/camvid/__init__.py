@@ -1,0 +1,1 @@
+"""CamVid, split by light."""

@@ -1,0 +1,59 @@
+"""Cityscapes (fine): train ids made from ``labelIds``, from the zips or from an unpacked tree."""
+
+from __future__ import annotations
+
+import re
+
+from nightjax.data import builder, layouts
+from nightjax.data.integrity import Scan
+from nightjax.data.records import Recipe, Record
+
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+EXPECTED = {"train": 2975, "validation": 500, "test": 1525}
+
+SOURCE = layouts.Source(
+    title="Cityscapes",
+    page="https://www.cityscapes-dataset.com/downloads/",
+    folders=("cityscapes", "cityscapes_seg"),
+    markers=("leftImg8bit/train", "leftImg8bit/val", "leftImg8bit/test/berlin", "gtFine"),
+    archives={"leftImg8bit_trainvaltest.zip": "leftImg8bit/train", "gtFine_trainvaltest.zip": "gtFine/train"},
+)
+
+
+class Builder(builder.SegmentationBuilder):
+    """TFDS builder of Cityscapes with train-id labels."""
+
+    SOURCE = SOURCE
+    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
+    _FULL = builder.Config(name="full", description="Labelled train and validation, 2048x1024.")
+    BUILDER_CONFIGS = [
+        _FULL,
+        builder.Config(
+            name="half", description="Labelled train and validation, 1024x512, lossless.", recipe=Recipe(divide_by=2)
+        ),
+        builder.prepared(_FULL, "prepared"),
+        builder.Config(name="test", description="Photos whose labels only the server has.", labelled=False),
+    ]
+
+    def scan(self, tree: layouts.Tree) -> Scan:
+        labelled = self.builder_config.labelled
+        names = ("train", "validation") if labelled else ("test",)
+        scan = Scan({}, {name: EXPECTED[name] for name in names}, "gtFine labelIds" if labelled else "none")
+        for name in names:
+            photos = layouts.by_stem(tree.glob(f"leftImg8bit/{SPLITS[name]}/*/*_leftImg8bit.png"), "_leftImg8bit")
+            truth = layouts.by_stem(tree.glob(f"gtFine/{SPLITS[name]}/*/*_gtFine_labelIds.png"), "_gtFine_labelIds")
+            both, lonely = layouts.match(photos, truth if labelled else photos, "gtFine_labelIds")
+            scan.splits[name] = [
+                _record(stem, str(photos[stem]), str(truth[stem]) if labelled else None) for stem in both
+            ]
+            scan.unmatched += lonely
+        return scan
+
+
+def _record(stem: str, image: str, label: str | None) -> Record:
+    """Stems are ``<city>_<sequence>_<frame>``; the frame is 000019 in most cities, not in all."""
+    parts = re.fullmatch(r"(.+_\d+)_(\d+)", stem)
+    sequence, frame = (parts[1], int(parts[2])) if parts else ("", -1)
+    return Record(
+        stem, image, stem, label=label, label_encoding="label_ids", sequence=sequence, frame=frame, condition="day"
+    )

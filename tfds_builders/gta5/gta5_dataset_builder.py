@@ -1,0 +1,52 @@
+"""GTA5: rendered street scenes whose label files are palette PNGs, index = Cityscapes label id."""
+
+from __future__ import annotations
+
+from nightjax.data import builder, layouts
+from nightjax.data.integrity import Scan
+from nightjax.data.records import Recipe, Record
+
+EXPECTED = 24_966
+PARTS, IMAGES_PER_PART = 10, 2500
+
+
+def _archives() -> dict[str, str]:
+    """The ten zips of images and of labels; each is known by its first frame."""
+    return {
+        f"{part + 1:02d}_{kind}.zip": f"{kind}/{part * IMAGES_PER_PART + 1:05d}.png"
+        for kind in ("images", "labels")
+        for part in range(PARTS)
+    }
+
+
+SOURCE = layouts.Source(
+    title="GTA5",
+    page="https://download.visinf.tu-darmstadt.de/data/from_games/",
+    folders=("GTA5", "gta", "GTAV"),
+    markers=("images/[0-9][0-9][0-9][0-9][0-9].png",),
+    archives=_archives(),
+)
+_FULL = builder.Config(
+    name="full",
+    recipe=Recipe(mismatch="crop", drop_uniform=True),
+    description="All labelled frames, about 1914x1052; a pair of unequal sizes is cropped to the common rectangle.",
+)
+
+
+class Builder(builder.SegmentationBuilder):
+    """TFDS builder of GTA5."""
+
+    SOURCE = SOURCE
+    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
+    BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
+
+    def scan(self, tree: layouts.Tree) -> Scan:
+        photos, truth = layouts.by_stem(tree.glob("images/*.png")), layouts.by_stem(tree.glob("labels/*.png"))
+        both, lonely = layouts.match(photos, truth, "label")
+        scan = Scan({}, {"train": EXPECTED}, "GTA5 palette index", lonely)
+        scan.splits["train"] = [
+            Record(stem, str(photos[stem]), stem, str(truth[stem]), "label_ids", frame=int(stem))
+            for stem in both
+            if stem.isdigit()
+        ]
+        return scan

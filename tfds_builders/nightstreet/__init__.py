@@ -1,0 +1,1 @@
+"""TFDS builder: NightStreet, drawn rather than downloaded."""

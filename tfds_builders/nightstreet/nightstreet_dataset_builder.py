@@ -1,0 +1,94 @@
+"""NightStreet: procedural streets by day, at dusk and by night. Nothing is downloaded; scenes are drawn on first use."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from nightjax.data import builder
+from nightjax.data.records import encode_png
+from nightjax.data.synthetic import GAPS, PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.data.synthetic.examples import example
+
+ROLES = {
+    "labelled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),
+    "pairs": ("_pairs", "target_pairs: night images, coarsely aligned day references and exact flow, no labels"),
+    "unlabelled": ("_unlabelled", "target_twilight: images alone"),
+}
+"""Role of a split to the suffix of the configs that hold it, and what they hold."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Config(tfds.core.BuilderConfig):
+    """Splits of one role at one preset's size and one domain gap (names in ``PRESETS``, ``SPLITS`` and ``GAPS``)."""
+
+    preset: str
+    role: str
+    gap: str = "std"
+
+
+def _configs() -> list[Config]:
+    """``<preset>[_<gap>][_<role>]``; the published gap ``std`` and the role ``labelled`` are not written."""
+    configs = []
+    for preset, (height, width) in ((name, preset.size) for name, preset in PRESETS.items()):
+        for gap in GAPS if preset == "std" else ("std",):
+            for role, (suffix, content) in ROLES.items():
+                name = preset + ("" if gap == "std" else f"_{gap}") + suffix
+                description = f"{width}x{height}, domain gap {gap}: {content}."
+                configs.append(Config(name=name, description=description, preset=preset, role=role, gap=gap))
+    return sorted(configs, key=lambda config: config.name != "std")
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder of NightStreet; its version is the renderer's, so that a changed renderer draws anew."""
+
+    VERSION = tfds.core.Version(RENDERER_VERSION)
+    BUILDER_CONFIGS = _configs()
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        labelled, pairs = config.role == "labelled", config.role == "pairs"
+        schema = dict(builder.features(labelled=labelled, paired=pairs, invalid=labelled))
+        if pairs:
+            size = PRESETS[config.preset].size
+            schema["flow"] = tfds.features.Tensor(
+                shape=(*size, 2), dtype=np.float16, encoding="zlib", doc="(dx, dy): pixel p of image is p + flow in image_ref"
+            )
+            schema["flow_valid"] = tfds.features.Tensor(
+                shape=size, dtype=np.uint8, encoding="zlib", doc="1 where both views see the same static point"
+            )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"NightStreet: {config.description}",
+            features=tfds.features.FeaturesDict(schema),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+        del dl_manager  # nothing to download
+        role = self.builder_config.role
+        return {name: self._generate_examples(name) for name, split in SPLITS.items() if split.role == role}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        config = self.builder_config
+        draw = functools.partial(encoded_example, split, preset=config.preset, gap=config.gap)
+        indices = range(PRESETS[config.preset].counts[split])
+        yield from enumerate(builder.parallel_map(draw, indices, desc=f"nightstreet/{config.name} {split}"))
+
+
+def encoded_example(split: str, index: int, *, preset: str, gap: str) -> dict[str, Any]:
+    """One example with images as PNG bytes, as the feature schema of all builders wants it."""
+    drawn = example(split, index, size=PRESETS[preset].size, knobs=GAPS[gap])
+    for name in ("image", "image_ref", "label", "invalid"):
+        if name in drawn:
+            drawn[name] = encode_png(drawn[name])
+    if "flow" in drawn:
+        drawn["flow"] = drawn["flow"].astype(np.float16)
+        drawn["flow_valid"] = drawn["flow_valid"].astype(np.uint8)
+    return drawn | {"sequence": split, "frame": index, "gps": np.full(2, math.nan)}

@@ -1,0 +1,39 @@
+"""SYNTHIA-RAND-CITYSCAPES: rendered scenes with 16-bit multi-channel label files."""
+
+from __future__ import annotations
+
+from nightjax.data import builder, layouts
+from nightjax.data.integrity import Scan
+from nightjax.data.records import Record
+
+EXPECTED = 9400
+
+SOURCE = layouts.Source(
+    title="SYNTHIA-RAND-CITYSCAPES",
+    page="https://synthia-dataset.net/downloads/",
+    folders=("RAND_CITYSCAPES", "SYNTHIA", "SYNTHIA_RAND_CITYSCAPES"),
+    markers=("GT/LABELS", "RGB/*.png"),
+    archives={"SYNTHIA_RAND_CITYSCAPES.zip": "RGB/*.png", "RAND_CITYSCAPES.zip": "RGB/*.png"},
+)
+_FULL = builder.Config(name="full", description="All frames, 1280x760; 16 of the 19 classes occur.")
+
+
+class Builder(builder.SegmentationBuilder):
+    """TFDS builder of SYNTHIA-RAND-CITYSCAPES."""
+
+    SOURCE = SOURCE
+    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
+    BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
+
+    def scan(self, tree: layouts.Tree) -> Scan:
+        photos, truth = layouts.by_stem(tree.glob("RGB/*.png")), layouts.by_stem(tree.glob("GT/LABELS/*.png"))
+        both, lonely = layouts.match(photos, truth, "label")
+        scan = Scan({}, {"train": EXPECTED}, "GT/LABELS, first channel", lonely)
+        scan.splits["train"] = [
+            Record(stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)) for stem in both
+        ]
+        return scan
+
+
+def _number(stem: str) -> int:
+    return int(stem) if stem.isdigit() else -1
