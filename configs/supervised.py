@@ -8,21 +8,23 @@
 
 from configs import _base
 from nightjax.core.config import parse_arg
+from nightjax.core.errors import UserError
 
 
 def get_config(arg=""):
-    """Arguments: data, model, train_on (source or oracle), exposure (0 or 1), photometric (0 or 1)."""
-    args = parse_arg(arg, data="nightstreet", model="tiny", train_on="source", exposure="0", photometric="0")
-    config = _base.get_base(args["data"], args["model"], steps=1200, batch=4)
+    """Arguments: those of `_base.ARGS`, train_on (source or oracle)."""
+    args = parse_arg(arg, **_base.ARGS, train_on="source")
+    config = _base.get_base(args)
     config.method = {
         "name": "supervised",
-        "divisor": "valid",
-        "input": {"exposure": 0.18 if args["exposure"] == "1" else 0.0},
-        "photometric": {"jitter_strength": 0.4} if args["photometric"] == "1" else None,
+        "input": _base.network_input(args),
+        "photometric": _base.photometric(args),
     }
-    config.optim = {"name": "adamw", "lr": 2e-3, "warmup": 100, "power": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
+    config.optim = _base.optim()
     if args["train_on"] == "oracle":
         config.data.streams = _base.oracle_streams(args["data"])
-    else:
+    elif args["train_on"] == "source":
         del config.data.streams.target
+    else:
+        raise UserError(f"config argument train_on={args['train_on']!r} is unknown; choose source or oracle")
     return config

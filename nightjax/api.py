@@ -6,9 +6,7 @@
     model.overlay("night.jpg")
 """
 
-import importlib.util
 import os
-import pathlib
 from typing import Any
 
 import ml_collections
@@ -17,7 +15,6 @@ from etils import epath
 
 from nightjax import run
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError
 from nightjax.evaluate import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
@@ -87,14 +84,7 @@ def get_config(path: str | os.PathLike, **overrides: Any) -> ml_collections.Conf
     Raises:
         UserError: no such file or key, or a value of the wrong type.
     """
-    name, _, arg = os.fspath(path).partition(":")
-    file = pathlib.Path(name)
-    if not file.is_file():
-        raise UserError(f"config {name} does not exist; try configs/dsr_fpa.py in a clone of nightjax")
-    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return configs.override(module.get_config(arg), {k.replace("__", "."): v for k, v in overrides.items()})
+    return configs.override(configs.load(path), {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:

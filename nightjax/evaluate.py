@@ -15,6 +15,7 @@ from etils import epath
 
 from nightjax import run
 from nightjax.core import cli, config as configs, sharding, writers
+from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.types import NUM_CLASSES
 from nightjax.data import labels, sources, streams
@@ -58,7 +59,10 @@ class EvalSet:
 
 
 class Evaluator:
-    """Evaluates a method's network on the sets of a config; compiles once an image shape."""
+    """Evaluates a method's network on the sets of a config; compiles once an image shape.
+
+    Opens the sets at once, so that a wrong name is an error before training and not hours into it.
+    """
 
     def __init__(self, config: ml_collections.ConfigDict, method: Method, mesh: jax.sharding.Mesh, workdir: epath.Path):
         self.sets = {
@@ -70,7 +74,7 @@ class Evaluator:
             static_argnames="eval_set",
             out_shardings=sharding.replicated(mesh),
         )
-        self._sources = {}
+        self._sources = {name: self._open(eval_set) for name, eval_set in self.sets.items()}
 
     def __call__(
         self, variables: Variables, step: int, writer: writers.Writer | None = None
@@ -80,7 +84,7 @@ class Evaluator:
         Returns:
             Set name to `confusion.summarise`'s result, with the set's ``dataset`` and ``split``.
         """
-        results = {name: self._evaluate(eval_set, variables) for name, eval_set in self.sets.items()}
+        results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if jax.process_index() == 0:
             for name, result in results.items():
                 folder = self._workdir / "eval" / name
@@ -91,10 +95,10 @@ class Evaluator:
             print(table.format_results(results), flush=True)
         return results
 
-    def _evaluate(self, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
+    def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
         total = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
         for batch in streams.make_eval_batches(
-            self._source(eval_set),
+            self._sources[name],
             batch_size=-(-eval_set.batch // self._mesh.devices.size) * self._mesh.devices.size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -109,13 +113,13 @@ class Evaluator:
         summary = confusion.summarise(total, names, groups, eval_set.headline)
         return {"dataset": eval_set.dataset, "split": eval_set.split} | summary
 
-    def _source(self, eval_set: EvalSet) -> sources.Source:
-        key = eval_set.dataset, eval_set.split
-        if key not in self._sources:
-            self._sources[key] = sources.open_source(
-                *key, data_dir=self._data.dir, manual_dir=self._data.manual_dir
-            )
-        return self._sources[key]
+    def _open(self, eval_set: EvalSet) -> sources.Source:
+        source = sources.open_source(
+            eval_set.dataset, eval_set.split, data_dir=self._data.dir, manual_dir=self._data.manual_dir
+        )
+        if len(source) == 0:
+            raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no records")
+        return source
 
 
 def batch_counts(
@@ -156,6 +160,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)
     flags.DEFINE_string("manual_dir", "", "Where downloaded files are.", flag_values=values)
     cli.parse(values, argv, required=("workdir",))
+    cli.use_compilation_cache()
     loaded = run.load(values.workdir, values.which, values.step)
     config = ml_collections.ConfigDict(loaded.config.to_dict())
     config.data.dir = values.data_dir or config.data.dir

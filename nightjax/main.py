@@ -8,31 +8,38 @@ import jax
 from absl import flags, logging
 
 from nightjax.core import cli
+from nightjax.core.errors import UserError
 from nightjax.train import train
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, joins the other processes if there are any, and trains."""
     values = flags.FlagValues()
-    cli.define_config(values, argv)
+    name, argv = cli.define_config(values, argv)
     flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "Join a job of several processes, found by itself on TPU.", flag_values=values)
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where it is not found.", flag_values=values)
     flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.", flag_values=values)
     cli.parse(values, argv)
-    config = cli.read_config(values)
     logging.set_verbosity(logging.WARNING)
     cli.use_compilation_cache()
     if values.distributed or values.coordinator:
-        jax.distributed.initialize(values.coordinator, values.processes, values.process_id)
+        _join(values.coordinator, values.processes, values.process_id)
+    train(values.config, values.workdir or _default_workdir(name))
 
-    train(config, values.workdir or _default_workdir(argv))
+
+def _join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+    try:
+        jax.distributed.initialize(coordinator, processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes and --process_id"
+        ) from error
 
 
-def _default_workdir(argv: Sequence[str]) -> str:
+def _default_workdir(name: str) -> str:
     """``runs/dsr_fpa`` for ``--config=configs/dsr_fpa.py``, with the config's argument behind it."""
-    name = next(a.split("=", 1)[1] for a in argv if a.startswith("--config="))
     path, _, arg = name.partition(":")
     return os.path.join("runs", "-".join(filter(None, [pathlib.Path(path).stem, arg.replace(",", "-")])))
 

@@ -1,11 +1,13 @@
-"""Segments a folder of pictures: ``python -m nightjax.predict --workdir=RUN --input=FILES_OR_DIR --output=DIR``.
+"""Segments pictures: ``python -m nightjax.predict --workdir=RUN --input=FILES_OR_FOLDERS --output=DIR``.
 
 Needs the run's folder alone. For every picture it writes ``<name>_trainids.png`` (grey, the values are the class ids),
-``<name>_color.png`` and ``<name>_overlay.png``, at the picture's own size.
+``<name>_color.png`` and ``<name>_overlay.png``, at the picture's own size. Sub-folders of an input folder are kept.
 """
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterable, Sequence
 
+import PIL.Image
 from absl import flags
 from etils import epath
 from tqdm import tqdm
@@ -14,28 +16,8 @@ from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.inference import overlay
-from nightjax.inference.images import read_image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-
-def find_images(inputs: Sequence[str]) -> list[epath.Path]:
-    """The pictures among files and folders, sorted within a folder.
-
-    Raises:
-        UserError: a path does not exist, or there is no picture at all.
-    """
-    found = []
-    for path in map(epath.Path, inputs):
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise UserError(f"--input={path} does not exist")
-    if not found:
-        raise UserError(f"--input={','.join(map(str, inputs))} holds no picture ({', '.join(SUFFIXES)})")
-    return found
+from nightjax.inference.images import find_images, read_image
+from nightjax.inference.predict import should_bucket
 
 
 def main(argv: Sequence[str]) -> None:
@@ -51,24 +33,68 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("flip", False, "Average over the mirror image too.", flag_values=values)
     cli.parse(values, argv, required=("workdir", "input", "output"))
     cli.use_compilation_cache()
-    if len(values.size) not in (0, 2) or not all(s.isdigit() and int(s) for s in values.size):
-        raise UserError(f"--size={','.join(values.size)} must be height,width in pixels, such as 540,960")
-    try:
-        scales = tuple(float(s) for s in values.scales)
-    except ValueError as error:
-        raise UserError(f"--scales={','.join(values.scales)} must be numbers, such as 0.75,1,1.25") from error
+    options = {"input_size": _size(values.size), "scales": _scales(values.scales), "flip": values.flip}
+    pictures = output_names(values.input)
     model = api.load(values.workdir, which=values.which, step=values.step)
-    paths = find_images(values.input)
+    options["bucket"] = should_bucket(_sizes(pictures.values()))
     folder = epath.Path(values.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(paths, unit="image"):
+    for name, path in tqdm(pictures.items(), unit="image", disable=None):
         image = read_image(path)
-        size = tuple(map(int, values.size)) or None
-        label = model.predict(image, input_size=size, scales=scales, flip=values.flip).label
-        (folder / f"{path.stem}_trainids.png").write_bytes(overlay.encode_label(label))
-        (folder / f"{path.stem}_color.png").write_bytes(overlay.encode_palette(label))
-        (folder / f"{path.stem}_overlay.png").write_bytes(overlay.encode_image(overlay.blend(image, label)))
-    print(f"{len(paths)} pictures segmented into {folder}")
+        label = model.predict(image, **options).label
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}_trainids.png").write_bytes(overlay.encode_label(label))
+        (folder / f"{name}_color.png").write_bytes(overlay.encode_palette(label))
+        (folder / f"{name}_overlay.png").write_bytes(overlay.encode_image(overlay.blend(image, label)))
+    print(f"{len(pictures)} pictures segmented into {folder}")
+
+
+def output_names(inputs: Sequence[str]) -> dict[str, epath.Path]:
+    """Name to write to, without suffix, to picture: relative to the input folder that holds it.
+
+    Raises:
+        UserError: an input does not exist or holds no picture, or two pictures would be written to one name.
+    """
+    named = {}
+    for given in map(epath.Path, inputs):
+        for path in find_images(given):
+            inside = path.relative_to(given) if given.is_dir() else path.name
+            name = str(pathlib.PurePosixPath(inside).with_suffix(""))
+            if named.setdefault(name, path) != path:
+                raise UserError(
+                    f"{named[name]} and {path} would both be written as {name}_*.png: rename one of them, or predict "
+                    "them into different --output folders"
+                )
+    return named
+
+
+def _size(words: Sequence[str]) -> tuple[int, int] | None:
+    if not words:
+        return None
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        raise UserError(f"--size={','.join(words)} must be height,width in pixels, such as 540,960")
+    return int(words[0]), int(words[1])
+
+
+def _scales(words: Sequence[str]) -> tuple[float, ...]:
+    try:
+        scales = tuple(map(float, words))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale <= 16 for scale in scales):
+        raise UserError(f"--scales={','.join(words)} must be numbers above 0, such as 0.75,1,1.25")
+    return scales
+
+
+def _sizes(paths: Iterable[epath.Path]) -> list[tuple[int, int]]:
+    """Sizes from the files' headers; what is no picture is passed over here and reported when its turn comes."""
+    sizes = []
+    for path in paths:
+        try:
+            with path.open("rb") as file, PIL.Image.open(file) as image:
+                sizes.append(image.size)
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+            continue
+    return sizes
 
 
 if __name__ == "__main__":

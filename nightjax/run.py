@@ -147,9 +147,12 @@ def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json); give --workdir a folder that training wrote")
     try:
-        return configs.from_json(path.read_text())
+        config = configs.from_json(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
+    if missing := {"seed", "model", "train", "data", "eval", "method", "optim"} - set(config):
+        raise UserError(f"{path} is damaged (it has no {sorted(missing)[0]!r}); restore it or start the run again")
+    return config
 
 
 def load(workdir: epath.PathLike, which: str = "", step: int | None = None) -> Run:
@@ -168,11 +171,17 @@ def load(workdir: epath.PathLike, which: str = "", step: int | None = None) -> R
     mesh = sharding.make_mesh(jax.devices()[: config.train.devices or None])
     abstract = abstract_state(config, method, mesh)
     which = which or config.eval.which
-    if which not in ("student", "teacher") or (which == "teacher" and not abstract.teacher):
-        raise UserError(f"{workdir} has no {which!r} network; choose student" + (" or teacher" if abstract.teacher else ""))
+    check_network(abstract, which)
     folder = checkpoint.latest_folder(workdir, step)
     variables = load_variables(folder, method.variables(abstract, which), which)
     return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir))
+
+
+def check_network(state: TrainState, which: str) -> None:
+    """Raises UserError unless a state (abstract or real) has the network ``which``."""
+    networks = ("student", "teacher") if state.teacher else ("student",)
+    if which not in networks:
+        raise UserError(f"the method has no {which!r} network; choose {' or '.join(networks)}")
 
 
 def count_parameters(tree: PyTree) -> int:

@@ -4,8 +4,10 @@ Its order never changes: evaluate, save (state with data position), next batch, 
 position agree with the saved weights, so that a continued run equals an uninterrupted one bit for bit.
 """
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,7 +20,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.method import Method
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
-from nightjax.data import sources, streams
+from nightjax.data import sources, streams, transforms
 from nightjax.evaluate import Evaluator
 from nightjax.inference.panels import write_panels
 from nightjax.inference.report import write_report
@@ -40,13 +42,16 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     began = time.perf_counter()
     workdir = epath.Path(workdir)
     steps, batch_size = config.train.steps, config.train.batch
+    _check_numbers(config)
     mesh = sharding.make_mesh(_devices(config.train.devices))
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
     abstract = run.abstract_state(config, method, mesh)
-    _claim(workdir, config)
+    run.check_network(abstract, config.eval.which)
+    _check_workdir(workdir, config)
     readers, batches = _open_streams(config, method, mesh)
     evaluator = Evaluator(config, method, mesh, workdir)
+    _claim(workdir, config)
 
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
     start = saver.latest() or 0
@@ -62,7 +67,8 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     print(f"{config.method.name}: {parameters / 1e6:.2f} M parameters, {steps} steps, {mesh.devices.size} device(s)")
 
     compiling = time.perf_counter()
-    step_fn = compile_step(method, abstract, run.abstract_batch(config, method, mesh), mesh)
+    with _missing_field_explained(config):
+        step_fn = compile_step(method, abstract, run.abstract_batch(config, method, mesh), mesh)
     print(f"step compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
     panels_fn = jax.jit(method.panels)
     writer = writers.MetricWriter(workdir, start) if jax.process_index() == 0 else writers.NoWriter()
@@ -126,6 +132,44 @@ def compile_step(method: Method, state: TrainState, batch: Batch, mesh: jax.shar
     return step.lower(state, batch).compile()
 
 
+LEAST = {
+    "train.steps": 1,
+    "train.batch": 1,
+    "train.accumulate": 1,
+    "train.devices": 0,
+    "data.workers": 0,
+    "data.threads": 1,
+    "eval.every": 0,
+    "checkpoint.every": 0,
+    "checkpoint.keep": 1,
+    "log.every": 1,
+}
+"""Smallest value of each number that drives the loop."""
+
+
+def _check_numbers(config: ml_collections.ConfigDict) -> None:
+    for key, least in LEAST.items():
+        section, name = key.split(".")
+        if config[section][name] < least:
+            raise UserError(f"{key}={config[section][name]} must be {least} or more")
+    if config.checkpoint.best:
+        configs.choose(config.eval.sets, config.checkpoint.best, "checkpoint.best")
+
+
+@contextlib.contextmanager
+def _missing_field_explained(config: ml_collections.ConfigDict) -> Iterator[None]:
+    """A method that reads a field which its stream does not deliver fails while it is traced."""
+    try:
+        yield
+    except KeyError as error:
+        if error.args[0] not in transforms.FEATURES:
+            raise
+        raise UserError(
+            f"method {config.method.name!r} with these settings reads the field {error.args[0]!r}, which no stream in "
+            "data.streams delivers for it: add it to the stream's fields, or switch off what needs it"
+        ) from error
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -137,17 +181,31 @@ def _devices(limit: int) -> list[jax.Device]:
     return devices[:limit] if limit else devices
 
 
-def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the workdir this config's, or checks that it already is."""
+def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a workdir that holds another config's run or cannot be one."""
     if (workdir / "config.json").exists():
         configs.check_same_run(run.read_config(workdir), config, workdir)
-        return
-    if jax.process_index() == 0:
-        try:
+    elif jax.process_index() == 0:
+        with _writing_to(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
-            (workdir / "config.json").write_text(configs.to_json(config))
-        except OSError as error:
-            raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error
+
+
+def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the workdir this config's. Comes after all checks, so that a refused config leaves the folder free."""
+    path = workdir / "config.json"
+    if jax.process_index() == 0 and not path.exists():
+        with _writing_to(workdir):
+            draft = workdir / "config.json.tmp"
+            draft.write_text(configs.to_json(config))
+            draft.replace(path)
+
+
+@contextlib.contextmanager
+def _writing_to(workdir: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error
 
 
 def _open_streams(config: ml_collections.ConfigDict, method: Method, mesh: jax.sharding.Mesh):

@@ -2,10 +2,11 @@
 
     python scripts/bench_ops.py [--only=NAME] [--dtype=bfloat16] [--repeats=20]
 
-For every shape the forms run in turn, so that a disturbance of the machine hits all of them; the least time counts.
-"forward" is the operation, "with gradients" adds the gradients of input and parameters for a given cotangent. The
-forms the library uses by default (``nightjax.models.layers``, ``norm``, ``nightjax.ops.resize``) are chosen from
-these numbers; the backend they were measured on is in the first line of the output.
+For every shape the forms run in turn, so that a disturbance of the machine hits all of them; the
+least time counts. "forward" is the operation, "with gradients" adds the gradients of input and
+parameters for a given cotangent. The forms the library uses by default (``nightjax.models.layers``,
+``norm``, ``nightjax.ops.resize``) are chosen from these numbers; the backend they were measured on
+is in the first line of the output.
 """
 
 from __future__ import annotations
@@ -32,19 +33,24 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     device = jax.devices()[0]
-    print(f"jax {jax.__version__}, {jax.device_count()} x {device.device_kind} ({device.platform}), {options.dtype}")
+    where = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+    print(f"jax {jax.__version__}, {where}, {options.dtype}")
     print(f"{'operation':<13}{'shape':<36}{'form':<15}{'forward ms':>11}{'with gradients ms':>19}")
     for name, cases in OPERATIONS.items():
         if options.only in ("", name):
             for label, forms, shapes in cases():
                 for form, forward, both in measure(forms, shapes, options.dtype, options.repeats):
-                    print(f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True)
+                    print(
+                        f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True
+                    )
 
 
 def measure(forms, shapes, dtype, repeats) -> list[tuple[str, float, float]]:
     """Least milliseconds of each form: (name, forward, forward with gradients)."""
     keys = jax.random.split(jax.random.key(0), len(shapes) + 1)
-    arguments = [jax.random.normal(k, shape, dtype) for k, shape in zip(keys[1:], shapes, strict=True)]
+    arguments = [
+        jax.random.normal(k, shape, dtype) for k, shape in zip(keys[1:], shapes, strict=True)
+    ]
     timed = {}
     for name, form in forms.items():
         output = jax.eval_shape(form, *arguments)
@@ -115,7 +121,8 @@ def dilated() -> Iterator[Case]:
 
 def stem() -> Iterator[Case]:
     for b, h, w, o in [(2, 256, 512, 64), (8, 128, 256, 32)]:
-        image = jax.random.normal(jax.random.key(1), (b, h, w, 3))  # a constant: its gradient is never needed
+        # The image is no argument: its gradient is never needed.
+        image = jax.random.normal(jax.random.key(1), (b, h, w, 3))
         forms = {
             "library": lambda kernel, x=image: layers._library(x, kernel, 2, 1, (3, 3)),
             "space to depth": lambda kernel, x=image: _space_to_depth_stem(x, kernel),
@@ -139,17 +146,28 @@ def batch_norm() -> Iterator[Case]:
     for shape in [(2, 32, 64, 1024), (8, 64, 128, 32)]:
         zeros = jnp.zeros(shape[-1])
         forms = {
-            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise_forward(x, s, b, m, 1e-5)[0][0]),
-            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise(x, s, b, m, 1e-5)[0]),
+            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(
+                norm._normalise_forward(x, s, b, m, 1e-5)[0][0]
+            ),
+            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(
+                norm._normalise(x, s, b, m, 1e-5)[0]
+            ),
         }
         yield "x".join(map(str, shape)) + " + ReLU", forms, (shape, shape[-1:], shape[-1:])
 
 
 def upsample() -> Iterator[Case]:
-    for b, h, w, c, k in [(2, 128, 128, 19, 4), (8, 32, 64, 19, 4), (8, 16, 32, 64, 2), (2, 64, 64, 256, 2)]:
+    for b, h, w, c, k in [
+        (2, 128, 128, 19, 4),
+        (8, 32, 64, 19, 4),
+        (8, 16, 32, 64, 2),
+        (2, 64, 64, 256, 2),
+    ]:
         size = (h * k, w * k)
         forms = {
-            "library": lambda x, size=size: jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "bilinear"),
+            "library": lambda x, size=size: jax.image.resize(
+                x, (x.shape[0], *size, x.shape[-1]), "bilinear"
+            ),
             "matrices": lambda x, size=size: _matrix_resize(x, size),
             "blend": lambda x, k=k: resize._blend(resize._blend(x, k, 2), k, 1),
         }
@@ -171,7 +189,11 @@ def _matrix_resize(x, size):
 def _space_to_depth_stem(x, kernel):
     """The 7x7 stride-2 stem as a 4x4 stride-1 convolution of 2x2 blocks."""
     b, h, w, c = x.shape
-    blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+    blocks = (
+        x.reshape(b, h // 2, 2, w // 2, 2, c)
+        .transpose(0, 1, 3, 2, 4, 5)
+        .reshape(b, h // 2, w // 2, 4 * c)
+    )
     wide = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
     wide = wide.reshape(4, 2, 4, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, 4 * c, -1)
     return lax.conv_general_dilated(

@@ -1,9 +1,10 @@
 """Checks data before a long run. Exit code 0: nothing found; 2: one line a fault.
 
-    python scripts/check_data.py --data=cityscapes_seg --manual_dir=DIR      the files, as the builder would read them
-    python scripts/check_data.py --data=dark_zurich/pairs --manual_dir=DIR   one config of a data set
-    python scripts/check_data.py --data=folder/label_ids --manual_dir=DIR    images/, labels/, references/ of your own
-    python scripts/check_data.py --prepared=DIR                              a prepared data set (.../name/config/1.0.0)
+python scripts/check_data.py --data=cityscapes_seg --manual_dir=DIR      the files, as the builder
+would read them python scripts/check_data.py --data=dark_zurich/pairs --manual_dir=DIR   one config
+of a data set python scripts/check_data.py --data=folder/label_ids --manual_dir=DIR    images/,
+labels/, references/ of your own python scripts/check_data.py --prepared=DIR
+     a prepared data set (.../name/config/1.0.0)
 """
 
 from __future__ import annotations
@@ -18,17 +19,34 @@ from nightjax.core.errors import UserError
 from nightjax.data import check
 
 DATA_SETS = (
-    "acdc", "bdd100k_night", "bdd100k_seg", "camvid", "cityscapes_seg", "dark_zurich", "gta5", "nexet", "nightcity",
-    "nighttime_driving", "synthia",
-)  # fmt: skip
+    "acdc",
+    "bdd100k_night",
+    "bdd100k_seg",
+    "camvid",
+    "cityscapes_seg",
+    "dark_zurich",
+    "gta5",
+    "nexet",
+    "nightcity",
+    "nighttime_driving",
+    "synthia",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the check; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="NAME[/CONFIG]", help=f"folder or one of {', '.join(DATA_SETS)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", metavar="NAME[/CONFIG]", help=f"folder or one of {', '.join(DATA_SETS)}"
+    )
     parser.add_argument("--manual_dir", metavar="DIR", help="where the downloaded files are")
-    parser.add_argument("--extract_dir", metavar="DIR", help="where archives are unpacked; default a temporary folder")
+    parser.add_argument(
+        "--extract_dir",
+        metavar="DIR",
+        help="where archives are unpacked; default a temporary folder",
+    )
     parser.add_argument("--prepared", metavar="DIR", help="a prepared data set instead of --data")
     options = parser.parse_args(arguments)
     try:

@@ -2,7 +2,11 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import json
+import os
+import pathlib
+import traceback
 import types
 import typing
 from collections.abc import Mapping
@@ -98,6 +102,46 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
+def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
+    """The locked config of a file: what its ``get_config(argument)`` returns.
+
+    Args:
+        path: ``configs/dsr_fpa.py``, with the argument after a colon if wanted.
+
+    Raises:
+        UserError: no such file, or it does not run through; names the line.
+    """
+    name, _, argument = os.fspath(path).partition(":")
+    file = pathlib.Path(name)
+    if not file.is_file() or file.suffix != ".py":
+        raise UserError(f"config {name} does not exist or is no Python file; try configs/dsr_fpa.py in a clone of nightjax")
+    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(argument)
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = f", line {lines[-1]}" if lines else ""
+        raise UserError(f"config {name}{line} is broken: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"config {name}: get_config must return a ConfigDict, not {type(config).__name__}")
+    return config.lock()
+
+
+def check_key(config: ml_collections.ConfigDict, key: str) -> None:
+    """Raises UserError unless the config has this dotted key."""
+    node, names = config, key.split(".")
+    for i, name in enumerate(names):
+        if not isinstance(node, ml_collections.ConfigDict):
+            raise UserError(f"config has no key {key!r}: {'.'.join(names[:i])} is {node!r}, not a section")
+        if name not in node:
+            raise UserError(f"config has no key {'.'.join(names[: i + 1])!r}{suggestion(name, node)}")
+        node = node[name]
+
+
 def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The locked config with values replaced by dotted key.
 
@@ -106,10 +150,11 @@ def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml
     """
     config.lock()
     for key, value in values.items():
+        check_key(config, key)
         try:
             config.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"config: cannot set {key}={value!r}: {error.args[0] if error.args else error}") from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config: cannot set {key}={value!r}: {error}") from error
     return config
 
 
@@ -119,8 +164,15 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """The locked config that ``to_json`` wrote."""
-    return ml_collections.ConfigDict(_tuples(json.loads(text))).lock()
+    """The locked config that ``to_json`` wrote.
+
+    Raises:
+        ValueError: the text is not that.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"a {type(values).__name__} where an object belongs")
+    return ml_collections.ConfigDict(_tuples(values)).lock()
 
 
 def _tuples(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """Are two photos views of the same place? A cheap test that survives day against night.
 
-Both photos are reduced to oriented gradients of a small, locally normalised picture; orientation is doubled, so that a
-bright edge by day may be a dark one by night. The score is the best correlation over small shifts.
+Both photos are reduced to oriented gradients of a small, locally normalised picture; orientation is
+doubled, so that a bright edge by day may be a dark one by night. The score is the best correlation
+over small shifts.
 
-One score means little: on real drives a true pair reaches 0.15 to 0.4 and a wrong one 0.05 to 0.3, because all streets
-look alike at this size. So pairs are judged against the same photos with *wrong* partners.
+One score means little: on real drives a true pair reaches 0.15 to 0.4 and a wrong one 0.05 to 0.3,
+because all streets look alike at this size. So pairs are judged against the same photos with
+*wrong* partners.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ _EARTH_RADIUS = 6_371_000.0
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] RGB to float32 [54, 96, 2], doubled-angle gradients of the normalised small picture."""
-    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    """RGB uint8 [H, W, 3] to doubled-angle gradients of a small picture, float32 [54, 96, 2]."""
+    gray = cv2.resize(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA
+    )
     gray = np.log1p(gray.astype(np.float32))
     gray -= cv2.GaussianBlur(gray, (0, 0), 4)
     gray /= np.sqrt(cv2.GaussianBlur(gray * gray, (0, 0), 4)) + 0.05
@@ -33,18 +37,24 @@ def edges(image: np.ndarray) -> np.ndarray:
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Best correlation of two `edges` arrays over shifts of up to 8 x 5 cells; 1 for the same picture."""
+    """Best correlation of two `edges` arrays over small shifts; 1 for the same picture."""
     core = first[SHIFT_Y:-SHIFT_Y, SHIFT_X:-SHIFT_X].astype(np.float32)
     second = second.astype(np.float32)
     products = sum(
-        cv2.matchTemplate(np.ascontiguousarray(second[..., k]), np.ascontiguousarray(core[..., k]), cv2.TM_CCORR)
+        cv2.matchTemplate(
+            np.ascontiguousarray(second[..., k]), np.ascontiguousarray(core[..., k]), cv2.TM_CCORR
+        )
         for k in range(2)
     )
-    energy = cv2.matchTemplate((second**2).sum(-1), np.ones(core.shape[:2], np.float32), cv2.TM_CCORR)
+    energy = cv2.matchTemplate(
+        (second**2).sum(-1), np.ones(core.shape[:2], np.float32), cv2.TM_CCORR
+    )
     return float((products / np.sqrt(energy * (core**2).sum() + 1e-12)).max())
 
 
-def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[int] | None:
+def suspects(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]
+) -> list[int] | None:
     """Finds pairs that fit no better than strangers do.
 
     Args:
@@ -52,8 +62,9 @@ def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[
         partners: id of each reference; wrong partners are taken from pairs with another id.
 
     Returns:
-        Positions of suspicious pairs. None if the pairs as a whole fit no better than wrong partners, which means
-        that the pairing is wrong everywhere. Fewer than four different references cannot be judged: no suspects.
+        Positions of suspicious pairs. None if the pairs as a whole fit no better than wrong
+        partners, which means that the pairing is wrong everywhere. Fewer than four different
+        references cannot be judged: no suspects.
     """
     if len(set(partners)) < 4:
         return []
@@ -73,8 +84,14 @@ def metres(first: tuple[float, float], second: tuple[float, float]) -> float:
     return float(_EARTH_RADIUS * np.hypot(lat2 - lat1, (lon2 - lon1) * np.cos((lat1 + lat2) / 2)))
 
 
-def _strangers(position: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[float]:
+def _strangers(
+    position: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]
+) -> list[float]:
     """Scores of one image with up to three wrong references, spread over the list."""
     count = len(pairs)
     others = [(position + step * count // 4) % count for step in (1, 2, 3)]
-    return [similarity(pairs[position][0], pairs[i][1]) for i in others if partners[i] != partners[position]]
+    return [
+        similarity(pairs[position][0], pairs[i][1])
+        for i in others
+        if partners[i] != partners[position]
+    ]

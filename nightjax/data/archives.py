@@ -1,8 +1,9 @@
 """Unpacks an archive a user downloaded, once, and trusts nothing in it.
 
-Refused before anything is written: absolute paths and ``..``, links and devices, encrypted members, sizes that no photo
-archive has (zip bombs). While unpacking, the bytes really written are counted, because a header can lie. A folder appears
-under its final name only when complete, so an interrupted run starts again instead of leaving half a data set.
+Refused before anything is written: absolute paths and ``..``, links and devices, encrypted members,
+sizes that no photo archive has (zip bombs). While unpacking, the bytes really written are counted,
+because a header can lie. A folder appears under its final name only when complete, so an
+interrupted run starts again instead of leaving half a data set.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+import re
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -25,7 +26,7 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Archive types that `extract` understands."""
 
 MAX_RATIO = 50
-"""Unpacked bytes per archive byte. Photos barely compress (1x), label PNGs neither, csv and JSON 5x to 20x."""
+"""Unpacked bytes per archive byte. Photos and label PNGs reach 1, csv and JSON 5 to 20."""
 FREE_BYTES = 64 << 20
 """Small archives may unpack to this much whatever the ratio."""
 MAX_MEMBERS = 2_000_000
@@ -58,12 +59,16 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
         into: folder for unpacked archives; created when missing. Nothing is written outside it.
 
     Returns:
-        The folder with the content; its name holds the archive's name, size and time, so a replaced archive is
-        unpacked anew.
+        The folder with the content; its name holds the archive's name, size and time, so a replaced
+        archive is unpacked anew.
 
     Raises:
         UserError: the archive is damaged, encrypted, unsafe or larger than the disk.
     """
+    if re.match(r"\w{2,}:/", str(into)):  # pathlib turns gs:// into gs:/
+        raise UserError(
+            f"{archive}: can only be unpacked on a local disk, not below {into}; unpack it yourself"
+        )
     archive = pathlib.Path(archive)
     status = archive.stat()
     mark = hashlib.sha256(f"{status.st_size}-{status.st_mtime_ns}".encode()).hexdigest()[:8]
@@ -76,7 +81,9 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
         _unpack(archive, partial)
         if not target.is_dir():  # another process may have been faster
             partial.rename(target)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # damaged headers make zipfile and tarfile raise almost anything
         raise UserError(f"{archive}: cannot be unpacked ({error}); download it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -84,7 +91,9 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
 
 
 def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
-    with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
+    with (
+        zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened
+    ):
         limit = max(FREE_BYTES, MAX_RATIO * archive.stat().st_size)
         members = []
         for member in _members(opened):
@@ -92,10 +101,14 @@ def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
             _check_name(archive, member)
             limit -= member.size
             if limit < 0 or len(members) > MAX_MEMBERS:
-                raise UserError(f"{archive}: unpacks to far more than photos would; it is damaged or a zip bomb")
+                raise UserError(
+                    f"{archive}: unpacks to far more than photos would; it is damaged or a zip bomb"
+                )
         needed = sum(member.size for member in members)
         if needed > shutil.disk_usage(folder).free:
-            raise UserError(f"{archive}: needs {needed / 1e9:.1f} GB below {folder.parent}, more than is free")
+            raise UserError(
+                f"{archive}: needs {needed / 1e9:.1f} GB below {folder.parent}, more than is free"
+            )
         for member in members:
             path = folder.joinpath(*pathlib.PurePosixPath(member.name).parts)
             if member.is_folder:
@@ -121,13 +134,22 @@ def _check_name(archive: pathlib.Path, member: _Member) -> None:
     name = member.name.replace("\\", "/")
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise UserError(f"{archive}: member {member.name!r} would be written outside the folder; do not use this file")
+        raise UserError(
+            f"{archive}: member {member.name!r} would be written outside the folder; "
+            "do not use this file"
+        )
     if not member.is_folder and not member.is_file:
-        raise UserError(f"{archive}: member {member.name!r} is a link or a device; do not use this file")
+        raise UserError(
+            f"{archive}: member {member.name!r} is a link or a device; do not use this file"
+        )
 
 
 def _open(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:
-    return opened.open(member.handle) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member.handle)
+    return (
+        opened.open(member.handle)
+        if isinstance(opened, zipfile.ZipFile)
+        else opened.extractfile(member.handle)
+    )
 
 
 def _copy(archive: pathlib.Path, source: IO[bytes], path: pathlib.Path, member: _Member) -> None:
@@ -136,7 +158,12 @@ def _copy(archive: pathlib.Path, source: IO[bytes], path: pathlib.Path, member: 
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > member.size:
-                raise UserError(f"{archive}: member {member.name!r} is larger than it says; do not use this file")
+                raise UserError(
+                    f"{archive}: member {member.name!r} is larger than it says; "
+                    "do not use this file"
+                )
             target.write(chunk)
     if written < member.size:
-        raise UserError(f"{archive}: member {member.name!r} ends too early; download the archive again")
+        raise UserError(
+            f"{archive}: member {member.name!r} ends too early; download the archive again"
+        )

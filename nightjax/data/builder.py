@@ -1,8 +1,9 @@
 """The base of every TFDS builder here: one feature schema, one way from files to records.
 
-A builder says where its data comes from (`SOURCE`), which configs it has, and, in `scan`, which files make up which
-record. The base finds and unpacks the data, converts records on all cores, counts what is broken, and stores an integrity
-report in the data set's ``metadata.json``. TensorFlow is never needed.
+A builder says where its data comes from (`SOURCE`), which configs it has, and, in `scan`, which
+files make up which record. The base finds and unpacks the data, converts records on all cores,
+counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
+TensorFlow is never needed.
 
 Work is done in fresh processes, so a script that prepares data must guard its entry point with
 ``if __name__ == "__main__":``.
@@ -10,7 +11,9 @@ Work is done in fresh processes, so a script that prepares data must guard its e
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import functools
 import itertools
@@ -20,6 +23,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
@@ -65,24 +69,36 @@ def prepared(config: Config, name: str, **changes: Any) -> Config:
     return dataclasses.replace(config, name=name, recipe=recipe, description=description, **changes)
 
 
-def features(*, labelled: bool, paired: bool = False, invalid: bool = False) -> tfds.features.FeaturesDict:
-    """The feature schema shared by all builders (images are stored as the encoded bytes they came as)."""
+def features(
+    *, labelled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
+) -> tfds.features.FeaturesDict:
+    """The feature schema shared by all builders; images are stored as encoded bytes."""
     picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
-    mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
+    mask = functools.partial(
+        tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
+    )
     schema: dict[str, Any] = {
         "image": picture(doc="RGB"),
         "image_id": tfds.features.Text(doc="stem of the image file"),
         "sequence": tfds.features.Text(doc="drive the frame belongs to"),
         "frame": tfds.features.Scalar(np.int32, doc="number in the drive, -1 if unknown"),
         "condition": tfds.features.ClassLabel(names=CONDITIONS),
-        # As raw bytes: an ordinary float64 feature is stored in float32, which moves a latitude by up to 0.4 m.
+        # As raw bytes: an ordinary float64 feature is stored in float32, which moves a latitude by
+        # up to 0.4 m.
         "gps": tfds.features.Tensor(
-            shape=(2,), dtype=np.float64, encoding="bytes", doc="latitude, longitude in degrees, or nan"
+            shape=(2,),
+            dtype=np.float64,
+            encoding="bytes",
+            doc="latitude, longitude in degrees, or nan",
         ),
     }
     if labelled:
         schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
-        schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
+        schema["class_pixels"] = tfds.features.Tensor(
+            shape=(19,), dtype=np.int32, doc="pixels of each class"
+        )
+    if file_label:
+        schema["file_label"] = mask(doc="the label's values as they are in the file")
     if paired:
         schema["image_ref"] = picture(doc="RGB reference view, coarsely aligned")
         schema["ref_id"] = tfds.features.Text(doc="stem of the reference file")
@@ -94,7 +110,9 @@ def features(*, labelled: bool, paired: bool = False, invalid: bool = False) -> 
 def parallel_map(
     work: Callable[[Item], Result], items: Sequence[Item], *, desc: str, workers: int | None = None
 ) -> Iterator[Result]:
-    """Yields ``work(item)`` in order, computed on all cores with a bounded number in flight, behind a progress bar.
+    """Yields ``work(item)`` in order, computed on all cores, behind a progress bar.
+
+    A bounded number of items is in flight, so memory does not grow with their number.
 
     Args:
         work: a picklable function (module level, or a partial of one).
@@ -110,29 +128,43 @@ def parallel_map(
                 bar.update()
             return
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+        ) as pool:
             queue = iter(items)
-            pending = [pool.submit(work, item) for item in itertools.islice(queue, 4 * workers)]
-            pending.reverse()
+            pending = collections.deque(
+                pool.submit(work, item) for item in itertools.islice(queue, 4 * workers)
+            )
             while pending:
-                yield pending.pop().result()
+                try:
+                    yield pending.popleft().result()
+                except concurrent.futures.process.BrokenProcessPool as error:
+                    raise UserError(
+                        f"{desc}: a worker process died; either memory ran out (use fewer workers) "
+                        'or the calling script lacks its guard if __name__ == "__main__":'
+                    ) from error
                 bar.update()
-                for item in itertools.islice(queue, 1):
-                    pending.insert(0, pool.submit(work, item))
+                pending.extend(pool.submit(work, item) for item in itertools.islice(queue, 1))
 
 
 with tfds.core.registered.skip_registration():
 
     class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
-        """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`, ``BUILDER_CONFIGS`` and `scan`.
+        """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`,
+        ``BUILDER_CONFIGS`` and `scan`.
 
-        Records keep their order (sorted by key), so index i of a split is the same frame on every machine.
+        Records keep their order (sorted by key), so index i of a split is the same frame on every
+        machine.
         """
 
         VERSION = tfds.core.Version("1.0.0")
         RELEASE_NOTES = {"1.0.0": "First release."}
-        MANUAL_DOWNLOAD_INSTRUCTIONS = "See the README of the builder: layout, download page and licence."
         SOURCE: layouts.Source
+
+        def __init_subclass__(cls, **kwargs: Any):
+            if "SOURCE" in vars(cls):
+                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.SOURCE.instructions
+            super().__init_subclass__(**kwargs)
 
         def scan(self, tree: layouts.Tree) -> Scan:
             """Lists the records of the current config without opening every image."""
@@ -144,19 +176,24 @@ with tfds.core.registered.skip_registration():
             Raises:
                 UserError: nothing usable, or nothing for this config.
             """
-            tree = layouts.find_tree(self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
+            tree = layouts.find_tree(
+                self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir)
+            )
             scan = self.scan(tree)
-            scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
+            scan.splits = {
+                name: sorted(records, key=_key) for name, records in scan.splits.items() if records
+            }
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
                 raise UserError(
-                    f"{self.SOURCE.title}: nothing for config {self.builder_config.name} in {manual_dir} "
-                    f"({found}); the layout is in the builder's README; download: {self.SOURCE.page}"
+                    f"{self.SOURCE.title}: nothing for config {self.builder_config.name} in "
+                    f"{manual_dir} ({found}); the layout is in the builder's README; "
+                    f"download: {self.SOURCE.page}"
                 )
             return scan
 
         def encoder(self) -> Callable[[Record], Outcome]:
-            """The picklable function that turns a record into an example, run in worker processes."""
+            """The picklable function from record to example, run in worker processes."""
             return functools.partial(encode_record, recipe=self.builder_config.recipe)
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -164,27 +201,37 @@ with tfds.core.registered.skip_registration():
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"{self.SOURCE.title}: {config.description}",
-                features=features(labelled=config.labelled, paired=config.paired, invalid=config.invalid),
+                features=features(
+                    labelled=config.labelled,
+                    paired=config.paired,
+                    invalid=config.invalid,
+                    file_label=config.recipe.keep_file_values,
+                ),
                 homepage=self.SOURCE.page,
                 metadata=tfds.core.MetadataDict(),
                 disable_shuffling=True,
             )
 
         def _download_and_prepare(
-            self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+            self,
+            dl_manager: tfds.download.DownloadManager,
+            download_config: tfds.download.DownloadConfig,
         ) -> None:
-            """As TFDS does, but a Beam runner or Beam options in ``download_config`` move the work to Beam."""
+            """As TFDS does; a Beam runner or Beam options move the work to Beam."""
             self._on_beam = bool(download_config.beam_runner or download_config.beam_options)
             super()._download_and_prepare(dl_manager, download_config)
             if self._on_beam:
                 self._report_beam()
 
-        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+        def _split_generators(
+            self, dl_manager: tfds.download.DownloadManager
+        ) -> dict[str, Iterator[Any]]:
             try:
                 manual_dir = dl_manager.manual_dir
             except AssertionError as error:
                 raise UserError(
-                    f"{self.SOURCE.title}: the folder for manual downloads is missing or empty; {self.SOURCE.instructions}"
+                    f"{self.SOURCE.title}: the folder for manual downloads is missing or "
+                    f"empty; {self.SOURCE.instructions}"
                 ) from error
             scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
             self.info.metadata.update(
@@ -198,7 +245,9 @@ with tfds.core.registered.skip_registration():
             )
             self._scan = scan
             if self._on_beam:
-                return {split: self._beam_examples(records) for split, records in scan.splits.items()}
+                return {
+                    split: self._beam_examples(records) for split, records in scan.splits.items()
+                }
             return {
                 split: self._generate_examples(split, records, scan.expected.get(split))
                 for split, records in scan.splits.items()
@@ -216,7 +265,8 @@ with tfds.core.registered.skip_registration():
             if not report.images:
                 name, fault = next(iter(report.broken.items()))
                 raise UserError(
-                    f"{self.SOURCE.title}: none of the {len(records)} records of {split} is usable; {name}: {fault}"
+                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; "
+                    f"{name}: {fault}"
                 )
 
         def _beam_examples(self, records: Sequence[Record]) -> Any:
@@ -233,7 +283,8 @@ with tfds.core.registered.skip_registration():
                 report.labels = report.images * self.builder_config.labelled
                 self.info.metadata["splits"][split] = report.as_json()
                 self.info.metadata["notes"].append(
-                    f"{split}: prepared by Beam, {len(records) - report.images} of {len(records)} records left out"
+                    f"{split}: prepared by Beam, {len(records) - report.images} of "
+                    f"{len(records)} records left out"
                 )
 
         def _post_download_and_prepare_hook(self) -> None:
@@ -245,7 +296,9 @@ def _key(record: Record) -> str:
     return record.key
 
 
-def _numbered_example(encode: Callable[[Record], Outcome], item: tuple[int, Record]) -> Iterator[tuple[int, Any]]:
+def _numbered_example(
+    encode: Callable[[Record], Outcome], item: tuple[int, Record]
+) -> Iterator[tuple[int, Any]]:
     index, record = item
     example = encode(record).example
     if example is not None:

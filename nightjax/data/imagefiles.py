@@ -1,4 +1,4 @@
-"""Image files: strict reading, so that nothing damaged slips through, and encoding without TensorFlow."""
+"""Image files: strict reading, and encoding without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pathlib
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from nightjax.data import labels
 
@@ -28,7 +28,8 @@ def read_image(file: str | bytes) -> np.ndarray:
 
 
 def read_indexed(file: str | bytes) -> np.ndarray:
-    """Reads a label whose pixel values are ids: greyscale, or the indices of a palette file. Returns uint8 [H, W].
+    """Reads a label whose pixel values are ids: greyscale, or the indices of a palette file.
+    Returns uint8 [H, W].
 
     Args:
         file: path, or the bytes themselves.
@@ -44,7 +45,8 @@ def read_indexed(file: str | bytes) -> np.ndarray:
 
 
 def read_first_channel(path: str) -> np.ndarray:
-    """Reads SYNTHIA's 16-bit multi-channel label; the ids are the file's first (red) channel. Returns uint8 [H, W].
+    """Reads SYNTHIA's 16-bit multi-channel label; the ids are the file's first (red) channel.
+    Returns uint8 [H, W].
 
     OpenCV reverses the channels, so that one comes last; Pillow cannot read such files.
     """
@@ -101,6 +103,8 @@ def _open(file: str | bytes, modes: tuple[str, ...]) -> Image.Image:
         image.load()
     except FileNotFoundError as error:
         raise BrokenFile("is missing") from error
+    except UnidentifiedImageError as error:
+        raise BrokenFile("cannot be decoded (neither PNG nor JPEG)") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BrokenFile(f"cannot be decoded ({error})") from error
     if image.mode not in modes:

@@ -23,7 +23,8 @@ class Scan:
         splits: split name to records, in key order.
         expected: split name to the official number of records.
         label_version: which release of the labels this is.
-        unmatched: files that belong to the layout but to no record (an image without label, a label without image);
+        unmatched: files that belong to the layout but to no record (an image without label, a label
+        without image);
             each starts with the id of the file.
         doubtful: records that are kept although something speaks against them.
         notes: anything else a user should know.
@@ -81,7 +82,9 @@ def lines(report: dict[str, Any]) -> list[str]:
     """The report as a person reads it."""
     result = [f"labels: {report['label_version']}"]
     for split, part in report["splits"].items():
-        sizes = ", ".join(f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN])
+        sizes = ", ".join(
+            f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN]
+        )
         result.append(f"{split}: {part['images']} images ({sizes}), {part['labels']} labels")
         if part["expected"] not in (None, part["images"]):
             result.append(f"  warning: the official number of {split} is {part['expected']}")
@@ -92,9 +95,14 @@ def lines(report: dict[str, Any]) -> list[str]:
     if report["missing_splits"]:
         result.append(f"not in this copy: {', '.join(report['missing_splits'])}")
     if report["unmatched"]:
-        result.append(f"warning: {len(report['unmatched'])} files without partner: {_some(report['unmatched'])}")
+        result.append(
+            f"warning: {len(report['unmatched'])} files without partner: "
+            f"{_some(report['unmatched'])}"
+        )
     if report["doubtful"]:
-        result.append(f"warning: {len(report['doubtful'])} doubtful records: {_some(report['doubtful'])}")
+        result.append(
+            f"warning: {len(report['doubtful'])} doubtful records: {_some(report['doubtful'])}"
+        )
     return result + [f"note: {note}" for note in report["notes"]]
 
 

@@ -4,10 +4,12 @@ Three words are kept apart everywhere:
 
 * a *train id* is 0..18, with 255 for "no class": the only encoding inside nightjax;
 * a *label id* is one of Cityscapes' 0..33, in which 0 is "unlabeled" (road is 7, not 0);
-* a *colour* is what a viewer shows. Colours are read only where a data set ships nothing else, because in
+* a *colour* is what a viewer shows. Colours are read only where a data set ships nothing else,
+because in
   Cityscapes "pole" and "polegroup" share one.
 
-Every look-up table is ``uint8[256]`` and total, so ``LUT[label]`` never fails; unknown values become 255.
+Every look-up table is ``uint8[256]`` and total, so ``LUT[label]`` never fails; unknown values
+become 255.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from nightjax.core.types import IGNORE, NUM_CLASSES
 
 Encoding = Literal["train_ids", "label_ids"]
 
-# name, Cityscapes label id, RGB, share of the labelled pixels of Cityscapes train; one row a train id.
-# Ids and colours: cityscapesScripts, helpers/labels.py. Shares: DANNet's published constants.
+# name, Cityscapes label id, RGB, share of the labelled pixels of Cityscapes train; one row a train
+# id. Ids and colours: cityscapesScripts, helpers/labels.py. Shares: DANNet's published constants.
 _CLASSES = (
     ("road", 7, (128, 64, 128), 0.36870),
     ("sidewalk", 8, (244, 35, 232), 0.06085),
@@ -49,7 +51,7 @@ _CLASSES = (
 
 
 def lookup_table(pairs: Mapping[int, int], default: int = IGNORE) -> np.ndarray:
-    """A total ``uint8[256]`` table: ``table[key] == value`` for each pair, ``default`` elsewhere."""
+    """A total ``uint8[256]`` table of the pairs, ``default`` elsewhere."""
     table = np.full(256, default, np.uint8)
     for key, value in pairs.items():
         table[key] = value
@@ -104,16 +106,27 @@ SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
 """uint8[256]: SYNTHIA-RAND-CITYSCAPES id to train id (terrain, truck and train never occur)."""
 
 CAMVID_CLASSES = (
-    "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
-)  # fmt: skip
+    "Sky",
+    "Building",
+    "Pole",
+    "Road",
+    "Pavement",
+    "Tree",
+    "SignSymbol",
+    "Fence",
+    "Car",
+    "Pedestrian",
+    "Bicyclist",
+)
 """The 11 classes of the SegNet copy of CamVid, in id order; 11 is "unlabelled"."""
 CAMVID_UNLABELLED = 11
 
 CAMVID_ID_TO_TRAIN_ID = lookup_table(
     {0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}
 )
-"""uint8[256]: CamVid 11-class id to one train id that stands for it (Building holds walls, Car holds trucks and
-buses, Bicyclist is rider and cycle): compare with it only after `CAMVID_11` has merged both sides."""
+"""uint8[256]: CamVid 11-class id to one train id that stands for it (Building holds walls, Car
+holds trucks and buses, Bicyclist is rider and cycle): compare with it only after `CAMVID_11` has
+merged both sides."""
 
 TRAIN_ID_TO_CAMVID_ID = lookup_table(
     {
@@ -124,8 +137,9 @@ TRAIN_ID_TO_CAMVID_ID = lookup_table(
 )  # fmt: skip
 """uint8[256]: train id to CamVid 11-class id; 255 becomes 11."""
 
-# CamVid's 32 classes: name -> (RGB, train id, 11-class id). Where one CamVid class spans several train ids and no member
-# is a fair stand-in (Bicyclist, Truck_Bus), and where Cityscapes calls the class void, the train id is 255.
+# CamVid's 32 classes: name -> (RGB, train id, 11-class id). Where one CamVid class spans several
+# train ids and no member is a fair stand-in (Bicyclist, Truck_Bus), and where Cityscapes calls the
+# class void, the train id is 255.
 CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int, int]] = {
     "Animal": ((64, 128, 64), 255, 9),
     "Archway": ((192, 0, 128), 2, 1),
@@ -198,7 +212,8 @@ class ClassMerge:
     Attributes:
         name: how results tables call it.
         classes: names of the merged classes.
-        groups: the train ids that make up each of them. A train id in no group has no counterpart: truth is
+        groups: the train ids that make up each of them. A train id in no group has no counterpart:
+        truth is
             ignored there, and predicting it is an error.
     """
 
@@ -213,7 +228,9 @@ class ClassMerge:
     @functools.cached_property
     def table(self) -> np.ndarray:
         """uint8[256]: train id to merged class; 255 for train ids in no group."""
-        return lookup_table({train_id: k for k, group in enumerate(self.groups) for train_id in group})
+        return lookup_table(
+            {train_id: k for k, group in enumerate(self.groups) for train_id in group}
+        )
 
     def merge_confusion(self, counts: np.ndarray) -> np.ndarray:
         """Merges a confusion matrix.
@@ -222,8 +239,9 @@ class ClassMerge:
             counts: integer [19, 19], rows truth and columns prediction, both train ids.
 
         Returns:
-            int64 [K + 1, K + 1]. The last row and column hold the train ids in no group: the last row (truth
-            without counterpart) is zeroed, so that only the last column, predictions lost to those ids, counts.
+            int64 [K + 1, K + 1]. The last row and column hold the train ids in no group: the last
+            row (truth without counterpart) is zeroed, so that only the last column, predictions
+            lost to those ids, counts.
         """
         member = np.zeros((NUM_CLASSES, self.num_classes + 1), np.int64)
         merged = self.table[:NUM_CLASSES]
@@ -264,7 +282,8 @@ def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]
 
     Args:
         counts: int[256] histogram of one file or of many.
-        encoding: what the values should be. Both allow 255, which several releases of label ids use for void.
+        encoding: what the values should be. Both allow 255, which several releases of label ids use
+        for void.
     """
     allowed = range(NUM_CLASSES) if encoding == "train_ids" else LABEL_IDS
     present = np.flatnonzero(counts).tolist()
@@ -274,8 +293,8 @@ def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]
 def suspicious_encoding(counts: np.ndarray, encoding: Encoding) -> str | None:
     """Says why a histogram does not look like the encoding it should have, or None.
 
-    The sets of train ids and label ids overlap, so a single file can be undecidable: judge by the file's suffix first
-    and treat this as a warning, best on the histogram of a whole folder.
+    The sets of train ids and label ids overlap, so a single file can be undecidable: judge by the
+    file's suffix first and treat this as a warning, best on the histogram of a whole folder.
 
     Args:
         counts: int[256] histogram of one file or of many.
@@ -284,7 +303,11 @@ def suspicious_encoding(counts: np.ndarray, encoding: Encoding) -> str | None:
     present = set(np.flatnonzero(counts).tolist()) - {IGNORE}
     if not present:
         return None
-    if encoding == "train_ids" and present & set(range(NUM_CLASSES, 34)) and present <= set(LABEL_IDS):
+    if (
+        encoding == "train_ids"
+        and present & set(range(NUM_CLASSES, 34))
+        and present <= set(LABEL_IDS)
+    ):
         return "values 19..33 occur: these are label ids, not train ids"
     if encoding == "label_ids" and present <= set(range(NUM_CLASSES)) and present - set(range(7)):
         return "no value of 19..33 occurs: these look like train ids, not label ids"

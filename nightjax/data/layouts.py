@@ -1,8 +1,8 @@
 """Finds a data set in the folder a user points at, whatever way it was unpacked or renamed.
 
-A `Source` says what a data set is called, which archives it comes in and what its tree looks like. `find_tree` returns
-the union of all folders that look like it: people unzip the parts on top of each other, each into a folder of its own,
-or not at all.
+A `Source` says what a data set is called, which archives it comes in and what its tree looks like.
+`find_tree` returns the union of all folders that look like it: people unzip the parts on top of
+each other, each into a folder of its own, or not at all.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Source:
         title: the data set's own name, for messages.
         page: download page.
         folders: names people give its folder; case, blanks, ``-`` and ``_`` do not matter.
-        markers: glob patterns relative to the root; a folder in which one of them matches is a root.
-        archives: archive name to the pattern it provides; unpacked only if no root has that already.
+        markers: glob patterns relative to the root; a folder in which one of them matches is a
+        root. archives: archive name to the pattern it provides; unpacked only if no root has that
+        already.
     """
 
     title: str
@@ -48,7 +49,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """The union of several folders, addressed by relative POSIX paths; an earlier root hides a later one."""
+    """The union of several folders; an earlier root hides files of a later one."""
 
     roots: tuple[pathlib.Path, ...]
 
@@ -68,11 +69,12 @@ def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
 
     Args:
         source: what to look for.
-        manual_dir: the folder the user names; the data set's root itself, or a folder that holds it or its archives.
-        extract_dir: where archives are unpacked; nothing else is written.
+        manual_dir: the folder the user names; the data set's root itself, or a folder that holds it
+        or its archives. extract_dir: where archives are unpacked; nothing else is written.
 
     Raises:
-        UserError: nothing usable is there; the message lists what was looked for, what was found and the page.
+        UserError: nothing usable is there; the message lists what was looked for, what was found
+        and the page.
     """
     manual_dir = pathlib.Path(manual_dir)
     if not manual_dir.is_dir():
@@ -86,14 +88,23 @@ def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
     for folder in folders:
         for path in sorted(folder.iterdir()):
             pattern = known.get(path.name.lower())
-            if pattern is None or not path.is_file() or any(_has(root, (pattern,)) for root in roots):
+            if (
+                pattern is None
+                or not path.is_file()
+                or any(_has(root, (pattern,)) for root in roots)
+            ):
                 continue
             unpacked = _named_folders([archives.extract(path, extract_dir)], names)
             roots += [folder for folder in unpacked if _has(folder, source.markers)]
     if not roots:
         present = sorted(path.name for path in manual_dir.iterdir())
-        shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-        raise UserError(f"{source.title}: no usable data in {manual_dir} (it holds {shown}); {source.instructions}")
+        shown = (
+            ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
+        )
+        raise UserError(
+            f"{source.title}: no usable data in {manual_dir} (it holds {shown}); "
+            f"{source.instructions}"
+        )
     return Tree(tuple(roots))
 
 
@@ -102,11 +113,15 @@ def by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pa
     return {path.stem.removesuffix(suffix): path for path in files.values()}
 
 
-def match(images: Mapping[str, T], partners: Mapping[str, T], role: str) -> tuple[list[str], list[str]]:
+def match(
+    images: Mapping[str, T], partners: Mapping[str, T], role: str
+) -> tuple[list[str], list[str]]:
     """The ids both have, sorted, and in words those only one has."""
     both = sorted(images.keys() & partners.keys())
     lonely = [f"{name} has no {role}" for name in sorted(images.keys() - partners.keys())]
-    return both, lonely + [f"{name} has no image" for name in sorted(partners.keys() - images.keys())]
+    return both, lonely + [
+        f"{name} has no image" for name in sorted(partners.keys() - images.keys())
+    ]
 
 
 def parse_frame(stem: str) -> tuple[str, int]:
@@ -115,7 +130,9 @@ def parse_frame(stem: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", -1)
 
 
-def _named_folders(start: Sequence[pathlib.Path], names: set[str], depth: int = 2) -> list[pathlib.Path]:
+def _named_folders(
+    start: Sequence[pathlib.Path], names: set[str], depth: int = 2
+) -> list[pathlib.Path]:
     """``start`` and the folders below it, down to ``depth``, that carry one of the names."""
     found, level = list(start), list(start)
     for _ in range(depth):

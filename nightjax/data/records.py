@@ -1,6 +1,7 @@
 """One record of a data set: which files make it up, and how they become one uniform example.
 
-Nothing here knows TFDS: builders encode with it, `nightjax.data.check` inspects with it, worker processes run it.
+Nothing here knows TFDS: builders encode with it, `nightjax.data.check` inspects with it, worker
+processes run it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ import cv2
 import numpy as np
 
 from nightjax.data import imagefiles, labels
-from nightjax.data.imagefiles import BrokenFile, encode_jpeg, encode_png, read_image, read_indexed, resize_label, shrink_label
+from nightjax.data.imagefiles import (
+    BrokenFile,
+    encode_jpeg,
+    encode_png,
+    read_image,
+    read_indexed,
+    resize_label,
+    shrink_label,
+)
 
 NO_GPS = (math.nan, math.nan)
 
@@ -29,7 +38,8 @@ class Record:
         label, label_encoding: path of the label and a name of `LABEL_ENCODINGS`.
         image_ref, ref_id: path and id of the paired reference view.
         invalid: path of the mask whose non-zero pixels are invalid.
-        image_id, sequence, frame, condition, gps: facts for the example; ``condition`` may be "" (unknown).
+        image_id, sequence, frame, condition, gps: facts for the example; ``condition`` may be ""
+        (unknown).
     """
 
     key: str
@@ -52,16 +62,19 @@ class Recipe:
 
     Attributes:
         divide_by: 1 keeps the size (and the original bytes of images); 2 halves both sides.
-        image_format: format of images that are encoded anew: lossless, or JPEG of quality 95 for cheap decoding.
-        mismatch: a label of another size than its image is refused, resized to it (nearest), or both are cropped to
+        image_format: format of images that are encoded anew: lossless, or JPEG of quality 95 for
+        cheap decoding. mismatch: a label of another size than its image is refused, resized to it
+        (nearest), or both are cropped to
             the common rectangle.
         drop_uniform: leave out images of a single colour.
+        keep_file_values: also store the label's values as they are on disk.
     """
 
     divide_by: int = 1
     image_format: Literal["png", "jpeg"] = "png"
     mismatch: Literal["refuse", "resize_label", "crop"] = "refuse"
     drop_uniform: bool = False
+    keep_file_values: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +111,11 @@ LABEL_ENCODINGS = {
     "camvid_ids": LabelEncoding(read_indexed, labels.CAMVID_ID_TO_TRAIN_ID),
     "camvid_colors": LabelEncoding(imagefiles.read_camvid_colors, labels.IDENTITY),
 }
-"""Name to reader and table. A palette file (GTA5, BDD100K colour maps) is ``label_ids`` or ``train_ids``."""
+"""Name to reader and table. Palette files hold ``label_ids`` or ``train_ids``."""
 
 
 def encode_record(record: Record, recipe: Recipe) -> Outcome:
-    """Opens, checks and converts the files of one record. Never raises for a bad file: the outcome says so."""
+    """Converts the files of one record. A bad file never raises: the outcome says so."""
     role, size, values = "image", (0, 0), None
     try:
         image = read_image(record.image)
@@ -121,17 +134,23 @@ def encode_record(record: Record, recipe: Recipe) -> Outcome:
                 label, crop = _match(label, size, recipe)
             label = shrink_label(label, recipe.divide_by)
             example["label"] = encode_png(label)
+            if recipe.keep_file_values:
+                example["file_label"] = encode_png(shrink_label(raw, recipe.divide_by))
             example["class_pixels"] = labels.class_pixels(label)
         if record.invalid is not None:
             role = "invalid mask"
             invalid = read_indexed(record.invalid)
             if invalid.shape != size:
                 raise BrokenFile(_sizes(invalid.shape, size))
-            example["invalid"] = encode_png(shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by))
+            example["invalid"] = encode_png(
+                shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by)
+            )
         example["image"] = _stored(record.image, image[: crop[0], : crop[1]], recipe, crop == size)
         if record.image_ref is not None:
             role = "reference"
-            example["image_ref"] = _stored(record.image_ref, read_image(record.image_ref), recipe, True)
+            example["image_ref"] = _stored(
+                record.image_ref, read_image(record.image_ref), recipe, True
+            )
             example["ref_id"] = record.ref_id
     except BrokenFile as error:
         return Outcome(record.key, None, f"{role} {error}", size, values)
@@ -148,7 +167,9 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
-def _match(label: np.ndarray, size: tuple[int, int], recipe: Recipe) -> tuple[np.ndarray, tuple[int, int]]:
+def _match(
+    label: np.ndarray, size: tuple[int, int], recipe: Recipe
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Fits a label to its image. Returns the label and the (height, width) of the image to keep."""
     if recipe.mismatch == "refuse":
         raise BrokenFile(_sizes(label.shape, size))

@@ -72,7 +72,8 @@ def from_torch(
 
     Args:
         state_dict: torch names to arrays. Counters of batches are ignored.
-        template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of ``jax.eval_shape``.
+        template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
+            ``jax.eval_shape``.
         allow_missing: glob patterns of torch names that may be missing; the template's value stays.
         allow_extra: glob patterns of torch names that may be left over.
 
@@ -80,8 +81,8 @@ def from_torch(
         A tree like the template, numpy leaves.
 
     Raises:
-        UserError: listing the names missing and left over beyond those allowed, or naming the first parameter whose
-            shape differs.
+        UserError: listing the names missing and left over beyond those allowed, or naming the first
+            parameter whose shape differs.
     """
     given = {name: name for name in state_dict if not name.endswith(_COUNTER)}
     loose = {_loose(name): name for name in given}
@@ -98,17 +99,18 @@ def from_torch(
         if value.shape != leaf.shape:
             expected = _to_layout(path[-1], np.empty(leaf.shape, np.bool_)).shape
             raise UserError(
-                f"parameter {source!r} has shape {tuple(np.shape(state_dict[source]))} in the checkpoint, but the "
-                f"model needs {expected}; check the variant and the number of classes"
+                f"parameter {source!r} is {tuple(np.shape(state_dict[source]))} in the checkpoint, "
+                f"but the model needs {expected}; check the variant and the number of classes"
             )
         filled[path] = np.ascontiguousarray(value, leaf.dtype)
     missing = _without(missing, allow_missing)
     extra = _without(given, allow_extra)
     if missing or extra:
         raise UserError(
-            f"checkpoint and model differ: {len(missing)} missing in the checkpoint ({_brief(missing)}), "
-            f"{len(extra)} unknown to the model ({_brief(extra)}); name them in allow_missing or allow_extra "
-            "if that is intended"
+            "checkpoint and model differ: "
+            f"{len(missing)} missing in the checkpoint ({_brief(missing)}), "
+            f"{len(extra)} unknown to the model ({_brief(extra)}); "
+            "name them in allow_missing or allow_extra if that is intended"
         )
     return _tree(template_variables, filled)
 
@@ -120,16 +122,19 @@ def torch_name(path: Sequence[str]) -> str:
 
 
 def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads a checkpoint file: ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin``, ``.ckpt``.
+    """Reads ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin`` and ``.ckpt``.
 
-    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}`` is opened.
+    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}``
+    is opened.
 
     Raises:
         UserError: if the file is missing, of another kind, or needs the extra ``convert``.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise UserError(f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file")
+        raise UserError(
+            f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file"
+        )
     kind = os.path.splitext(path)[1].lower()
     if kind == ".npz":
         with np.load(path, allow_pickle=False) as file:
@@ -138,7 +143,9 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
         try:
             from safetensors.numpy import load_file
         except ImportError as error:
-            raise UserError(f"reading {path} needs safetensors: pip install 'nightjax[convert]'") from error
+            raise UserError(
+                f"reading {path} needs safetensors: pip install 'nightjax[convert]'"
+            ) from error
         return load_file(path)
     if kind in (".pth", ".pt", ".bin", ".ckpt"):
         return _load_torch(path)
@@ -159,7 +166,9 @@ def _load_torch(path: str) -> dict[str, np.ndarray]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in ("state_dict", "model"):
         content = content[wrapper] if isinstance(content.get(wrapper), Mapping) else content
-    return {name: value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {
+        name: value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)
+    }
 
 
 def _to_layout(leaf: str, value: np.ndarray) -> np.ndarray:
@@ -200,16 +209,22 @@ def _tree(template: Variables, filled: Mapping[tuple[str, ...], Any]) -> dict[st
             return {key: build(child, (*path, key)) for key, child in node.items()}
         return filled[path]
 
-    return {name: build(node, ()) if name in _COLLECTIONS else node for name, node in template.items()}
+    return {
+        name: build(node, ()) if name in _COLLECTIONS else node for name, node in template.items()
+    }
 
 
 def _loose(name: str) -> str:
-    """A name with ``_N`` and ``.N`` made equal, for models that write a literal ``_N`` with one underscore."""
+    """A name with ``_N`` and ``.N`` made equal, for models that call torch's ``conv_0`` so."""
     return re.sub(r"[._](?=\d+(\.|_|$))", "_", name)
 
 
 def _without(names, patterns: Sequence[str]) -> list[str]:
-    return [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    return [
+        name
+        for name in names
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
 
 
 def _brief(names: Sequence[str], limit: int = 5) -> str:

@@ -18,7 +18,10 @@ from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.segmenter import Segmenter
 
 BACKBONES = {
-    **{name: functools.partial(resnet.ResNet, **options) for name, options in resnet.VARIANTS.items()},
+    **{
+        name: functools.partial(resnet.ResNet, **options)
+        for name, options in resnet.VARIANTS.items()
+    },
     **{name: functools.partial(mit.MiT, **options) for name, options in mit.VARIANTS.items()},
 }
 """Name to a builder of a backbone; keyword arguments override the variant's."""
@@ -33,7 +36,12 @@ HEADS = {
 
 
 def build_segmenter(
-    backbone: str, head: str, num_classes: int = NUM_CLASSES, *, dtype: Any = jnp.float32, **kwargs: Any
+    backbone: str,
+    head: str,
+    num_classes: int = NUM_CLASSES,
+    *,
+    dtype: Any = jnp.float32,
+    **kwargs: Any,
 ) -> Segmenter:
     """A segmentation network by names.
 
@@ -42,8 +50,8 @@ def build_segmenter(
         head: key of ``HEADS``.
         num_classes: K.
         dtype: compute dtype of both.
-        **kwargs: attributes of the backbone or the head, with the prefix ``backbone_`` or ``head_``, such as
-            ``backbone_remat=True, head_dropout=0.0``.
+        **kwargs: attributes of the backbone or the head, with the prefix ``backbone_`` or
+            ``head_``, such as ``backbone_remat=True, head_dropout=0.0``.
 
     Raises:
         UserError: for a name or an attribute that does not exist.
@@ -55,7 +63,9 @@ def build_segmenter(
     known += [f"head_{name}" for name in _attributes(build_head)]
     for name, value in kwargs.items():
         if name not in known:
-            raise UserError(f"no model option {name!r} for {backbone} + {head}; {_suggest(name, known)}")
+            raise UserError(
+                f"no model option {name!r} for {backbone} + {head}; {_suggest(name, known)}"
+            )
         part, _, attribute = name.partition("_")
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     return Segmenter(

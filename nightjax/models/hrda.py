@@ -1,9 +1,10 @@
-"""HRDA: fusion of a low-resolution context view and high-resolution detail views (arXiv 2204.13132, section 3).
+"""HRDA: a low-resolution context view fused with high-resolution details (arXiv 2204.13132).
 
-The context view is the whole image at half size. A detail view is a window of that same pixel size taken from the image at
-full size: one window for the student in training, overlapping windows at half-window stride for the teacher and in
-evaluation. A scale attention, read from the context view, weighs the two for every class and cell. The forms are those of
-refign's hrda.py: all views of a call pass the network as one batch and share their batch norm statistics.
+The context view is the whole image at half size. A detail view is a window of that same pixel size
+taken from the image at full size: one window for the student in training, overlapping windows at
+half-window stride for the teacher and in evaluation. A scale attention, read from the context view,
+weighs the two for every class and cell. The forms are those of refign's hrda.py: all views of a
+call pass the network as one batch and share their batch norm statistics.
 """
 
 import jax
@@ -18,7 +19,7 @@ OUTPUT_STRIDE = 4
 """Pixels of a view per cell of its logits."""
 
 OFFSET_STRIDE = 2 * OUTPUT_STRIDE
-"""Detail offsets in training are multiples of this, so that windows fall on whole cells of both views."""
+"""Training offsets are multiples of this, so that windows fall on whole cells of both views."""
 
 
 def view_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -29,7 +30,7 @@ def view_size(size: tuple[int, int]) -> tuple[int, int]:
 def draw_detail_offset(key: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Random offset int32 [2] (y, x) of a detail window in an image of ``size``.
 
-    A multiple of 8, uniform; as in the official code the last multiple that would still fit is not drawn.
+    A multiple of 8, uniform; as in the official code the last one that would fit is not drawn.
     """
     margins = np.asarray(size) - view_size(size)
     choices = np.maximum((margins + 1) // OFFSET_STRIDE, 1)
@@ -37,7 +38,12 @@ def draw_detail_offset(key: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def detail_crop(x: jax.Array, offset: jax.Array | tuple[int, int]) -> jax.Array:
-    """The detail window at ``offset`` (y, x) of images, labels or weights: [B, H, W, ...] to [B, H//2, W//2, ...]."""
+    """The detail window of images, labels or weights: [B, H, W, ...] to [B, H//2, W//2, ...].
+
+    Args:
+        x: array at full size.
+        offset: (y, x) of the window, traced or not.
+    """
     size = view_size(x.shape[1:3])
     start = (0, offset[0], offset[1]) + (0,) * (x.ndim - 3)
     return jax.lax.dynamic_slice(x, start, (x.shape[0], *size, *x.shape[3:]))
@@ -80,13 +86,15 @@ class HRDA(nn.Module):
             x: [B, H, W, 3] float32, normalised.
             train: batch norm uses batch statistics, over all views together.
             deterministic: True switches dropout and drop path off; the default is ``not train``.
-            detail_offset: int32 [2] (y, x), multiples of 8: use this one detail window, as the student does in
-                training; attention is 0 outside it. None: use all overlapping windows, as the teacher and evaluation do.
+            detail_offset: int32 [2] (y, x), multiples of 8: use this one detail window, as the
+                student does in training; attention is 0 outside it. None: use all overlapping
+                windows, as the teacher and evaluation do.
 
         Returns:
-            ``logits`` [B, h, w, K] float32 at stride 4 of the image; ``stage1`` .. features of the context view;
-            ``lr_logits`` [B, h/2, w/2, K]; ``attention`` [B, h/2, w/2, K] in (0, 1), before masking; ``hr_logits``
-            [B, N, h/2, w/2, K] of the N windows; ``detail_box`` int32 [N, 4], their (y1, y2, x1, x2) in pixels.
+            ``logits`` [B, h, w, K] float32 at stride 4 of the image; ``stage1`` .. features of the
+            context view; ``lr_logits`` [B, h/2, w/2, K]; ``attention`` [B, h/2, w/2, K] in (0, 1),
+            before masking; ``hr_logits`` [B, N, h/2, w/2, K] of the N windows; ``detail_box`` int32
+            [N, 4], their (y1, y2, x1, x2) in pixels.
 
         Raises:
             UserError: for sides that are not multiples of 8.
@@ -94,8 +102,8 @@ class HRDA(nn.Module):
         batch, *size, _ = x.shape
         if any(side % OFFSET_STRIDE for side in size):
             raise UserError(
-                f"HRDA needs image sides that are multiples of {OFFSET_STRIDE}, got {size[0]}x{size[1]}: "
-                "change the crop or the resize of the data"
+                f"HRDA needs image sides that are multiples of {OFFSET_STRIDE}, "
+                f"got {size[0]}x{size[1]}: change the crop or the resize of the data"
             )
         view = view_size(size)
         if detail_offset is None:
@@ -135,7 +143,7 @@ def fuse(
     attention: jax.Array,
     offsets: list[tuple[jax.Array | int, jax.Array | int]],
 ) -> jax.Array:
-    """Context logits and the mean of the overlapping detail logits, weighted by attention: [B, h, w, K].
+    """Context logits and the mean of overlapping detail logits, by attention: [B, h, w, K].
 
     Args:
         lr_logits: [B, h/2, w/2, K].

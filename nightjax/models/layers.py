@@ -1,7 +1,8 @@
 """Convolution, pooling and dropout with torch's conventions, in the forms that measured fastest.
 
-``Conv`` is the one convolution of the library. Every form computes the same function of the same parameters;
-``_form`` is the one place that chooses. ``scripts/bench_ops.py`` prints the numbers behind the choice.
+``Conv`` is the one convolution of the library. Every form computes the same function of the same
+parameters; ``_form`` is the one place that chooses. ``scripts/bench_ops.py`` prints the numbers
+behind the choice.
 """
 
 import functools
@@ -20,12 +21,13 @@ class Conv(nn.Module):
     """2-D convolution, [B, H, W, I] -> [B, H', W', features] in ``dtype``, kernel HWIO float32.
 
     Attributes:
-        features: output channels. A depthwise convolution needs as many as there are input channels.
+        features: output channels. A depthwise convolution needs as many as there are input
+            channels.
         kernel: kernel size, one number or (height, width).
         stride: step in both directions.
         dilation: distance of neighbouring kernel taps in input pixels.
-        groups: 1, or ``"depthwise"`` for one filter a channel (kernel shape (kh, kw, 1, C)). Other group counts are
-            not offered: they gather the batch on every device under sharding.
+        groups: 1, or ``"depthwise"`` for one filter a channel (kernel shape (kh, kw, 1, C)). Other
+            group counts are not offered: they gather the batch on every device under sharding.
         padding: zeros on each side, one number or (rows, columns). None is torch's usual
             ``dilation * (kernel - 1) // 2``, which keeps the size at stride 1 and odd kernels.
         use_bias: whether a bias is added.
@@ -51,7 +53,9 @@ class Conv(nn.Module):
             raise ValueError(f"Conv groups must be 1 or 'depthwise', got {self.groups!r}")
         depthwise = self.groups == "depthwise"
         if depthwise and self.features != x.shape[-1]:
-            raise ValueError(f"depthwise Conv of {x.shape[-1]} channels cannot have {self.features} features")
+            raise ValueError(
+                f"depthwise Conv of {x.shape[-1]} channels cannot have {self.features} features"
+            )
         size = _pair(self.kernel)
         padding = self.padding
         if padding is None:
@@ -63,7 +67,9 @@ class Conv(nn.Module):
         inputs = 1 if depthwise else x.shape[-1]
         kernel = self.param("kernel", kernel_init, (*size, inputs, self.features), jnp.float32)
         form = _form(size, padding, depthwise)
-        y = form(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation, padding)
+        y = form(
+            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation, padding
+        )
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)
@@ -71,7 +77,7 @@ class Conv(nn.Module):
 
 
 def _form(size: Pair, padding: Pair, depthwise: bool) -> Callable:
-    """The function ``(x, kernel, stride, dilation, padding) -> y`` that computes a convolution fastest here."""
+    """The fastest ``(x, kernel, stride, dilation, padding) -> y`` for this convolution here."""
     if depthwise:
         return _shifted_depthwise
     if size == (1, 1) and padding == (0, 0) and jax.default_backend() == "cpu":
@@ -100,31 +106,40 @@ def _pointwise_dot(x, kernel, stride, dilation, padding):
 def _shifted_depthwise(x, kernel, stride, dilation, padding):
     """One multiply-add of the shifted input for each tap: plain arithmetic, fused into one pass."""
     terms = [
-        shifted * kernel[i, j, 0] for (i, j), shifted in _taps(x, kernel.shape[:2], stride, dilation, padding, 0.0)
+        shifted * kernel[i, j, 0]
+        for (i, j), shifted in _taps(x, kernel.shape[:2], stride, dilation, padding, 0.0)
     ]
     return functools.reduce(jnp.add, terms)
 
 
 def _taps(x, size, stride, dilation, padding, fill):
-    """Yields ((i, j), [B, H', W', C]): for each kernel tap, the input value it meets at every output position.
+    """Yields ((i, j), [B, H', W', C]): each kernel tap and the inputs it meets.
 
     ``padding`` holds the low and high padding of rows and columns, or one number for both sides.
     """
     sides = [(p, p) if isinstance(p, int) else p for p in padding]
     reach = [dilation * (k - 1) + 1 for k in size]
-    out = [(n + sum(p) - r) // stride + 1 for n, p, r in zip(x.shape[1:3], sides, reach, strict=True)]
-    padded = lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *((*p, 0) for p in sides), (0, 0, 0)])
+    out = [
+        (n + sum(p) - r) // stride + 1 for n, p, r in zip(x.shape[1:3], sides, reach, strict=True)
+    ]
+    padded = lax.pad(
+        x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *((*p, 0) for p in sides), (0, 0, 0)]
+    )
     for i in range(size[0]):
         for j in range(size[1]):
             start = (i * dilation, j * dilation)
             stop = [s + (n - 1) * stride + 1 for s, n in zip(start, out, strict=True)]
             yield (
                 (i, j),
-                lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1)),
+                lax.slice(
+                    padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1)
+                ),
             )
 
 
-def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
+def max_pool(
+    x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False
+) -> jax.Array:
     """Maximum over square windows with torch's size rules, as the maximum of strided slices.
 
     Args:
@@ -132,12 +147,13 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode
         window: side of the window.
         stride: step of the window.
         padding: border on each side that never wins (minus infinity).
-        ceil_mode: torch's rule: the size is rounded up, and a last window that would start beyond the input and its
-            left padding is dropped.
+        ceil_mode: torch's rule: the size is rounded up, and a last window that would start beyond
+            the input and its left padding is dropped.
 
     Returns:
-        [B, h, w, C] of x's dtype. Where several inputs of a window are equal and largest, they share the gradient
-        (torch gives it to the first; after a ReLU the ties are zeros and it makes no difference).
+        [B, h, w, C] of x's dtype. Where several inputs of a window are equal and largest, they
+        share the gradient (torch gives it to the first; after a ReLU the ties are zeros and it
+        makes no difference).
     """
     sides = []
     for n in x.shape[1:3]:
@@ -161,13 +177,14 @@ class Dropout2d(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch for whole examples (axis 0); random stream ``"dropout"``."""
+    """Stochastic depth: drops x for whole examples (axis 0); random stream ``"dropout"``."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x, *, deterministic: bool):
-        return nn.Dropout(self.rate, broadcast_dims=tuple(range(1, x.ndim)))(x, deterministic=deterministic)
+        dropout = nn.Dropout(self.rate, broadcast_dims=tuple(range(1, x.ndim)))
+        return dropout(x, deterministic=deterministic)
 
 
 def _pair(value: int | Pair) -> Pair:

@@ -12,17 +12,19 @@ from jax import lax
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with torch's running-statistics rule.
 
-    The variance is taken in one pass over ``x - running mean`` (the result does not depend on the shift; it only
-    removes the cancellation of ``E[x^2] - E[x]^2``). Under ``jit`` with a sharded batch the statistics are those of
-    the global batch, for one all-reduce forward and one more backward.
+    The variance is taken in one pass over ``x - running mean`` (the result does not depend on the
+    shift; it only removes the cancellation of ``E[x^2] - E[x]^2``). Under ``jit`` with a sharded
+    batch the statistics are those of the global batch, for one all-reduce forward and one more
+    backward.
 
     Attributes:
-        bn_decay: share of the old running value that is *kept* at an update (torch's momentum is 1 minus this).
+        bn_decay: share of the old running value that is *kept* at an update (torch's momentum is 1
+            minus this).
         epsilon: added to the variance.
-        unbiased_var: whether the running variance uses n / (n - 1) times the batch variance, as torch does. The
-            normalisation itself always uses the biased one.
-        frozen: normalise with the running statistics and leave them alone, whatever ``train`` says. Scale and bias
-            stay parameters; keeping them fixed is the optimiser's task.
+        unbiased_var: whether the running variance uses n / (n - 1) times the batch variance, as
+            torch does. The normalisation itself always uses the biased one.
+        frozen: normalise with the running statistics and leave them alone, whatever ``train`` says.
+            Scale and bias stay parameters; keeping them fixed is the optimiser's task.
         dtype: output dtype. Statistics and parameters are float32.
     """
 
@@ -36,8 +38,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x, *, train: bool):
         """Normalises x [..., C].
 
-        With ``train`` the statistics are those of the batch, and the running ones are updated if the caller made the
-        collection ``batch_stats`` mutable.
+        With ``train`` the statistics are those of the batch, and the running ones are updated if
+        the caller made the collection ``batch_stats`` mutable.
         """
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
@@ -61,7 +63,7 @@ class BatchNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalise(x, scale, bias, shift, epsilon):
-    """Normalised x (in x's dtype), batch mean and biased batch variance (float32, without gradient)."""
+    """Normalised x in x's dtype; batch mean and biased variance, float32, without gradient."""
     return _normalise_forward(x, scale, bias, shift, epsilon)[0]
 
 

@@ -1,8 +1,9 @@
-"""Resizing with torch's conventions: the corner rule is always explicit, antialiasing only on request.
+"""Resizing with torch's conventions: explicit corner rule, antialiasing only on request.
 
-Interpolation is two products with constant matrices, one for rows and one for columns, built with numpy while tracing.
-The gradient is the two transposed products, and nothing crosses the batch axis. On CPU, growing by a whole factor is a
-blend of neighbours instead, several times faster (``scripts/bench_ops.py``).
+Interpolation is two products with constant matrices, one for rows and one for columns, built with
+numpy while tracing. The gradient is the two transposed products, and nothing crosses the batch
+axis. On CPU, growing by a whole factor is a blend of neighbours instead, several times faster
+(``scripts/bench_ops.py``).
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ def resize(
     Args:
         x: [B, H, W, C], floating point.
         size: target (h, w).
-        method: ``"bilinear"``, or ``"area"`` for the mean over each target cell's overlapping source cells (torch's
-            adaptive average pooling: cell i covers floor(i * H / h) up to, not including, ceil((i + 1) * H / h)).
-        align_corners: True maps corner pixel centres onto each other, False maps the image borders (half-pixel
-            centres, clamped at the border). DANNet uses True, the DAFormer family False. Without effect on "area".
-        antialias: widens the bilinear filter by the shrinking factor (Pillow's and torch's antialiasing). Needs
-            ``align_corners=False``.
+        method: ``"bilinear"``, or ``"area"`` for the mean over each target cell's overlapping
+            source cells (torch's adaptive average pooling: cell i covers floor(i * H / h) up to,
+            not including, ceil((i + 1) * H / h)).
+        align_corners: True maps corner pixel centres onto each other, False maps the image borders
+            (half-pixel centres, clamped at the border). DANNet uses True, the DAFormer family
+            False. Without effect on "area".
+        antialias: widens the bilinear filter by the shrinking factor (Pillow's and torch's
+            antialiasing). Needs ``align_corners=False``.
 
     Returns:
         [B, h, w, C] of x's dtype.
@@ -44,7 +47,9 @@ def resize(
     if method not in ("bilinear", "area"):
         raise ValueError(f"resize method must be 'bilinear' or 'area', got {method!r}")
     if antialias and (align_corners or method == "area"):
-        raise ValueError("antialias=True is defined for method='bilinear' with align_corners=False only")
+        raise ValueError(
+            "antialias=True is defined for method='bilinear' with align_corners=False only"
+        )
     if method == "area":
         build = _area_matrix
     elif antialias:
@@ -54,7 +59,8 @@ def resize(
     _, height, width, _ = x.shape
     steps = [(1, height, size[0]), (2, width, size[1])]
     blend = method == "bilinear" and not align_corners and jax.default_backend() == "cpu"
-    for axis, before, after in sorted(steps, key=lambda step: step[2] / step[1]):  # shrink first, grow last
+    steps.sort(key=lambda step: step[2] / step[1])  # shrink first, grow last
+    for axis, before, after in steps:
         if before == after:
             continue
         if blend and after % before == 0:
@@ -65,7 +71,7 @@ def resize(
 
 
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Nearest neighbour by torch's rule: target row i shows source row floor(i * H / h), in float32 arithmetic.
+    """Nearest neighbour by torch's rule: row i shows source row floor(i * H / h), in float32.
 
     Args:
         x: [B, H, W] labels or [B, H, W, C], any dtype.
@@ -84,13 +90,15 @@ def _apply(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
     weights = jnp.asarray(matrix, x.dtype)
     batch, height, width, channels = x.shape
     if axis == 1:
-        y = jnp.matmul(weights, x.reshape(batch, height, width * channels), precision=lax.Precision.HIGHEST)
+        y = jnp.matmul(
+            weights, x.reshape(batch, height, width * channels), precision=lax.Precision.HIGHEST
+        )
         return y.reshape(batch, -1, width, channels)
     return jnp.matmul(weights, x, precision=lax.Precision.HIGHEST)
 
 
 def _blend(x: jax.Array, factor: int, axis: int) -> jax.Array:
-    """Grows one axis by a whole factor: each of the ``factor`` phases mixes a cell with its nearer neighbour."""
+    """Grows one axis by a whole factor: each phase mixes a cell with its nearer neighbour."""
     n = x.shape[axis]
     cell = functools.partial(lax.slice_in_dim, x, axis=axis)
     before = jnp.concatenate([cell(0, 1), cell(0, n - 1)], axis)
@@ -134,7 +142,7 @@ def _nearest_index(before: int, after: int) -> np.ndarray:
 
 
 def _take(x: jax.Array, index: np.ndarray, axis: int) -> jax.Array:
-    """``x[index]`` along an axis, as a slice or a broadcast where the index is that regular (cheaper gradients)."""
+    """``x[index]`` along an axis, as a slice or a broadcast where the index is that regular."""
     before, after = x.shape[axis], len(index)
     if before % after == 0 and np.array_equal(index, np.arange(after) * (before // after)):
         return lax.slice_in_dim(x, 0, before, before // after, axis)

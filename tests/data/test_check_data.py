@@ -9,9 +9,10 @@ import sys
 import miniature
 import numpy as np
 import pytest
+from PIL import Image
+
 from nightjax.core.errors import UserError
 from nightjax.data import alignment, check
-from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[2]
 TREES = {
@@ -31,9 +32,15 @@ def faults_of(data, manual_dir, tmp_path):
     """Faults of a data set; the official counts, which a miniature cannot have, are left out."""
     name, config = data.split("/")
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    builder = module.Builder(config=config, data_dir=tmp_path / "scratch", file_format="array_record")
+    builder = module.Builder(
+        config=config, data_dir=tmp_path / "scratch", file_format="array_record"
+    )
     scan = builder.find(manual_dir, tmp_path / "unpacked")
-    return [line for line in check.check_scan(scan, builder.builder_config.recipe) if not line.startswith("count")]
+    return [
+        line
+        for line in check.check_scan(scan, builder.builder_config.recipe)
+        if not line.startswith("count")
+    ]
 
 
 @pytest.mark.parametrize("data", TREES)
@@ -60,7 +67,9 @@ def test_ids_out_of_range(tmp_path, city):
     label = miniature.label_ids(miniature.train_ids(0))
     label[0, 0] = 77
     miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", label)
-    assert one(tmp_path, city).startswith("values: train/aachen_000000_000019: values 77 are no label ids")
+    assert one(tmp_path, city).startswith(
+        "values: train/aachen_000000_000019: values 77 are no label ids"
+    )
 
 
 def test_train_ids_where_label_ids_are_expected(tmp_path, city):
@@ -85,8 +94,13 @@ def test_colour_image_as_label(tmp_path, city):
 
 
 def test_size_mismatch(tmp_path, city):
-    miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", miniature.label_ids(miniature.train_ids(0, (16, 32))))
-    assert one(tmp_path, city) == "size: train/aachen_000000_000019: label is 32x16, its image 64x32"
+    miniature.save(
+        city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png",
+        miniature.label_ids(miniature.train_ids(0, (16, 32))),
+    )
+    assert (
+        one(tmp_path, city) == "size: train/aachen_000000_000019: label is 32x16, its image 64x32"
+    )
 
 
 def test_missing_pair(tmp_path, city):
@@ -102,7 +116,11 @@ def test_missing_reference(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["leftImg8bit/train/aachen/Thumbs.db", "leftImg8bit/train/aachen/copy.png", "gtFine/train/aachen/bonn_1_2_labelIds.png"],
+    [
+        "leftImg8bit/train/aachen/Thumbs.db",
+        "leftImg8bit/train/aachen/copy.png",
+        "gtFine/train/aachen/bonn_1_2_labelIds.png",
+    ],
 )
 def test_extra_file(tmp_path, city, name):
     (city / name).write_bytes(b"x")
@@ -122,7 +140,10 @@ def test_duplicated_frames_across_splits(tmp_path, city):
     image.save(leak.with_suffix(".jpg"), quality=95)  # re-encoded, so the bytes differ
     Image.open(leak.with_suffix(".jpg")).save(leak)
     leak.with_suffix(".jpg").unlink()
-    assert one(tmp_path, city) == "duplicate: train/aachen_000000_000019 is validation/frankfurt_000001_005898"
+    assert (
+        one(tmp_path, city)
+        == "duplicate: train/aachen_000000_000019 is validation/frankfurt_000001_005898"
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.5, 0.9])
@@ -130,14 +151,20 @@ def test_corrupt_file(tmp_path, city, keep):
     path = city / f"leftImg8bit/train/{AACHEN}_leftImg8bit.png"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
-    assert one(tmp_path, city).startswith("broken: train/aachen_000000_000019: image cannot be decoded")
+    assert one(tmp_path, city).startswith(
+        "broken: train/aachen_000000_000019: image cannot be decoded"
+    )
 
 
 def plain_folder(root, shift=0):
     """Eight pairs of night and day; with ``shift`` every reference belongs to another image."""
     for seed in range(8):
-        miniature.save(root / f"images/train/{seed}.png", miniature.scene(seed, (108, 192), night=True))
-        miniature.save(root / f"references/train/{seed}.png", miniature.scene((seed + shift) % 8, (108, 192)))
+        miniature.save(
+            root / f"images/train/{seed}.png", miniature.scene(seed, (108, 192), night=True)
+        )
+        miniature.save(
+            root / f"references/train/{seed}.png", miniature.scene((seed + shift) % 8, (108, 192))
+        )
         miniature.save(root / f"labels/train/{seed}.png", miniature.train_ids(seed, (108, 192)))
     return root
 
@@ -149,7 +176,9 @@ def test_plain_folder_is_clean(tmp_path, capsys):
 
 
 def test_one_pair_of_different_places(tmp_path):
-    miniature.save(plain_folder(tmp_path) / "references/train/3.png", miniature.scene(99, (108, 192)))
+    miniature.save(
+        plain_folder(tmp_path) / "references/train/3.png", miniature.scene(99, (108, 192))
+    )
     assert check.check_scan(check.scan_folder(str(tmp_path))) == [
         "alignment: train/train/3: does not show the place of its reference"
     ]
@@ -165,7 +194,9 @@ def test_pairs_far_apart_by_gps(tmp_path):
     miniature.make_dark_zurich(root)
     folder = root / "gps/train/day/GOPR0345"
     folder.mkdir(parents=True)
-    (folder / "GOPR0345.csv").write_text("train/day/GOPR0345/GOPR0345_frame_000081,47.133456789,8.5\n")
+    (folder / "GOPR0345.csv").write_text(
+        "train/day/GOPR0345/GOPR0345_frame_000081,47.133456789,8.5\n"
+    )
     faults = faults_of("dark_zurich/pairs", root, tmp_path)
     assert len(faults) == 2 and all("m from its day image" in fault for fault in faults)
 
@@ -178,7 +209,10 @@ def test_metres():
 def test_prepared_set(tmp_path, city, prepare):
     builder = prepare("cityscapes_seg", "full", city)
     faults = check.check_prepared(str(builder.data_path))
-    assert [fault.split(":")[0] for fault in faults] == ["count", "count"]  # miniature, not official
+    assert [fault.split(":")[0] for fault in faults] == [
+        "count",
+        "count",
+    ]  # miniature, not official
 
 
 def test_damaged_prepared_set(tmp_path, city, prepare):
@@ -195,8 +229,12 @@ def test_damaged_prepared_set(tmp_path, city, prepare):
 def test_prepared_set_with_wrong_values(tmp_path, monkeypatch, city, prepare):
     from nightjax.data import records
 
-    identity = records.LabelEncoding(records.read_indexed, np.arange(256, dtype=np.uint8), "label_ids")
-    monkeypatch.setitem(records.LABEL_ENCODINGS, "label_ids", identity)  # a builder that forgets to map
+    identity = records.LabelEncoding(
+        records.read_indexed, np.arange(256, dtype=np.uint8), "label_ids"
+    )
+    monkeypatch.setitem(
+        records.LABEL_ENCODINGS, "label_ids", identity
+    )  # a builder that forgets to map
     faults = check.check_prepared(str(prepare("cityscapes_seg", "full", city).data_path))
     assert sum("these are label ids" in fault for fault in faults) == 3
 
@@ -214,7 +252,13 @@ def test_not_a_prepared_set(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--data=mars", "--manual_dir=."], ["--data=acdc/noon", "--manual_dir=."], ["--prepared=nowhere"]]
+    "arguments",
+    [
+        [],
+        ["--data=mars", "--manual_dir=."],
+        ["--data=acdc/noon", "--manual_dir=."],
+        ["--prepared=nowhere"],
+    ],
 )
 def test_user_errors_are_one_line_and_exit_code_2(arguments, capsys):
     assert load_script().main(arguments) == 2
@@ -224,7 +268,12 @@ def test_user_errors_are_one_line_and_exit_code_2(arguments, capsys):
 
 def test_as_a_program(tmp_path):
     shutil.rmtree(plain_folder(tmp_path) / "labels")
-    command = [sys.executable, ROOT / "scripts/check_data.py", "--data=folder", f"--manual_dir={tmp_path}"]
+    command = [
+        sys.executable,
+        ROOT / "scripts/check_data.py",
+        "--data=folder",
+        f"--manual_dir={tmp_path}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "no fault found\n"), done.stderr
 

@@ -2,18 +2,33 @@
 
 import numpy as np
 import pytest
+
 from nightjax.data import labels
 
 
 def test_train_ids_and_label_ids_are_inverse():
     train_ids = np.arange(19, dtype=np.uint8)
-    assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids)
+    assert np.array_equal(
+        labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids
+    )
     assert np.sum(labels.CITYSCAPES_ID_TO_TRAIN_ID != 255) == 19
     assert labels.TRAIN_ID_TO_CITYSCAPES_ID[255] == 0
 
 
 @pytest.mark.parametrize(
-    "label_id,train_id", [(7, 0), (8, 1), (11, 2), (17, 5), (18, 255), (0, 255), (26, 13), (31, 16), (33, 18), (255, 255)]
+    "label_id,train_id",
+    [
+        (7, 0),
+        (8, 1),
+        (11, 2),
+        (17, 5),
+        (18, 255),
+        (0, 255),
+        (26, 13),
+        (31, 16),
+        (33, 18),
+        (255, 255),
+    ],
 )
 def test_known_label_ids(label_id, train_id):
     assert labels.CITYSCAPES_ID_TO_TRAIN_ID[label_id] == train_id
@@ -21,9 +36,13 @@ def test_known_label_ids(label_id, train_id):
 
 def test_tables_are_total_and_read_only():
     tables = (
-        labels.CITYSCAPES_ID_TO_TRAIN_ID, labels.TRAIN_ID_TO_CITYSCAPES_ID, labels.SYNTHIA_ID_TO_TRAIN_ID,
-        labels.CAMVID_ID_TO_TRAIN_ID, labels.TRAIN_ID_TO_CAMVID_ID, labels.IDENTITY,
-    )  # fmt: skip
+        labels.CITYSCAPES_ID_TO_TRAIN_ID,
+        labels.TRAIN_ID_TO_CITYSCAPES_ID,
+        labels.SYNTHIA_ID_TO_TRAIN_ID,
+        labels.CAMVID_ID_TO_TRAIN_ID,
+        labels.TRAIN_ID_TO_CAMVID_ID,
+        labels.IDENTITY,
+    )
     for table in tables:
         assert table.shape == (256,) and table.dtype == np.uint8
         with pytest.raises(ValueError):
@@ -91,9 +110,8 @@ def test_merge_counts_predictions_of_missing_classes_as_errors():
 
 
 def test_class_counts_of_merges():
-    assert [labels.CLASS_MERGES[n].num_classes for n in ("cityscapes_19", "camvid_11", "synthia_16", "synthia_13")] == [
-        19, 11, 16, 13,
-    ]  # fmt: skip
+    counts = {name: merge.num_classes for name, merge in labels.CLASS_MERGES.items()}
+    assert counts == {"cityscapes_19": 19, "camvid_11": 11, "synthia_16": 16, "synthia_13": 13}
 
 
 def test_unexpected_values():
@@ -121,7 +139,9 @@ def test_suspicious_encoding(values, encoding, suspicious):
 def test_class_pixels():
     label = np.array([[0, 0, 255], [18, 5, 5]], np.uint8)
     pixels = labels.class_pixels(label)
-    assert pixels.dtype == np.int32 and pixels[[0, 5, 18]].tolist() == [2, 2, 1] and pixels.sum() == 5
+    assert (
+        pixels.dtype == np.int32 and pixels[[0, 5, 18]].tolist() == [2, 2, 1] and pixels.sum() == 5
+    )
 
 
 def test_random_label_images_round_trip():
@@ -130,7 +150,9 @@ def test_random_label_images_round_trip():
     values = hypothesis.strategies.sampled_from(list(range(19)) + [255])
 
     @hypothesis.settings(max_examples=50, deadline=None)
-    @hypothesis.given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values))
+    @hypothesis.given(
+        arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values)
+    )
     def check(label):
         ids = labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
         assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], label)

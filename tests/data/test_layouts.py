@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from nightjax.core.errors import UserError
 from nightjax.data import layouts
 
@@ -22,7 +23,9 @@ def plant(folder, *names):
         path.write_text(str(folder))
 
 
-@pytest.mark.parametrize("inner", ["", "Moon_Roads", "moonroads", "MOON-ROADS", "moon_train", "Moon Roads/moon_train"])
+@pytest.mark.parametrize(
+    "inner", ["", "Moon_Roads", "moonroads", "MOON-ROADS", "moon_train", "Moon Roads/moon_train"]
+)
 def test_known_places(tmp_path, inner):
     plant(tmp_path / inner, "rgb/train/a.png")
     tree = layouts.find_tree(SOURCE, tmp_path, tmp_path / "unpacked")
@@ -60,7 +63,13 @@ def test_error_says_looked_for_found_and_page(tmp_path):
     with pytest.raises(UserError) as caught:
         layouts.find_tree(SOURCE, tmp_path, tmp_path)
     message = str(caught.value)
-    for part in ("Moon Roads", "holiday.jpg", "moon_train.zip", "rgb/train", "https://example.org/moon"):
+    for part in (
+        "Moon Roads",
+        "holiday.jpg",
+        "moon_train.zip",
+        "rgb/train",
+        "https://example.org/moon",
+    ):
         assert part in message
     assert "\n" not in message
 

@@ -12,6 +12,7 @@ from nightjax.data.synthetic import GAPS, PRESETS, SPLITS, Knobs, PoseOffset, li
 from nightjax.data.synthetic.camera import Camera
 from nightjax.data.synthetic.examples import NightStreet, example
 from nightjax.data.synthetic.presets import SEEDS_PER_SPLIT
+from nightjax.data.synthetic.render import draw_view
 from nightjax.data.synthetic.seeds import hash_unit, stream, value_noise
 from nightjax.data.synthetic.surfaces import SKY
 
@@ -48,13 +49,48 @@ def test_equal_seeds_give_equal_bytes(night):
     assert night["label"].dtype == np.uint8 and night["depth"].dtype == np.float32
 
 
-LABEL_HASHES = {}
-IMAGE_MEANS = {}
+LABEL_HASHES = {
+    "source_day": "926e591c177f5d3c",
+    "val_night": "ce6d125b3cbd2495",
+    "test_night": "e9ab0809f87b69ea",
+    "val_day": "53198899b12b46a3",
+    "oracle_night": "7fc85d59346a93fd",
+}
+IMAGE_MEANS = {
+    "source_day": [
+        91.400, 167.768, 195.622, 55.401, 63.949, 86.473, 96.119, 56.680,
+        67.897, 77.184, 76.847, 68.333, 73.266, 75.585, 76.456, 71.496,
+    ],
+    "target_pairs": [
+        35.462, 22.116, 32.174, 14.107, 21.911, 48.875, 26.816, 50.124,
+        44.027, 57.252, 38.719, 62.211, 48.025, 69.464, 69.634, 63.413,
+    ],
+    "val_night": [
+        12.846, 24.251, 28.320, 10.115, 16.958, 32.154, 19.586, 9.775,
+        31.663, 36.847, 37.617, 25.521, 42.873, 57.497, 50.547, 34.079,
+    ],
+    "test_night": [
+        33.544, 40.521, 56.607, 35.668, 34.646, 77.680, 73.590, 73.968,
+        79.552, 78.561, 68.600, 78.221, 81.990, 94.794, 86.042, 62.800,
+    ],
+    "val_day": [
+        107.887, 210.095, 145.357, 58.088, 79.023, 150.609, 108.980, 76.364,
+        83.902, 98.707, 85.359, 76.699, 82.979, 83.257, 87.263, 87.268,
+    ],
+    "target_twilight": [
+        90.393, 143.600, 179.723, 124.357, 110.637, 125.385, 132.435, 105.564,
+        112.910, 113.206, 134.751, 140.410, 93.342, 117.938, 112.872, 103.688,
+    ],
+    "oracle_night": [
+        22.233, 31.815, 30.286, 25.142, 25.254, 36.669, 20.155, 26.184,
+        29.434, 35.210, 38.220, 25.546, 41.105, 58.083, 49.424, 60.452,
+    ],
+}
 
 
 @pytest.mark.parametrize("split", list(SPLITS))
 def test_golden(split):
-    """Labels are equal bit for bit everywhere; images up to one grey level on a thousandth of the pixels."""
+    """Labels are equal bit for bit everywhere, images up to rounding: means of 4 x 4 blocks to a hundredth of a grey level."""
     drawn = example(split, 0, size=SMALL)
     if "label" in drawn:
         assert hashlib.sha256(drawn["label"].tobytes()).hexdigest()[:16] == LABEL_HASHES[split]
@@ -131,32 +167,27 @@ def test_misalignments_follow_their_shares():
     assert abs(kinds.count("wrong") / 2000 - pairs.WRONG) < 0.012
 
 
-def test_twice_the_intensity_is_twice_the_irradiance():
+def test_irradiance_under_a_lamp():
     position = np.stack([np.linspace(-4, 4, 9), np.zeros(9), np.full(9, 6.0)]).astype(np.float32)
     normal = np.stack([np.zeros(9), np.ones(9), np.zeros(9)]).astype(np.float32)
     lamp = light.PointLight((0.0, 6.0, 6.0), np.ones(3, np.float32), "down", 26.0)
     once = light.irradiance(position, normal, lamp)
     assert once.argmax() == 4
-    np.testing.assert_allclose(once[4], 1 / 36.5, rtol=1e-5)
+    np.testing.assert_allclose(once[4], (1 + light.SPILL) / 36.5, rtol=1e-5)
 
 
 def test_radiance_is_linear_in_the_lamps():
     """Ground irradiance of a scene doubles with all lamps, ambient off."""
+
     def ground(lamps):
         knobs = Knobs(ambient=0.0, lamps=lamps)
-        view = _view(knobs)
+        view = draw_view(SEED, 1, PoseOffset(), SMALL, knobs, 0.0)
         air = light.draw_air(SEED, "night", knobs)
         lights = light.draw_lights(SEED, view.street, view.lamps, [], view.camera, knobs)
         return light.radiance(view.surfaces, view.camera, view.street, air, lights)[:, view.surfaces.label == 0]
 
     one, two = ground(1.0), ground(2.0)
     np.testing.assert_allclose(two, 2 * one, rtol=1e-4, atol=1e-7)
-
-
-def _view(knobs):
-    from nightjax.data.synthetic.render import draw_view
-
-    return draw_view(SEED, 1, PoseOffset(), SMALL, knobs, 0.0)
 
 
 @pytest.mark.parametrize("gain", [1.0, 6.0])

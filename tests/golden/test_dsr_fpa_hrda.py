@@ -83,7 +83,8 @@ def mit_sizes(shapes):
         hidden, dim = shapes[f"{block}mlp.fc1.weight"]
         reduction = shapes.get(f"{block}attn.sr.weight", (0, 0, 1, 1))
         sizes["dims"].append(dim)
-        sizes["depths"].append(sum(name.startswith(f"backbone.block{i}.") and name.endswith("fc1.bias") for name in shapes))
+        blocks = {name.split(".")[2] for name in shapes if name.startswith(f"backbone.block{i}.")}
+        sizes["depths"].append(len(blocks))
         sizes["mlp_ratios"].append(hidden // dim)
         sizes["sr_ratios"].append(reduction[2])
     return {name: tuple(values) for name, values in sizes.items()}
@@ -130,7 +131,8 @@ def test_hrda_train(golden, network, mode):
     np.testing.assert_array_equal(out["detail_box"], [[y1, y2, x1, x2]])
     assert_close(nchw(out["logits"]), file[f"{mode}.logits"], tolerance, "logits")
     window = resize(out["hr_logits"][:, 0], (y2 - y1, x2 - x1), align_corners=False)
-    assert_close(nchw(window)[:, :, ::3, ::3], file[f"{mode}.hr_logits_every3px"], tolerance, "hr_logits")
+    expected = file[f"{mode}.hr_logits_every3px"]
+    assert_close(nchw(window)[:, :, ::3, ::3], expected, tolerance, "hr_logits")
     np.testing.assert_allclose(source, file[f"{mode}.loss_src"], rtol=1e-5)
     np.testing.assert_allclose(mix, file[f"{mode}.loss_mix"], rtol=1e-5)
     for part, tree in grad.items():
@@ -179,7 +181,8 @@ def test_hrda_eval_slide(golden, network):
         for left in starts[1]:
             view = x[:, top : top + crop[0], left : left + crop[1]]
             logits = resize(apply(variables, view)["logits"], tuple(crop), align_corners=False)
-            border = ((0, 0), (top, size[0] - top - crop[0]), (left, size[1] - left - crop[1]), (0, 0))
+            below, right = size[0] - top - crop[0], size[1] - left - crop[1]
+            border = ((0, 0), (top, below), (left, right), (0, 0))
             total += jnp.pad(logits, border)
             count += jnp.pad(jnp.ones_like(logits[..., :1]), border)
     logits = total / count

@@ -87,7 +87,8 @@ def test_deeplabv2_v1c(model, shapes, file, recipe):
 
 
 def tapped(name, outputs, blocks):
-    """The output of a module of the official network, such as ``stem``, ``maxpool``, ``layer2`` or ``layer3.22``."""
+    """The output of a module of the official network, such as ``stem``, ``maxpool``, ``layer2`` or
+    ``layer3.22``."""
     if name == "stem":
         return outputs["stem"]
     if name == "maxpool":

@@ -39,9 +39,8 @@ def stored_weights(file, variables):
 
 
 def recipe_weights(recipe, prefix, seed, variables):
-    weights = {
-        name: recipe(prefix + name, value.shape, seed) for name, value in to_torch(variables).items()
-    }
+    shapes = {name: value.shape for name, value in to_torch(variables).items()}
+    weights = {name: recipe(prefix + name, shape, seed) for name, shape in shapes.items()}
     return from_torch(weights, variables)
 
 

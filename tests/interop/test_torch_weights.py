@@ -15,7 +15,10 @@ def variables():
     rng = np.random.default_rng(0)
     return {
         "params": {
-            "layer1_0": {"conv1": {"kernel": rng.normal(size=(3, 1, 4, 5))}, "bn1": {"scale": np.ones(5)}},
+            "layer1_0": {
+                "conv1": {"kernel": rng.normal(size=(3, 1, 4, 5))},
+                "bn1": {"scale": np.ones(5)},
+            },
             "conv__0": {"kernel": rng.normal(size=(1, 1, 2, 3)), "bias": np.ones(3)},
             "up": {"kernel_t": rng.normal(size=(3, 2, 4, 5))},
             "fc": {"kernel": rng.normal(size=(6, 7))},
@@ -94,7 +97,9 @@ def test_differences_stop_unless_named(variables):
         from_torch(state, variables)
     with pytest.raises(UserError, match="2 unknown"):
         from_torch(state, variables, allow_missing=["fc.*"])
-    same(from_torch(state, variables, allow_missing=["fc.weight"], allow_extra=["aux.*"]), variables)
+    same(
+        from_torch(state, variables, allow_missing=["fc.weight"], allow_extra=["aux.*"]), variables
+    )
 
 
 def test_shape_mismatch_names_the_parameter(variables):
@@ -120,7 +125,9 @@ def test_unreadable_files(tmp_path):
         load_state_dict(strange)
 
 
-@pytest.mark.parametrize("suffix,package", [(".pth", "torch"), (".safetensors", "safetensors.numpy")])
+@pytest.mark.parametrize(
+    "suffix,package", [(".pth", "torch"), (".safetensors", "safetensors.numpy")]
+)
 def test_missing_reader_names_the_extra(tmp_path, monkeypatch, suffix, package):
     monkeypatch.setitem(__import__("sys").modules, package, None)
     path = tmp_path / f"weights{suffix}"

@@ -61,10 +61,11 @@ def test_dropout_acts_on_whole_channels_before_the_classifier(head):
 
     def run(rate, key=0):
         rngs = {"dropout": jax.random.key(key)}
-        model_at = model.clone(dropout=rate)
-        return jax.jit(functools.partial(model_at.apply, deterministic=False))(variables, features, rngs=rngs)
+        apply = functools.partial(model.clone(dropout=rate).apply, deterministic=False)
+        return jax.jit(apply)(variables, features, rngs=rngs)
 
     assert np.any(run(0.5, 0) != run(0.5, 1))
     np.testing.assert_allclose(run(0.0), jax.jit(model.apply)(variables, features), rtol=1e-5)
-    bias = variables["params"]["linear_pred" if isinstance(model, SegFormerHead) else "conv_seg"]["bias"]
+    classifier = "linear_pred" if isinstance(model, SegFormerHead) else "conv_seg"
+    bias = variables["params"][classifier]["bias"]
     np.testing.assert_array_equal(run(1.0), jnp.broadcast_to(bias, (2, 8, 12, 3)))

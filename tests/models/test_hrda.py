@@ -51,8 +51,10 @@ def test_drawn_offsets_are_multiples_of_8_and_stay_inside():
 def test_detail_crop_of_images_and_labels():
     label = jnp.arange(2 * 16 * 24).reshape(2, 16, 24)
     offset = jnp.asarray([3, 5])
-    np.testing.assert_array_equal(hrda.detail_crop(label, offset), label[:, 3:11, 5:17])
-    np.testing.assert_array_equal(hrda.detail_crop(label[..., None], offset)[..., 0], label[:, 3:11, 5:17])
+    window = label[:, 3:11, 5:17]
+    np.testing.assert_array_equal(hrda.detail_crop(label, offset), window)
+    image = hrda.detail_crop(label[..., None], offset)
+    np.testing.assert_array_equal(image[..., 0], window)
 
 
 def test_overlapping_windows_keep_a_constant_image_constant():

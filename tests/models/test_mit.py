@@ -43,7 +43,8 @@ def test_feature_sizes_are_rounded_up():
 
 @pytest.mark.parametrize("name, millions", [("mit_b0", 3.3), ("mit_b1", 13.1), ("mit_b5", 81.4)])
 def test_parameter_count(name, millions):
-    variables = jax.eval_shape(MiT(**VARIANTS[name]).init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    model, x = MiT(**VARIANTS[name]), jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
 
@@ -65,10 +66,9 @@ def test_forms_agree_in_value_gradient_and_drop_path(two_stages, form):
 
 def test_parameters_do_not_depend_on_the_form(two_stages):
     _, x = two_stages
-    shapes = [
-        jax.eval_shape(MiT(**TWO_STAGES, scan=scan).init, jax.random.key(0), x) for scan in (False, True)
-    ]
-    assert shapes[0] == shapes[1]
+    plain, scanned = (MiT(**TWO_STAGES, scan=scan) for scan in (False, True))
+    key = jax.random.key(0)
+    assert jax.eval_shape(plain.init, key, x) == jax.eval_shape(scanned.init, key, x)
 
 
 def test_drop_path_scales():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.errors import UserError
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models.backbones.resnet import VARIANTS, ResNet
 from nightjax.models.norm import BatchNorm
@@ -48,7 +49,9 @@ def test_tiny_is_small_and_dense(x):
 
 
 @pytest.mark.parametrize("stem", ["torchvision", "v1c", "3x3"])
-@pytest.mark.parametrize("pool,first", [("floor", (12, 16)), ("ceil", (13, 17)), ("none", (24, 32))])
+@pytest.mark.parametrize(
+    "pool,first", [("floor", (12, 16)), ("ceil", (13, 17)), ("none", (24, 32))]
+)
 def test_sizes(stem, pool, first):
     model = ResNet(**SMALL, stem=stem, pool=pool, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
     features = jax.eval_shape(
@@ -57,7 +60,11 @@ def test_sizes(stem, pool, first):
     assert features["stem"].shape == (1, 24, 32, 8)
     assert features["stage1"].shape == (1, *first, 16)
     half = tuple(-(-n // 2) for n in first)
-    assert [features[f"stage{i}"].shape for i in (2, 3, 4)] == [(1, *half, 16), (1, *half, 32), (1, *half, 32)]
+    assert [features[f"stage{i}"].shape for i in (2, 3, 4)] == [
+        (1, *half, 16),
+        (1, *half, 32),
+        (1, *half, 32),
+    ]
 
 
 def test_names_are_torchs(x):
@@ -67,14 +74,17 @@ def test_names_are_torchs(x):
         names[stem] = set(to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)))
     block = {f"layer2.1.conv{i}.weight" for i in (1, 2, 3)} | {"layer2.1.bn3.running_var"}
     for stem_names in names.values():
-        assert block | {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_mean"} <= stem_names
+        assert (
+            block | {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_mean"}
+            <= stem_names
+        )
         assert "layer2.1.downsample.0.weight" not in stem_names
     assert {"conv1.weight", "bn1.weight"} <= names["torchvision"] - names["v1c"]
     assert {"stem.0.weight", "stem.1.bias", "stem.3.weight", "stem.6.weight"} <= names["v1c"]
 
 
 def test_style_moves_the_stride():
-    """Same parameters and sizes, another place of the stride: different outputs from the first strided block on."""
+    """Same parameters and sizes; outputs differ from the first strided block on."""
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     outputs = {}
     variables = initial(ResNet(**SMALL), x)
@@ -85,7 +95,10 @@ def test_style_moves_the_stride():
     assert jnp.abs(outputs["pytorch"]["stage2"] - outputs["caffe"]["stage2"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("dilations,reach", [((1,) * 4, 2), ((1, 1, 1, (2,)), 2), ((1, 3, 1, 1), 6), ((1, (1, 3), 1, 1), 4)])
+@pytest.mark.parametrize(
+    "dilations,reach",
+    [((1,) * 4, 2), ((1, 1, 1, (2,)), 2), ((1, 3, 1, 1), 6), ((1, (1, 3), 1, 1), 4)],
+)
 def test_dilation_per_stage_or_block(dilations, reach):
     """How far a stage-1 cell is seen in stage 2, which has two 3x3 convolutions at stride 1."""
     model = ResNet(**SMALL, pool="none", stem="3x3", strides=(1, 1, 1, 1), dilations=dilations)
@@ -98,6 +111,12 @@ def test_dilation_per_stage_or_block(dilations, reach):
         changed = np.argwhere(np.abs(moved[stage] - unit(x)[stage])[0].max(-1) > 0)
         spread.append((np.ptp(changed[:, 0]) + 1) / 2)
     assert round(spread[1] - spread[0]) == reach
+
+
+@pytest.mark.parametrize("attribute", ["block", "stem", "pool", "style"])
+def test_unknown_choice(attribute, x):
+    with pytest.raises(UserError, match=f"{attribute} 'odd'.*choose from"):
+        ResNet(**{**SMALL, attribute: "odd"}).init(jax.random.key(0), x)
 
 
 def test_remat_changes_nothing(x):
@@ -123,9 +142,10 @@ def test_frozen_norm(x):
     variables = initial(model, x)
     train = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
     out, updated = train(variables, x)
-    for got, want in zip(jax.tree.leaves(updated["batch_stats"]), jax.tree.leaves(variables["batch_stats"])):
-        np.testing.assert_array_equal(got, want)
-    np.testing.assert_allclose(out["stage4"], jax.jit(model.apply)(variables, x)["stage4"], rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
+    np.testing.assert_allclose(
+        out["stage4"], jax.jit(model.apply)(variables, x)["stage4"], rtol=1e-5
+    )
 
 
 def test_bfloat16(x):

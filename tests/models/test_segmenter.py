@@ -37,7 +37,8 @@ def test_train_and_dropout(x):
     variables = jax.jit(model.init)(jax.random.key(0), x)
 
     apply = jax.jit(
-        functools.partial(model.apply, mutable=["batch_stats"]), static_argnames=("train", "deterministic")
+        functools.partial(model.apply, mutable=["batch_stats"]),
+        static_argnames=("train", "deterministic"),
     )
 
     def logits(**kwargs):
@@ -50,7 +51,9 @@ def test_train_and_dropout(x):
     assert np.abs(batch - evaluation).max() > 1e-3
     assert np.abs(logits(train=True, rngs=keys[0]) - logits(train=True, rngs=keys[1])).max() > 1e-3
     _, updated = apply(variables, x, train=True, deterministic=True)
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), updated["batch_stats"], variables["batch_stats"])
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), updated["batch_stats"], variables["batch_stats"]
+    )
     assert min(jax.tree.leaves(moved)) > 0
 
 
@@ -81,7 +84,13 @@ def test_fpn_reads_its_stages():
     head = FPNHead(5, channels=8, stages=("stage2", "stage3"), dropout=0.0)
     logits, variables = head.init_with_output(jax.random.key(0), features)
     assert logits.shape == (1, 16, 20, 5)
-    assert set(variables["params"]) == {"lateral_convs_0", "lateral_convs_1", "conv", "bn", "conv_seg"}
+    assert set(variables["params"]) == {
+        "lateral_convs_0",
+        "lateral_convs_1",
+        "conv",
+        "bn",
+        "conv_seg",
+    }
     coarse = {**features, "stage3": 2 * features["stage3"]}
     assert jnp.abs(head.apply(variables, coarse) - logits).max() > 0
 
@@ -127,7 +136,8 @@ def test_unknown_names_suggest():
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_builds(name):
     shapes = jax.eval_shape(
-        lambda x: BACKBONES[name]().init_with_output(jax.random.key(0), x)[0], jnp.zeros((1, 64, 64, 3))
+        lambda x: BACKBONES[name]().init_with_output(jax.random.key(0), x)[0],
+        jnp.zeros((1, 64, 64, 3)),
     )
     assert {"stage1", "stage2", "stage3", "stage4"} <= set(shapes)
 

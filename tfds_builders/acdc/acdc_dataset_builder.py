@@ -1,4 +1,4 @@
-"""ACDC: fog, night, rain and snow, each image with labels, an invalid mask and a normal-condition reference."""
+"""ACDC: fog, night, rain and snow, with labels, invalid masks and references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nightjax.data import builder, layouts
 from nightjax.data.integrity import Scan
 from nightjax.data.records import Record
 
-CONDITIONS = ("fog", "night", "rain", "snow")
+CONDITIONS = ("night", "fog", "rain", "snow")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 EXPECTED = {"train": 400, "validation": 100, "test": 500}
 NIGHT_VALIDATION = 106
@@ -17,7 +17,11 @@ SOURCE = layouts.Source(
     title="ACDC",
     page="https://acdc.vision.ee.ethz.ch/download",
     folders=("ACDC", "rgb_anon_trainvaltest", "gt_trainval"),
-    markers=tuple(f"{kind}/{part}" for kind in ("rgb_anon", "gt") for part in (*CONDITIONS, "train/*.png", "val/*.png")),
+    markers=tuple(
+        f"{kind}/{part}"
+        for kind in ("rgb_anon", "gt")
+        for part in (*CONDITIONS, "train/*.png", "val/*.png")
+    ),
     archives={"rgb_anon_trainvaltest.zip": "rgb_anon/*", "gt_trainval.zip": "gt/*"},
 )
 
@@ -26,13 +30,19 @@ def _condition_configs() -> list[builder.Config]:
     configs = []
     for condition in CONDITIONS:
         labelled = builder.Config(
-            name=condition, select=condition, paired=True, invalid=True,
-            description=f"Labelled train and validation in {condition}, with references and invalid masks, 1920x1080.",
-        )  # fmt: skip
+            name=condition,
+            select=condition,
+            paired=True,
+            invalid=True,
+            description=f"Labelled train and validation in {condition}, with references and masks.",
+        )
         test = builder.Config(
-            name=f"{condition}_test", select=condition, labelled=False, paired=True,
+            name=f"{condition}_test",
+            select=condition,
+            labelled=False,
+            paired=True,
             description=f"Test in {condition} with references; only the server has the labels.",
-        )  # fmt: skip
+        )
         configs += [labelled, builder.prepared(labelled, f"{condition}_prepared"), test]
     return configs
 
@@ -41,11 +51,11 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of ACDC."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [
         *_condition_configs(),
         builder.Config(
-            name="all", description="Labelled train and validation of every condition; reads flattened trees as well."
+            name="all",
+            description="Labelled, every condition; reads flattened trees as well.",
         ),
     ]
 
@@ -62,7 +72,9 @@ class Builder(builder.SegmentationBuilder):
                 self._add(scan, tree, name, SPLITS[name], "")
                 scan.notes.append(f"{name} is a flattened tree: conditions are unknown")
         if not scan.splits.get(names[0]) and tree.glob("rgb_anon/train/*.png") and config.select:
-            scan.notes.append("this is a flattened tree, which has lost the conditions: use config all")
+            scan.notes.append(
+                "this is a flattened tree, which has lost the conditions: use config all"
+            )
         return scan
 
     def _add(self, scan: Scan, tree: layouts.Tree, name: str, folder: str, condition: str) -> None:
@@ -87,9 +99,20 @@ class Builder(builder.SegmentationBuilder):
                 scan.unmatched.append(f"{condition}/{stem} has no {' and no '.join(lacking)}")
                 continue
             paths = {role: path if wanted else None for role, (wanted, path) in needed.items()}
-            records.append(_record(stem, condition, image, paths["label"], paths["invalid mask"], paths["reference"]))
+            records.append(
+                _record(
+                    stem,
+                    condition,
+                    image,
+                    paths["label"],
+                    paths["invalid mask"],
+                    paths["reference"],
+                )
+            )
         partners = {stem.partition("_gt_")[0] for stem in truth} | normal.keys()
-        scan.unmatched += [f"{condition}/{stem} has no image" for stem in sorted(partners - photos.keys())]
+        scan.unmatched += [
+            f"{condition}/{stem} has no image" for stem in sorted(partners - photos.keys())
+        ]
 
 
 def _expected(split: str, condition: str) -> int:

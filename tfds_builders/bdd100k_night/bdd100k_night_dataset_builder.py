@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from etils import epath
+
 from nightjax.data import builder, layouts
 from nightjax.data.integrity import Scan
 from tfds_builders.bdd100k_seg import bdd100k_seg_dataset_builder as bdd100k
 
 LIST = "mgcda_night_87.txt"
-"""Beside this file; rows ``split/id``, 74 of train and 13 of val. Another list goes by the same name in some papers."""
+"""Rows ``split/id``: 74 of train, 13 of val. Another list goes by the same name in papers."""
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of BDD100K-night (MGCDA's list)."""
 
     SOURCE = bdd100k.SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = bdd100k.SOURCE.instructions
-    BUILDER_CONFIGS = [builder.Config(name="mgcda_list", description="Test set of 87 night photos, 1280x720.")]
+    BUILDER_CONFIGS = [
+        builder.Config(name="mgcda_list", description="Test set of 87 night photos, 1280x720.")
+    ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         names = (epath.Path(__file__).parent / LIST).read_text().split()
-        scan = Scan({"test": []}, {"test": len(names)}, "BDD100K masks, MGCDA's list of 87", exhaustive=False)
+        scan = Scan(
+            {"test": []},
+            {"test": len(names)},
+            "BDD100K masks, MGCDA's list of 87",
+            exhaustive=False,
+        )
         found = {split: bdd100k.files(tree, split) for split in ("train", "val")}
         for name in names:
             split, stem = name.split("/")

@@ -27,10 +27,13 @@ SOURCE = layouts.Source(
 )
 
 
-def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
+def files(
+    tree: layouts.Tree, split: str
+) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
     """Photos and masks of a split by id, in the layout of 2021 or the older one.
 
-    Masks hold train ids in both; where only colour maps are present, their palette *indices* are the train ids.
+    Masks hold train ids in both; where only colour maps are present, their palette *indices* are
+    the train ids.
     """
     photos = tree.glob(f"images/10k/{split}/*.jpg", f"seg/images/{split}/*.jpg")
     masks = tree.glob(f"labels/sem_seg/masks/{split}/*.png", f"seg/labels/{split}/*_train_id.png")
@@ -38,7 +41,9 @@ def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict
     return layouts.by_stem(photos), layouts.by_stem(masks, "_train_id")
 
 
-def record(stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = "") -> Record:
+def record(
+    stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = ""
+) -> Record:
     """One photo; BDD100K's names say nothing about drive or time of day."""
     return Record(stem, str(photo), stem, label=mask and str(mask), condition=condition)
 
@@ -47,7 +52,6 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of BDD100K semantic segmentation."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     _FULL = builder.Config(name="full", description="Labelled train and validation, 1280x720.")
     BUILDER_CONFIGS = [
         _FULL,
@@ -58,7 +62,9 @@ class Builder(builder.SegmentationBuilder):
     def scan(self, tree: layouts.Tree) -> Scan:
         labelled = self.builder_config.labelled
         names = ("train", "validation") if labelled else ("test",)
-        scan = Scan({}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none")
+        scan = Scan(
+            {}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none"
+        )
         for name in names:
             photos, masks = files(tree, SPLITS[name])
             both, lonely = layouts.match(photos, masks if labelled else photos, "label")

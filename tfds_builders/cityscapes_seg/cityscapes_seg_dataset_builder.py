@@ -16,7 +16,10 @@ SOURCE = layouts.Source(
     page="https://www.cityscapes-dataset.com/downloads/",
     folders=("cityscapes", "cityscapes_seg"),
     markers=("leftImg8bit/train", "leftImg8bit/val", "leftImg8bit/test/berlin", "gtFine"),
-    archives={"leftImg8bit_trainvaltest.zip": "leftImg8bit/train", "gtFine_trainvaltest.zip": "gtFine/train"},
+    archives={
+        "leftImg8bit_trainvaltest.zip": "leftImg8bit/train",
+        "gtFine_trainvaltest.zip": "gtFine/train",
+    },
 )
 
 
@@ -24,27 +27,42 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of Cityscapes with train-id labels."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     _FULL = builder.Config(name="full", description="Labelled train and validation, 2048x1024.")
     BUILDER_CONFIGS = [
         _FULL,
         builder.Config(
-            name="half", description="Labelled train and validation, 1024x512, lossless.", recipe=Recipe(divide_by=2)
+            name="half",
+            description="Labelled train and validation, 1024x512, lossless.",
+            recipe=Recipe(divide_by=2),
         ),
         builder.prepared(_FULL, "prepared"),
-        builder.Config(name="test", description="Photos whose labels only the server has.", labelled=False),
+        builder.Config(
+            name="full_with_ids",
+            description="As full, and the raw label ids in a feature of their own.",
+            recipe=Recipe(keep_file_values=True),
+        ),
+        builder.Config(
+            name="test", description="Photos whose labels only the server has.", labelled=False
+        ),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         labelled = self.builder_config.labelled
         names = ("train", "validation") if labelled else ("test",)
-        scan = Scan({}, {name: EXPECTED[name] for name in names}, "gtFine labelIds" if labelled else "none")
+        scan = Scan(
+            {}, {name: EXPECTED[name] for name in names}, "gtFine labelIds" if labelled else "none"
+        )
         for name in names:
-            photos = layouts.by_stem(tree.glob(f"leftImg8bit/{SPLITS[name]}/*/*_leftImg8bit.png"), "_leftImg8bit")
-            truth = layouts.by_stem(tree.glob(f"gtFine/{SPLITS[name]}/*/*_gtFine_labelIds.png"), "_gtFine_labelIds")
+            photos = layouts.by_stem(
+                tree.glob(f"leftImg8bit/{SPLITS[name]}/*/*_leftImg8bit.png"), "_leftImg8bit"
+            )
+            truth = layouts.by_stem(
+                tree.glob(f"gtFine/{SPLITS[name]}/*/*_gtFine_labelIds.png"), "_gtFine_labelIds"
+            )
             both, lonely = layouts.match(photos, truth if labelled else photos, "gtFine_labelIds")
             scan.splits[name] = [
-                _record(stem, str(photos[stem]), str(truth[stem]) if labelled else None) for stem in both
+                _record(stem, str(photos[stem]), str(truth[stem]) if labelled else None)
+                for stem in both
             ]
             scan.unmatched += lonely
         return scan
@@ -55,5 +73,12 @@ def _record(stem: str, image: str, label: str | None) -> Record:
     parts = re.fullmatch(r"(.+_\d+)_(\d+)", stem)
     sequence, frame = (parts[1], int(parts[2])) if parts else ("", -1)
     return Record(
-        stem, image, stem, label=label, label_encoding="label_ids", sequence=sequence, frame=frame, condition="day"
+        stem,
+        image,
+        stem,
+        label=label,
+        label_encoding="label_ids",
+        sequence=sequence,
+        frame=frame,
+        condition="day",
     )

@@ -29,7 +29,7 @@ SOURCE = layouts.Source(
 _FULL = builder.Config(
     name="full",
     recipe=Recipe(mismatch="crop", drop_uniform=True),
-    description="All labelled frames, about 1914x1052; a pair of unequal sizes is cropped to the common rectangle.",
+    description="Labelled frames, about 1914x1052; unequal pairs are cropped to the overlap.",
 )
 
 
@@ -37,11 +37,13 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of GTA5."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
 
     def scan(self, tree: layouts.Tree) -> Scan:
-        photos, truth = layouts.by_stem(tree.glob("images/*.png")), layouts.by_stem(tree.glob("labels/*.png"))
+        photos, truth = (
+            layouts.by_stem(tree.glob("images/*.png")),
+            layouts.by_stem(tree.glob("labels/*.png")),
+        )
         both, lonely = layouts.match(photos, truth, "label")
         scan = Scan({}, {"train": EXPECTED}, "GTA5 palette index", lonely)
         scan.splits["train"] = [

@@ -32,18 +32,24 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of NEXET."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [
         _ALL,
         builder.prepared(_ALL, "prepared"),
-        *(_config(name, f"Photos tagged {tag}; some tags are wrong.") for tag, name in LIGHTING.items()),
+        *(
+            _config(name, f"Photos tagged {tag}; some tags are wrong.")
+            for tag, name in LIGHTING.items()
+        ),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         wanted = self.builder_config.select
         photos = {path.name: path for path in tree.glob("nexet_2017_1/*.jpg").values()}
         tags, cities = _read_tags(tree)
-        scan = Scan({"train": []}, {"train": EXPECTED} if wanted == "all" else {}, exhaustive=wanted == "all")
+        scan = Scan(
+            {"train": []},
+            {"train": EXPECTED} if wanted == "all" else {},
+            exhaustive=wanted == "all",
+        )
         for name in sorted(photos.keys() | tags.keys()):
             condition = tags.get(name, "")
             if name not in photos:
@@ -52,15 +58,19 @@ class Builder(builder.SegmentationBuilder):
                 scan.unmatched.append(f"{name} is not in train.csv")
             if name in photos and wanted in ("all", condition):
                 path, stem = photos[name], pathlib.PurePath(name).stem
-                record = Record(stem, str(path), stem, condition=condition, sequence=cities.get(name, ""))
+                record = Record(
+                    stem, str(path), stem, condition=condition, sequence=cities.get(name, "")
+                )
                 scan.splits["train"].append(record)
         if not tags:
-            scan.notes.append("no train.csv with the columns image_filename and lighting: lighting is unknown")
+            scan.notes.append(
+                "no train.csv with the columns image_filename and lighting: lighting is unknown"
+            )
         return scan
 
 
 def _read_tags(tree: layouts.Tree) -> tuple[dict[str, str], dict[str, str]]:
-    """File name to condition, and to city; the header of some copies has blanks after its commas."""
+    """File name to condition, and to city; some copies have blanks after commas."""
     tags, cities = {}, {}
     for path in tree.glob("train.csv").values():
         rows = csv.DictReader(path.read_text().splitlines(), skipinitialspace=True)

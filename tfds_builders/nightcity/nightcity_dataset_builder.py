@@ -1,4 +1,4 @@
-"""NightCity with its three label versions: original, NightCity+ (val annotated anew) and NightCity-fine (both)."""
+"""NightCity with its label versions original, NightCity+ (new val) and NightCity-fine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from nightjax.data.records import Recipe, Record
 SPLITS = {"train": "train", "validation": "val"}
 EXPECTED = {"train": 2998, "validation": 1299}
 MOVED = "Dubai_0016"
-"""An early upload had this frame in val (2997 and 1300 images), the corrected one has it in train."""
+"""In val in an early upload (2997 and 1300 images), in train in the corrected one."""
 
 IMAGES = ("NightCity-images/images/{split}/*.png", "images/{split}/*.png", "img/{split}/*.png")
 _ORIGINAL = ("NightCity-label/label/{split}/*.png", "label/{split}/*.png", "gt/{split}/*.png")
-_PLUS_FOLDERS = ("NightCity+", "NightCity-plus", "NightCity_plus", "NightCityPlus", "nightcity_plus", "plus")
+_PLUS_FOLDERS = (
+    "NightCity+",
+    "NightCity-plus",
+    "NightCity_plus",
+    "NightCityPlus",
+    "nightcity_plus",
+    "plus",
+)
 _FINE_FOLDERS = ("NightCity-fine", "NightCity_fine", "NightCityFine", "nightcity_fine", "fine")
 
 
@@ -24,7 +31,8 @@ def _below(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{folder}/{part}/*.png" for folder in folders for part in inner)
 
 
-# Where the labels of each version lie; the first pattern with files wins. NightCity+ has train from the original.
+# Where the labels of each version lie; the first pattern with files wins. NightCity+ has train from
+# the original.
 LABELS = {
     "original": {"train": _ORIGINAL, "validation": _ORIGINAL},
     "plus": {"train": _ORIGINAL, "validation": _below(_PLUS_FOLDERS)},
@@ -37,7 +45,14 @@ SOURCE = layouts.Source(
     title="NightCity",
     page="https://dmcv.sjtu.edu.cn/people/phd/tanxin/NightCity/index.html",
     folders=("NightCity", "NightCity-images", "NightCity-label"),
-    markers=("NightCity-images/images/*", "NightCity-label/label/*", "images/train", "images/val", "img/train", "img/val")
+    markers=(
+        "NightCity-images/images/*",
+        "NightCity-label/label/*",
+        "images/train",
+        "images/val",
+        "img/train",
+        "img/val",
+    )
     + _PLUS_FOLDERS[:4]
     + _FINE_FOLDERS[:3]
     + ("label/train", "label/val"),
@@ -52,7 +67,10 @@ SOURCE = layouts.Source(
 
 def _config(version: str, description: str) -> builder.Config:
     return builder.Config(
-        name=version, select=version, recipe=Recipe(mismatch="resize_label"), description=description
+        name=version,
+        select=version,
+        recipe=Recipe(mismatch="resize_label"),
+        description=description,
     )
 
 
@@ -60,7 +78,6 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of NightCity."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [
         _config("original", "Original labels of train and validation, 1024x512."),
         _config("plus", "Original train, validation annotated anew by NightLab's authors."),
@@ -71,13 +88,17 @@ class Builder(builder.SegmentationBuilder):
         version = self.builder_config.select
         scan = Scan({}, dict(EXPECTED), {"plus": "NightCity+"}.get(version, f"NightCity {version}"))
         for name, split in SPLITS.items():
-            photos = layouts.by_stem(tree.glob(*(pattern.format(split=split) for pattern in IMAGES)))
+            photos = layouts.by_stem(
+                tree.glob(*(pattern.format(split=split) for pattern in IMAGES))
+            )
             truth, strange = _labels(tree, LABELS[version][name], split)
             both, lonely = layouts.match(photos, truth, f"{version} label")
             scan.splits[name] = [_record(stem, photos[stem], *truth[stem]) for stem in both]
             scan.unmatched += lonely + strange
             if MOVED in photos:
-                upload = "the corrected upload" if name == "train" else "the early upload (2997 + 1300)"
+                upload = (
+                    "the corrected upload" if name == "train" else "the early upload (2997 + 1300)"
+                )
                 scan.notes.append(f"{MOVED} is in {split}: {upload}")
         return scan
 
@@ -103,4 +124,6 @@ def _labels(
 def _record(stem: str, image: pathlib.Path, label: pathlib.Path, encoding: str) -> Record:
     city, _, number = stem.rpartition("_")
     frame = int(number) if number.isdigit() else -1
-    return Record(stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night")
+    return Record(
+        stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night"
+    )

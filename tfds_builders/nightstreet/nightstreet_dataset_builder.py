@@ -1,4 +1,4 @@
-"""NightStreet: procedural streets by day, at dusk and by night. Nothing is downloaded; scenes are drawn on first use."""
+"""NightStreet: procedural streets by day, at dusk and by night, drawn on first use; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         schema = dict(builder.features(labelled=labelled, paired=pairs, invalid=labelled))
         if pairs:
             size = PRESETS[config.preset].size
-            schema["flow"] = tfds.features.Tensor(
-                shape=(*size, 2), dtype=np.float16, encoding="zlib", doc="(dx, dy): pixel p of image is p + flow in image_ref"
+            zlib = functools.partial(tfds.features.Tensor, encoding="zlib")
+            schema["flow"] = zlib(
+                shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in image_ref"
             )
-            schema["flow_valid"] = tfds.features.Tensor(
-                shape=size, dtype=np.uint8, encoding="zlib", doc="1 where both views see the same static point"
+            schema["flow_valid"] = zlib(
+                shape=size, dtype=np.uint8, doc="1 where both views see the same static point"
             )
         return tfds.core.DatasetInfo(
             builder=self,

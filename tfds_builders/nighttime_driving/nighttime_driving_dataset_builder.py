@@ -1,4 +1,4 @@
-"""Nighttime Driving: 50 coarsely labelled test images, with the labels of 2018 or the corrected ones."""
+"""Nighttime Driving: 50 coarsely labelled test images, original or corrected labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from nightjax.data.integrity import Scan
 from nightjax.data.records import Record
 
 EXPECTED = 50
-# The authors of CIConv corrected labelIds and colours of 14 files but left the old labelTrainIds beside them.
+# The authors of CIConv corrected labelIds and colours of 14 files but left the old labelTrainIds
+# beside them.
 SUFFIXES = {"original": ("labelTrainIds", "train_ids"), "corrected": ("labelIds", "label_ids")}
 
 SOURCE = layouts.Source(
@@ -28,18 +29,25 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of Nighttime Driving."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [
-        builder.Config(name="original", select="original", description="Labels of 2018, read from labelTrainIds."),
         builder.Config(
-            name="corrected", select="corrected", description="Labels corrected in 2019, read from labelIds."
+            name="original",
+            select="original",
+            description="Labels of 2018, read from labelTrainIds.",
+        ),
+        builder.Config(
+            name="corrected",
+            select="corrected",
+            description="Labels corrected in 2019, read from labelIds.",
         ),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         version = self.builder_config.select
         suffix, encoding = SUFFIXES[version]
-        photos = layouts.by_stem(tree.glob("leftImg8bit/test/night/*_leftImg8bit.png"), "_leftImg8bit")
+        photos = layouts.by_stem(
+            tree.glob("leftImg8bit/test/night/*_leftImg8bit.png"), "_leftImg8bit"
+        )
         truth = {kind: _truth(tree, kind) for kind, _ in SUFFIXES.values()}
         both, lonely = layouts.match(photos, truth[suffix], f"gtCoarse_{suffix}")
         scan = Scan({}, {"test": EXPECTED}, f"{version} (gtCoarse {suffix})", lonely)
@@ -50,13 +58,21 @@ class Builder(builder.SegmentationBuilder):
                 sequence=sequence, frame=frame, condition="night",
             )  # fmt: skip
             scan.splits.setdefault("test", []).append(record)
-        differing = [stem for stem in both if _differ(truth["labelIds"].get(stem), truth["labelTrainIds"].get(stem))]
+        differing = [
+            stem
+            for stem in both
+            if _differ(truth["labelIds"].get(stem), truth["labelTrainIds"].get(stem))
+        ]
         if differing:
             scan.notes.append(
-                f"labelIds and labelTrainIds disagree in {len(differing)} files: this is the corrected package"
+                f"labelIds and labelTrainIds disagree in {len(differing)} files: "
+                "this is the corrected package"
             )
         elif version == "corrected":
-            scan.notes.append("labelIds agree with labelTrainIds wherever both exist: these are not the corrected labels")
+            scan.notes.append(
+                "labelIds agree with labelTrainIds wherever both exist: "
+                "these are not the corrected labels"
+            )
         return scan
 
 

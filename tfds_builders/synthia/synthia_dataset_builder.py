@@ -22,15 +22,20 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of SYNTHIA-RAND-CITYSCAPES."""
 
     SOURCE = SOURCE
-    MANUAL_DOWNLOAD_INSTRUCTIONS = SOURCE.instructions
     BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
 
     def scan(self, tree: layouts.Tree) -> Scan:
-        photos, truth = layouts.by_stem(tree.glob("RGB/*.png")), layouts.by_stem(tree.glob("GT/LABELS/*.png"))
+        photos, truth = (
+            layouts.by_stem(tree.glob("RGB/*.png")),
+            layouts.by_stem(tree.glob("GT/LABELS/*.png")),
+        )
         both, lonely = layouts.match(photos, truth, "label")
         scan = Scan({}, {"train": EXPECTED}, "GT/LABELS, first channel", lonely)
         scan.splits["train"] = [
-            Record(stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)) for stem in both
+            Record(
+                stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)
+            )
+            for stem in both
         ]
         return scan
 

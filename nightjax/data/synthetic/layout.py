@@ -69,7 +69,7 @@ def draw_street(scene_seed: int, prior_shift: float) -> Street:
     paint = stream(scene_seed, "materials")
     road = float(rng.uniform(3.6, 6.2))
     sidewalk = float(rng.uniform(2.2, 4.2))
-    terrain = tuple(float(rng.uniform(1.5, 5.0)) if rng.random() < 0.55 else 0.0 for _ in range(2))
+    terrain = tuple(float(rng.uniform(1.5, 5.0)) if rng.random() < 0.65 else 0.0 for _ in range(2))
     facade = (-(road + sidewalk + terrain[0]), road + sidewalk + terrain[1])
     junctions = _draw_junctions(rng)
     tall = float(rng.uniform(0.9, 1.4)) * (1 - 0.3 * prior_shift)
@@ -90,7 +90,7 @@ def draw_street(scene_seed: int, prior_shift: float) -> Street:
         terrain=terrain,
         facade=facade,
         lanes=2 if road < 4.8 else 4,
-        rails=bool(rng.random() < 0.4),
+        rails=bool(rng.random() < 0.5),
         junctions=junctions,
         rows=tuple(rows),
         ground_albedo=_ground_albedo(paint),
@@ -148,7 +148,7 @@ def _between(low, high, gaps):
 def _draw_segment(rng, tall, green, front) -> tuple[int, float]:
     draw = rng.random()
     if front:
-        share_green, share_wall, share_fence, share_open = 0.30 * green, 0.09, 0.22, 0.04
+        share_green, share_wall, share_fence, share_open = 0.30 * green, 0.13, 0.25, 0.04
     else:
         share_green, share_wall, share_fence, share_open = 0.6 * green, 0.0, 0.0, 0.02
     if draw < share_green:

@@ -17,6 +17,7 @@ from nightjax.data.synthetic.seeds import stream
 F = np.float32
 STALE, WRONG = 0.20, 0.03  # shares of pairs whose reference is far along the street, or of another street
 WRONG_SCENE = 500_000  # seed distance to the other street; inside the split's own range
+LATER = 1_000_000_000  # seed distance to another moment of the same street
 SAME_SURFACE = 0.05  # relative depth difference below which two views see the same point
 
 EDGE = 0.02  # pixels outside the frame that rounding may cause
@@ -36,7 +37,9 @@ def draw_misalignment(scene_seed: int, scale: float) -> Misalignment:
     rng = stream(scene_seed, "pose")
     draw = rng.random()
     kind = "wrong" if draw < WRONG * (scale > 0) else "stale" if draw < (WRONG + STALE) * (scale > 0) else "near"
-    along = float(rng.uniform(3, 12) * (1 if rng.random() < 0.5 else -1)) if kind == "stale" else float(rng.uniform(-3, 3))
+    along = float(rng.uniform(-3, 3))
+    if kind == "stale":
+        along = math.copysign(float(rng.uniform(3, 12)), along)
     sideways = float(rng.normal(0, 0.5))
     yaw = math.radians(float(rng.uniform(-1.5, 1.5)))
     pitch = math.radians(float(rng.uniform(-0.5, 0.5)))
@@ -53,13 +56,13 @@ def render_pair(scene_seed: int, *, size: tuple[int, int], knobs: Knobs = Knobs(
     """
     pose = draw_misalignment(scene_seed, knobs.pose_jitter)
     day_scene = scene_seed + WRONG_SCENE if pose.kind == "wrong" else scene_seed
-    day_moment = day_scene + 1_000_000_000 if knobs.dynamics else scene_seed
+    day_moment = day_scene + LATER if knobs.dynamics else scene_seed
     shared = {"size": size, "knobs": knobs, "prior_shift": knobs.prior_shift}
     night = render(
         scene_seed, "night", dynamic_seed=scene_seed, pose_jitter=pose.night, sensor_seed=scene_seed, **shared
     )
     day = render(
-        day_scene, "day", dynamic_seed=day_moment, pose_jitter=pose.day, sensor_seed=scene_seed + 1_000_000_000, **shared
+        day_scene, "day", dynamic_seed=day_moment, pose_jitter=pose.day, sensor_seed=scene_seed + LATER, **shared
     )
     if pose.kind == "wrong":
         flow, valid = np.zeros((*size, 2), np.float32), np.zeros(size, bool)

@@ -72,11 +72,11 @@ def draw_props(scene_seed: int, street: Street, prior_shift: float) -> list[Prop
     for low, high in street.junctions[:2]:
         for side in (-1, 1):
             if rng.random() < 0.75:
-                add("traffic_light", side * (street.road + 0.4), low - 1.0, float(rng.uniform(2.8, 3.4)), 0.42)
+                add("traffic_light", side * (street.road + 0.4), low - 1.0, float(rng.uniform(2.8, 3.4)), 0.46)
         if rng.random() < 0.5:
-            add("gantry_light", street.road + 0.5, high + 1.0, 5.6, 0.42)
+            add("gantry_light", street.road + 0.5, high + 1.0, 5.6, 0.46)
     if rng.random() < 0.5:
-        add("traffic_light", street.road + 0.4, float(rng.uniform(9, 26)), float(rng.uniform(2.8, 3.4)), 0.42)
+        add("traffic_light", street.road + 0.4, float(rng.uniform(9, 26)), float(rng.uniform(2.8, 3.4)), 0.46)
     for side in (-1, 1):
         for _ in range(int(rng.integers(1, 4))):
             kind = tuple(SIGN_COLOURS)[int(rng.integers(len(SIGN_COLOURS)))]
@@ -93,7 +93,8 @@ def draw_props(scene_seed: int, street: Street, prior_shift: float) -> list[Prop
             for z in np.arange(float(rng.uniform(6, 14)), 110, spacing):
                 if rng.random() < 0.8 and not street.in_junction(z, 3):
                     s = side * (street.road + float(rng.uniform(0.7, max(0.8, street.sidewalk - 0.3))))
-                    add("tree", s, float(z + rng.uniform(-1.5, 1.5)), float(rng.uniform(5, 10)), float(rng.uniform(1.6, 3.4)))
+                    tall, radius = float(rng.uniform(5, 10)), float(rng.uniform(1.6, 3.4))
+                    add("tree", s, float(z + rng.uniform(-1.5, 1.5)), tall, radius)
         elif rng.random() < 0.6:
             for z in rng.uniform(8, 90, 3):
                 add("tree", side * (abs(street.facade[side > 0]) + 2), float(z), float(rng.uniform(6, 11)), 3.0)
@@ -109,7 +110,7 @@ def paint_lamp(surfaces: Surfaces, camera: Camera, lamp: Lamp, glow: np.ndarray)
         part = np.where((np.abs(a) < F(0.1)) & (y < F(height)), 1, 0)
         inside = np.where(a * F(reach) > 0, np.abs(a), F(9))
         part = np.where((np.abs(y - F(height)) < F(0.07)) & (inside < F(abs(reach))), 1, part)
-        head = (np.abs(y - F(height - 0.12)) < F(0.14)) & (np.abs(a - F(reach)) < F(0.42))
+        head = (np.abs(y - F(height - 0.12)) < F(0.14)) & (np.abs(a - F(reach)) < F(0.46))
         return np.where(head, 2, part)
 
     parts = (Part(POLE, METAL), Part(POLE, (0.4, 0.4, 0.4), glow))

@@ -8,10 +8,10 @@ import numpy as np
 
 F = np.float32
 LUMINANCE = (0.2126, 0.7152, 0.0722)
-SHOT, READ = 0.0012, 0.0014  # k and r of noise variance k * gain * L + (r * gain)**2, in units of white
+SHOT, READ = 0.0006, 0.0007  # k and r of noise variance k * gain * L + (r * gain)**2, in units of white
 DAY_TARGET, TWILIGHT_TARGET = 0.17, 0.10
-LONGEST = 2.0  # exposure without gain, in 1 / radiance unit
-INVALID_SNR = 1.7
+LONGEST = 0.6  # exposure without gain, in 1 / radiance unit
+INVALID_SNR = 1.8
 TABLE = 8192
 
 

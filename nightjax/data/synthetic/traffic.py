@@ -54,9 +54,9 @@ def draw_movers(dynamic_seed: int, street: Street, prior_shift: float) -> list[M
         )
 
     lane = street.road / 2 if street.lanes == 2 else street.road * 0.3
-    if street.rails and rng.random() < 0.75:
+    if street.rails and rng.random() < 0.9:
         add("train", -street.road / 2, float(rng.uniform(26, 70)), toward=True, lit=True)
-    for kind, chance in (("bus", 0.28), ("truck", 0.28)):
+    for kind, chance in (("bus", 0.28), ("truck", 0.36)):
         if rng.random() < chance:
             toward = bool(rng.random() < 0.4)
             add(kind, (-1 if toward else 1) * lane, float(rng.uniform(24, 65)), toward=toward, lit=True)
@@ -80,11 +80,11 @@ def draw_movers(dynamic_seed: int, street: Street, prior_shift: float) -> list[M
         add("person", side * float(rng.uniform(*walk)), float(rng.uniform(6, 34)), side_on=bool(rng.random() < 0.4))
     for _ in range(rng.poisson(0.7 * busy)):
         add("person", float(rng.uniform(-street.road, street.road)), float(rng.uniform(12, 35)), side_on=True)
-    for kind, rate in (("bicycle", 1.3), ("motorcycle", 0.33)):
+    for kind, rate in (("bicycle", 1.3), ("motorcycle", 0.4)):
         for _ in range(rng.poisson(rate)):
             side = 1 if rng.random() < 0.55 else -1
             add(kind, side * (street.road + 0.5), float(rng.uniform(6, 24)), side_on=bool(rng.random() < 0.75))
-    for kind, rate in (("cyclist", 0.4), ("biker", 0.16)):
+    for kind, rate in (("cyclist", 0.6), ("biker", 0.22)):
         for _ in range(rng.poisson(rate)):
             across = bool(rng.random() < 0.4)
             s = float(rng.uniform(-3, 4)) if across else street.road - float(rng.uniform(1.8, 2.6))

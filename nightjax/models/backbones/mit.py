@@ -1,4 +1,4 @@
-"""Mix Transformer, the encoder of SegFormer (arXiv 2105.15203, section 3.1; official file mix_transformer.py)."""
+"""Mix Transformer, SegFormer's encoder (arXiv 2105.15203, section 3.1; mix_transformer.py)."""
 
 import functools
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
 
 
 class PatchEmbed(nn.Module):
-    """Overlapping strided convolution and LayerNorm: [B, H, W, C] to [B, H/stride, W/stride, dim]."""
+    """Overlapping strided convolution and LayerNorm: [B, H, W, C] to [B, H/s, W/s, dim]."""
 
     dim: int
     kernel: int
@@ -48,7 +48,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of every cell to a map reduced ``sr_ratio`` times a side; softmax in float32."""
+    """Attention of every cell to the map reduced ``sr_ratio`` times a side; float32 softmax."""
 
     heads: int
     sr_ratio: int
@@ -102,7 +102,7 @@ class MixFFN(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block on maps; ``keep`` [2, B] scales the two residual branches (drop path)."""
+    """Pre-norm transformer block; ``keep`` [2, B] scales its two branches (drop path)."""
 
     heads: int
     mlp_ratio: int
@@ -138,9 +138,9 @@ class MiT(nn.Module):
     Attributes:
         dims, depths, heads, mlp_ratios, sr_ratios: one value a stage.
         drop_path: rate of the last block; rates grow linearly from 0.
-        scan: run the equal blocks of a stage as one compiled loop. Parameters keep one sub-tree a
-            block, so weights are the same in both forms; compile time falls with depth, and the
-            stage's parameters are copied once a call.
+        scan: run the equal blocks of a stage as one compiled loop: compile time no longer grows
+            with depth, for one copy of the stage's parameters a call. Parameters keep one sub-tree
+            a block, so weights are the same either way.
         remat: recompute each block in the backward pass instead of storing its inner values.
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
@@ -202,7 +202,7 @@ class MiT(nn.Module):
         return features
 
     def drop_path_scales(self, batch: int) -> jax.Array:
-        """[blocks, 2, B]: 0 where a residual branch is dropped for an example, else 1 / (1 - rate)."""
+        """[blocks, 2, B]: 0 where a branch is dropped for an example, else 1 / (1 - rate)."""
         kept = 1 - np.linspace(0, self.drop_path, sum(self.depths), dtype=np.float32)[:, None, None]
         shape = (len(kept), 2, batch)
         return jax.random.bernoulli(self.make_rng("dropout"), kept, shape) / kept

@@ -1,6 +1,7 @@
 """ResNet (arXiv 1512.03385) with the stems, strides and dilations that segmentation uses.
 
-Parameter names are torchvision's, and mmsegmentation's for the deep stem (``stem.0``, ``stem.1``, ``stem.3``, ...).
+Parameter names are torchvision's, and mmsegmentation's for the deep stem (``stem.0``, ``stem.1``,
+``stem.3``, ...).
 """
 
 import functools
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.errors import UserError
 from nightjax.models.layers import Conv, max_pool
 from nightjax.models.norm import BatchNorm
 
@@ -48,7 +50,8 @@ class Bottleneck(nn.Module):
 
     Attributes:
         features: channels of the first two convolutions.
-        stride: of the block, on the 3x3 convolution (style "pytorch") or on the first 1x1 ("caffe").
+        stride: of the block, on the 3x3 convolution (style "pytorch") or on the first 1x1
+            ("caffe").
         dilation: of the 3x3 convolution.
         style: see ``stride``.
         norm: builds the batch norms.
@@ -94,12 +97,14 @@ class ResNet(nn.Module):
         block: "basic" or "bottleneck".
         widths: features of the blocks of each stage (a bottleneck puts out four times as many).
         strides: of the first block of each stage.
-        dilations: of each stage: one number for all its blocks, or one a block. Contracted dilation, where the first
-            block of a dilated stage keeps half of it, is the second form: ``(2, 4, 4)``.
-        stem: "torchvision" (7x7 stride 2), "v1c" (three 3x3, the first with stride 2 and, like the second, half the
-            channels) or "3x3" (one 3x3 stride 2).
+        dilations: of each stage: one number for all its blocks, or one a block. Contracted
+            dilation, where the first block of a dilated stage keeps half of it, is the second form:
+            ``(2, 4, 4)``.
+        stem: "torchvision" (7x7 stride 2), "v1c" (three 3x3, the first with stride 2 and, like the
+            second, half the channels) or "3x3" (one 3x3 stride 2).
         stem_features: channels after the stem.
-        pool: 3x3 stride-2 max-pool after the stem: "floor", "ceil" (torch's ceil mode, as in DANNet) or "none".
+        pool: 3x3 stride-2 max-pool after the stem: "floor", "ceil" (torch's ceil mode, as in
+            DANNet) or "none".
         style: place of a bottleneck's stride, see :class:`Bottleneck`.
         norm: builds the batch norms, such as ``functools.partial(BatchNorm, frozen=True)``.
         remat: recompute each block in the backward pass instead of storing its inner values.
@@ -132,8 +137,17 @@ class ResNet(nn.Module):
 
         Returns:
             ``stem`` (before the max-pool) and ``stage1`` .. ``stage4``, [B, h, w, C] in ``dtype``.
+
+        Raises:
+            UserError: for an unknown block, stem, pool or style.
         """
         del deterministic
+        for attribute, known in CHOICES.items():
+            if getattr(self, attribute) not in known:
+                raise UserError(
+                    f"ResNet {attribute} {getattr(self, attribute)!r} is unknown; "
+                    f"choose from {', '.join(known)}"
+                )
         x = self._stem(x, train)
         features = {"stem": x}
         if self.pool != "none":
@@ -171,6 +185,14 @@ class ResNet(nn.Module):
 
 STEM_KERNELS = {"torchvision": 7, "3x3": 3}
 
+CHOICES = {
+    "block": tuple(BLOCKS),
+    "stem": ("v1c", *STEM_KERNELS),
+    "pool": ("floor", "ceil", "none"),
+    "style": ("pytorch", "caffe"),
+}
+"""Values that these attributes of :class:`ResNet` may have."""
+
 _D8 = {"strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)}
 VARIANTS = {
     "resnet18": {"depths": (2, 2, 2, 2), "block": "basic"},
@@ -191,5 +213,5 @@ VARIANTS = {
         "pool": "none",
     },
 }
-"""Arguments of :class:`ResNet` by name. ``d8`` is DeepLab-v2's form with output stride 8; ``resnet_tiny`` has features
-at strides 2, 4, 8, 8 and learns from scratch on a CPU."""
+"""Arguments of :class:`ResNet` by name. ``d8`` is DeepLab-v2's form with output stride 8;
+``resnet_tiny`` has features at strides 2, 4, 8, 8 and learns from scratch on a CPU."""

@@ -1,4 +1,4 @@
-"""DAFormer's decoder: context-aware fusion of four levels (arXiv 2111.14887, section 3.2; daformer_head.py)."""
+"""DAFormer's decoder: context-aware fusion of four levels (arXiv 2111.14887, section 3.2)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -64,7 +64,7 @@ class SeparableConvBNReLU(nn.Module):
 
 
 class SeparableASPP(nn.Module):
-    """Parallel 1x1 and dilated separable 3x3 convolutions without image pooling, then a 3x3 bottleneck."""
+    """Parallel 1x1 and dilated separable 3x3 convolutions, no image pooling, 3x3 bottleneck."""
 
     features: int
     dilations: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""DeepLab-v2's classifier: parallel dilated convolutions, summed (arXiv 1606.00915, section 3.2)."""
+"""DeepLab-v2's classifier: parallel dilated convolutions, summed (arXiv 1606.00915, 3.2)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""A light semantic feature-pyramid decoder (after arXiv 1612.03144 and 1901.02446), used by the small models."""
+"""A light semantic feature pyramid for small models (after arXiv 1612.03144, 1901.02446)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from nightjax.ops.resize import resize
 
 
 class FPNHead(nn.Module):
-    """Lateral 1x1 convolutions, a top-down sum, one 3x3 convolution and a classifier at the finest level.
+    """Lateral 1x1 convolutions, a top-down sum, a 3x3 and a classifier at the finest level.
 
     Attributes:
         num_classes: K.
@@ -47,7 +47,9 @@ class FPNHead(nn.Module):
         deterministic = not train if deterministic is None else deterministic
         x = None
         for i, stage in reversed(list(enumerate(self.stages))):
-            lateral = Conv(self.channels, kernel=1, use_bias=True, dtype=self.dtype, name=f"lateral_convs_{i}")
+            lateral = Conv(
+                self.channels, kernel=1, use_bias=True, dtype=self.dtype, name=f"lateral_convs_{i}"
+            )
             level = lateral(features[stage])
             x = level if x is None else level + resize(x, level.shape[1:3], align_corners=False)
         x = Conv(self.channels, dtype=self.dtype, name="conv")(x)

@@ -1,7 +1,8 @@
-"""SegFormer's all-MLP decoder (arXiv 2105.15203, section 3.2); also HRDA's scale attention (arXiv 2204.13132).
+"""SegFormer's all-MLP decoder (arXiv 2105.15203, section 3.2); also HRDA's scale attention.
 
-Submodules are named as in refign's checkpoints. HRDA's own checkpoints name them ``embed_layers.i``, ``fuse_layer`` and
-``conv_seg``, with the four input groups of the fuse convolution in the opposite order.
+Submodules are named as in refign's checkpoints. HRDA's own name them ``embed_layers.i``, ``fuse_layer``
+and ``conv_seg``, with the four input groups of the fuse convolution in the opposite
+order.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class SegFormerHead(nn.Module):
         train: bool = False,
         deterministic: bool | None = None,
     ) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the resolution of ``stage1``; arguments as for the DAFormer head."""
+        """Logits [B, h, w, K] float32 at the size of ``stage1``; arguments as in DAFormerHead."""
         deterministic = not train if deterministic is None else deterministic
         size = features["stage1"].shape[1:3]
         levels = []

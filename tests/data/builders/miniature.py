@@ -1,20 +1,22 @@
 """Official-looking miniature trees of every data set, with the traps of the real ones.
 
-Each ``make_*`` writes a tree below ``root`` and returns image id -> train-id label, uint8 [H, W], for reading back.
+Each ``make_*`` writes a tree below ``root`` and returns image id -> train-id label, uint8 [H, W],
+for reading back.
 """
 
 import pathlib
 
 import cv2
 import numpy as np
-from nightjax.data import labels
 from PIL import Image
+
+from nightjax.data import labels
 
 SIZE = (32, 64)
 
 
 def scene(seed, size=SIZE, night=False):
-    """A street-like picture: sky, road and boxes; by night the same, dark and noisy. uint8 [H, W, 3]."""
+    """A street-like picture, uint8 [H, W, 3]; by night the same, dark and noisy."""
     rng = np.random.default_rng(seed)
     height, width = size
     image = np.full((height, width, 3), 90, np.float64)
@@ -51,7 +53,7 @@ def label_ids(label):
 
 
 def save_annotation(folder, stem, label, seed):
-    """The five files of Dark Zurich and ACDC. Returns nothing; a quarter of the pixels is invalid but labelled."""
+    """The five files of Dark Zurich and ACDC; a quarter of the pixels is invalid but labelled."""
     invalid = np.zeros_like(label)
     invalid[:, : label.shape[1] // 4] = 1
     save(folder / f"{stem}_gt_labelIds.png", label_ids(label))
@@ -75,16 +77,22 @@ def make_cityscapes(root):
             save(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", scene(seed))
             folder = root / f"gtFine/{split}/{city}"
             stub = np.full(SIZE, 3, np.uint8)  # test marks the border only
-            save(folder / f"{stem}_gtFine_labelIds.png", stub if split == "test" else label_ids(label))
+            save(
+                folder / f"{stem}_gtFine_labelIds.png",
+                stub if split == "test" else label_ids(label),
+            )
             save(folder / f"{stem}_gtFine_instanceIds.png", label.astype(np.uint16) * 1000)
-            save(folder / f"{stem}_gtFine_color.png", np.dstack([labels.colorize(label), np.full(SIZE, 255, np.uint8)]))
+            save(
+                folder / f"{stem}_gtFine_color.png",
+                np.dstack([labels.colorize(label), np.full(SIZE, 255, np.uint8)]),
+            )
             (folder / f"{stem}_gtFine_polygons.json").write_text("{}")
             expected[stem] = label
     return expected
 
 
 def make_dark_zurich(root):
-    """Two nights share a day frame; one drive goes on as GP01...; test references carry extra tokens."""
+    """Two nights share a day frame; a drive goes on as GP01; test references carry extra tokens."""
     days = ["GOPR0345/GOPR0345_frame_000081", "GP010374/GP010374_frame_000001"]
     nights = {
         "GOPR0351/GOPR0351_frame_000001": days[0],
@@ -112,7 +120,10 @@ def make_dark_zurich(root):
     save(rgb / f"val_ref/day/GOPR0356_ref/{stem}_ref_rgb_anon.png", scene(7))
     save_annotation(root / "gt/val/night/GOPR0356", stem, label, 7)
     for seed, sequence in enumerate(("GOPR0364", "GP010364"), 8):
-        save(rgb / f"test/night/{sequence}/{sequence}_frame_000005_rgb_anon.png", scene(seed, night=True))
+        save(
+            rgb / f"test/night/{sequence}/{sequence}_frame_000005_rgb_anon.png",
+            scene(seed, night=True),
+        )
         name = f"{sequence}_frame_000005_ref_GOPR0360_frame_000071_rgb_anon.png"
         save(rgb / f"test_ref/day/{sequence}_ref/{name}", scene(seed))
     return {stem: label}
@@ -126,7 +137,10 @@ def make_acdc(root, gt="gt"):
             stem = f"{sequence}_frame_{seed:06d}"
             label = train_ids(seed)
             rgb = root / "rgb_anon" / condition
-            save(rgb / split / sequence / f"{stem}_rgb_anon.png", scene(seed, night=condition == "night"))
+            save(
+                rgb / split / sequence / f"{stem}_rgb_anon.png",
+                scene(seed, night=condition == "night"),
+            )
             save(rgb / f"{split}_ref" / sequence / f"{stem}_rgb_ref_anon.png", scene(seed))
             if split != "test":
                 save_annotation(root / gt / condition / split / sequence, stem, label, seed)
@@ -135,7 +149,7 @@ def make_acdc(root, gt="gt"):
 
 
 def make_nighttime_driving(root):
-    """In the corrected package only labelIds were fixed: one file's labelTrainIds still hold the old label."""
+    """As corrected: labelIds are fixed, one labelTrainIds file still holds the old label."""
     expected = {}
     folder = root / "gtCoarse_daytime_trainvaltest/test/night"
     for seed, stem in enumerate(("0_frame_0304", "01_frame_1088")):
@@ -151,7 +165,7 @@ def make_nighttime_driving(root):
 
 
 def make_bdd100k(root, old=False, colormaps=False):
-    """The 2021 layout, the older one, or colour maps only. Two of the names are on MGCDA's night list."""
+    """The 2021 layout, the older one, or colour maps only. One name is on MGCDA's night list."""
     expected = {}
     names = {
         "train": ["00aad4a0-ee8135fe", "00a395fe-d60c0b47"],
@@ -177,7 +191,7 @@ def make_bdd100k(root, old=False, colormaps=False):
 
 
 def make_nightcity(root):
-    """The plus labels are twice the image's size and hold 255; Dubai_0016 is in train (corrected upload)."""
+    """Plus labels are twice the image's size and hold 255; Dubai_0016 is in train."""
     expected = {}
     for split, stems in {"train": ["Chicago_0049", "Dubai_0016"], "val": ["Tokyo_0003"]}.items():
         for stem in stems:
@@ -197,11 +211,16 @@ def make_nightcity(root):
 
 
 def make_nexet(root):
-    """Blanks after commas, one truncated JPEG, one photo of another size, one missing from the folder."""
+    """Blanks after commas, a truncated JPEG, a photo of another size, a missing photo."""
     rows = ["image_filename, lighting, city"]
-    for seed, (tag, city) in enumerate([("Day", "NYC"), ("Night", "SF"), ("Night", "Tel Aviv"), ("Twilight", "NYC")]):
+    for seed, (tag, city) in enumerate(
+        [("Day", "NYC"), ("Night", "SF"), ("Night", "Tel Aviv"), ("Twilight", "NYC")]
+    ):
         rows.append(f"frame_{seed}.jpg, {tag}, {city}")
-        save(root / f"nexet_2017_1/frame_{seed}.jpg", scene(seed, SIZE if seed else (48, 64), night=tag == "Night"))
+        save(
+            root / f"nexet_2017_1/frame_{seed}.jpg",
+            scene(seed, SIZE if seed else (48, 64), night=tag == "Night"),
+        )
     rows.append("frame_9.jpg, Night, SF")
     broken = root / "nexet_2017_1/frame_2.jpg"
     broken.write_bytes(broken.read_bytes()[:400])
@@ -209,11 +228,14 @@ def make_nexet(root):
 
 
 def make_gta5(root):
-    """Palette labels (index = label id), a pair of unequal sizes, a black frame, an image without label."""
+    """Palette labels, a pair of unequal sizes, a black frame, an image without label."""
     expected = {}
     for number in (1, 2, 3, 4):
         label = train_ids(number)
-        save(root / f"images/{number:05d}.png", np.zeros((*SIZE, 3), np.uint8) if number == 3 else scene(number))
+        save(
+            root / f"images/{number:05d}.png",
+            np.zeros((*SIZE, 3), np.uint8) if number == 3 else scene(number),
+        )
         larger = np.pad(label_ids(label), ((0, 2), (0, 0))) if number == 2 else label_ids(label)
         if number != 4:
             save(root / f"labels/{number:05d}.png", larger, palette=True)
@@ -224,7 +246,11 @@ def make_gta5(root):
 def make_synthia(root):
     """16-bit, three channels, the id in red; the other channels hold instance numbers."""
     expected = {}
-    back = {int(labels.SYNTHIA_ID_TO_TRAIN_ID[i]): i for i in range(256) if labels.SYNTHIA_ID_TO_TRAIN_ID[i] != 255}
+    back = {
+        int(labels.SYNTHIA_ID_TO_TRAIN_ID[i]): i
+        for i in range(256)
+        if labels.SYNTHIA_ID_TO_TRAIN_ID[i] != 255
+    }
     for number in (0, 1):
         label = train_ids(number)
         ids = np.vectorize(lambda value: back.get(value, 0), otypes=[np.uint16])(label)

@@ -5,6 +5,7 @@ import shutil
 import miniature
 import numpy as np
 import pytest
+
 from nightjax.core.errors import UserError
 
 
@@ -13,7 +14,9 @@ def test_night_reads_back_exactly(tmp_path, prepare, read, gt):
     expected = miniature.make_acdc(tmp_path / "ACDC", gt)
     builder = prepare("acdc", "night", tmp_path)
     train, validation = read(builder, "train"), read(builder, "validation")
-    assert [record["sequence"] for record in train] == ["GOPR0351", "GP010376"] and len(validation) == 2
+    assert [record["sequence"] for record in train] == ["GOPR0351", "GP010376"] and len(
+        validation
+    ) == 2
     for record in train + validation:
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]])
         assert np.array_equal(record["image_ref"], miniature.scene(record["frame"]))
@@ -31,7 +34,10 @@ def test_all_conditions(tmp_path, prepare, read):
     miniature.make_acdc(tmp_path)
     builder = prepare("acdc", "all", tmp_path)
     names = builder.info.features["condition"].names
-    assert sorted({names[record["condition"]] for record in read(builder, "train")}) == ["fog", "night"]
+    assert sorted({names[record["condition"]] for record in read(builder, "train")}) == [
+        "fog",
+        "night",
+    ]
 
 
 def test_flattened_tree(tmp_path, prepare, read):
@@ -52,4 +58,7 @@ def test_missing_reference_is_named(tmp_path, prepare):
     miniature.make_acdc(tmp_path)
     next((tmp_path / "rgb_anon/night/train_ref").rglob("*.png")).unlink()
     metadata = prepare("acdc", "night", tmp_path).info.metadata
-    assert metadata["splits"]["train"]["images"] == 1 and "has no reference" in metadata["unmatched"][0]
+    assert (
+        metadata["splits"]["train"]["images"] == 1
+        and "has no reference" in metadata["unmatched"][0]
+    )

@@ -5,15 +5,20 @@ import shutil
 import miniature
 import numpy as np
 import pytest
-from nightjax.core.errors import UserError
 from PIL import Image
+
+from nightjax.core.errors import UserError
+from nightjax.data import labels
 
 
 def test_reads_back_exactly(tmp_path, prepare, read):
     expected = miniature.make_cityscapes(tmp_path / "cityscapes")
     builder = prepare("cityscapes_seg", "full", tmp_path)
     train = read(builder, "train")
-    assert [record["image_id"] for record in train] == ["aachen_000000_000019", "hamburg_000000_042505"]
+    assert [record["image_id"] for record in train] == [
+        "aachen_000000_000019",
+        "hamburg_000000_042505",
+    ]
     assert [(record["sequence"], record["frame"]) for record in train] == [
         ("aachen_000000", 19),
         ("hamburg_000000", 42505),
@@ -21,7 +26,9 @@ def test_reads_back_exactly(tmp_path, prepare, read):
     for record in train + read(builder, "validation"):
         label = expected[record["image_id"]]
         assert np.array_equal(record["label"][..., 0], label)
-        assert np.array_equal(record["class_pixels"], np.bincount(label.ravel(), minlength=256)[:19])
+        assert np.array_equal(
+            record["class_pixels"], np.bincount(label.ravel(), minlength=256)[:19]
+        )
         city, name = record["image_id"].split("_")[0], f"{record['image_id']}_leftImg8bit.png"
         path = next((tmp_path / "cityscapes/leftImg8bit").glob(f"*/{city}/{name}"))
         assert np.array_equal(record["image"], np.asarray(Image.open(path)))
@@ -35,11 +42,15 @@ def test_metadata_holds_the_integrity_report(tmp_path, prepare, capsys):
     )
     report = prepare("cityscapes_seg", "full", tmp_path).info.metadata
     assert report["missing_splits"] == ["validation"] and len(report["unmatched"]) == 2
-    assert report["splits"]["train"]["images"] == 2 and report["splits"]["train"]["expected"] == 2975
+    assert (
+        report["splits"]["train"]["images"] == 2 and report["splits"]["train"]["expected"] == 2975
+    )
     assert report["splits"]["train"]["sizes"] == {"64x32": 2}
     assert "7" in report["splits"]["train"]["file_values"]  # as on disk: label ids
     printed = capsys.readouterr().out
-    assert "official number of train is 2975" in printed and "not in this copy: validation" in printed
+    assert (
+        "official number of train is 2975" in printed and "not in this copy: validation" in printed
+    )
 
 
 @pytest.mark.parametrize("config", ["half", "prepared"])
@@ -48,6 +59,14 @@ def test_half_size(tmp_path, prepare, read, config):
     for record in read(prepare("cityscapes_seg", config, tmp_path), "train"):
         assert record["image"].shape == (16, 32, 3)
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]][::2, ::2])
+
+
+def test_raw_ids_are_a_feature_of_their_own(tmp_path, prepare, read):
+    miniature.make_cityscapes(tmp_path)
+    for record in read(prepare("cityscapes_seg", "full_with_ids", tmp_path), "train"):
+        ids = record["file_label"][..., 0]
+        assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], record["label"][..., 0])
+        assert ids.max() == 33
 
 
 def test_test_split_has_no_labels(tmp_path, prepare, read):
@@ -60,7 +79,10 @@ def test_test_split_has_no_labels(tmp_path, prepare, read):
 def test_reads_the_two_zips(tmp_path, prepare, read):
     expected = miniature.make_cityscapes(tmp_path / "tree")
     manual = tmp_path / "manual"
-    for name, folder in (("leftImg8bit_trainvaltest", "leftImg8bit"), ("gtFine_trainvaltest", "gtFine")):
+    for name, folder in (
+        ("leftImg8bit_trainvaltest", "leftImg8bit"),
+        ("gtFine_trainvaltest", "gtFine"),
+    ):
         shutil.make_archive(manual / name, "zip", tmp_path / "tree", folder)
     records = read(prepare("cityscapes_seg", "full", manual), "train")
     assert np.array_equal(records[0]["label"][..., 0], expected[records[0]["image_id"]])
@@ -72,5 +94,7 @@ def test_reads_the_two_zips(tmp_path, prepare, read):
 
 def test_missing_data_is_one_clear_error(tmp_path, prepare):
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(UserError, match=r"holiday.*leftImg8bit_trainvaltest.zip.*cityscapes-dataset.com"):
+    with pytest.raises(
+        UserError, match=r"holiday.*leftImg8bit_trainvaltest.zip.*cityscapes-dataset.com"
+    ):
         prepare("cityscapes_seg", "full", tmp_path)

@@ -20,7 +20,11 @@ def test_reads_back_exactly(tmp_path, prepare, read):
 def test_many_records_are_prepared_in_worker_processes_in_order(tmp_path, prepare, read):
     for number in range(1, 71):
         miniature.save(tmp_path / f"images/{number:05d}.png", miniature.scene(number))
-        miniature.save(tmp_path / f"labels/{number:05d}.png", miniature.label_ids(miniature.train_ids(number)), True)
+        miniature.save(
+            tmp_path / f"labels/{number:05d}.png",
+            miniature.label_ids(miniature.train_ids(number)),
+            True,
+        )
     records = read(prepare("gta5", "full", tmp_path), "train")
     assert [record["frame"] for record in records] == list(range(1, 71))
     assert np.array_equal(records[42]["label"][..., 0], miniature.train_ids(43))

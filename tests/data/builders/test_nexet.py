@@ -23,7 +23,9 @@ def test_all_photos(tmp_path, prepare, read, folder):
 
 def test_one_lighting(tmp_path, prepare, read):
     miniature.make_nexet(tmp_path)
-    assert [record["image_id"] for record in read(prepare("nexet", "night", tmp_path), "train")] == ["frame_1"]
+    assert [
+        record["image_id"] for record in read(prepare("nexet", "night", tmp_path), "train")
+    ] == ["frame_1"]
 
 
 def test_prepared_is_half_size(tmp_path, prepare, read):

@@ -10,7 +10,10 @@ def test_versions_read_their_own_files(tmp_path, prepare, read, version):
     expected = miniature.make_nighttime_driving(tmp_path / "NighttimeDrivingTest")
     builder = prepare("nighttime_driving", version, tmp_path)
     records = read(builder, "test")
-    assert [(record["sequence"], record["frame"]) for record in records] == [("01", 1088), ("0", 304)]
+    assert [(record["sequence"], record["frame"]) for record in records] == [
+        ("01", 1088),
+        ("0", 304),
+    ]
     for record in records:
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]][version])
     assert version in builder.info.metadata["label_version"]

@@ -1,0 +1,109 @@
+"""VGG-16 and UAWarpC against the official programs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.models.backbones.vgg import VGG
+from nightjax.models.matcher import (
+    FlowDecoder,
+    Matcher,
+    Refinement,
+    Uncertainty,
+    global_correlation,
+    local_correlation,
+)
+from nightjax.ops.warp import flow_confidence, flow_warp
+
+
+def nhwc(x):
+    return jnp.asarray(np.transpose(x, (0, 2, 3, 1)))
+
+
+def nchw(x):
+    return np.transpose(np.asarray(x), (0, 3, 1, 2))
+
+
+def assert_close(actual, expected, tolerance, name=""):
+    """Largest difference as a share of the largest expected value."""
+    assert actual.shape == expected.shape, name
+    error = np.abs(actual - expected).max() / np.abs(expected).max()
+    assert error < tolerance, f"{name}: {error}"
+
+
+def template(model, *args):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *args)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def recipe_weights(recipe, variables, seed_of):
+    """Recipe weights; ``seed_of`` maps the first part of a name to (prefix to drop, seed)."""
+    weights = {}
+    for name, value in to_torch(variables).items():
+        prefix, seed = seed_of(name.split(".")[0])
+        weights[name] = recipe(name.removeprefix(prefix), value.shape, seed)
+    return from_torch(weights, variables)
+
+
+def test_vgg16(golden, recipe):
+    file = golden("dsr_fpa", "vgg16_recipe")
+    model, x = VGG(), nhwc(file["x"])
+    variables = recipe_weights(recipe, template(model, x), lambda _: ("", int(file["base_seed"])))
+    out = {name: nchw(value) for name, value in jax.jit(model.apply)(variables, x).items()}
+    assert_close(out["relu1_1"][0, :2], file["relu1_1_pix"], 1e-4, "relu1_1")
+    assert_close(out["pool1"][0, :2], file["pool1_pix"], 1e-4, "pool1")
+    assert_close(out["pool2"][:, ::4], file["pool2"], 1e-4, "pool2")
+    for name in ("pool3", "pool4", "pool5"):
+        assert_close(out[name], file[name], 1e-4, name)
+
+
+def test_correlation(golden):
+    file = golden("dsr_fpa", "correlation")
+    out = local_correlation(nhwc(file["local_source"]), nhwc(file["local_target"]))
+    assert_close(nchw(out), file["local_out"], 1e-4, "local")
+    out = global_correlation(nhwc(file["global_source"]), nhwc(file["global_target"]))
+    assert_close(nchw(out), file["global_out"], 1e-4, "global")
+
+
+@pytest.mark.parametrize(
+    "name, module",
+    [
+        ("flow_decoder", FlowDecoder()),
+        ("refinement", Refinement()),
+        ("uncertainty9", Uncertainty()),
+        ("uncertainty16", Uncertainty()),
+    ],
+)
+def test_modules(golden, recipe, name, module):
+    file = golden("dsr_fpa", "uawarpc_modules")
+    stored = [nhwc(file[key]) for key in sorted(file) if key.startswith(f"{name}.in")]
+    variables = template(module, *stored)
+    variables = recipe_weights(recipe, variables, lambda _: ("", int(file["base_seed"])))
+    outputs = jax.jit(module.apply)(variables, *stored)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for i, output in enumerate(outputs):
+        assert_close(nchw(output), file[f"{name}.out{i}"], 1e-4, f"{name} {i}")
+
+
+@pytest.mark.slow
+def test_align(golden, recipe):
+    file = golden("dsr_fpa", "uawarpc_recipe")
+    images = (nhwc(file[f"image_{name}_uint8"]) for name in ("ref", "trg"))
+    day, night = (image.astype(jnp.float32) / 64 - 2 for image in images)
+    model = Matcher()
+    seeds = {
+        "alignment_backbone": ("alignment_backbone.", int(file["base_seed_vgg"])),
+        "alignment_head": ("alignment_head.", int(file["base_seed_head"])),
+    }
+    variables = recipe_weights(recipe, template(model, night, day), seeds.__getitem__)
+    out = jax.jit(model.apply)(variables, night, day)
+    for i in (4, 3, 2, 1):
+        assert_close(nchw(out[f"flow{i}"]), file[f"flow{i}"], 1e-3, f"flow{i}")
+        assert_close(nchw(out[f"logvar{i}"]), file[f"logvar{i}"], 1e-3, f"logvar{i}")
+    warped, valid = flow_warp(nhwc(file["logits_ref"]), out["flow"])
+    confidence = flow_confidence(out["logvar"])
+    np.testing.assert_array_equal(valid, file["warp_valid"])
+    assert_close(nchw(warped), file["warped_logits"], 1e-3, "warped")
+    assert_close(nchw(confidence), file["confidence"], 1e-4, "confidence")
