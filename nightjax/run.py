@@ -83,11 +83,11 @@ def first_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -
     """A fresh state on the mesh, with the weights of ``train.init`` if that names a run or checkpoint folder."""
     shapes = abstract_state(config, method, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    variables = load_variables(config.train.init, method.variables(shapes)) if config.train.init else None
     state = jax.jit(init_fn(config, method), out_shardings=shardings)()
-    if config.train.init:
-        variables = load_variables(config.train.init, method.variables(shapes))
-        state = jax.jit(method.with_weights, out_shardings=shardings)(state, variables)
-    return state
+    if variables is None:
+        return state
+    return jax.jit(method.with_weights, out_shardings=shardings)(state, variables)
 
 
 def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | None = None) -> Variables:

@@ -225,6 +225,7 @@ def _open_streams(config: ml_collections.ConfigDict, method: Method, mesh: jax.s
             workers=data.workers,
             threads=data.threads,
         )
+        transforms.decode(readers[name][0], spec.fields)  # What no record has is an error before anything compiles.
 
     def put(batch):
         index = {name: domain.pop("index") for name, domain in batch.items()}

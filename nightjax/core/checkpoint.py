@@ -91,7 +91,7 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
                 folder.resolve(), ocp.args.PyTreeRestore(part, restore_args=restore_args, partial_restore=True)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        raise UserError(f"{path} holds another model than the config's ({_first(error)})") from error
+        raise UserError(f"{path} holds another model than the config's or is damaged ({_first(error)})") from error
 
 
 def latest_folder(workdir: epath.PathLike, step: int | None = None) -> epath.Path:

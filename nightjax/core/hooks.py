@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self):
         self._before, self._waited = 0.0, 0.0
-        self._since = time.perf_counter()
+        self._since: float | None = time.perf_counter()
 
     def state(self) -> list[float]:
         """Seconds stepped and waited, for the checkpoint."""
@@ -38,7 +38,7 @@ class Clock:
 
     def elapsed(self) -> float:
         """Seconds stepped."""
-        return self._before + time.perf_counter() - self._since
+        return self._before + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
     def waited(self) -> float:
         """Seconds waited for input."""
@@ -47,7 +47,7 @@ class Clock:
     @contextlib.contextmanager
     def paused(self):
         """Time inside does not count."""
-        self._before = self.elapsed()
+        self._before, self._since = self.elapsed(), None
         try:
             yield
         finally:

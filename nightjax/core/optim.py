@@ -11,6 +11,7 @@ import optax
 from flax import traverse_util
 
 from nightjax.core import schedules
+from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 
 PyTree = Any
@@ -70,9 +71,8 @@ class Optimizer:
             "mmseg_poly": lambda t: schedules.mmseg_poly(t, steps, self.warmup, self.power),
             "constant": lambda t: jnp.ones((), jnp.float32),
         }
-        if self.schedule not in table:
-            raise UserError(f"optim.schedule={self.schedule!r} is unknown; choose one of {', '.join(table)}")
-        return lambda t: self.lr * table[self.schedule](t)
+        factor = choose(table, self.schedule, "optim.schedule")
+        return lambda t: self.lr * factor(t)
 
     def build(self, params: PyTree, steps: int) -> optax.GradientTransformation:
         """The optax transformation for parameters of this structure.
@@ -89,10 +89,9 @@ class Optimizer:
             "adam": (decay, adam),
             "sgd": (decay, optax.trace(self.momentum) if self.momentum else optax.identity()),
         }
-        if self.name not in chains:
-            raise UserError(f"optim.name={self.name!r} is unknown; choose one of {', '.join(chains)}")
+        chain = choose(chains, self.name, "optim.name")
         clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
-        return optax.chain(*clip, *chains[self.name], scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
+        return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
     def _factors(self, params: PyTree) -> tuple[PyTree, PyTree]:
         flat = traverse_util.flatten_dict(params, sep="/")

@@ -78,6 +78,7 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=".incomplete-", dir=target.parent))
     try:
+        partial.chmod(0o755)  # mkdtemp's 0700 would lock out other users of a shared disk
         _unpack(archive, partial)
         if not target.is_dir():  # another process may have been faster
             partial.rename(target)
@@ -91,9 +92,8 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
 
 
 def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
-    with (
-        zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened
-    ):
+    open_archive = zipfile.ZipFile if zipfile.is_zipfile(archive) else tarfile.open
+    with open_archive(archive) as opened:
         limit = max(FREE_BYTES, MAX_RATIO * archive.stat().st_size)
         members = []
         for member in _members(opened):

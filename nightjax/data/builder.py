@@ -5,42 +5,30 @@ files make up which record. The base finds and unpacks the data, converts record
 counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
 TensorFlow is never needed.
 
-Work is done in fresh processes, so a script that prepares data must guard its entry point with
-``if __name__ == "__main__":``.
+Work is done in fresh processes (`nightjax.data.parallel`): a script that prepares data must guard
+its entry point with ``if __name__ == "__main__":``.
 """
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
-import concurrent.futures.process
 import dataclasses
 import functools
-import itertools
-import multiprocessing
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from nightjax.core.errors import UserError
 from nightjax.data import integrity, layouts
 from nightjax.data.integrity import Scan
+from nightjax.data.parallel import parallel_map
 from nightjax.data.records import Outcome, Recipe, Record, encode_record
 
 CONDITIONS = ("day", "twilight", "night", "fog", "rain", "snow")
 """Names of the `condition` feature; an unknown condition is stored as -1."""
-
-SERIAL_BELOW = 64
-"""Fewer records than this are not worth starting processes for."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -105,46 +93,6 @@ def features(
     if invalid:
         schema["invalid"] = mask(doc="1 where the label could not be seen in the image alone")
     return tfds.features.FeaturesDict(schema)
-
-
-def parallel_map(
-    work: Callable[[Item], Result], items: Sequence[Item], *, desc: str, workers: int | None = None
-) -> Iterator[Result]:
-    """Yields ``work(item)`` in order, computed on all cores, behind a progress bar.
-
-    A bounded number of items is in flight, so memory does not grow with their number.
-
-    Args:
-        work: a picklable function (module level, or a partial of one).
-        items: picklable arguments.
-        desc: text of the progress bar.
-        workers: processes; default one a core. Short lists are done in this process.
-    """
-    workers = min(workers or os.cpu_count() or 1, len(items))
-    with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0) as bar:
-        if workers <= 1 or len(items) < SERIAL_BELOW:
-            for item in items:
-                yield work(item)
-                bar.update()
-            return
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
-        ) as pool:
-            queue = iter(items)
-            pending = collections.deque(
-                pool.submit(work, item) for item in itertools.islice(queue, 4 * workers)
-            )
-            while pending:
-                try:
-                    yield pending.popleft().result()
-                except concurrent.futures.process.BrokenProcessPool as error:
-                    raise UserError(
-                        f"{desc}: a worker process died; either memory ran out (use fewer workers) "
-                        'or the calling script lacks its guard if __name__ == "__main__":'
-                    ) from error
-                bar.update()
-                pending.extend(pool.submit(work, item) for item in itertools.islice(queue, 1))
 
 
 with tfds.core.registered.skip_registration():

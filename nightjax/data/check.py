@@ -18,7 +18,6 @@ import tensorflow_datasets as tfds
 
 from nightjax.core.errors import UserError
 from nightjax.data import alignment
-from nightjax.data.builder import parallel_map
 from nightjax.data.folders import IMAGE_SUFFIXES
 from nightjax.data.inspection import (
     Inspection,
@@ -29,6 +28,7 @@ from nightjax.data.inspection import (
     open_prepared,
 )
 from nightjax.data.integrity import Scan
+from nightjax.data.parallel import parallel_map
 from nightjax.data.records import LABEL_ENCODINGS, Recipe, Record
 
 MAX_PAIRS = 400

@@ -15,6 +15,7 @@ from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.fpn import FPNHead
 from nightjax.models.heads.segformer import SegFormerHead
+from nightjax.models.hrda import HRDA
 from nightjax.models.segmenter import Segmenter
 
 BACKBONES = {
@@ -40,27 +41,33 @@ def build_segmenter(
     head: str,
     num_classes: int = NUM_CLASSES,
     *,
+    hrda: bool = False,
     dtype: Any = jnp.float32,
     **kwargs: Any,
-) -> Segmenter:
+) -> Segmenter | HRDA:
     """A segmentation network by names.
 
     Args:
         backbone: key of ``BACKBONES``.
         head: key of ``HEADS``.
         num_classes: K.
-        dtype: compute dtype of both.
-        **kwargs: attributes of the backbone or the head, with the prefix ``backbone_`` or
-            ``head_``, such as ``backbone_remat=True, head_dropout=0.0``.
+        hrda: run it at two resolutions, fused by a SegFormer head as scale attention. Backbone and
+            head must give logits at stride 4: a MiT, or a ResNet that pools, and any head but
+            ``deeplab_v2``.
+        dtype: compute dtype of all parts.
+        **kwargs: attributes of the backbone, the head or HRDA's attention, with the prefix
+            ``backbone_``, ``head_`` or ``attention_``, such as ``head_dropout=0.0``.
 
     Raises:
         UserError: for a name or an attribute that does not exist.
     """
     build_backbone = _lookup("backbone", backbone, BACKBONES)
     build_head = _lookup("head", head, HEADS)
-    options = {"backbone": {}, "head": {}}
-    known = [f"backbone_{name}" for name in _attributes(build_backbone)]
-    known += [f"head_{name}" for name in _attributes(build_head)]
+    builders = {"backbone": build_backbone, "head": build_head}
+    if hrda:
+        builders["attention"] = SegFormerHead
+    options = {part: {} for part in builders}
+    known = [f"{part}_{name}" for part, builder in builders.items() for name in _attributes(builder)]
     for name, value in kwargs.items():
         if name not in known:
             raise UserError(
@@ -68,10 +75,14 @@ def build_segmenter(
             )
         part, _, attribute = name.partition("_")
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
-    return Segmenter(
-        backbone=build_backbone(dtype=dtype, **options["backbone"]),
-        head=build_head(num_classes=num_classes, dtype=dtype, **options["head"]),
-    )
+    parts = {
+        "backbone": build_backbone(dtype=dtype, **options["backbone"]),
+        "head": build_head(num_classes=num_classes, dtype=dtype, **options["head"]),
+    }
+    if not hrda:
+        return Segmenter(**parts)
+    attention = SegFormerHead(num_classes=num_classes, dtype=dtype, **options["attention"])
+    return HRDA(**parts, hrda_scale_attention=attention)
 
 
 def _lookup(kind: str, name: str, table: dict[str, Callable]) -> Callable:

@@ -54,9 +54,10 @@ class Camera:
 
     def project(self, x, y, z):
         """World points (arrays or floats) to (column, row, depth); column and row are pixel-centre coordinates."""
-        return self._project_direction(x - self.position[0], y - self.position[1], z - self.position[2])
+        return self.project_ray(x - self.position[0], y - self.position[1], z - self.position[2])
 
-    def _project_direction(self, x, y, z):
+    def project_ray(self, x, y, z):
+        """As :meth:`project` for directions from the camera, i.e. points at infinity such as the sky."""
         r = self.rotation
         right = r[0][0] * x + r[1][0] * y + r[2][0] * z
         up = r[0][1] * x + r[1][1] * y + r[2][1] * z
@@ -65,10 +66,6 @@ class Camera:
         column = self.focal * right / safe + self.centre[0] - 0.5
         row = self.centre[1] - 0.5 - self.focal * up / safe
         return column, row, depth
-
-    def project_ray(self, x, y, z):
-        """As :meth:`project` for directions, i.e. points at infinity such as the sky."""
-        return self._project_direction(x, y, z)
 
     def rectangle(self, low, high) -> tuple[slice, slice] | None:
         """Pixels that an axis-aligned world box may cover, or None where it lies behind the camera or outside."""

@@ -27,6 +27,7 @@ class Row:
         height: float32 [n], metres.
         albedo: float32 [3, n].
         seed: of the texture.
+        front: whether it borders the street itself.
     """
 
     axis: str
@@ -37,6 +38,7 @@ class Row:
     height: np.ndarray
     albedo: np.ndarray
     seed: int
+    front: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _draw_row(rng, paint, axis, position, junctions, tall, green, *, front, inne
         np.array(heights, np.float32),
         np.array(colours, np.float32).T.copy(),
         int(paint.integers(2**31)),
+        front,
     )
 
 

@@ -113,9 +113,7 @@ def draw_lights(
     for lamp, intensity in zip(lamps, lamp_intensities(scene_seed, lamps, knobs), strict=True):
         if lamp.head[2] < REACH and intensity.any():
             lights.append(PointLight(lamp.head, intensity, "down", 26.0))
-    for row in street.rows[::2] if knobs.lamps else ():
-        if row.axis != "s":
-            continue
+    for row in (row for row in street.rows if row.front and knobs.lamps):
         segment = np.arange(len(row.kind))
         glow = shop_glow(row, segment) * F(knobs.lamps)
         for i in np.flatnonzero(has_shop(row, segment) & (row.edges[:-1] < 45) & (row.edges[1:] > 2)):

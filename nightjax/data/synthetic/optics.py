@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from nightjax.data.synthetic.presets import Knobs
+
 F = np.float32
 CLIP = 4.0  # highlights above this many times the sensor's white feed the glare
 GLARE_WIDTHS = ((0.008, 0.5), (0.025, 0.3), (0.07, 0.2))  # standard deviation over height, weight
@@ -25,7 +27,7 @@ class Lens:
     defocus: float  # standard deviation over height
 
 
-def draw_lens(rng: np.random.Generator, night: bool, knobs) -> Lens:
+def draw_lens(rng: np.random.Generator, night: bool, knobs: Knobs) -> Lens:
     """``rng`` is the sensor stream."""
     glare = float(rng.uniform(0.03, 0.08)) * knobs.glare
     starry = rng.random() < 0.15 and knobs.glare > 0

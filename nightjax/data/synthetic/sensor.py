@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from nightjax.data.synthetic.presets import Knobs
+
 F = np.float32
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 SHOT, READ = 0.0006, 0.0007  # k and r of noise variance k * gain * L + (r * gain)**2, in units of white
@@ -32,7 +34,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
     return sum(F(LUMINANCE[i]) * image[i] for i in range(3))
 
 
-def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str, knobs) -> Sensor:
+def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str, knobs: Knobs) -> Sensor:
     """Meters the scene: centre-weighted log mean to a target, with limited gain by night."""
     diversity = knobs.exposure_diversity
     bias = float(rng.uniform(-1, 1)) * diversity

@@ -1,0 +1,63 @@
+"""Ordered work on all cores, for preparing and checking data."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from nightjax.core.errors import UserError
+
+SERIAL_BELOW = 64
+"""Fewer items than this are not worth starting processes for."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(
+    work: Callable[[Item], Result], items: Sequence[Item], *, desc: str, workers: int | None = None
+) -> Iterator[Result]:
+    """Yields ``work(item)`` in order, computed on all cores, behind a progress bar.
+
+    A bounded number of items is in flight, so memory does not grow with their number.
+
+    Args:
+        work: a picklable function (module level, or a partial of one).
+        items: picklable arguments.
+        desc: text of the progress bar.
+        workers: processes; default one a core. Short lists are done in this process.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0) as bar:
+        if workers <= 1 or len(items) < SERIAL_BELOW:
+            for item in items:
+                yield work(item)
+                bar.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+        ) as pool:
+            queue = iter(items)
+            pending = collections.deque(
+                pool.submit(work, item) for item in itertools.islice(queue, 4 * workers)
+            )
+            while pending:
+                try:
+                    yield pending.popleft().result()
+                except concurrent.futures.process.BrokenProcessPool as error:
+                    raise UserError(
+                        f"{desc}: a worker process died; either memory ran out (use fewer workers) "
+                        'or the calling script lacks its guard if __name__ == "__main__":'
+                    ) from error
+                bar.update()
+                pending.extend(pool.submit(work, item) for item in itertools.islice(queue, 1))

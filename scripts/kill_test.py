@@ -1,0 +1,147 @@
+"""Kills a run at random moments and checks that it still ends with the same bits.
+
+    python scripts/kill_test.py --kills=10
+    python scripts/kill_test.py --config=configs/dsr_fpa.py:data=nightstreet_tiny --config.train.steps=40
+
+The run is started again after every SIGKILL, as a user would, until it ends by itself; then every array of its last
+checkpoint is compared with that of a run that nobody interrupted. Every second kill is aimed at a save in progress.
+One line a kill. Without --config a network of a few thousand parameters trains on made-up pictures.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import cv2
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import flags
+
+from nightjax.core import cli
+from nightjax.core.errors import UserError
+
+TOY = """
+import ml_collections
+from configs import dsr_fpa
+
+def get_config(arg=""):
+    values = dsr_fpa.get_config().to_dict()
+    stream = {{"dataset": "folder", "split": "all", "crop": (32, 48)}}
+    values["data"] |= {{
+        "manual_dir": {folder!r},
+        "streams": {{
+            "source": stream | {{"fields": ("image", "label")}},
+            "target": stream | {{"fields": ("image", "reference")}},
+        }},
+    }}
+    values["method"] |= {{"fpa_start_step": 10, "feature_weight": 0.005}}
+    values["model"] |= {{"head_channels": 8, "backbone_widths": (4, 4, 8, 8), "backbone_stem_features": 4}}
+    values["optim"] |= {{"warmup": 0}}
+    values["train"] |= {{"steps": 60, "batch": 2, "devices": 1}}
+    values["eval"] |= {{"every": 0, "sets": {{"val": {{"dataset": "folder", "split": "all"}}}}}}
+    values["checkpoint"] = {{"every": 5, "keep": 2, "best": ""}}
+    values["log"] = {{"every": 10}}
+    return ml_collections.ConfigDict(values)
+"""
+
+
+def write_toy(folder: pathlib.Path) -> pathlib.Path:
+    """Made-up pictures and the config that trains on them."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels", "references"):
+        (folder / part).mkdir(parents=True)
+    for i in range(8):
+        label = cv2.resize(rng.integers(0, 19, (4, 6), np.uint8), (48, 32), interpolation=cv2.INTER_NEAREST)
+        image = rng.integers(0, 100, (32, 48, 3), np.uint8) + 8 * label[..., None]
+        for part, picture in (("images", image), ("labels", label), ("references", 255 - image)):
+            cv2.imwrite(str(folder / part / f"{i}.png"), picture)
+    config = folder / "toy_config.py"
+    config.write_text(TOY.format(folder=str(folder)))
+    return config
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every array of the last checkpoint, and its step."""
+    step = max(path for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore((step / "state").resolve()))
+    return {"step": np.asarray(int(step.name))} | {jax.tree_util.keystr(p): np.asarray(x) for p, x in leaves}
+
+
+def being_saved(workdir: pathlib.Path) -> bool:
+    """Whether a checkpoint is being written at this moment."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
+
+
+def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_save: bool) -> str | None:
+    """Starts the run, kills it after its first step plus ``wait`` seconds (in the save after that, if asked).
+
+    Returns:
+        What was hit, or None if the run ended before.
+
+    Raises:
+        UserError: the run failed by itself.
+    """
+    log.seek(0)
+    log.truncate()
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    due = None
+    while process.poll() is None:
+        now = time.perf_counter()
+        if due is None and b"first step" in pathlib.Path(log.name).read_bytes():
+            due = now + wait
+        saving = being_saved(workdir)
+        if due is not None and now >= due and (saving or not in_save):
+            process.kill()
+            process.wait()
+            return "during a save" if saving else "between saves"
+        time.sleep(0.0005)
+    if process.returncode:
+        raise UserError(f"the run failed: {pathlib.Path(log.name).read_text().strip()[-300:]}")
+    return None
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_integer("kills", 10, "How often to kill.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Of the moments.", flag_values=values)
+    flags.DEFINE_float("longest", 1.0, "Seconds from the first step within which to kill.", flag_values=values)
+    own = flags.FlagValues()
+    flags.DEFINE_string("config", None, "Config of the run; a toy by default.", flag_values=own)
+    rest = own(argv, known_only=True)
+    overrides = [word for word in rest if word.startswith("--config.")]
+    cli.parse(values, [word for word in rest if word not in overrides])
+    moments = random.Random(values.seed)
+    with tempfile.TemporaryDirectory() as scratch, open(pathlib.Path(scratch) / "log.txt", "w+b") as log:
+        root = pathlib.Path(scratch)
+        file = own.config or write_toy(root / "toy")
+        command = [sys.executable, "-m", "nightjax.main", f"--config={file}", *overrides]
+        straight, killed = root / "straight", root / "killed"
+        began = time.perf_counter()
+        subprocess.run([*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL, check=True)
+        print(f"uninterrupted run: {time.perf_counter() - began:.0f} s", flush=True)
+        for number in range(1, values.kills + 1):
+            wait = moments.uniform(0, values.longest)
+            hit = kill_once([*command, f"--workdir={killed}"], killed, log, wait, in_save=number % 2 == 0)
+            if hit is None:
+                raise UserError(f"the run ended before kill {number}: more steps, fewer --kills or a smaller --longest")
+            folder = killed / "checkpoints"
+            left = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            print(f"kill {number}: {wait:.2f} s after the first step, {hit}; checkpoints {left}", flush=True)
+        subprocess.run([*command, f"--workdir={killed}"], stdout=subprocess.DEVNULL, check=True)
+        expected, found = arrays(straight), arrays(killed)
+    different = [name for name in expected if name not in found or not np.array_equal(expected[name], found[name])]
+    if different or expected.keys() != found.keys():
+        raise SystemExit(f"NOT equal: {len(different)} of {len(expected)} arrays differ, such as {different[:3]}")
+    print(f"bit-equal after {values.kills} kills: {len(expected)} arrays at step {expected['step']}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

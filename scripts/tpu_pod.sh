@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Runs nightjax on a Cloud TPU pod slice.
+#
+#   scripts/tpu_pod.sh VERB [--dry-run] --name=NAME --zone=ZONE [options] [-- arguments of nightjax.main]
+#
+#   create   makes the slice                 --type=v5litepod-16 [--version=v2-alpha-tpuv5-lite] [--spot]
+#   install  puts nightjax on every worker   [--repo=URL (default: this clone's origin)] [--branch=main]
+#   train    starts the run on all workers   -- --config=configs/dsr_fpa.py --workdir=gs://bucket/run
+#   status   state of the slice, and which workers train
+#   logs     follows the log of one worker   [--worker=0]
+#   resume   makes a preempted slice again, installs, and runs `train` with the same arguments
+#   delete   deletes the slice
+#
+# --project=ID is passed on to gcloud. --dry-run prints the commands and runs none of them. The workdir must be a
+# gs:// path: every worker reads it, and the run continues from its newest checkpoint. Needs bash 4.4 and gcloud.
+set -euo pipefail
+
+fail() {
+  echo "nightjax: error: $*" >&2
+  exit 2
+}
+
+run() {
+  local word line=''
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=@,+-]+$ ]]; then line+=" $word"; else line+=" ${word@Q}"; fi
+  done
+  echo "${line# }"
+  if [[ $dry_run == no ]]; then "$@"; fi
+}
+
+tpu() {  # tpu COMMAND ARGUMENTS...
+  local command=$1
+  shift
+  run gcloud compute tpus tpu-vm "$command" "$name" --zone="$zone" "${project[@]}" "$@"
+}
+
+on_workers() {  # on_workers WORKER COMMAND
+  tpu ssh --worker="$1" --command="$2"
+}
+
+check() {  # Before the first command of a verb, so that nothing is half done.
+  [[ -n $name ]] || fail "--name is missing: the name of the TPU slice"
+  [[ -n $zone ]] || fail "--zone is missing: such as --zone=us-central1-a"
+  case $1 in create | resume)
+    [[ -n $type ]] || fail "--type is missing: such as --type=v5litepod-16" ;;
+  esac
+  case $1 in install | resume)
+    [[ -n $repo ]] || fail "--repo is missing: this clone has no remote named origin" ;;
+  esac
+  case $1 in train | resume)
+    [[ " ${arguments[*]} " == *" --config="* ]] || fail "--config is missing: put it behind --, as -- --config=configs/dsr_fpa.py"
+    [[ " ${arguments[*]} " == *" --workdir=gs://"* ]] || fail "--workdir must be a gs:// path that all workers reach: put it behind --" ;;
+  esac
+}
+
+create() {
+  tpu create --accelerator-type="$type" --version="$version" "${spot[@]}"
+}
+
+install() {
+  local fetch="git clone -q --branch=$branch $repo nightjax || git -C nightjax pull -q --ff-only"
+  local python="python3 -m pip install -q --user uv && ~/.local/bin/uv venv -q --allow-existing --python=3.12"
+  on_workers all "($fetch) && cd nightjax && $python && ~/.local/bin/uv pip install -q -e '.[tpu,gcs]'"
+}
+
+train() {
+  local words
+  words=$(printf ' %q' "${arguments[@]}")
+  on_workers all "cd nightjax || exit; nohup .venv/bin/python -m nightjax.main --distributed$words >train.log 2>&1 </dev/null &"
+}
+
+status() {
+  tpu describe --format="value(state,health)"
+  on_workers all "pgrep -f '[n]ightjax.main' >/dev/null && tail -n 1 nightjax/train.log || echo 'not training'"
+}
+
+logs() {
+  on_workers "$worker" "tail -n 100 -f nightjax/train.log"
+}
+
+resume() {
+  tpu delete --quiet || true  # A preempted slice stays in the list until it is deleted.
+  create
+  install
+  train
+}
+
+delete() {
+  tpu delete --quiet
+}
+
+verb=${1:-}
+case $verb in
+  create | install | train | status | logs | resume | delete) shift ;;
+  -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+  "") fail "a verb is missing: create, install, train, status, logs, resume or delete" ;;
+  *) fail "unknown verb '$verb': create, install, train, status, logs, resume or delete" ;;
+esac
+
+name='' zone='' type='' worker=0 dry_run=no
+version=v2-alpha-tpuv5-lite branch=main
+repo=$(git -C "$(dirname "$0")" remote get-url origin 2>/dev/null || true)
+project=() spot=() arguments=()
+while (($#)); do
+  case $1 in
+    --name=?*) name=${1#*=} ;;
+    --zone=?*) zone=${1#*=} ;;
+    --type=?*) type=${1#*=} ;;
+    --version=?*) version=${1#*=} ;;
+    --project=?*) project=("$1") ;;
+    --repo=?*) repo=${1#*=} ;;
+    --branch=?*) branch=${1#*=} ;;
+    --worker=?*) worker=${1#*=} ;;
+    --spot) spot=(--spot) ;;
+    --dry-run) dry_run=yes ;;
+    --)
+      shift
+      arguments=("$@")
+      break
+      ;;
+    *) fail "unknown or empty option '$1' (options have the form --name=value; arguments of training follow --)" ;;
+  esac
+  shift
+done
+check "$verb"
+"$verb"

@@ -1,0 +1,106 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.core.optim import Group, Optimizer, accumulate
+
+PARAMS = jax.tree.map(np.float32, {"student": {"backbone": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, "head": {"kernel": np.ones((3, 1))}}})
+GRADS = jax.tree.map(lambda x: 0.5 * np.ones_like(x), PARAMS)
+
+
+def step(optimizer, params=PARAMS, grads=GRADS, steps=10, times=1):
+    transform = optimizer.build(params, steps)
+    state = transform.init(params)
+    for _ in range(times):
+        updates, state = transform.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params["student"]
+
+
+def test_adamw_by_hand():
+    # One step of Adam moves by the rate whatever the gradient; decay is decoupled and spares vectors.
+    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0))
+    np.testing.assert_allclose(new["head"]["kernel"], 1 - 0.1 - 0.1 * 0.2, rtol=1e-6)
+    np.testing.assert_allclose(new["backbone"]["bias"], 1 - 0.1, rtol=1e-6)
+
+
+def test_vectors_decay_if_asked():
+    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0, decay_vectors=True))
+    np.testing.assert_allclose(new["backbone"]["bias"], 1 - 0.1 - 0.02, rtol=1e-6)
+
+
+def test_sgd_with_momentum_follows_torch():
+    # torch: d = g + wd * p; buffer = m * buffer + d; p -= lr * buffer.
+    new = step(Optimizer("sgd", lr=0.1, schedule="constant", weight_decay=0.2, momentum=0.9), times=2)["head"]["kernel"]
+    p, buffer = 1.0, 0.0
+    for _ in range(2):
+        buffer = 0.9 * buffer + 0.5 + 0.2 * p
+        p -= 0.1 * buffer
+    np.testing.assert_allclose(new, p, rtol=1e-6)
+
+
+def test_adam_couples_the_decay():
+    # The gradient of the decay is inside Adam, so a first step is still of the rate's size.
+    new = step(Optimizer("adam", lr=0.1, weight_decay=0.2, eps=0.0))
+    np.testing.assert_allclose(new["head"]["kernel"], 0.9, rtol=1e-6)
+
+
+def test_groups_first_match_wins():
+    groups = (Group("/bias$", lr=0.0), Group("^student/backbone/", lr=0.1, decay=0.0))
+    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0, groups=groups))
+    np.testing.assert_array_equal(new["backbone"]["bias"], 1)
+    np.testing.assert_allclose(new["backbone"]["kernel"], 1 - 0.01, rtol=1e-6)
+    np.testing.assert_allclose(new["head"]["kernel"], 1 - 0.1 - 0.02, rtol=1e-6)
+
+
+def test_schedule_reaches_the_update():
+    optimizer = Optimizer(lr=0.1, weight_decay=0.0, eps=0.0, warmup=4)
+    np.testing.assert_allclose(step(optimizer)["head"]["kernel"], 1 - 0.1 * 1e-6, rtol=1e-6)
+    assert float(optimizer.schedule_fn(10)(7)) == pytest.approx(0.05)
+
+
+def test_clipping():
+    norm = float(optax.tree.norm(GRADS))
+    new = step(Optimizer("sgd", lr=1.0, schedule="constant", weight_decay=0.0, momentum=0.0, clip_norm=norm / 2))
+    np.testing.assert_allclose(new["head"]["kernel"], 1 - 0.25, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer, words",
+    [
+        (Optimizer(name="adamm"), "did you mean 'adam'"),
+        (Optimizer(schedule="mmseg"), "did you mean 'mmseg_poly'"),
+        (Optimizer(groups=(Group("^teacher/"),)), "matches no parameter"),
+    ],
+)
+def test_mistakes(optimizer, words):
+    with pytest.raises(UserError, match=words):
+        step(optimizer)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_accumulated_gradient_is_that_of_the_whole(parts):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    w = np.array([1.0, -2.0, 0.5], np.float32)
+
+    def grad_fn(carry, part, i):
+        del i
+        loss, grads = jax.value_and_grad(lambda w: jnp.mean(jnp.tanh(part @ w)))(w)
+        return grads, carry + part.shape[0], {"loss": loss}
+
+    grads, seen, scalars = jax.jit(lambda x: accumulate(grad_fn, jnp.zeros((), jnp.int32), x, parts))(x)
+    whole = jax.grad(lambda w: jnp.mean(jnp.tanh(x @ w)))(w)
+    np.testing.assert_allclose(grads, whole, atol=1e-6 * np.abs(whole).max())
+    assert int(seen) == 8
+    np.testing.assert_allclose(scalars["loss"], np.tanh(x @ w).mean(), atol=1e-6)  # Terms are of order 1.
+
+
+def test_parts_are_taken_by_stride():
+    def grad_fn(carry, part, i):
+        return jnp.zeros(()), carry.at[i].set(part), {}
+
+    _, seen, _ = accumulate(grad_fn, jnp.zeros((2, 3), jnp.int32), jnp.arange(6), 2)
+    np.testing.assert_array_equal(seen, [[0, 2, 4], [1, 3, 5]])
