@@ -144,7 +144,7 @@ CASES = {
         method="dsr_fpa",
     ),
     "method setting of wrong type": Case(
-        ["method.threshold='high' must be of type float"], change=set_key("method.threshold", "high"), method="dsr_fpa"
+        ["method.divisor=3 must be of type str"], change=set_key("method.divisor", 3)
     ),
     "unknown backbone": Case(["resnet_tny", "did you mean 'resnet_tiny'?"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
     "unknown model option": Case(
@@ -157,7 +157,7 @@ CASES = {
         change=set_key("optim.groups", ({"pattern": "encoder/", "lr": 0.1},)),
     ),
     "method without its domain": Case(
-        ["reads the domain 'target'", "['source']"], change="del config.data.streams['target']", method="dacs"
+        ["reads the domain 'target'", "['source']"], change="config.unlock(); del config.data.streams['target']", method="dacs"
     ),
     "reference missing": Case(
         ["'dsr_fpa'", "reads the field 'reference'"],
@@ -263,7 +263,7 @@ CASES = {
         ["frame_00", "neither PNG nor JPEG"], "evaluate", prepare=write("data/images/train/frame_00.png", "text"), flags=EVALUATE
     ),
     "no label": Case(["frame_0", "has no 'label'"], prepare=remove("data/labels/train/*")),
-    "no reference": Case(["frame_0", "no 'image_ref'"], prepare=remove("data/references"), method="dsr_fpa"),
+    "no reference": Case(["frame_0", "no 'image_ref'"], prepare=remove("data/references"), method="dacs"),
     "empty data set": Case(["has no records"], prepare=remove("data/images/train/*")),
     "manual_dir missing": Case(["manual_dir"], flags=TRAIN + " --config.data.manual_dir="),
     "manual_dir is no folder": Case(["no folder nowhere/images"], flags=TRAIN + " --config.data.manual_dir=nowhere"),
