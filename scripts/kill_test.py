@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import cv2
 import jax
@@ -41,9 +42,15 @@ def get_config(arg=""):
         }},
     }}
     values["method"] |= {{"fpa_start_step": 10, "feature_weight": 0.005}}
-    values["model"] |= {{"head_channels": 8, "backbone_widths": (4, 4, 8, 8), "backbone_stem_features": 4}}
+    values["model"] |= {{
+        "head_channels": 8,
+        "backbone_widths": (4, 4, 8, 8),
+        "backbone_depths": (1, 1, 1, 1),
+        "backbone_dilations": (1, 1, 1, 2),
+        "backbone_stem_features": 4,
+    }}
     values["optim"] |= {{"warmup": 0}}
-    values["train"] |= {{"steps": 60, "batch": 2, "devices": 1}}
+    values["train"] |= {{"steps": 300, "batch": 2, "devices": 1}}
     values["eval"] |= {{"every": 0, "sets": {{"val": {{"dataset": "folder", "split": "all"}}}}}}
     values["checkpoint"] = {{"every": 5, "keep": 2, "best": ""}}
     values["log"] = {{"every": 10}}
@@ -69,7 +76,8 @@ def write_toy(folder: pathlib.Path) -> pathlib.Path:
 def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint, and its step."""
     step = max(path for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with ocp.PyTreeCheckpointer() as checkpointer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Orbax would rather be told the sharding; there is one device.
         leaves = jax.tree_util.tree_leaves_with_path(checkpointer.restore((step / "state").resolve()))
     return {"step": np.asarray(int(step.name))} | {jax.tree_util.keystr(p): np.asarray(x) for p, x in leaves}
 

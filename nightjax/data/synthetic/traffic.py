@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-
 from nightjax.data.synthetic.layout import Street
 from nightjax.data.synthetic.seeds import stream
 

@@ -1,0 +1,199 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.core.optim import Optimizer
+from nightjax.methods.dacs import Dacs
+from nightjax.methods.network import Photometric
+from nightjax.models import build_segmenter
+from nightjax.ops.mixing import DYNAMIC_SMALL_CLASSES, class_mask, present_classes
+
+SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
+
+
+@pytest.fixture(scope="module")
+def method(plain_model):
+    return Dacs(model=plain_model, optimizer=SGD, steps=10, threshold=0.3, photometric=None)
+
+
+@pytest.fixture(scope="module")
+def state(method, batch, make_state):
+    return make_state(method, batch)
+
+
+@pytest.fixture(scope="module")
+def parts(batch):
+    """``parts(method, state) -> targets, examples, terms`` of one step before its update."""
+
+    def run(method, state):
+        targets, _ = method.targets(state, method.variables(state, "teacher"), batch)
+        examples, _ = method.mix(state, batch, targets)
+        terms, _ = method.losses(state, state.params["student"], state.batch_stats["student"], examples, 0)
+        return targets, examples, terms
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def default(parts, method, state):
+    return parts(method, state)
+
+
+def distance(a, b):
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_two_steps(batch):
+    model = build_segmenter(
+        "resnet_tiny", "fpn", backbone_widths=(4, 4, 8, 8), backbone_stem_features=4, head_channels=8
+    )
+    method = Dacs(model=model, optimizer=Optimizer(lr=1e-2), steps=10)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
+    step = jax.jit(method.train_step)
+    after, first = step(state, batch)
+    last, second = step(after, batch)
+    assert all(np.isfinite(value) for scalars in (first, second) for value in scalars.values())
+    assert set(first) > {"loss", "loss_source", "loss_mixed", "loss_feature_distance", "pseudo_weight"}
+    assert second["loss"] < first["loss"]
+    assert int(last.step) == 2
+    assert distance(after.teacher["params"], state.params["student"]) == 0
+    middle = jax.tree.map(lambda a, b: (a + b) / 2, state.params["student"], after.params["student"])
+    assert distance(last.teacher["params"], middle) < 1e-6
+    assert distance(after.teacher["batch_stats"], state.teacher["batch_stats"]) > 0
+    assert distance(last.frozen, state.frozen) == 0
+
+
+def test_teacher_decay(method, state, batch):
+    late = state.replace(step=jnp.int32(5000))
+    after, _ = jax.jit(dataclasses.replace(method, teacher_decay=0.9).train_step)(late, batch)
+    expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, state.teacher["params"], state.params["student"])
+    assert distance(after.teacher["params"], expected) < 1e-6
+
+
+@pytest.mark.parametrize("mode", ["dacs", "classmix", "closure", "dynsmall"])
+def test_mask_mode(method, state, batch, mode):
+    label = batch["source"]["label"]
+    present = np.asarray(present_classes(label))
+    method = dataclasses.replace(method, mask_mode=mode)
+    for step in range(5):
+        selected = np.asarray(method.selected_classes(state.replace(step=jnp.int32(step)), label))
+        assert mode == "dacs" or not (selected & ~present).any()
+        if mode == "dacs":
+            assert (selected.sum(1) == -(-present.any(0).sum() // 2)).all()
+        if mode == "classmix":
+            assert (selected.sum(1) == -(-present.sum(1) // 2)).all()
+        if mode in ("closure", "dynsmall"):
+            assert selected[0, 5] == selected[0, 6] and (selected[0, 18] or not selected[0, 12])
+        if mode == "dynsmall":
+            members = np.isin(np.arange(20), DYNAMIC_SMALL_CLASSES)
+            assert selected[present & members].all()
+
+
+def test_unknown_mask_mode(method, state, batch):
+    with pytest.raises(UserError, match="dynsmal"):
+        dataclasses.replace(method, mask_mode="dynsmal").selected_classes(state, batch["source"]["label"])
+
+
+def test_mask_include_ignore(method, state, batch):
+    def drawn(include):
+        one = dataclasses.replace(method, mask_include_ignore=include)
+        label = batch["source"]["label"]
+        return any(bool(one.selected_classes(state.replace(step=jnp.int32(s)), label)[:, 19].any()) for s in range(8))
+
+    assert drawn(True) and not drawn(False)
+
+
+def test_mix_is_source_on_the_mask_and_target_elsewhere(method, state, batch, default):
+    targets, examples, _ = default
+    label = batch["source"]["label"]
+    mask = np.asarray(class_mask(label, method.selected_classes(state, label)))
+    assert 0 < mask.mean() < 1
+    image = np.where(mask[..., None], batch["source"]["image"], batch["target"]["image"]) / 255
+    np.testing.assert_allclose(examples["mixed"], image, atol=1e-6)
+    np.testing.assert_array_equal(examples["mixed_label"], np.where(mask, label, targets.label))
+    weight = np.where(mask, 1, np.asarray(targets.share)[:, None, None])
+    np.testing.assert_allclose(examples["mixed_weight"], weight, atol=1e-6)
+
+
+def test_threshold_and_share_scope(method, state, parts, default):
+    confident = np.asarray(default[0].confidence) >= 0.3
+    np.testing.assert_allclose(default[0].share, confident.mean(), atol=1e-6)
+    assert 0 < confident.mean() < 1
+    image = parts(dataclasses.replace(method, share_scope="image"), state)[0]
+    np.testing.assert_allclose(image.share, confident.mean(axis=(1, 2)), atol=1e-6)
+    assert parts(dataclasses.replace(method, threshold=0.0), state)[0].share.min() == 1
+
+
+def test_ignored_rows(method, state, parts, default):
+    examples = parts(dataclasses.replace(method, ignore_top=4, ignore_bottom=2), state)[1]
+    inside = np.asarray(default[1]["mixed_weight"])
+    expected = np.where(inside == 1, 1, 0)
+    np.testing.assert_array_equal(examples["mixed_weight"][:, :4], expected[:, :4])
+    np.testing.assert_array_equal(examples["mixed_weight"][:, -2:], expected[:, -2:])
+    np.testing.assert_array_equal(examples["mixed_weight"][:, 4:-2], inside[:, 4:-2])
+
+
+@pytest.mark.parametrize("field, image", [("photometric", "mixed"), ("source_photometric", "source")])
+def test_photometric(method, state, parts, default, field, image):
+    always = Photometric(jitter_probability=1.0, blur_probability=0.0)
+    examples = parts(dataclasses.replace(method, **{field: always}), state)[1]
+    for name, value in examples.items():
+        change = distance(value, default[1][name])
+        assert change > 1e-2 if name == image else change == 0, name
+
+
+def test_feature_distance(method, state, batch, parts, default):
+    terms = default[2]
+    assert terms["loss_feature_distance"] > 0
+    double = parts(dataclasses.replace(method, feature_weight=0.01), state)[2]
+    np.testing.assert_allclose(double["loss_feature_distance"], 2 * terms["loss_feature_distance"], rtol=1e-6)
+    without = dataclasses.replace(method, feature_weight=0.0)
+    assert without.init(jax.random.key(0), batch).frozen == {}
+    assert set(parts(without, state)[2]) == {"loss_source", "loss_mixed"}
+
+
+def test_feature_min_ratio(method, state, batch, default):
+    example = dict(default[1])
+    label = np.asarray(example["source_label"]).copy()
+    label[:, ::4] = 0  # No cell of 8 x 8 keeps more than three quarters of a thing class.
+    example["source_label"] = jnp.asarray(label)
+    student = state.params["student"], state.batch_stats["student"]
+    strict = dataclasses.replace(method, feature_min_ratio=0.76)
+    assert strict.losses(state, *student, example, 0)[0]["loss_feature_distance"] == 0
+    assert method.losses(state, *student, example, 0)[0]["loss_feature_distance"] > 0
+
+
+def test_mixed_weight(method, state, parts, default):
+    terms = parts(dataclasses.replace(method, mixed_weight=0.8), state)[2]
+    np.testing.assert_allclose(terms["loss_mixed"], 0.8 * default[2]["loss_mixed"], rtol=1e-6)
+    np.testing.assert_allclose(terms["loss_source"], default[2]["loss_source"])
+
+
+def test_accumulate(method, state, batch):
+    """Without norms and masked means two halves give the whole batch's gradient."""
+    method = dataclasses.replace(method, feature_weight=0.0)
+    whole, scalars = jax.jit(method.train_step)(state, batch)
+    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(state, batch)
+    assert distance(whole.params, state.params) > 1e-3
+    assert distance(whole.params, halves.params) < 1e-6
+    for name, value in scalars.items():
+        np.testing.assert_allclose(half_scalars[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_with_weights_sets_all_copies(method, state):
+    other = jax.tree.map(lambda x: x + 1, method.variables(state))
+    after = method.with_weights(state, other)
+    for tree in (method.variables(after), method.variables(after, "teacher"), after.frozen["initial"]):
+        assert distance(tree, other) == 0
+
+
+def test_panels(method, state, batch, default):
+    panels = method.panels(state, batch)
+    np.testing.assert_array_equal(panels["pseudo_label"], default[0].label)
+    np.testing.assert_array_equal(panels["mixed_label"], default[1]["mixed_label"])
+    assert panels["prediction"].dtype == jnp.uint8
+    assert set(panels) >= {"source", "truth", "target", "reference", "confidence", "mixed", "mixed_weight"}
