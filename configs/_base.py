@@ -1,12 +1,19 @@
-"""What all configs share: the schedule of logging, evaluation and saving, the benchmarks by name, the models by name."""
+"""What all configs share: the schedule of logging, evaluation and saving, and the models by name.
+
+Benchmarks by name (``data=``) are in `nightjax.data.benchmarks`.
+"""
+
+import copy
+from collections.abc import Sequence
 
 import ml_collections
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.data.benchmarks import BENCHMARKS
 
 MODELS = {
-    "tiny": {"backbone": "resnet_tiny", "head": "fpn", "head_channels": 48},
+    "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
     "resnet18": {"backbone": "resnet18", "head": "fpn", "head_channels": 128},
     "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
@@ -14,59 +21,21 @@ MODELS = {
 """``model=``: name to backbone and head."""
 
 
-def nightstreet(preset: str = "std", crop: tuple[int, int] = (128, 256)) -> dict:
-    """The embedded benchmark: rendered streets, day to night."""
-    labelled, pairs = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs"
-    return {
-        "streams": {
-            "source": {"dataset": labelled, "split": "source_day", "crop": crop, "fields": ("image", "label")},
-            "target": {"dataset": pairs, "split": "target_pairs", "crop": crop, "fields": ("image", "reference")},
-        },
-        "oracle": {"dataset": labelled, "split": "oracle_night"},
-        "eval": {
-            "val_night": {"dataset": labelled, "split": "val_night"},
-            "test_night": {"dataset": labelled, "split": "test_night"},
-            "val_day": {"dataset": labelled, "split": "val_day"},
-        },
-        "select": "val_night",
-    }
-
-
-def camvid_day_to_dusk() -> dict:
-    """CamVid's day sequences to its dusk sequence, 180x240, scored on CamVid's 11 classes."""
-    size = (180, 240)
-    stream = {"dataset": "camvid", "crop": size, "resize": size}
-    protocol = {"dataset": "camvid", "input_size": size, "merge": "camvid_11"}
-    return {
-        "streams": {
-            "source": stream | {"split": "day", "fields": ("image", "label")},
-            "target": stream | {"split": "dusk_train", "fields": ("image",)},
-        },
-        "oracle": {"split": "dusk_train"},
-        "eval": {
-            "dusk_test": protocol | {"split": "dusk_test"},
-            "day_test": protocol | {"split": "day_test"},
-        },
-        "select": "",
-    }
-
-
-DATA = {
-    "nightstreet": nightstreet,
-    "nightstreet_tiny": lambda: nightstreet("tiny", (64, 128)),
-    "nightstreet_large": lambda: nightstreet("large", (256, 512)),
-    "camvid_day_to_dusk": camvid_day_to_dusk,
-}
-"""``data=``: name to streams and evaluation sets."""
-
-
 ARGS = {"data": "nightstreet", "model": "tiny", "steps": "1200", "exposure": "0", "photometric": "0"}
 """Arguments that every config takes, with their defaults."""
 
 
-def get_base(args: dict[str, str]) -> ml_collections.ConfigDict:
-    """The sections that every config has, to be filled with ``method`` and ``optim``."""
-    benchmark = choose(DATA, args["data"], "config argument data")()
+def get_base(args: dict[str, str], domains: Sequence[str] = ("source", "target")) -> ml_collections.ConfigDict:
+    """The sections that every config has, to be filled with ``method`` and ``optim``.
+
+    Args:
+        args: values of `ARGS`.
+        domains: the streams that the method reads; others of the benchmark are left out.
+    """
+    benchmark = copy.deepcopy(choose(BENCHMARKS, args["data"], "config argument data"))
+    streams = benchmark["streams"]
+    if lacking := sorted(set(domains) - set(streams)):
+        raise UserError(f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
     if not args["steps"].isdigit() or int(args["steps"]) < 1:
         raise UserError(f"config argument steps={args['steps']!r} must be a number above 0")
     steps = int(args["steps"])
@@ -76,10 +45,10 @@ def get_base(args: dict[str, str]) -> ml_collections.ConfigDict:
             "seed": 0,
             "model": dict(choose(MODELS, args["model"], "config argument model"), dtype="float32"),
             "train": {"steps": steps, "batch": 4, "accumulate": 1, "devices": 0, "init": ""},
-            "data": {"dir": "", "manual_dir": "", "workers": 0, "threads": 2, "streams": benchmark["streams"]},
+            "data": {"dir": "", "manual_dir": "", "workers": 0, "threads": 2, "streams": {name: streams[name] for name in domains}},
             "eval": {"every": every, "which": "student", "sets": benchmark["eval"]},
-            "checkpoint": {"every": every, "keep": 2, "best": benchmark["select"]},
-            "log": {"every": 50},
+            "checkpoint": {"every": every, "keep": 2, "best": benchmark.get("select", "")},
+            "log": {"every": 50, "baseline": "", "profile_steps": 0},
         }
     )
 
@@ -115,5 +84,7 @@ def self_training(args: dict[str, str]) -> dict:
 
 def oracle_streams(data: str) -> dict:
     """Streams whose source is the labelled night: the upper bound of every adaptation method."""
-    benchmark = DATA[data]()
+    benchmark = copy.deepcopy(BENCHMARKS[data])
+    if "oracle" not in benchmark:
+        raise UserError(f"data={data} has no labelled target to train on: train_on=oracle is not for it")
     return {"source": benchmark["streams"]["source"] | benchmark["oracle"]}

@@ -14,7 +14,7 @@ from nightjax.core.errors import UserError
 def get_config(arg=""):
     """Arguments: those of `_base.ARGS`, train_on (source or oracle)."""
     args = parse_arg(arg, **_base.ARGS, train_on="source")
-    config = _base.get_base(args)
+    config = _base.get_base(args, domains=("source",))
     config.method = {
         "name": "supervised",
         "input": _base.network_input(args),
@@ -23,8 +23,6 @@ def get_config(arg=""):
     config.optim = _base.optim()
     if args["train_on"] == "oracle":
         config.data.streams = _base.oracle_streams(args["data"])
-    elif args["train_on"] == "source":
-        del config.data.streams.target
-    else:
+    elif args["train_on"] != "source":
         raise UserError(f"config argument train_on={args['train_on']!r} is unknown; choose source or oracle")
     return config

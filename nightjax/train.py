@@ -74,6 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     writer = writers.MetricWriter(workdir, start) if jax.process_index() == 0 else writers.NoWriter()
     name_records = functools.partial(_record_ids, readers)
     log = hooks.ScalarLog(writer, clock, start, steps, batch_size * len(readers), config.log.every, name_records)
+    profile = hooks.Profile(workdir, start, config.log.profile_steps)
     stop = hooks.StopSignal()
     results, batch = {}, None
     try:
@@ -94,6 +95,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
                     saver.save(step, state, {"streams": batches.get_state(), "clock": clock.state()}, metrics)
             if last or stopping:
                 break
+            profile(step)
             with clock.waiting():
                 batch, index = next(batches)
             state, scalars = step_fn(state, batch)
@@ -102,6 +104,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
                 print(f"first step after {time.perf_counter() - began:.1f} s", flush=True)
     finally:
         stop.close()
+        profile.close()
         saver.close()
         batches.close()
         writer.close()
@@ -109,7 +112,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
         print(f"stopped at step {step}; the same command continues from there", flush=True)
         return {}
     if jax.process_index() == 0:
-        write_report(workdir)
+        write_report(workdir, baseline=config.log.baseline or None)
     print(f"done in {time.perf_counter() - began:.0f} s, peak memory {hooks.memory_gb():.1f} GB; see {workdir}/report.html")
     return results
 

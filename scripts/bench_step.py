@@ -28,7 +28,7 @@ from nightjax.train import compile_step
 
 DEFAULT = (
     "configs/supervised.py:data=nightstreet_tiny",
-    "configs/dsr_fpa.py:data=nightstreet_tiny,parts=none",
+    "configs/dacs.py:data=nightstreet_tiny",
     "configs/dsr_fpa.py:data=nightstreet_tiny",
 )
 HEAD = ("config", "type", "M params", "cold s", "cached s", "step ms", "images/s", "GB")

@@ -52,8 +52,8 @@ def get_config(arg=""):
     values["optim"] |= {{"warmup": 0}}
     values["train"] |= {{"steps": 300, "batch": 2, "devices": 1}}
     values["eval"] |= {{"every": 0, "sets": {{"val": {{"dataset": "folder", "split": "all"}}}}}}
-    values["checkpoint"] = {{"every": 5, "keep": 2, "best": ""}}
-    values["log"] = {{"every": 10}}
+    values["checkpoint"] |= {{"every": 5, "best": ""}}
+    values["log"] |= {{"every": 10}}
     return ml_collections.ConfigDict(values)
 """
 

@@ -252,12 +252,12 @@ CASES = {
     "label id 19, evaluate": Case(["label id 19", "frame_00"], "evaluate", prepare=label(19), flags=EVALUATE),
     "label of another size": Case(["label is 24x16 pixels but image is 48x32", "frame_0"], prepare=label(0, (16, 24))),
     "training image cut off": Case(
-        ["frame_03", "image is truncated"], prepare=truncate("data/images/train/frame_03.png"), flags=TRAIN + " --config.train.batch=6"
+        ["frame_03", "image is truncated"], prepare=truncate("data/images/train/frame_03.png")
     ),
     "training image cut off, in a worker process": Case(
         ["frame_03", "image is truncated"],
         prepare=truncate("data/images/train/frame_03.png"),
-        flags=TRAIN + " --config.train.batch=6 --config.data.workers=1",
+        flags=TRAIN + " --config.data.workers=1",
     ),
     "training image is none": Case(
         ["frame_00", "neither PNG nor JPEG"], "evaluate", prepare=write("data/images/train/frame_00.png", "text"), flags=EVALUATE

@@ -60,7 +60,7 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
     plain["data"] |= {"streams": streams, "manual_dir": str(root)}
     plain["eval"] |= {"every": 0, "sets": {"val": {"dataset": "folder", "split": "train", "batch": 4}}}
     plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
-    plain["log"] = {"every": 1}
+    plain["log"]["every"] = 1
     return override(ConfigDict(plain), {key.replace("__", "."): value for key, value in overrides.items()})
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from etils import epath
 from jax.experimental import multihost_utils
 
 from nightjax.core.errors import UserError
@@ -148,6 +149,34 @@ def memory_gb() -> float:
     if peaks:
         return max(peaks) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+class Profile:
+    """Records a trace of some steps under ``workdir/profile``, after the first ten, for TensorBoard or Perfetto.
+
+    Args:
+        workdir: of the run.
+        start: first step of this process.
+        steps: how many; 0 for none.
+    """
+
+    def __init__(self, workdir: epath.Path, start: int, steps: int):
+        self._folder, self._first, self._steps = workdir / "profile", start + 10, steps
+        self._running = False
+
+    def __call__(self, step: int) -> None:
+        """Starts or ends the trace if this step says so."""
+        if self._steps and step == self._first:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+        elif self._running and step == self._first + self._steps:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace if it runs."""
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
 
 
 class StopSignal:

@@ -43,9 +43,10 @@ class FolderSource:
         if encoding not in LABEL_TABLES:
             raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, LABEL_TABLES)}")
         if not root:
-            raise UserError("data set 'folder' needs manual_dir: the folder that holds images/")
+            raise UserError("data set 'folder' needs manual_dir, or a name such as folder:/path: the folder that holds images/")
         self.name = f"folder {root}"
         self.split = split
+        self.label_version = f"folder, {encoding}"
         self._root = pathlib.Path(root).expanduser()
         self._encoding = encoding
         images = self._root / "images"

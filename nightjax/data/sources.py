@@ -49,6 +49,8 @@ class Source(Protocol):
 
     name: str
     split: str
+    label_version: str
+    """Which release of the labels this is; "none" without labels."""
 
     def __len__(self) -> int: ...
 
@@ -63,7 +65,8 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
 
     Args:
         name: a key of `BUILDERS`, with ``/config`` if the builder has several; or ``"folder"``, ``"folder/<table>"``
-            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`).
+            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names a
+            ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
         split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
         manual_dir: where the downloaded files are (for a folder: the folder itself).
@@ -71,6 +74,11 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     Raises:
         UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``; a damaged preparation.
     """
+    if "+" in name:
+        parts = [open_source(part.strip(), split, data_dir=data_dir, manual_dir=manual_dir) for part in name.split("+")]
+        return JoinedSource(parts)
+    name, _, root = name.partition(":")
+    manual_dir = root or manual_dir
     dataset, _, config = name.partition("/")
     if dataset == "folder":
         return FolderSource(manual_dir, split, encoding=config or "train_ids")
@@ -106,6 +114,11 @@ class TfdsSource:
         self.split = split
         self._path = path
         self._length = len(self._reader)
+
+    @property
+    def label_version(self) -> str:
+        """See `Source`; the builder's words, or its full name where it has none."""
+        return (self._builder.info.metadata or {}).get("label_version") or self._builder.info.full_name
 
     def __len__(self) -> int:
         return self._length
@@ -168,8 +181,37 @@ class TfdsSource:
         return {key: value for key, value in self.__dict__.items() if key not in opened}
 
 
+class JoinedSource:
+    """Several sources one after another, so that each is drawn in proportion to its size.
+
+    Features that only some of them have are there for some records only: ask for fields that all have.
+    """
+
+    def __init__(self, parts: Sequence[Source]):
+        self._parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.name = "+".join(part.name for part in parts)
+        self.split = parts[0].split
+        self.label_version = " + ".join(dict.fromkeys(part.label_version for part in parts))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        return self._parts[part][index - (int(self._ends[part - 1]) if part else 0)]
+
+    def class_pixels(self) -> np.ndarray:
+        """See `Source`."""
+        return np.concatenate([part.class_pixels() for part in self._parts])
+
+
 class ListSource:
     """Records held in memory, for tests and notebooks."""
+
+    label_version = "in memory"
 
     def __init__(self, records: Sequence[Record], *, name: str = "in-memory", split: str = "all"):
         self.name = name

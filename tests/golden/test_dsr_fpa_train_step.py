@@ -31,37 +31,54 @@ TERMS = {"src": "loss_source", "featdist": "loss_feature_distance", "fpa": "loss
 
 
 @dataclasses.dataclass(frozen=True)
-class DsrFpaReplay(DsrFpa):
+class Replay:
+    """What both programs' replays add to a method: recorded draws, factors on the loss terms, gradients to compare.
+
+    Attributes:
+        drawn: bool [steps, B, 20], the recorded classes, before any closure.
+        factors: of each loss term, to take the gradient of one at a time.
+    """
+
+    drawn: Any = None
+    factors: Any = None
+
+    def selected_classes(self, state, label):
+        return jnp.asarray(self.drawn)[state.step]
+
+    def losses(self, state, params, stats, part, i):
+        terms, stats = super().losses(state, params, stats, part, i)
+        return {name: self.factors[name] * term for name, term in terms.items()}, stats
+
+    def update(self, state, grads, stats, scalars, **changes):
+        state, scalars = super().update(state, grads, stats, scalars, **changes)
+        return state, scalars | {"grads": grads["student"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class DacsReplay(Replay, Dacs):
+    """DACS with recorded draws."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DsrFpaReplay(Replay, DsrFpa):
     """DSR+FPA with recorded draws.
 
     Attributes:
-        drawn: bool [steps, B, 20], classes before the closure.
         first_batch: index in the epoch of step 0.
         offsets: of the detail window of each pass.
     """
 
-    drawn: Any = None
     first_batch: int = 0
     offsets: Any = None
 
     def selected_classes(self, state, label):
-        return close_classes(jnp.asarray(self.drawn)[state.step], present_classes(label))
+        return close_classes(super().selected_classes(state, label), present_classes(label))
 
     def bank_is_due(self, state):
         return (state.step + self.first_batch) % self.bank_every == 0
 
     def detail_offset(self, state, name, part, size):
         return None if self.offsets is None else self.offsets[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class DacsReplay(Dacs):
-    """DACS with recorded class draws, bool [steps, B, 20]."""
-
-    drawn: Any = None
-
-    def selected_classes(self, state, label):
-        return jnp.asarray(self.drawn)[state.step]
 
 
 # Networks
@@ -183,26 +200,23 @@ def dsr_optimizer(file):
     return Optimizer(lr=lr, weight_decay=decay, eps=eps, groups=(Group("^student/backbone/", lr=factor),))
 
 
-def make_step(method):
-    """``(state, batch) -> new state, scalars, targets, examples, terms, gradient of each term``, compiled."""
+def make_step(method, terms):
+    """``(state, batch, only=None, **changes) -> new state, scalars, targets, examples``, compiled once.
+
+    ``only`` names the one loss term to keep; ``changes`` replaces fields of the method by other numbers.
+    """
 
     @jax.jit
-    def step(state, batch):
-        new, scalars = method.train_step(state, batch)
-        targets, _ = method.targets(state, new.teacher, batch)
-        examples, _ = method.mix(state, batch, targets)
+    def compiled(state, batch, changes):
+        replay = dataclasses.replace(method, **changes)
+        new, scalars = replay.train_step(state, batch)
+        targets, _ = replay.targets(state, new.teacher, batch)
+        return new, scalars, targets, replay.mix(state, batch, targets)[0]
 
-        def terms(params, method=method):
-            return method.losses(state, params, state.batch_stats["student"], examples, 0)[0]
-
-        student = state.params["student"]
-        extra = {}
-        if isinstance(method, DsrFpa):
-            night, both = (
-                terms(student, dataclasses.replace(method, fpa_mixed_weight=weight))["loss_fpa"] for weight in (0.0, 1.0)
-            )
-            extra = {"loss_metric": night, "loss_align": both - night}
-        return new, scalars | extra, targets, examples, jax.jacrev(terms)(student)
+    def step(state, batch, only=None, **changes):
+        factors = {name: jnp.float32(only in (None, name)) for name in terms}
+        changes = {name: jnp.float32(value) for name, value in changes.items()}
+        return compiled(state, batch, {"factors": factors} | changes)
 
     return step
 
@@ -255,27 +269,34 @@ def rates(optimizer, params, steps):
 
 def run_dsr_fpa(file, method, state):
     """Runs every step of the file, comparing all it stores, and returns the last state."""
-    step_fn = make_step(method)
+    step_fn = make_step(method, TERMS.values())
+    zeta = method.fpa_mixed_weight
     for i, step in enumerate(steps_of(file)):
-        state, scalars, targets, examples, grads = step_fn(state, read_batch(file, step))
+        batch = read_batch(file, step)
+        for name, ours in TERMS.items():
+            grads = step_fn(state, batch, ours, fpa_mixed_weight=zeta)[1]["grads"]
+            for part in grads:
+                want = file[f"{step}.gradnorm.{name}.{part}"]
+                np.testing.assert_allclose(norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
+        night, both = (step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0))
+        np.testing.assert_allclose(night, file[f"{step}.loss_metric"], rtol=1e-5)
+        np.testing.assert_allclose(both - night, file[f"{step}.loss_align"], rtol=1e-5)
+
+        before, (state, scalars, targets, examples) = state, step_fn(state, batch, fpa_mixed_weight=zeta)
         for name, ours in TERMS.items():
             np.testing.assert_allclose(scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name)
-            for part in state.params["student"]:
-                want = file[f"{step}.gradnorm.{name}.{part}"]
-                np.testing.assert_allclose(norm(grads[ours][part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
-        for name in ("loss_metric", "loss_align"):
-            np.testing.assert_allclose(scalars[name], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
         for name, ours in {"src": "source", "featdist_src": "feature_distance", "uda_trg": "mixed"}.items():
             np.testing.assert_allclose(scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5)
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
         np.testing.assert_allclose(examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6)
-        total = jax.tree.map(lambda *terms: sum(terms), *grads.values())
         if i == 0:
-            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", total)
-        np.testing.assert_allclose(scalars["gradient_norm"], norm(total), rtol=1e-5)
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"])
+        np.testing.assert_allclose(scalars["gradient_norm"], norm(scalars["grads"]), rtol=1e-5)
         factor = method.optimizer.groups[0].lr
-        lr = method.optimizer.schedule_fn(method.steps)(state.step)
+        schedule = method.optimizer.schedule_fn(method.steps)
+        np.testing.assert_allclose(scalars["learning_rate"], schedule(before.step))
+        lr = schedule(state.step)
         np.testing.assert_allclose(lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6)
     return state
 
@@ -372,25 +393,24 @@ def test_dacs(golden, recipe):
         np.testing.assert_allclose(got_lr[ours], want_lr, rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(got_decay[ours], want_decay, rtol=1e-5, err_msg=name)
 
-    step_fn = make_step(method)
     names = {
         "decode.loss_seg": "loss_source",
         "src.loss_imnet_feat_dist": "loss_feature_distance",
         "mix.decode.loss_seg": "loss_mixed",
     }
+    step_fn = make_step(method, names.values())
     for step in steps_of(file):
         batch = read_batch(file, step, "label_src")
         present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
         np.testing.assert_array_equal(np.where(present == 19, 255, present), file[f"{step}.batch_classes"])
-        state, scalars, targets, examples, grads = step_fn(state, batch)
+        state, scalars, targets, examples = step_fn(state, batch)
         for name, ours in names.items():
             np.testing.assert_allclose(scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
         np.testing.assert_allclose(examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6)
-        total = jax.tree.map(lambda *terms: sum(terms), *grads.values())
         if step == "it0":
-            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", total, "decode_head.")
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head.")
     student, teacher = method.variables(state), method.variables(state, "teacher")
     check_values(file, "final.", {"params": student["params"]}, "decode_head.")
     check_values(file, "final_teacher.", {"params": teacher["params"]}, "decode_head.")

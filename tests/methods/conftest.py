@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from nightjax.models import build_segmenter
 from nightjax.models.hrda import HRDA
 from nightjax.models.segmenter import Segmenter
 
@@ -40,6 +41,20 @@ def plain_model():
 def plain_hrda():
     """The same in HRDA."""
     return HRDA(backbone=PlainBackbone(), head=PlainHead(), hrda_scale_attention=PlainHead())
+
+
+@pytest.fixture(scope="session")
+def small_resnet():
+    """The smallest network with batch norms, dilations and dropout."""
+    return build_segmenter(
+        "resnet_tiny",
+        "fpn",
+        backbone_depths=(1, 1, 1, 1),
+        backbone_dilations=(1, 1, 2, 4),
+        backbone_widths=(4, 4, 8, 8),
+        backbone_stem_features=4,
+        head_channels=8,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.network import Photometric
-from nightjax.models import build_segmenter
 from nightjax.ops.mixing import DYNAMIC_SMALL_CLASSES, class_mask, present_classes
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -47,11 +46,8 @@ def distance(a, b):
     return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def test_two_steps(batch):
-    model = build_segmenter(
-        "resnet_tiny", "fpn", backbone_widths=(4, 4, 8, 8), backbone_stem_features=4, head_channels=8
-    )
-    method = Dacs(model=model, optimizer=Optimizer(lr=1e-2), steps=10)
+def test_two_steps(batch, small_resnet):
+    method = Dacs(model=small_resnet, optimizer=Optimizer(lr=1e-2), steps=10)
     state = jax.jit(method.init)(jax.random.key(0), batch)
     step = jax.jit(method.train_step)
     after, first = step(state, batch)

@@ -1,0 +1,179 @@
+"""Benchmarks by name: which streams to train on, which sets to score, and by which protocol. Plain data.
+
+Stream sections are those of `nightjax.data.loading.StreamSpec`, evaluation sections those of
+`nightjax.metrics.protocol.EvalSet`. Sizes are (height, width). Cheaper forms of a data set go into the same streams: with
+``dark_zurich/prepared`` or ``cityscapes_seg/prepared`` as dataset, images are stored at the size that ``resize`` asks for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nightjax.core.config import choose
+
+Section = dict[str, Any]
+
+FULL_HD = {"native_size": (1080, 1920)}
+HALF_HD = FULL_HD | {"input_size": (540, 960)}
+HRDA_HD = FULL_HD | {"mode": "slide", "window": (1080, 1080), "stride": (420, 420), "batch": 1}
+DANNET = {"antialias": True, "align_corners": True, "class_weight_std": 0.16}
+"""Pillow's resize to 540x960, weighted logits, corners aligned (official evaluate.py)."""
+
+_DARK_ZURICH = {"dataset": "dark_zurich/val", "split": "validation", "uiou": True}
+_CITYSCAPES = {"dataset": "cityscapes_seg/full", "split": "validation", "native_size": (1024, 2048)}
+_NIGHTCITY = {"split": "validation", "native_size": (512, 1024)}
+_CAMVID = {"dataset": "camvid", "input_size": (180, 240), "merge": "camvid_11"}
+
+
+def _nightstreet_sets(preset: str) -> dict[str, Section]:
+    return {name: {"dataset": f"nightstreet/{preset}", "split": name} for name in ("val_night", "test_night", "val_day")}
+
+
+EVAL_SETS: dict[str, Section] = {
+    # DAFormer, SePiCo and the like: half size, whole image. The official DSR code means over all 19 classes ("zero").
+    "dark_zurich_val": _DARK_ZURICH | HALF_HD,
+    "dark_zurich_val_dsr": _DARK_ZURICH | HALF_HD | {"headline": "zero"},
+    "dark_zurich_val_windows": _DARK_ZURICH | HRDA_HD | {"headline": "zero"},
+    "dark_zurich_val_dannet": _DARK_ZURICH | HALF_HD | DANNET,
+    "acdc_night_val": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HALF_HD,
+    "acdc_night_val_windows": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HRDA_HD,
+    "acdc_fog_val": {"dataset": "acdc/fog", "split": "validation"} | HALF_HD,
+    "acdc_rain_val": {"dataset": "acdc/rain", "split": "validation"} | HALF_HD,
+    "acdc_snow_val": {"dataset": "acdc/snow", "split": "validation"} | HALF_HD,
+    "nighttime_driving": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD,
+    "nighttime_driving_corrected": {"dataset": "nighttime_driving/corrected", "split": "test"} | HALF_HD,
+    "nighttime_driving_dannet": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD | DANNET,
+    "bdd100k_night": {"dataset": "bdd100k_night", "split": "test", "native_size": (720, 1280)},
+    "bdd100k_val": {"dataset": "bdd100k_seg/full", "split": "validation", "native_size": (720, 1280)},
+    "cityscapes_val": _CITYSCAPES | {"input_size": (512, 1024)},
+    "cityscapes_val_windows": _CITYSCAPES | {"mode": "slide", "window": (1024, 1024), "stride": (512, 512), "batch": 1},
+    "cityscapes_val_16": _CITYSCAPES | {"input_size": (512, 1024), "merge": "synthia_16"},
+    "cityscapes_val_13": _CITYSCAPES | {"input_size": (512, 1024), "merge": "synthia_13"},
+    "nightcity_val": {"dataset": "nightcity/original"} | _NIGHTCITY,
+    "nightcity_plus_val": {"dataset": "nightcity/plus"} | _NIGHTCITY,
+    "nightcity_fine_val": {"dataset": "nightcity/fine"} | _NIGHTCITY,
+    "camvid_dusk_test": _CAMVID | {"split": "dusk_test"},
+    "camvid_day_test": _CAMVID | {"split": "day_test"},
+}
+"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test."""
+
+OVERLAPS = {
+    "dark_zurich/val": ("acdc/night", "acdc/all"),
+    "acdc/night": ("dark_zurich/",),
+}
+"""Evaluation data set to the (beginnings of names of) training sets that hold frames of the same drives."""
+
+RARE = {"temperature": 0.01, "min_pixels": 3000, "crop_ratio": 0.5}
+"""Rare-class sampling of DAFormer's recipe on labelled sources."""
+
+_LABELLED = {"split": "train", "crop": (512, 512), "fields": ("image", "label")}
+_PAIRS = {"split": "train", "crop": (512, 512), "resize": (540, 960), "fields": ("image", "reference")}
+_CITY_SOURCE = _LABELLED | {"dataset": "cityscapes_seg/full", "resize": (512, 1024), "rare_class": RARE}
+_CITY_TARGET = {
+    "dataset": "cityscapes_seg/full", "split": "train", "crop": (512, 512), "resize": (512, 1024), "fields": ("image",)
+}  # fmt: skip
+_NIGHT_SOURCE = _LABELLED | {"resize": (512, 1024), "scale_range": (0.5, 2.0)}
+
+
+def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
+    labelled, pairs = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs"
+    return {
+        "streams": {
+            "source": {"dataset": labelled, "split": "source_day", "crop": crop, "fields": ("image", "label")},
+            "target": {"dataset": pairs, "split": "target_pairs", "crop": crop, "fields": ("image", "reference")},
+        },
+        "oracle": {"dataset": labelled, "split": "oracle_night"},
+        "eval": _nightstreet_sets(preset),
+        "select": "val_night",
+    }
+
+
+def _camvid_day_to_dusk() -> Section:
+    stream = {"dataset": "camvid", "crop": (180, 240), "resize": (180, 240)}
+    return {
+        "streams": {
+            "source": stream | {"split": "day", "fields": ("image", "label")},
+            "target": stream | {"split": "dusk_train", "fields": ("image",)},
+        },
+        "oracle": {"split": "dusk_train"},
+        "eval": {"dusk_test": EVAL_SETS["camvid_dusk_test"], "day_test": EVAL_SETS["camvid_day_test"]},
+    }
+
+
+def _sets(*names: str) -> dict[str, Section]:
+    return {name: EVAL_SETS[name] for name in names}
+
+
+BENCHMARKS: dict[str, Section] = {
+    "nightstreet": _nightstreet("std", (128, 256)),
+    "nightstreet_tiny": _nightstreet("tiny", (64, 128)),
+    "nightstreet_large": _nightstreet("large", (256, 512)),
+    "camvid_day_to_dusk": _camvid_day_to_dusk(),
+    "cityscapes_to_dark_zurich": {
+        "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "dark_zurich/pairs"}},
+        "eval": _sets("dark_zurich_val", "nighttime_driving", "bdd100k_night"),
+    },
+    "cityscapes_to_acdc_night": {
+        "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "acdc/night"}},
+        "oracle": {"dataset": "acdc/night", "resize": (540, 960)},
+        "eval": _sets("acdc_night_val"),
+    },
+    "gta5_to_cityscapes": {
+        "streams": {
+            "source": _LABELLED | {"dataset": "gta5/full", "resize": (720, 1280), "rare_class": RARE},
+            "target": _CITY_TARGET,
+        },
+        "oracle": {"dataset": "cityscapes_seg/full", "resize": (512, 1024)},
+        "eval": _sets("cityscapes_val"),
+    },
+    "synthia_to_cityscapes": {
+        "streams": {
+            "source": _LABELLED | {"dataset": "synthia/full", "resize": (760, 1280), "rare_class": RARE},
+            "target": _CITY_TARGET,
+        },
+        "oracle": {"dataset": "cityscapes_seg/full", "resize": (512, 1024)},
+        "eval": _sets("cityscapes_val_16", "cityscapes_val_13"),
+    },
+    "nightcity": {
+        "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/original"}},
+        "eval": _sets("nightcity_val"),
+    },
+    "nightcity_plus": {
+        "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/plus"}},
+        "eval": _sets("nightcity_plus_val"),
+    },
+    "nightcity_with_cityscapes": {
+        "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/plus+cityscapes_seg/half"}},
+        "eval": _sets("nightcity_plus_val", "cityscapes_val"),
+    },
+    "folder": {
+        "streams": {
+            "source": _LABELLED | {"dataset": "folder", "split": "all"},
+            "target": _LABELLED | {"dataset": "folder", "split": "all", "fields": ("image",)},
+        },
+        "eval": {"val": {"dataset": "folder", "split": "all"}},
+    },
+}
+"""Name to ``streams``, ``eval`` (set name to protocol) and, where there are such, ``oracle`` (what the source becomes for
+training on the labelled target) and ``select`` (the set whose best checkpoint is kept).
+
+Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
+"""
+
+
+def evaluation_sets(benchmark: str = "", names: tuple[str, ...] = (), own: dict[str, Section] | None = None) -> dict:
+    """Chooses evaluation sets.
+
+    Args:
+        benchmark: key of `BENCHMARKS`, or "" for ``own``.
+        names: keys of these sets or of `EVAL_SETS`; all of these sets if empty.
+        own: sets of a run.
+
+    Returns:
+        Set name to protocol.
+
+    Raises:
+        UserError: unknown benchmark or set.
+    """
+    known = choose(BENCHMARKS, benchmark, "benchmark")["eval"] if benchmark else dict(own or {})
+    return {name: choose(EVAL_SETS | known, name, "evaluation set") for name in names or known}

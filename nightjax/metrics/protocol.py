@@ -1,0 +1,134 @@
+"""How one set is evaluated, as data, and the prediction that follows from it."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError
+from nightjax.data import labels
+from nightjax.metrics import confusion
+from nightjax.ops.resize import resize
+from nightjax.ops.windows import slide
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSet:
+    """One labelled set and the protocol it is scored by.
+
+    Attributes:
+        dataset, split: see `sources.open_source`.
+        native_size: (height, width) of the labels that the protocol scores; others are scored too, with a note. None: any.
+        input_size: (height, width) to which images are resized for the network, their aspect not kept; None keeps the native
+            size. Scores are taken at the labels' native size always.
+        antialias: that resize widens its filter when shrinking, as Pillow does.
+        align_corners: rule of the resize of logits to the label size; True in DANNet, False in the DAFormer family.
+        mode: ``"whole"``, or ``"slide"`` for overlapping windows whose logits are averaged.
+        window, stride: of ``"slide"``, (height, width) and (rows, columns).
+        scales, flip: several views of the image whose probabilities are averaged.
+        class_weight_std: above 0, logits are multiplied by DANNet's class weights of this deviation (0.16 in its test).
+        merge: key of `labels.CLASS_MERGES` for sets with fewer classes, or ``""``.
+        uiou: also score UIoU, for sets with masks of invalid pixels.
+        headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
+        batch: examples at a time.
+    """
+
+    dataset: str
+    split: str
+    native_size: tuple[int, int] | None = None
+    input_size: tuple[int, int] | None = None
+    antialias: bool = False
+    align_corners: bool = False
+    mode: str = "whole"
+    window: tuple[int, int] = (1080, 1080)
+    stride: tuple[int, int] = (420, 420)
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    class_weight_std: float = 0.0
+    merge: str = ""
+    uiou: bool = False
+    headline: str = "skip"
+    batch: int = 8
+
+    def __post_init__(self):
+        configs.choose({"whole": 0, "slide": 0}, self.mode, "eval set's mode")
+        configs.choose(dict.fromkeys(confusion.POLICIES), self.headline, "eval set's headline")
+        if self.merge:
+            configs.choose(labels.CLASS_MERGES, self.merge, "eval set's merge")
+        if self.merge and self.uiou:
+            raise UserError(f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou")
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise UserError(f"eval set {self.dataset}: scales={self.scales} must be numbers above 0")
+
+    @property
+    def changes(self) -> dict:
+        """Every field that is not its default, with its value: the protocol as a result should state it."""
+        return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
+
+
+def predict(
+    logits_fn: Callable[[jax.Array], jax.Array],
+    image: jax.Array,
+    protocol: EvalSet,
+    size: tuple[int, int],
+    class_weights: np.ndarray | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Predicts a batch by a protocol; traceable.
+
+    One view is decided on logits. Several scales and mirror images are resized to the output, turned into probabilities and
+    averaged (mmseg's test-time augmentation).
+
+    Args:
+        logits_fn: uint8 [B, H, W, 3] to logits float32 [B, h, w, K].
+        image: uint8 [B, H, W, 3] RGB.
+        protocol: its ``dataset``, ``split``, ``merge`` and ``headline`` play no part here.
+        size: (height, width) of the result.
+        class_weights: [K] factors of the logits, or None.
+
+    Returns:
+        (class uint8 [B, *size], its probability float32 [B, *size]).
+    """
+
+    def whole(x: jax.Array) -> jax.Array:
+        logits = logits_fn(x)
+        return logits if class_weights is None else logits * jnp.asarray(class_weights, logits.dtype)
+
+    def dense(x: jax.Array) -> jax.Array:
+        return resize(whole(x), x.shape[1:3], align_corners=protocol.align_corners)
+
+    def view(x: jax.Array) -> jax.Array:
+        logits = slide(dense, x, protocol.window, protocol.stride) if protocol.mode == "slide" else whole(x)
+        return resize(logits, size, align_corners=protocol.align_corners)
+
+    image = _resize_image(image, protocol.input_size or image.shape[1:3], protocol.antialias)
+    if len(protocol.scales) == 1 and not protocol.flip:
+        logits = view(_scale(image, protocol.scales[0]))
+        top = logits.max(axis=-1)
+        return _decide(logits), jnp.exp(top - jax.nn.logsumexp(logits, axis=-1))
+    total = 0.0
+    for scale in protocol.scales:
+        scaled = _scale(image, scale)
+        total += jax.nn.softmax(view(scaled), axis=-1)
+        if protocol.flip:
+            total += jax.nn.softmax(view(scaled[:, :, ::-1])[:, :, ::-1], axis=-1)
+    average = total / (len(protocol.scales) * (1 + protocol.flip))
+    return _decide(average), average.max(axis=-1)
+
+
+def _decide(scores: jax.Array) -> jax.Array:
+    return scores.argmax(axis=-1).astype(jnp.uint8)
+
+
+def _scale(image: jax.Array, scale: float) -> jax.Array:
+    return _resize_image(image, tuple(max(1, round(side * scale)) for side in image.shape[1:3]))
+
+
+def _resize_image(image: jax.Array, size: tuple[int, int], antialias: bool = False) -> jax.Array:
+    if tuple(size) == image.shape[1:3]:
+        return image
+    resized = resize(image.astype(jnp.float32), size, align_corners=False, antialias=antialias)
+    return jnp.round(resized).astype(jnp.uint8)
