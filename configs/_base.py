@@ -20,7 +20,6 @@ MODELS = {
 }
 """``model=``: name to backbone and head."""
 
-
 ARGS = {"data": "nightstreet", "model": "tiny", "steps": "1200", "exposure": "0", "photometric": "0"}
 """Arguments that every config takes, with their defaults."""
 
@@ -33,9 +32,9 @@ def get_base(args: dict[str, str], domains: Sequence[str] = ("source", "target")
         domains: the streams that the method reads; others of the benchmark are left out.
     """
     benchmark = copy.deepcopy(choose(BENCHMARKS, args["data"], "config argument data"))
-    streams = benchmark["streams"]
-    if lacking := sorted(set(domains) - set(streams)):
+    if lacking := sorted(set(domains) - set(benchmark["streams"])):
         raise UserError(f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
+    streams = {name: benchmark["streams"][name] for name in domains}
     if not args["steps"].isdigit() or int(args["steps"]) < 1:
         raise UserError(f"config argument steps={args['steps']!r} must be a number above 0")
     steps = int(args["steps"])
@@ -45,7 +44,7 @@ def get_base(args: dict[str, str], domains: Sequence[str] = ("source", "target")
             "seed": 0,
             "model": dict(choose(MODELS, args["model"], "config argument model"), dtype="float32"),
             "train": {"steps": steps, "batch": 4, "accumulate": 1, "devices": 0, "init": ""},
-            "data": {"dir": "", "manual_dir": "", "workers": 0, "threads": 2, "streams": {name: streams[name] for name in domains}},
+            "data": {"dir": "", "manual_dir": "", "workers": 0, "threads": 2, "streams": streams},
             "eval": {"every": every, "which": "student", "sets": benchmark["eval"]},
             "checkpoint": {"every": every, "keep": 2, "best": benchmark.get("select", "")},
             "log": {"every": 50, "baseline": "", "profile_steps": 0},

@@ -1,13 +1,16 @@
-"""The one evaluation loop: several named sets, integer counts, one table. Also ``python -m nightjax.evaluate``."""
+"""The one evaluation loop: several named sets, integer counts, one table.
 
-import dataclasses
+    python -m nightjax.evaluate --workdir=runs/dsr_fpa
+    python -m nightjax.evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
+    python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
+"""
+
 import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
@@ -18,44 +21,14 @@ from nightjax.core import cli, config as configs, sharding, writers
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.types import NUM_CLASSES
-from nightjax.data import labels, sources, streams
-from nightjax.metrics import confusion, table
-from nightjax.ops.resize import resize
-from nightjax.ops.windows import slide
+from nightjax.data import benchmarks, labels, sources, streams
+from nightjax.losses.segmentation import class_weights
+from nightjax.metrics import confusion, protocol, table, uiou
+from nightjax.metrics.protocol import EvalSet
 
 GROUPS = {"static": labels.STATIC, "small": labels.SMALL, "dynamic": labels.DYNAMIC}
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalSet:
-    """One labelled set and the protocol it is scored by.
-
-    Attributes:
-        dataset, split: see `sources.open_source`.
-        input_size: (height, width) to which images are resized for the network, their aspect not kept; None keeps the native
-            size. Scores are taken at the labels' native size always.
-        mode: ``"whole"``, or ``"slide"`` for overlapping windows whose logits are averaged.
-        window, stride: of ``"slide"``, (height, width) and (rows, columns).
-        merge: key of `labels.CLASS_MERGES` for sets with fewer classes, or ``""``.
-        headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
-        batch: examples at a time.
-    """
-
-    dataset: str
-    split: str
-    input_size: tuple[int, int] | None = None
-    mode: str = "whole"
-    window: tuple[int, int] = (1080, 1080)
-    stride: tuple[int, int] = (420, 420)
-    merge: str = ""
-    headline: str = "skip"
-    batch: int = 8
-
-    def __post_init__(self):
-        configs.choose({"whole": 0, "slide": 0}, self.mode, "eval set's mode")
-        configs.choose(dict.fromkeys(confusion.POLICIES), self.headline, "eval set's headline")
-        if self.merge:
-            configs.choose(labels.CLASS_MERGES, self.merge, "eval set's merge")
+THRESHOLDS = uiou.default_thresholds(NUM_CLASSES)
+"""Confidences below which pixels are declined, for UIoU."""
 
 
 class Evaluator:
@@ -82,7 +55,9 @@ class Evaluator:
         """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` and one line of metrics.
 
         Returns:
-            Set name to `confusion.summarise`'s result, with the set's ``dataset`` and ``split``.
+            Set name to `confusion.summarise`'s result, with ``dataset``, ``split``, ``label_version``, ``protocol`` (what
+            differs from `EvalSet`'s defaults), ``notes`` (what a reader of the number should know) and, where the protocol
+            asks for it, ``uiou``.
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if jax.process_index() == 0:
@@ -96,22 +71,26 @@ class Evaluator:
         return results
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
-        total = np.zeros((NUM_CLASSES, NUM_CLASSES), np.int64)
+        source, total, sizes = self._sources[name], {}, set()
         for batch in streams.make_eval_batches(
-            self._sources[name],
+            source,
             batch_size=-(-eval_set.batch // self._mesh.devices.size) * self._mesh.devices.size,
+            fields=("image", "label", "invalid") if eval_set.uiou else ("image", "label"),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ):
             batch.pop("index")
+            sizes.add(batch["label"].shape[1:])
             counts = self._counts(variables, sharding.put_batch(batch, self._mesh), eval_set=eval_set)
-            total = confusion.accumulate(total, sharding.to_host(counts))
-        names, groups = labels.CITYSCAPES_CLASSES, GROUPS
-        if eval_set.merge:
-            merge = labels.CLASS_MERGES[eval_set.merge]
-            total, names, groups = merge.merge_confusion(total), merge.classes, {}
-        summary = confusion.summarise(total, names, groups, eval_set.headline)
-        return {"dataset": eval_set.dataset, "split": eval_set.split} | summary
+            for key, value in sharding.to_host(counts).items():
+                total[key] = confusion.accumulate(total.get(key), value)
+        return {
+            "dataset": eval_set.dataset,
+            "split": eval_set.split,
+            "label_version": source.label_version,
+            "protocol": eval_set.changes,
+            "notes": _notes(eval_set, sizes, self._data.streams),
+        } | summarise(total, eval_set)
 
     def _open(self, eval_set: EvalSet) -> sources.Source:
         source = sources.open_source(
@@ -119,27 +98,52 @@ class Evaluator:
         )
         if len(source) == 0:
             raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no records")
+        if eval_set.uiou and "invalid" not in source[0]:
+            raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False")
         return source
 
 
 def batch_counts(
     method: Method, variables: Variables, batch: Mapping[str, jax.Array], eval_set: EvalSet
-) -> jax.Array:
-    """Confusion counts int32 [K, K] of one batch, at the size of its labels."""
-    image, label = batch["image"], batch["label"]
-    if eval_set.input_size and eval_set.input_size != image.shape[1:3]:
-        resized = resize(image.astype(jnp.float32), eval_set.input_size, align_corners=False)
-        image = jnp.round(resized).astype(jnp.uint8)
+) -> dict[str, jax.Array]:
+    """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s histogram."""
+    label, mask = batch["label"], batch["mask"]
+    logits_fn = functools.partial(method.predict, variables)
+    prediction, confidence = protocol.predict(
+        logits_fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set)
+    )
+    counts = {"confusion": confusion.confusion_counts(label, prediction, NUM_CLASSES, mask=mask)}
+    if eval_set.uiou:
+        invalid = batch["invalid"] > 0
+        counts["uiou"] = uiou.uiou_counts(label, prediction, confidence, invalid, THRESHOLDS, NUM_CLASSES, mask=mask)
+    return counts
 
-    def dense_logits(x: jax.Array) -> jax.Array:
-        return resize(method.predict(variables, x), x.shape[1:3], align_corners=False)
 
-    if eval_set.mode == "slide":
-        logits = slide(dense_logits, image, eval_set.window, eval_set.stride)
-    else:
-        logits = method.predict(variables, image)
-    prediction = resize(logits, label.shape[1:], align_corners=False).argmax(axis=-1).astype(jnp.uint8)
-    return confusion.confusion_counts(label, prediction, NUM_CLASSES, mask=batch["mask"])
+def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
+    """DANNet's class weights of a protocol, float64 [K], or None."""
+    std = eval_set.class_weight_std
+    return class_weights(labels.CITYSCAPES_PIXEL_SHARE, std) if std else None
+
+
+def summarise(counts: Mapping[str, np.ndarray], eval_set: EvalSet) -> dict[str, Any]:
+    """All scores of one set from its summed `batch_counts`."""
+    total, names, groups = counts["confusion"], labels.CITYSCAPES_CLASSES, GROUPS
+    if eval_set.merge:
+        merge = labels.CLASS_MERGES[eval_set.merge]
+        total, names, groups = merge.merge_confusion(total), merge.classes, {}
+    summary = confusion.summarise(total, names, groups, eval_set.headline)
+    return summary | ({"uiou": uiou.summarise_uiou(counts["uiou"], THRESHOLDS, names)} if eval_set.uiou else {})
+
+
+def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str, Any]) -> list[str]:
+    """What makes a number less comparable than it looks."""
+    notes = []
+    if eval_set.native_size and (others := sorted(sizes - {eval_set.native_size})):
+        notes.append(f"labels of {others[0][0]}x{others[0][1]}, the protocol scores {'x'.join(map(str, eval_set.native_size))}")
+    for name, stream in training.items():
+        if stream["dataset"].startswith(benchmarks.OVERLAPS.get(eval_set.dataset, ())):
+            notes.append(f"the run's {name} stream, {stream['dataset']}, has frames of the same drives")
+    return notes
 
 
 def headlines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -147,26 +151,47 @@ def headlines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     values = {}
     for name, result in results.items():
         numbers = {"miou": result["miou"][result["headline"]], "pa": result["pa"]} | result["groups"]
+        if "uiou" in result:
+            numbers["uiou"] = result["uiou"]["average"]
         values |= {f"eval/{name}/{key}": value for key, value in numbers.items() if value is not None}
     return values
 
 
 def main(argv: Sequence[str]) -> None:
-    """Evaluates a finished or running run."""
+    """Evaluates finished or running runs; several, of different seeds, give mean and spread."""
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_list("workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("data", "", "Benchmark whose sets to evaluate, instead of the run's.", flag_values=values)
+    flags.DEFINE_list("sets", [], "Some of these sets, or others by name.", flag_values=values)
+    flags.DEFINE_string("output", "", "JSON file for the results of all runs.", flag_values=values)
     flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)
     flags.DEFINE_string("manual_dir", "", "Where downloaded files are.", flag_values=values)
     cli.parse(values, argv, required=("workdir",))
     cli.use_compilation_cache()
-    loaded = run.load(values.workdir, values.which, values.step)
-    config = ml_collections.ConfigDict(loaded.config.to_dict())
-    config.data.dir = values.data_dir or config.data.dir
-    config.data.manual_dir = values.manual_dir or config.data.manual_dir
-    evaluator = Evaluator(config, loaded.method, loaded.mesh, epath.Path(values.workdir))
-    evaluator(loaded.variables, loaded.step)
+    results = {}
+    for workdir in values.workdir:
+        loaded = run.load(workdir, values.which, values.step)
+        config = ml_collections.ConfigDict(loaded.config.to_dict())
+        own = config.eval.sets.to_dict()
+        config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own)
+        config.data.dir = values.data_dir or config.data.dir
+        config.data.manual_dir = values.manual_dir or config.data.manual_dir
+        evaluator = Evaluator(config, loaded.method, loaded.mesh, epath.Path(workdir))
+        results[workdir] = evaluator(loaded.variables, loaded.step)
+    if jax.process_index() == 0:
+        _report_all(results, values.output)
+
+
+def _report_all(results: Mapping[str, Mapping[str, Any]], output: str) -> None:
+    """One table of mean and spread over runs, and one JSON: workdir to set to summary."""
+    if len(results) > 1:
+        names = list(dict.fromkeys(name for sets in results.values() for name in sets))
+        print(f"\nmean ± standard deviation of {len(results)} runs: {', '.join(results)}")
+        print(table.format_results({name: [sets[name] for sets in results.values() if name in sets] for name in names}))
+    if output:
+        epath.Path(output).write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def check_package(path: str | os.PathLike, benchmark: str, names: Iterable[str] 
     try:
         with zipfile.ZipFile(path) as archive:
             return _check(_members(archive), package, names)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:  # ValueError: names that are no UTF-8
         raise UserError(f"{path} is no folder and no readable zip ({error}): give --check a package") from error
 
 

@@ -21,6 +21,7 @@ _SCORES = (
     ("mean class accuracy (CA)", ("ca",)),
     ("frequency-weighted IoU", ("fwiou",)),
 )
+_UIOU = ("average UIoU", ("uiou", "average"))
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -49,7 +50,7 @@ def format_results(results: Results) -> str:
 
     Returns:
         Per-class IoU with its support (pixels of truth in the first seed), then group means, then
-        the totals, the headline policy marked with an asterisk.
+        the totals, the headline policy marked with an asterisk, the label versions and the notes.
     """
     columns = {
         title: [value] if isinstance(value, Mapping) else list(value)
@@ -81,14 +82,25 @@ def format_results(results: Results) -> str:
     totals = [
         row(label + (" *" if path[-1] in headlines else ""), *path) for label, path in _SCORES
     ]
+    if any("uiou" in summary for summary in first):
+        totals.append(row(_UIOU[0], *_UIOU[1]))
+    if len(headlines) > 1:
+        totals.append(facts("headline", [f"{summary['headline']} *" for summary in first]))
     totals.append(
         facts("classes averaged", [str(summary["classes_averaged"]) for summary in first])
     )
     totals.append(facts("pixels", [_short(summary["pixels"]) for summary in first]))
     if any(len(summaries) > 1 for summaries in columns.values()):
         totals.append(facts("seeds", [str(len(summaries)) for summaries in columns.values()]))
+    if any("label_version" in summary for summary in first):
+        totals.append(facts("labels", [summary.get("label_version", "") for summary in first]))
+    notes = [
+        f"! {title}: {note}"
+        for title, summary in zip(columns, first, strict=True)
+        for note in summary.get("notes", ())
+    ]
     head = ["IoU in %", *(cell for title in columns for cell in (title, "pixels"))]
-    return _layout(head, [classes, groups, totals]) + "\n* headline"
+    return "\n".join([_layout(head, [classes, groups, totals]), "* headline", *notes])
 
 
 def _layout(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]]) -> str:
