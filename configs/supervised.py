@@ -18,6 +18,8 @@ def get_config(arg=""):
     config.method = {
         "name": "supervised",
         "input": _base.network_input(args),
+        "class_weights": _base.class_weights(),
+        "divisor": "all",
         "photometric": _base.photometric(args),
     }
     config.optim = _base.optim()

@@ -7,7 +7,9 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from configs import dsr_fpa, supervised
-from nightjax.core.config import override
+from nightjax import methods, run
+from nightjax.core import checkpoint, sharding
+from nightjax.core.config import override, to_json
 
 SIZE = (32, 48)
 
@@ -69,3 +71,15 @@ def saved_state(workdir, step):
     with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.restore((workdir / "checkpoints" / f"{step:07d}" / "state").resolve())
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def untrained_run(workdir, config):
+    """A run's folder with its first state as checkpoint of step 0, made without training."""
+    method = methods.build(config)
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(to_json(config))
+    saver = checkpoint.Checkpointer(workdir)
+    saver.save(0, run.first_state(config, method, mesh), {}, {})
+    saver.close()
+    return workdir

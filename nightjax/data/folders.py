@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ LABEL_TABLES = {
 }
 """What the label files of a plain folder hold, to the table that makes train ids of it."""
 
+OWN = "own"
+"""Encoding whose table is the folder's ``labels.json``: ``{"1": "road", "2": "car", ...}``, value in the files to class."""
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -36,19 +40,19 @@ class FolderSource:
     Args:
         root: the folder.
         split: see above.
-        encoding: key of `LABEL_TABLES`.
+        encoding: key of `LABEL_TABLES`, or `OWN`.
     """
 
     def __init__(self, root: str, split: str = "all", *, encoding: str = "train_ids"):
-        if encoding not in LABEL_TABLES:
-            raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, LABEL_TABLES)}")
+        if encoding not in {*LABEL_TABLES, OWN}:
+            raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, [*LABEL_TABLES, OWN])}")
         if not root:
             raise UserError("data set 'folder' needs manual_dir, or a name such as folder:/path: the folder that holds images/")
         self.name = f"folder {root}"
         self.split = split
         self.label_version = f"folder, {encoding}"
         self._root = pathlib.Path(root).expanduser()
-        self._encoding = encoding
+        self._table = _own_table(self._root / "labels.json") if encoding == OWN else LABEL_TABLES[encoding]
         images = self._root / "images"
         if not images.is_dir():
             raise UserError(f"no folder {images}: put the images there, or name another manual_dir")
@@ -82,8 +86,7 @@ class FolderSource:
         return (self[index] for index in range(len(self)))
 
     def _train_ids(self, data: bytes, where: str) -> bytes | np.ndarray:
-        table = LABEL_TABLES[self._encoding]
-        return data if table is None else table[transforms.decode_label(data, where)]
+        return data if self._table is None else self._table[transforms.decode_label(data, where)]
 
     def _stems_of(self, split: str, found: Mapping[str, pathlib.Path]) -> list[str]:
         if split == "all":
@@ -101,6 +104,22 @@ class FolderSource:
         have = ["all", *sorted(path.stem for path in (self._root / "lists").glob("*.txt"))]
         have += sorted(path.name for path in (self._root / "images").iterdir() if path.is_dir())
         raise UserError(f"{self.name} has no split {split!r}{suggestion(split, have)}")
+
+
+def _own_table(path: pathlib.Path) -> np.ndarray:
+    """uint8[256] of a ``labels.json``; values that it does not name are ignored."""
+    if not path.is_file():
+        raise UserError(f'{path} is missing: write what the label values mean, such as {{"1": "road", "2": "car"}}')
+    try:
+        names = {int(value): name for value, name in json.loads(path.read_text()).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f'{path} must be JSON such as {{"1": "road", "2": "car"}}: {error}') from error
+    for value, name in names.items():
+        if name not in labels.CITYSCAPES_CLASSES:
+            raise UserError(f"{path}: {name!r} is no class{suggestion(str(name), labels.CITYSCAPES_CLASSES)}")
+        if not 0 <= value <= 255:
+            raise UserError(f"{path}: {value} is no value of an 8-bit label: use 0 to 255")
+    return labels.lookup_table({value: labels.CITYSCAPES_CLASSES.index(name) for value, name in names.items()})
 
 
 def _by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:

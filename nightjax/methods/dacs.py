@@ -1,7 +1,9 @@
-"""DACS self-training as DAFormer runs it: a mean teacher labels the target, classes of the source are pasted onto it.
+"""DACS self-training as DAFormer runs it.
 
-Facts: DAFormer (arXiv 2111.14887) and ``mmseg/models/uda/dacs.py`` of its official repository. DSR+FPA and T2S-DA build
-on the parts below.
+A mean teacher labels the target, and classes of the source are pasted onto it.
+
+Facts: DAFormer (arXiv 2111.14887) and ``mmseg/models/uda/dacs.py`` of its official repository.
+DSR+FPA and T2S-DA build on the parts below.
 """
 
 import dataclasses
@@ -106,31 +108,45 @@ class Dacs(NetworkMethod):
             grads, (new_stats, terms) = jax.grad(loss_fn, has_aux=True)(state.params)
             return grads, new_stats, terms
 
-        grads, stats, terms = accumulate(grad_fn, state.batch_stats["student"], examples, self.accumulate)
+        grads, stats, terms = accumulate(
+            grad_fn, state.batch_stats["student"], examples, self.accumulate
+        )
         scalars = {"loss": sum(terms.values())} | terms | {"pseudo_weight": targets.share.mean()}
         teacher["batch_stats"] = teacher_stats
         return self.update(state, grads, stats, scalars, teacher=teacher, bank=bank)
 
-    def targets(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Targets, PyTree]:
+    def targets(
+        self, state: TrainState, teacher: Variables, batch: Batch
+    ) -> tuple[Targets, PyTree]:
         """Pseudo-labels of the target images, and the teacher's new running statistics."""
         image = self.input.decode(batch["target"]["image"])
         logits, stats = self.teacher_logits(state, teacher, image)
         return self._label(image, jax.nn.softmax(logits)), stats
 
-    def teacher_logits(self, state: TrainState, teacher: Variables, image: jax.Array) -> tuple[jax.Array, PyTree]:
+    def teacher_logits(
+        self, state: TrainState, teacher: Variables, image: jax.Array
+    ) -> tuple[jax.Array, PyTree]:
         """Logits at image size; batch statistics in the norms, dropout off (spec D6)."""
         outputs, stats = self.forward(
-            teacher["params"], teacher["batch_stats"], image, self.key(state, "teacher"), deterministic=True
+            teacher["params"],
+            teacher["batch_stats"],
+            image,
+            self.key(state, "teacher"),
+            deterministic=True,
         )
-        return resize(outputs["logits"].astype(jnp.float32), image.shape[1:3], align_corners=False), stats
+        return resize(
+            outputs["logits"].astype(jnp.float32), image.shape[1:3], align_corners=False
+        ), stats
 
     def _label(self, image: jax.Array, scores: jax.Array) -> Targets:
         label, confidence = pseudo_label.pseudo_label(scores)
         share = pseudo_label.confident_share(confidence, self.threshold, scope=self.share_scope)
         return Targets(image, label, confidence, share)
 
-    def mix(self, state: TrainState, batch: Batch, targets: Targets) -> tuple[dict[str, jax.Array], PyTree]:
-        """What the losses see: source and mixed images with labels and weights; and the new bank."""
+    def mix(
+        self, state: TrainState, batch: Batch, targets: Targets
+    ) -> tuple[dict[str, jax.Array], PyTree]:
+        """What the losses see: source and mixed images, labels and weights; and the new bank."""
         source, source_label = self.input.decode(batch["source"]["image"]), batch["source"]["label"]
         selected = self.selected_classes(state, source_label)
         mask = mixing.class_mask(source_label, selected)
@@ -153,10 +169,15 @@ class Dacs(NetworkMethod):
     def selected_classes(self, state: TrainState, label: jax.Array) -> jax.Array:
         """The classes of each source image to paste, bool [B, 20]."""
         return mixing.select_classes(
-            self.key(state, "classes"), label, mode=self.mask_mode, include_ignore=self.mask_include_ignore
+            self.key(state, "classes"),
+            label,
+            mode=self.mask_mode,
+            include_ignore=self.mask_include_ignore,
         )
 
-    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
+    def losses(
+        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
+    ) -> tuple[Terms, PyTree]:
         """All weighted terms on one part of the batch, and the student's new running statistics."""
         _, terms, stats = self.source_losses(state, params, stats, part, i)
         _, mixed_terms, stats = self.mixed_losses(state, params, stats, part, i)
@@ -169,7 +190,10 @@ class Dacs(NetworkMethod):
         if self.feature_weight:
             initial = self.features(state.frozen["initial"], part["source"])
             distance = feature_distance(
-                outputs["stage4"], initial["stage4"], part["source_label"], min_ratio=self.feature_min_ratio
+                outputs["stage4"],
+                initial["stage4"],
+                part["source_label"],
+                min_ratio=self.feature_min_ratio,
             )
             terms["loss_feature_distance"] = self.feature_weight * distance
         return outputs, terms, stats
@@ -185,7 +209,11 @@ class Dacs(NetworkMethod):
         targets, _ = self.targets(state, self.variables(state, "teacher"), batch)
         examples, _ = self.mix(state, batch, targets)
         target = batch["target"]
-        pictures = {"source": batch["source"]["image"], "truth": batch["source"]["label"], "target": target["image"]}
+        pictures = {
+            "source": batch["source"]["image"],
+            "truth": batch["source"]["label"],
+            "target": target["image"],
+        }
         if "reference" in target:
             pictures["reference"] = target["reference"]
         return pictures | {
@@ -194,5 +222,7 @@ class Dacs(NetworkMethod):
             "mixed": examples["mixed"],
             "mixed_label": examples["mixed_label"],
             "mixed_weight": examples["mixed_weight"],
-            "prediction": self.predict(self.variables(state), target["image"]).argmax(-1).astype(jnp.uint8),
+            "prediction": self.predict(self.variables(state), target["image"])
+            .argmax(-1)
+            .astype(jnp.uint8),
         }

@@ -1,9 +1,10 @@
 """DSR+FPA: dynamic and small object refinement with feature prototype alignment (arXiv 2310.04747).
 
-DACS self-training with (a) a class mask that keeps objects whole, (b) a bank that pastes rare classes, (c) night
-pseudo-labels refined by the coarsely aligned day view, and (d) pixels pulled to the prototypes of the other domain.
-Every part is a field, so that the paper's ablation is a handful of overrides. Where paper and official code
-(Rorisis/DSRNSS_codes) disagree the default is the code's.
+DACS self-training with (a) a class mask that keeps objects whole, (b) a bank that pastes rare
+classes, (c) night pseudo-labels refined by the coarsely aligned day view, and (d) pixels pulled to
+the prototypes of the other domain. Every part is a field, so that the paper's ablation is a handful
+of overrides. Where paper and official code (Rorisis/DSRNSS_codes) disagree the default is the
+code's.
 """
 
 import dataclasses
@@ -39,7 +40,8 @@ class DsrFpa(Dacs):
         refine: whether day predictions refine the night pseudo-labels (section 3.2.2).
         aligner: ``"none"`` or ``"true_flow"`` (NightStreet only: an upper bound for any aligner).
         refine_gamma: exponent of the trust in the day view.
-        adapt_to_ref: whether, at every second step on average, the day view takes the night image's place.
+        adapt_to_ref: whether, at every second step on average, the day view takes the night
+            image's place.
         fpa: whether features are aligned to prototypes (section 3.3).
         fpa_start_step: first step with FPA.
         fpa_weight: of each direction.
@@ -75,8 +77,10 @@ class DsrFpa(Dacs):
             return state
         return state.replace(bank=banks.empty_bank(batch["source"]["image"], size=self.bank_size))
 
-    def targets(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Targets, PyTree]:
-        """Refined pseudo-labels of the night images, or plain ones of the day images if those stand in."""
+    def targets(
+        self, state: TrainState, teacher: Variables, batch: Batch
+    ) -> tuple[Targets, PyTree]:
+        """Refined pseudo-labels of the night images, or plain ones of day images that stand in."""
         if not (self.refine or self.adapt_to_ref):
             return super().targets(state, teacher, batch)
         night = self.input.decode(batch["target"]["image"])
@@ -85,7 +89,7 @@ class DsrFpa(Dacs):
         def on_night() -> tuple[Targets, PyTree]:
             if not self.refine:
                 return Dacs.targets(self, state, teacher, batch)
-            # Night and day alternate in one batch: the norms see both, and no example changes its device.
+            # Night and day alternate in one batch: the norms see both, no example changes device.
             both = jnp.stack([night, day], axis=1).reshape(-1, *night.shape[1:])
             logits, stats = self.teacher_logits(state, teacher, both)
             logits = logits.reshape(-1, 2, *logits.shape[1:])
@@ -109,7 +113,9 @@ class DsrFpa(Dacs):
             confidence = jnp.ones(valid.shape, jnp.float32)
         return pseudo_label.refine(night, day, confidence, valid, gamma=self.refine_gamma)
 
-    def mix(self, state: TrainState, batch: Batch, targets: Targets) -> tuple[dict[str, jax.Array], PyTree]:
+    def mix(
+        self, state: TrainState, batch: Batch, targets: Targets
+    ) -> tuple[dict[str, jax.Array], PyTree]:
         """As in `Dacs`, then the bank's rare classes on top of the augmented mixed images."""
         examples, _ = super().mix(state, batch, targets)
         examples |= {"night": targets.image, "night_label": targets.label}
@@ -133,7 +139,9 @@ class DsrFpa(Dacs):
         """Whether this step pastes; every step pushes."""
         return state.step % self.bank_every == 0
 
-    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
+    def losses(
+        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
+    ) -> tuple[Terms, PyTree]:
         """The terms of `Dacs` and FPA between source and night, and source and mixed features."""
         if not self.fpa:
             return super().losses(state, params, stats, part, i)

@@ -28,7 +28,8 @@ class Input:
 
     Attributes:
         mean, std: of each RGB channel in [0, 1]; torchvision's by default.
-        exposure: target of the log-mean luminance of every image, in (0, 1); 0 leaves the exposure alone.
+        exposure: target of the log-mean luminance of every image, in (0, 1); 0 leaves the exposure
+            alone.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -69,13 +70,17 @@ class NetworkMethod:
     """Base of the methods that train one segmentation network, called the student.
 
     Attributes:
-        model: takes ``(x, train=, deterministic=)`` and returns a dict with ``logits`` [B, h, w, K] and the stages.
+        model: takes ``(x, train=, deterministic=)`` and returns a dict with ``logits`` [B, h, w, K]
+            and the stages.
         optimizer: of the student.
         steps: length of the run, for schedules.
         seed: of the run.
         accumulate: equal parts of the batch whose gradients are computed one after the other.
         input: how pixels enter.
-        detail_weight: share of the detail window in the loss of an HRDA model; other models have no such window.
+        class_weights: weight of each class in the cross-entropies, K numbers; None for 1 (the
+            papers' choice).
+        detail_weight: share of the detail window in the loss of an HRDA model; other models have no
+            such window.
     """
 
     model: nn.Module
@@ -84,6 +89,7 @@ class NetworkMethod:
     seed: int = 0
     accumulate: int = 1
     input: Input = Input()
+    class_weights: tuple[float, ...] | None = None
     detail_weight: float = 0.1
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
@@ -133,7 +139,8 @@ class NetworkMethod:
             image: [B, H, W, 3] float32 in [0, 1].
             key: of dropout and drop path.
             deterministic: switches those off.
-            detail_offset: of the one detail window of an HRDA model; None for all windows, and for other models.
+            detail_offset: of the one detail window of an HRDA model; None for all windows, and for
+                other models.
 
         Returns:
             The model's outputs and the updated running statistics.
@@ -151,42 +158,69 @@ class NetworkMethod:
         return outputs, updated.get("batch_stats", stats)
 
     def student_forward(
-        self, state: TrainState, params: PyTree, stats: PyTree, image: jax.Array, name: str, part: jax.Array | int = 0
+        self,
+        state: TrainState,
+        params: PyTree,
+        stats: PyTree,
+        image: jax.Array,
+        name: str,
+        part: jax.Array | int = 0,
     ) -> tuple[Outputs, PyTree]:
-        """`forward` with the randomness of the student's pass ``name``: dropout, and the detail window of HRDA."""
+        """`forward` with the randomness of the student's pass ``name``: dropout, HRDA's window."""
         offset = self.detail_offset(state, name, part, image.shape[1:3])
-        return self.forward(params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset)
+        return self.forward(
+            params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset
+        )
 
     def detail_offset(
         self, state: TrainState, name: str, part: jax.Array | int, size: tuple[int, int]
     ) -> jax.Array | None:
-        """Where the batch's detail window lies in the student's pass ``name``; None if the model is no HRDA."""
+        """Where HRDA's detail window of the student's pass ``name`` lies; None for other models."""
         if not isinstance(self.model, hrda.HRDA):
             return None
         return hrda.draw_detail_offset(self.key(state, f"detail_{name}", part), size)
 
-    def segmentation_loss(self, outputs: Outputs, label: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    def segmentation_loss(
+        self,
+        outputs: Outputs,
+        label: jax.Array,
+        weight: jax.Array | None = None,
+        *,
+        divisor: str = "all",
+    ) -> jax.Array:
         """Pixel-weighted cross-entropy; for HRDA also that of the detail window's own logits.
 
         Args:
             outputs: of `student_forward`.
             label: [B, H, W], 255 = ignore.
             weight: [B, H, W] float32 or None for 1.
+            divisor: see `pixel_weighted_cross_entropy`.
         """
-        loss = pixel_weighted_cross_entropy(outputs["logits"], label, weight)
+        if self.class_weights is not None:
+            table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
+            by_class = table[jnp.minimum(label, len(self.class_weights))]
+            weight = by_class if weight is None else weight * by_class
+        loss = pixel_weighted_cross_entropy(outputs["logits"], label, weight, divisor=divisor)
         if "hr_logits" not in outputs:
             return loss
         offset = outputs["detail_box"][0, ::2]
         crops = [None if x is None else hrda.detail_crop(x, offset) for x in (label, weight)]
-        detail = pixel_weighted_cross_entropy(outputs["hr_logits"][:, 0], *crops)
+        detail = pixel_weighted_cross_entropy(outputs["hr_logits"][:, 0], *crops, divisor=divisor)
         return (1 - self.detail_weight) * loss + self.detail_weight * detail
 
     def features(self, variables: Variables, image: jax.Array) -> Outputs:
-        """The backbone's features of [B, H, W, 3] float32 in [0, 1], of the context view for HRDA, in evaluation mode."""
+        """The backbone's features in evaluation mode; for HRDA those of the context view.
+
+        Args:
+            variables: of the model.
+            image: [B, H, W, 3] float32 in [0, 1].
+        """
         x = self.input.normalize(image)
         if isinstance(self.model, hrda.HRDA):
             x = resize(x, hrda.view_size(x.shape[1:3]), align_corners=False)
-        return self.model.apply(variables, x, method=lambda model, x: model.backbone(x, train=False))
+        return self.model.apply(
+            variables, x, method=lambda model, x: model.backbone(x, train=False)
+        )
 
     def key(self, state: TrainState, stream: str, part: jax.Array | int = 0) -> jax.Array:
         """Key of a random stream at this step, and at this part of an accumulated batch."""

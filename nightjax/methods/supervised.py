@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from nightjax.core.optim import accumulate
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars
-from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.network import NetworkMethod, Photometric
 
 
@@ -32,8 +31,8 @@ class Supervised(NetworkMethod):
 
         def grad_fn(stats, part, i):
             def loss_fn(params):
-                outputs, new = self.forward(params["student"], stats, part["image"], self.key(state, "dropout", i))
-                loss = pixel_weighted_cross_entropy(outputs["logits"], part["label"], divisor=self.divisor)
+                outputs, new = self.student_forward(state, params["student"], stats, part["image"], "source", i)
+                loss = self.segmentation_loss(outputs, part["label"], divisor=self.divisor)
                 return loss, (new, {"loss": loss})
 
             grads, (new, scalars) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -203,3 +203,52 @@ def test_folder_errors(folder, tmp_path):
 def test_list_source_counts_classes():
     source = ListSource([{"image_id": "a", "label": cv2.imencode(".png", label_of(3))[1].tobytes()}])
     assert source.class_pixels()[0].tolist() == [0, 0, 0, 96] + [0] * 15
+
+
+def test_folders_name_their_own_path(tmp_path):
+    for number, name in enumerate(("day", "night")):
+        write(tmp_path / name / "images" / "a.png", np.full((8, 12, 3), number, np.uint8))
+        write(tmp_path / name / "labels" / "a.png", label_of(7 + number))
+    day = open_source(f"folder:{tmp_path / 'day'}", "all", manual_dir=str(tmp_path / "night"))
+    assert (transforms.decode(day[0], ("image",))["image"] == 0).all()
+    night = open_source(f"folder/label_ids:{tmp_path / 'night'}", "all")
+    assert (transforms.decode(night[0], ("label",))["label"] == 1).all()
+    assert night.label_version == "folder, label_ids"
+
+
+def test_any_data_set_names_its_own_path(camvid, tmp_path):
+    source = open_source(f"camvid/segnet:{camvid}", "dusk_train", data_dir=str(tmp_path / "tfds"))
+    assert len(source) == 2 and source.label_version == "CamVid segnet"
+
+
+def test_joined_sources(tmp_path):
+    for number, (name, count) in enumerate((("a", 2), ("b", 3))):
+        for index in range(count):
+            write(tmp_path / name / "images" / f"{name}{index}.png", np.full((8, 12, 3), number, np.uint8))
+            write(tmp_path / name / "labels" / f"{name}{index}.png", label_of(number))
+    joined = open_source(f"folder:{tmp_path / 'a'}+folder/train_ids:{tmp_path / 'b'}", "all")
+    assert [joined[i]["image_id"] for i in range(len(joined))] == ["a0", "a1", "b0", "b1", "b2"]
+    assert joined.class_pixels()[:, :2].tolist() == [[96, 0]] * 2 + [[0, 96]] * 3
+    assert pickle.loads(pickle.dumps(joined))[4]["image_id"] == "b2"
+    for index in (-1, 5):
+        with pytest.raises(IndexError):
+            joined[index]
+    with pytest.raises(UserError, match="unknown data set 'nightcty'"):
+        open_source(f"folder:{tmp_path / 'a'}+nightcty", "all")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "labels.json is missing"),
+        ("[1]", "must be JSON such as"),
+        ('{"1": "rood"}', "did you mean 'road'"),
+        ('{"300": "road"}', "is no value of an 8-bit label"),
+    ],
+)
+def test_own_label_values_need_a_table(tmp_path, text, message):
+    write(tmp_path / "images" / "a.png", np.zeros((8, 12, 3), np.uint8))
+    if text:
+        (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_source(f"folder/own:{tmp_path}", "all")

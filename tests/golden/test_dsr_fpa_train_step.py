@@ -24,15 +24,22 @@ from nightjax.models.hrda import HRDA, OFFSET_STRIDE
 from nightjax.models.segmenter import Segmenter
 from nightjax.ops.mixing import close_classes, present_classes
 
+pytestmark = pytest.mark.slow  # Whole train steps take a minute to compile.
+
 BYTES = Input(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
 """The programs were run on ``uint8 / 64 - 2``."""
 
-TERMS = {"src": "loss_source", "featdist": "loss_feature_distance", "fpa": "loss_fpa", "mix": "loss_mixed"}
+TERMS = {
+    "src": "loss_source",
+    "featdist": "loss_feature_distance",
+    "fpa": "loss_fpa",
+    "mix": "loss_mixed",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What both programs' replays add to a method: recorded draws, factors on the loss terms, gradients to compare.
+    """What a replay adds to a method: recorded draws, factors on the terms, gradients to compare.
 
     Attributes:
         drawn: bool [steps, B, 20], the recorded classes, before any closure.
@@ -91,14 +98,16 @@ def mit_sizes(shapes):
         block = f"backbone.block{i}."
         hidden, dim = shapes[f"{block}0.mlp.fc1.weight"]
         sizes["dims"].append(dim)
-        sizes["depths"].append(sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes))
+        sizes["depths"].append(
+            sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes)
+        )
         sizes["mlp_ratios"].append(hidden // dim)
         sizes["sr_ratios"].append(shapes.get(f"{block}0.attn.sr.weight", (1,))[-1])
     return {name: tuple(values) for name, values in sizes.items()}
 
 
 def build_model(shapes, heads):
-    """MiT and DAFormer head of these weights, inside HRDA if they hold its attention; nothing is dropped."""
+    """MiT and DAFormer head of these weights, in HRDA if they hold its attention; no dropout."""
     parts = {
         "backbone": MiT(**mit_sizes(shapes), heads=heads, drop_path=0.0),
         "head": DAFormerHead(
@@ -111,7 +120,10 @@ def build_model(shapes, heads):
     if "hrda_scale_attention.linear_pred.weight" not in shapes:
         return Segmenter(**parts)
     classes, channels = shapes["hrda_scale_attention.linear_pred.weight"][:2]
-    return HRDA(**parts, hrda_scale_attention=SegFormerHead(num_classes=classes, channels=channels, dropout=0.0))
+    return HRDA(
+        **parts,
+        hrda_scale_attention=SegFormerHead(num_classes=classes, channels=channels, dropout=0.0),
+    )
 
 
 def recipe_variables(recipe, model, seed, head="head."):
@@ -130,17 +142,21 @@ def torch_name(name, head):
 
 
 def find_model(recipe, file, shapes, expected, head="head."):
-    """The model and its weights; the number of attention heads, which no file holds, is found by one loss.
+    """A plain network and its weights.
+
+    The number of attention heads, which no file holds, is found by one loss.
 
     Args:
         recipe: the fixture.
-        file: golden file, for its seed and first images.
+        file: golden file, for its seed.
         shapes: of the weights by torch name.
-        expected: ``(image, label, loss)``: of the fused logits of a plain network.
+        expected: ``(image, label, loss)`` of the source at the first step.
         head: name of the decoder in the program.
     """
     dims = mit_sizes(shapes)["dims"]
-    candidates = [c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(dims, c))]
+    candidates = [
+        c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(dims, c))
+    ]
     image, label, loss = expected
     for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
         model = build_model(shapes, heads)
@@ -187,7 +203,10 @@ def steps_of(file):
 
 def read_batch(file, step, label="semantic_src"):
     batch = {
-        "source": {"image": nhwc(file[f"{step}.image_src"]), "label": jnp.asarray(file[f"{step}.{label}"], jnp.uint8)},
+        "source": {
+            "image": nhwc(file[f"{step}.image_src"]),
+            "label": jnp.asarray(file[f"{step}.{label}"], jnp.uint8),
+        },
         "target": {"image": nhwc(file[f"{step}.image_trg"])},
     }
     if f"{step}.image_ref" in file:
@@ -197,13 +216,15 @@ def read_batch(file, step, label="semantic_src"):
 
 def dsr_optimizer(file):
     lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
-    return Optimizer(lr=lr, weight_decay=decay, eps=eps, groups=(Group("^student/backbone/", lr=factor),))
+    return Optimizer(
+        lr=lr, weight_decay=decay, eps=eps, groups=(Group("^student/backbone/", lr=factor),)
+    )
 
 
 def make_step(method, terms):
-    """``(state, batch, only=None, **changes) -> new state, scalars, targets, examples``, compiled once.
+    """A compiled ``(state, batch, only=None, **changes) -> state, scalars, targets, examples``.
 
-    ``only`` names the one loss term to keep; ``changes`` replaces fields of the method by other numbers.
+    ``only`` names the one loss term to keep; ``changes`` replaces numeric fields of the method.
     """
 
     @jax.jit
@@ -225,7 +246,9 @@ def make_step(method, terms):
 
 
 def norm(tree):
-    return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree))))
+    return float(
+        np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree)))
+    )
 
 
 def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
@@ -235,14 +258,16 @@ def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
     assert stored
     for name in stored:
         want, got = file[name], grads[name.removeprefix(prefix)]
-        np.testing.assert_allclose(got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name)
+        np.testing.assert_allclose(
+            got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name
+        )
     for name in (name for name in file if name.startswith(tensor_prefix)):
         got = norm(grads[name.removeprefix(tensor_prefix)])
         np.testing.assert_allclose(got, file[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def check_values(file, prefix, variables, head="head.", mark=""):
-    """Stored parameters and buffers within 5e-5; ``mark`` precedes the program's names of the teacher."""
+    """Stored values within 5e-5; ``mark`` precedes the program's names of the teacher."""
     values = {torch_name(name, head): value for name, value in to_torch(variables).items()}
     stored = [name for name in file if name.startswith(prefix + mark)]
     assert stored, prefix
@@ -254,7 +279,7 @@ def check_values(file, prefix, variables, head="head.", mark=""):
 
 
 def rates(optimizer, params, steps):
-    """Learning rate and weight decay that the first update gives to each parameter, from the updates themselves."""
+    """Learning rate and weight decay of each parameter, from what the first updates do."""
     ones = jax.tree.map(jnp.ones_like, params)
     transform = optimizer.build(params, steps)
 
@@ -277,19 +302,36 @@ def run_dsr_fpa(file, method, state):
             grads = step_fn(state, batch, ours, fpa_mixed_weight=zeta)[1]["grads"]
             for part in grads:
                 want = file[f"{step}.gradnorm.{name}.{part}"]
-                np.testing.assert_allclose(norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
-        night, both = (step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0))
+                np.testing.assert_allclose(
+                    norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}"
+                )
+        night, both = (
+            step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0)
+        )
         np.testing.assert_allclose(night, file[f"{step}.loss_metric"], rtol=1e-5)
         np.testing.assert_allclose(both - night, file[f"{step}.loss_align"], rtol=1e-5)
 
-        before, (state, scalars, targets, examples) = state, step_fn(state, batch, fpa_mixed_weight=zeta)
+        before, (state, scalars, targets, examples) = (
+            state,
+            step_fn(state, batch, fpa_mixed_weight=zeta),
+        )
         for name, ours in TERMS.items():
-            np.testing.assert_allclose(scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name)
-        for name, ours in {"src": "source", "featdist_src": "feature_distance", "uda_trg": "mixed"}.items():
-            np.testing.assert_allclose(scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5)
+            np.testing.assert_allclose(
+                scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name
+            )
+        for name, ours in {
+            "src": "source",
+            "featdist_src": "feature_distance",
+            "uda_trg": "mixed",
+        }.items():
+            np.testing.assert_allclose(
+                scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5
+            )
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
-        np.testing.assert_allclose(examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6)
+        np.testing.assert_allclose(
+            examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6
+        )
         if i == 0:
             check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"])
         np.testing.assert_allclose(scalars["gradient_norm"], norm(scalars["grads"]), rtol=1e-5)
@@ -297,7 +339,9 @@ def run_dsr_fpa(file, method, state):
         schedule = method.optimizer.schedule_fn(method.steps)
         np.testing.assert_allclose(scalars["learning_rate"], schedule(before.step))
         lr = schedule(state.step)
-        np.testing.assert_allclose(lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6)
+        np.testing.assert_allclose(
+            lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6
+        )
     return state
 
 
@@ -325,7 +369,11 @@ def dsr_settings(file):
 
 def test_dsr_fpa(golden, recipe):
     file = golden("dsr_fpa", "train_step")
-    shapes = {name.removeprefix("final."): value.shape for name, value in file.items() if name.startswith("final.")}
+    shapes = {
+        name.removeprefix("final."): value.shape
+        for name, value in file.items()
+        if name.startswith("final.")
+    }
     batch = read_batch(file, "it0")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     model, variables = find_model(recipe, file, shapes, expected)
@@ -335,7 +383,9 @@ def test_dsr_fpa(golden, recipe):
     lr, decay = rates(method.optimizer, state.params, method.steps)
     base, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
     for name in lr:
-        np.testing.assert_allclose(lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5)
+        np.testing.assert_allclose(
+            lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5
+        )
         np.testing.assert_allclose(decay[name], rate * (lr[name].ndim > 1), rtol=1e-5, err_msg=name)
 
 
@@ -344,7 +394,9 @@ def hrda_shapes(request):
     root = pathlib.Path(request.config.getoption("--golden-dir"))
     root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
     keys = json.loads((root / "state_dict_keys.json").read_text())
-    return {k: tuple(v) for k, v in keys["small_networks_of_this_set"]["train_step_hrda_micro"].items()}
+    return {
+        k: tuple(v) for k, v in keys["small_networks_of_this_set"]["train_step_hrda_micro"].items()
+    }
 
 
 def test_dsr_fpa_hrda(golden, recipe, hrda_shapes):
@@ -377,7 +429,14 @@ def test_dacs(golden, recipe):
     groups = Group("^student/head/", lr=head_factor), Group("norm", decay=0.0)
     method = DacsReplay(
         model=model,
-        optimizer=Optimizer(lr=lr, weight_decay=decay, eps=eps, schedule="constant", decay_vectors=True, groups=groups),
+        optimizer=Optimizer(
+            lr=lr,
+            weight_decay=decay,
+            eps=eps,
+            schedule="constant",
+            decay_vectors=True,
+            groups=groups,
+        ),
         steps=len(steps_of(file)),
         input=BYTES,
         threshold=float(file["pseudo_threshold"]),
@@ -401,16 +460,26 @@ def test_dacs(golden, recipe):
     step_fn = make_step(method, names.values())
     for step in steps_of(file):
         batch = read_batch(file, step, "label_src")
-        present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
-        np.testing.assert_array_equal(np.where(present == 19, 255, present), file[f"{step}.batch_classes"])
+        present = np.flatnonzero(
+            np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0]
+        )
+        np.testing.assert_array_equal(
+            np.where(present == 19, 255, present), file[f"{step}.batch_classes"]
+        )
         state, scalars, targets, examples = step_fn(state, batch)
         for name, ours in names.items():
-            np.testing.assert_allclose(scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name
+            )
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
-        np.testing.assert_allclose(examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6)
+        np.testing.assert_allclose(
+            examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6
+        )
         if step == "it0":
-            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head.")
+            check_gradients(
+                file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head."
+            )
     student, teacher = method.variables(state), method.variables(state, "teacher")
     check_values(file, "final.", {"params": student["params"]}, "decode_head.")
     check_values(file, "final_teacher.", {"params": teacher["params"]}, "decode_head.")

@@ -28,7 +28,9 @@ class PlainHead(nn.Module):
 
     @nn.compact
     def __call__(self, features, train=False, deterministic=None):
-        return nn.Dense(19, kernel_init=nn.initializers.normal(1.0), name="classifier")(features["stage1"])
+        return nn.Dense(19, kernel_init=nn.initializers.normal(1.0), name="classifier")(
+            features["stage1"]
+        )
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +83,7 @@ def batch():
 
 @pytest.fixture(scope="session")
 def make_state():
-    """``make_state(method, batch, step=0)``: the first state, at a given step and off the frozen network's weights."""
+    """``make_state(method, batch, step=0)``: the first state, its student moved off the copies."""
 
     def make(method, batch, step=0):
         state = jax.jit(method.init)(jax.random.key(0), batch)

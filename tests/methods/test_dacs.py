@@ -31,7 +31,9 @@ def parts(batch):
     def run(method, state):
         targets, _ = method.targets(state, method.variables(state, "teacher"), batch)
         examples, _ = method.mix(state, batch, targets)
-        terms, _ = method.losses(state, state.params["student"], state.batch_stats["student"], examples, 0)
+        terms, _ = method.losses(
+            state, state.params["student"], state.batch_stats["student"], examples, 0
+        )
         return targets, examples, terms
 
     return run
@@ -43,7 +45,10 @@ def default(parts, method, state):
 
 
 def distance(a, b):
-    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return max(
+        float(jnp.abs(x - y).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def test_two_steps(batch, small_resnet):
@@ -53,11 +58,19 @@ def test_two_steps(batch, small_resnet):
     after, first = step(state, batch)
     last, second = step(after, batch)
     assert all(np.isfinite(value) for scalars in (first, second) for value in scalars.values())
-    assert set(first) > {"loss", "loss_source", "loss_mixed", "loss_feature_distance", "pseudo_weight"}
+    assert set(first) > {
+        "loss",
+        "loss_source",
+        "loss_mixed",
+        "loss_feature_distance",
+        "pseudo_weight",
+    }
     assert second["loss"] < first["loss"]
     assert int(last.step) == 2
     assert distance(after.teacher["params"], state.params["student"]) == 0
-    middle = jax.tree.map(lambda a, b: (a + b) / 2, state.params["student"], after.params["student"])
+    middle = jax.tree.map(
+        lambda a, b: (a + b) / 2, state.params["student"], after.params["student"]
+    )
     assert distance(last.teacher["params"], middle) < 1e-6
     assert distance(after.teacher["batch_stats"], state.teacher["batch_stats"]) > 0
     assert distance(last.frozen, state.frozen) == 0
@@ -66,7 +79,9 @@ def test_two_steps(batch, small_resnet):
 def test_teacher_decay(method, state, batch):
     late = state.replace(step=jnp.int32(5000))
     after, _ = jax.jit(dataclasses.replace(method, teacher_decay=0.9).train_step)(late, batch)
-    expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, state.teacher["params"], state.params["student"])
+    expected = jax.tree.map(
+        lambda t, s: 0.9 * t + 0.1 * s, state.teacher["params"], state.params["student"]
+    )
     assert distance(after.teacher["params"], expected) < 1e-6
 
 
@@ -91,14 +106,19 @@ def test_mask_mode(method, state, batch, mode):
 
 def test_unknown_mask_mode(method, state, batch):
     with pytest.raises(UserError, match="dynsmal"):
-        dataclasses.replace(method, mask_mode="dynsmal").selected_classes(state, batch["source"]["label"])
+        dataclasses.replace(method, mask_mode="dynsmal").selected_classes(
+            state, batch["source"]["label"]
+        )
 
 
 def test_mask_include_ignore(method, state, batch):
     def drawn(include):
         one = dataclasses.replace(method, mask_include_ignore=include)
         label = batch["source"]["label"]
-        return any(bool(one.selected_classes(state.replace(step=jnp.int32(s)), label)[:, 19].any()) for s in range(8))
+        return any(
+            bool(one.selected_classes(state.replace(step=jnp.int32(s)), label)[:, 19].any())
+            for s in range(8)
+        )
 
     assert drawn(True) and not drawn(False)
 
@@ -133,7 +153,9 @@ def test_ignored_rows(method, state, parts, default):
     np.testing.assert_array_equal(examples["mixed_weight"][:, 4:-2], inside[:, 4:-2])
 
 
-@pytest.mark.parametrize("field, image", [("photometric", "mixed"), ("source_photometric", "source")])
+@pytest.mark.parametrize(
+    "field, image", [("photometric", "mixed"), ("source_photometric", "source")]
+)
 def test_photometric(method, state, parts, default, field, image):
     always = Photometric(jitter_probability=1.0, blur_probability=0.0)
     examples = parts(dataclasses.replace(method, **{field: always}), state)[1]
@@ -146,7 +168,9 @@ def test_feature_distance(method, state, batch, parts, default):
     terms = default[2]
     assert terms["loss_feature_distance"] > 0
     double = parts(dataclasses.replace(method, feature_weight=0.01), state)[2]
-    np.testing.assert_allclose(double["loss_feature_distance"], 2 * terms["loss_feature_distance"], rtol=1e-6)
+    np.testing.assert_allclose(
+        double["loss_feature_distance"], 2 * terms["loss_feature_distance"], rtol=1e-6
+    )
     without = dataclasses.replace(method, feature_weight=0.0)
     assert without.init(jax.random.key(0), batch).frozen == {}
     assert set(parts(without, state)[2]) == {"loss_source", "loss_mixed"}
@@ -173,7 +197,9 @@ def test_accumulate(method, state, batch):
     """Without norms and masked means two halves give the whole batch's gradient."""
     method = dataclasses.replace(method, feature_weight=0.0)
     whole, scalars = jax.jit(method.train_step)(state, batch)
-    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(state, batch)
+    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(
+        state, batch
+    )
     assert distance(whole.params, state.params) > 1e-3
     assert distance(whole.params, halves.params) < 1e-6
     for name, value in scalars.items():
@@ -183,7 +209,11 @@ def test_accumulate(method, state, batch):
 def test_with_weights_sets_all_copies(method, state):
     other = jax.tree.map(lambda x: x + 1, method.variables(state))
     after = method.with_weights(state, other)
-    for tree in (method.variables(after), method.variables(after, "teacher"), after.frozen["initial"]):
+    for tree in (
+        method.variables(after),
+        method.variables(after, "teacher"),
+        after.frozen["initial"],
+    ):
         assert distance(tree, other) == 0
 
 
@@ -192,4 +222,12 @@ def test_panels(method, state, batch, default):
     np.testing.assert_array_equal(panels["pseudo_label"], default[0].label)
     np.testing.assert_array_equal(panels["mixed_label"], default[1]["mixed_label"])
     assert panels["prediction"].dtype == jnp.uint8
-    assert set(panels) >= {"source", "truth", "target", "reference", "confidence", "mixed", "mixed_weight"}
+    assert set(panels) >= {
+        "source",
+        "truth",
+        "target",
+        "reference",
+        "confidence",
+        "mixed",
+        "mixed_weight",
+    }
