@@ -140,8 +140,9 @@ def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str
     notes = []
     if eval_set.native_size and (others := sorted(sizes - {eval_set.native_size})):
         notes.append(f"labels of {others[0][0]}x{others[0][1]}, the protocol scores {'x'.join(map(str, eval_set.native_size))}")
+    doubtful = benchmarks.OVERLAPS.get(eval_set.dataset.partition(":")[0], ())
     for name, stream in training.items():
-        if stream["dataset"].startswith(benchmarks.OVERLAPS.get(eval_set.dataset, ())):
+        if any(dataset.strip().startswith(doubtful) for dataset in stream["dataset"].split("+")):
             notes.append(f"the run's {name} stream, {stream['dataset']}, has frames of the same drives")
     return notes
 

@@ -194,13 +194,18 @@ def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> No
 
 
 def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the workdir this config's. Comes after all checks, so that a refused config leaves the folder free."""
+    """Makes the workdir this config's; all processes wait until it is.
+
+    Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
+    apart meet, before the first program that needs them all.
+    """
     path = workdir / "config.json"
     if jax.process_index() == 0 and not path.exists():
         with _writing_to(workdir):
             draft = workdir / "config.json.tmp"
             draft.write_text(configs.to_json(config))
             draft.replace(path)
+    sharding.wait_for_all("claim")
 
 
 @contextlib.contextmanager

@@ -2,13 +2,16 @@
 
     python scripts/bench_input.py
     python scripts/bench_input.py --dataset=nightstreet/std --split=source_day --workers=2
+    python scripts/bench_input.py --against_decoding
 
 Without a data set, pictures as large and as hard to compress as the real ones are made up, and one thread turns them
 into 512x512 training crops (or their own size, if smaller). With a data set, a whole training stream is timed.
+``--against_decoding`` compares a stream of 2048x1024 PNGs with nothing but decoding them, both on two threads.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,6 +29,7 @@ _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "where downloaded files are"
 _BATCH = flags.DEFINE_integer("batch", 4, "examples a batch, with --dataset")
 _CROP = flags.DEFINE_list("crop", ["512", "512"], "height,width of the crop")
 _WORKERS = flags.DEFINE_integer("workers", 0, "worker processes, with --dataset")
+_AGAINST = flags.DEFINE_bool("against_decoding", False, "compare the stream with decoding alone")
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "time for each row")
 
 FORMS = (
@@ -98,12 +102,33 @@ def dataset_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, .
     yield name, str(len(source)), str(_WORKERS.value), f"{records:.0f}"
 
 
+def against_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+    """Alternates, so that a busy machine is unfair to neither."""
+    yield "2048x1024 PNG on two threads", "decode/s", "example/s", "share"
+    item = record((1024, 2048), ".png", False)
+    source = sources.ListSource([item] * 64)
+
+    def decode(_: int) -> None:
+        transforms.decode_image(item["image"])
+        transforms.decode_label(item["label"])
+
+    for _ in range(3):
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            decodes = 8 * rate(lambda: list(pool.map(decode, range(8))), seconds)
+        spec = streams.StreamSpec("source", "", "", crop)
+        stream = streams.make_stream(source, spec, batch_size=_BATCH.value, seed=0, threads=2)
+        next(stream)
+        examples = _BATCH.value * rate(lambda: next(stream), seconds)
+        stream.close()
+        yield "", f"{decodes:.1f}", f"{examples:.1f}", f"{examples / decodes:.0%}"
+
+
 def main(argv: list[str]) -> None:
     del argv
     cv2.setNumThreads(1)
     crop = tuple(int(side) for side in _CROP.value)
-    rows = (dataset_rows if _DATASET.value else made_up_rows)(crop, _SECONDS.value)
-    for row in rows:
+    rows = against_rows if _AGAINST.value else dataset_rows if _DATASET.value else made_up_rows
+    for row in rows(crop, _SECONDS.value):
         print(f"{row[0]:50}" + "".join(f"{cell:>11}" for cell in row[1:]), flush=True)
 
 

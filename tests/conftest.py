@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -9,6 +10,10 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     )
+
+# One compile cache for the whole run, its subprocesses included: many tests build the same tiny programs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nightjax-xla-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -180,8 +180,8 @@ def test_uiou_needs_masks(tmp_path, monkeypatch):
 
 def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, monkeypatch, capsys):
     open_list([four_pixels()], monkeypatch)
-    streams = {"source": {"dataset": "acdc/night_prepared"}, "target": {"dataset": "nexet"}}
-    section = {"dataset": "dark_zurich/val", "split": "validation", "native_size": (1080, 1920), "headline": "zero"}
+    streams = {"source": {"dataset": "gta5+acdc/night_prepared"}, "target": {"dataset": "nexet"}}
+    section = {"dataset": "dark_zurich/val:/data", "split": "validation", "native_size": (1080, 1920), "headline": "zero"}
     result = evaluator(tmp_path, {"dz": section, "other": {"dataset": "x", "split": "y"}}, streams)({}, 0)["dz"]
     assert result["label_version"] == "in memory" and result["protocol"] == section
     assert len(result["notes"]) == 2

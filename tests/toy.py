@@ -67,10 +67,13 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
 
 
 def saved_state(workdir, step):
-    """Every array of a checkpoint, by name."""
+    """Every array of a checkpoint, by name, whatever devices it was saved from."""
+    folder = (workdir / "checkpoints" / f"{step:07d}" / "state").resolve()
     with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore((workdir / "checkpoints" / f"{step:07d}" / "state").resolve())
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        names = checkpointer.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), names)
+        tree = checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=as_numpy))
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def untrained_run(workdir, config):

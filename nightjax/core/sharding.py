@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nightjax.core.errors import UserError
@@ -64,3 +65,9 @@ def local_rows(array: jax.Array) -> np.ndarray:
     """This process's rows of an array that is split on its batch axis, or the whole of a replicated one."""
     rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process has come here; at once if there is only one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
