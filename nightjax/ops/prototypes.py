@@ -7,13 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.types import IGNORE, NUM_CLASSES
-
-
-def nearest_index(size_in: int, size_out: int) -> np.ndarray:
-    """Input index of each output position in torch's nearest resize (scale in float32)."""
-    scale = np.float32(size_in) / np.float32(size_out)
-    index = np.floor(np.arange(size_out, dtype=np.float32) * scale).astype(np.int32)
-    return np.minimum(index, size_in - 1)
+from nightjax.ops.resize import nearest_index
 
 
 def cell_label_counts(

@@ -81,7 +81,7 @@ def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
         [B, h, w] or [B, h, w, C] of x's dtype.
     """
     for axis, after in zip((1, 2), size, strict=True):
-        x = _take(x, _nearest_index(x.shape[axis], after), axis)
+        x = _take(x, nearest_index(x.shape[axis], after), axis)
     return x
 
 
@@ -135,7 +135,8 @@ def _area_matrix(before: int, after: int) -> np.ndarray:
     return inside / inside.sum(axis=1, keepdims=True)
 
 
-def _nearest_index(before: int, after: int) -> np.ndarray:
+def nearest_index(before: int, after: int) -> np.ndarray:
+    """Input index of each output position in torch's nearest resize, whose scale is float32."""
     ratio = np.float32(before) / np.float32(after)
     index = np.floor(np.arange(after, dtype=np.float32) * ratio).astype(np.int64)
     return np.minimum(index, before - 1)

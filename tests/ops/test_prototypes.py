@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from nightjax.ops import prototypes
+from nightjax.ops.resize import nearest_index
 
 
 @pytest.mark.parametrize("size", [(12, 16, 3, 4), (10, 13, 4, 5), (49, 30, 7, 29), (9, 9, 9, 9)])
 def test_counts_equal_a_count_over_the_repeated_map(size):
     height, width, h, w = size
     label = np.random.default_rng(0).choice([0, 3, 18, 255], (2, height, width)).astype(np.uint8)
-    rows, columns = prototypes.nearest_index(h, height), prototypes.nearest_index(w, width)
+    rows, columns = nearest_index(h, height), nearest_index(w, width)
     expected = np.zeros((2, h, w, 19), np.int32)
     for (b, y, x), value in np.ndenumerate(label):
         if value != 255:
