@@ -10,42 +10,54 @@ import ml_collections
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.data.benchmarks import BENCHMARKS
+from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 
 MODELS = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
     "resnet18": {"backbone": "resnet18", "head": "fpn", "head_channels": 128},
     "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
+    "daformer": {"backbone": "mit_b5", "head": "daformer"},
+    "daformer_b0": {"backbone": "mit_b0", "head": "daformer"},
+    "segformer": {"backbone": "mit_b5", "head": "segformer"},
 }
 """``model=``: name to backbone and head."""
 
-ARGS = {"data": "nightstreet", "model": "tiny", "steps": "800", "exposure": "0", "photometric": "0"}
-"""Arguments that every config takes, with their defaults."""
+FROM_SCRATCH = ("nightstreet", "nightstreet_tiny", "nightstreet_large", "camvid_day_to_dusk", "folder")
+"""Benchmarks on which a small network learns from nothing within minutes; the others follow their papers."""
+
+ARGS = {"data": "nightstreet", "model": "", "steps": "", "exposure": "0", "photometric": "0"}
+"""Arguments that every config takes. Empty ones depend on ``data``: the tiny network and 800 steps, or the paper's."""
 
 
-def get_base(args: dict[str, str], domains: Sequence[str] = ("source", "target")) -> ml_collections.ConfigDict:
+def get_base(
+    args: dict[str, str], domains: Sequence[str] = ("source", "target"), *, model: str = "daformer", steps: int = 40_000
+) -> ml_collections.ConfigDict:
     """The sections that every config has, to be filled with ``method`` and ``optim``.
 
     Args:
         args: values of `ARGS`.
+        model, steps: the paper's, for the benchmarks not in `FROM_SCRATCH`.
         domains: the streams that the method reads; others of the benchmark are left out.
     """
     benchmark = copy.deepcopy(choose(BENCHMARKS, args["data"], "config argument data"))
     if lacking := sorted(set(domains) - set(benchmark["streams"])):
         raise UserError(f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
     streams = {name: benchmark["streams"][name] for name in domains}
-    if not args["steps"].isdigit() or int(args["steps"]) < 1:
-        raise UserError(f"config argument steps={args['steps']!r} must be a number above 0")
-    steps = int(args["steps"])
+    small = args["data"] in FROM_SCRATCH
+    length = args["steps"] or str(800 if small else steps)
+    if not length.isdigit() or int(length) < 1:
+        raise UserError(f"config argument steps={length!r} must be a number above 0")
+    steps = int(length)
+    model = args["model"] or ("tiny" if small else model)
     every = max(steps // 4, 1)
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "model": dict(choose(MODELS, args["model"], "config argument model"), dtype="float32"),
-            "train": {"steps": steps, "batch": 4, "accumulate": 1, "devices": 0, "init": ""},
-            "data": {"dir": "", "manual_dir": "", "workers": 0, "threads": 2, "streams": streams},
+            "model": dict(choose(MODELS, model, "config argument model"), dtype="float32" if small else "bfloat16"),
+            "train": {"steps": steps, "batch": 4 if small else 2, "accumulate": 1, "devices": 0, "init": ""},
+            "data": {"dir": "", "manual_dir": "", "workers": 0 if small else 4, "threads": 2, "streams": streams},
             "eval": {"every": every, "which": "student", "sets": benchmark["eval"]},
             "checkpoint": {"every": every, "keep": 2, "best": benchmark.get("select", "")},
             "log": {"every": 50, "baseline": "", "profile_steps": 0},
@@ -53,9 +65,17 @@ def get_base(args: dict[str, str], domains: Sequence[str] = ("source", "target")
     )
 
 
-def optim() -> dict:
-    """AdamW for small networks trained from scratch."""
-    return {"name": "adamw", "lr": 4e-3, "warmup": 100, "power": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
+def optim(args: dict[str, str]) -> dict:
+    """AdamW: for small networks from scratch, or with the backbone at a tenth of the rate (DAFormer, Refign, DSR+FPA)."""
+    if args["data"] in FROM_SCRATCH:
+        return {"name": "adamw", "lr": 4e-3, "warmup": 100, "power": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
+    return {
+        "name": "adamw",
+        "lr": 6e-4,
+        "warmup": 1500,
+        "weight_decay": 0.01,
+        "groups": ({"pattern": "^student/backbone/", "lr": 0.1},),
+    }
 
 
 def network_input(args: dict[str, str]) -> dict:
@@ -79,18 +99,20 @@ def photometric(args: dict[str, str]) -> dict | None:
 
 
 def self_training(args: dict[str, str]) -> dict:
-    """Settings of a teacher that learns within a short run from scratch.
+    """Settings of student and teacher that depend on the benchmark; the papers' are the defaults of the methods.
 
-    There is no pretrained network to stay close to, so the feature distance is off; the teacher follows faster than in a run of
-    40,000 steps, where its decay is 0.999.
+    Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off; the teacher
+    follows faster; and a pixel counts as confident earlier, or the night would hardly be learnt from before the run ends.
     """
-    return {
-        "input": network_input(args),
-        "class_weights": class_weights(),
-        "source_photometric": photometric(args),
-        "feature_weight": 0.0,
-        "teacher_decay": 0.99,
-    }
+    settings = {"input": network_input(args), "source_photometric": photometric(args)}
+    if args["data"] in FROM_SCRATCH:
+        settings |= {
+            "class_weights": class_weights(),
+            "feature_weight": 0.0,
+            "teacher_decay": 0.99,
+            "threshold": 0.968,
+        }
+    return settings
 
 
 def oracle_streams(data: str) -> dict:

@@ -22,7 +22,7 @@ def get_config(arg=""):
         "divisor": "all",
         "photometric": _base.photometric(args),
     }
-    config.optim = _base.optim()
+    config.optim = _base.optim(args)
     if args["train_on"] == "oracle":
         config.data.streams = _base.oracle_streams(args["data"])
     elif args["train_on"] != "source":

@@ -63,7 +63,12 @@ def masked_mean(values: jax.Array, weight: jax.Array | None = None, *, divisor: 
 
 
 def pixel_weighted_cross_entropy(
-    logits: jax.Array, label: jax.Array, weight: jax.Array | None = None, *, divisor: str = "all"
+    logits: jax.Array,
+    label: jax.Array,
+    weight: jax.Array | None = None,
+    *,
+    divisor: str = "all",
+    align_corners: bool = False,
 ) -> jax.Array:
     """Cross-entropy after upsampling to the label's size.
 
@@ -72,11 +77,12 @@ def pixel_weighted_cross_entropy(
     being stored.
 
     Args:
-        logits: [B, h, w, K]; upsampled bilinearly, align_corners False.
+        logits: [B, h, w, K]; upsampled bilinearly.
         label: [B, H, W], 255 = ignore.
         weight: [B, H, W] float32 or None for 1.
         divisor: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
             (``"weights"``).
+        align_corners: corner rule of the upsampling; True in DANNet and AdaptSegNet.
 
     Returns:
         Scalar float32.
@@ -86,11 +92,36 @@ def pixel_weighted_cross_entropy(
     @jax.checkpoint
     def loss(logits: jax.Array) -> jax.Array:
         full = resize(
-            logits.astype(jnp.float32), label.shape[1:], method="bilinear", align_corners=False
+            logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners
         )
         return masked_mean(cross_entropy(full, label), weight, divisor=divisor)
 
     return loss(logits)
+
+
+def class_weighted_cross_entropy(
+    logits: jax.Array, label: jax.Array, class_weight: jax.Array, *, divisor: str = "weights"
+) -> jax.Array:
+    """Cross-entropy with a weight for each class, after upsampling with aligned corners.
+
+    Source: DANNet ``train.py`` (torch's weighted cross-entropy) and arXiv 2104.10834 section 3.3.
+
+    Args:
+        logits: [B, h, w, K].
+        label: [B, H, W], 255 = ignore.
+        class_weight: [K], above 0.
+        divisor: ``"weights"`` of the labelled pixels (official code), their number times K
+            (``"paper"``, about K times smaller), their number (``"valid"``) or ``"all"`` pixels.
+
+    Returns:
+        Scalar float32.
+    """
+    classes = logits.shape[-1]
+    known = jnp.where(label == IGNORE, 0, label).astype(jnp.int32)
+    weight = jnp.asarray(class_weight, jnp.float32)[known]
+    options = {"divisor": "valid" if divisor == "paper" else divisor, "align_corners": True}
+    loss = pixel_weighted_cross_entropy(logits, label, weight, **options)
+    return loss / classes if divisor == "paper" else loss
 
 
 def class_weights(pixel_share: np.ndarray, std: float) -> np.ndarray:

@@ -155,14 +155,17 @@ class Dacs(NetworkMethod):
             image = self.photometric(image, self.key(state, "photometric"))
         if self.source_photometric is not None:
             source = self.source_photometric(source, self.key(state, "source_photometric"))
+        weight = mixing.mixed_weight(
+            mask, targets.share, ignore_top=self.ignore_top, ignore_bottom=self.ignore_bottom
+        )
+        if self.class_weights is not None:
+            weight = mixing.mix(mask, self.label_weight(source_label), weight)
         examples = {
             "source": source,
             "source_label": source_label,
             "mixed": image,
             "mixed_label": mixing.mix(mask, source_label, targets.label),
-            "mixed_weight": mixing.mixed_weight(
-                mask, targets.share, ignore_top=self.ignore_top, ignore_bottom=self.ignore_bottom
-            ),
+            "mixed_weight": weight,
         }
         return examples, state.bank
 
@@ -186,7 +189,8 @@ class Dacs(NetworkMethod):
     def source_losses(self, state, params, stats, part, i) -> tuple[Outputs, Terms, PyTree]:
         """Cross-entropy on the source and the feature distance to the initial network."""
         outputs, stats = self.student_forward(state, params, stats, part["source"], "source", i)
-        terms = {"loss_source": self.segmentation_loss(outputs, part["source_label"])}
+        label = part["source_label"]
+        terms = {"loss_source": self.segmentation_loss(outputs, label, self.label_weight(label))}
         if self.feature_weight:
             initial = self.features(state.frozen["initial"], part["source"])
             distance = feature_distance(

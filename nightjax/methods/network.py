@@ -77,8 +77,9 @@ class NetworkMethod:
         seed: of the run.
         accumulate: equal parts of the batch whose gradients are computed one after the other.
         input: how pixels enter.
-        class_weights: weight of each class in the cross-entropies, K numbers; None for 1 (the
-            papers' choice).
+        class_weights: weight of each class in the cross-entropy on true labels, K numbers; None
+            for 1 (the papers' choice). Pseudo-labels are never weighted by class: it would
+            multiply their mistakes.
         detail_weight: share of the detail window in the loss of an HRDA model; other models have no
             such window.
     """
@@ -180,6 +181,13 @@ class NetworkMethod:
             return None
         return hrda.draw_detail_offset(self.key(state, f"detail_{name}", part), size)
 
+    def label_weight(self, label: jax.Array) -> jax.Array | None:
+        """Loss weight of true labels [B, H, W] by their class, or None for 1."""
+        if self.class_weights is None:
+            return None
+        table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
+        return table[jnp.minimum(label, len(self.class_weights))]
+
     def segmentation_loss(
         self,
         outputs: Outputs,
@@ -196,10 +204,6 @@ class NetworkMethod:
             weight: [B, H, W] float32 or None for 1.
             divisor: see `pixel_weighted_cross_entropy`.
         """
-        if self.class_weights is not None:
-            table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
-            by_class = table[jnp.minimum(label, len(self.class_weights))]
-            weight = by_class if weight is None else weight * by_class
         loss = pixel_weighted_cross_entropy(outputs["logits"], label, weight, divisor=divisor)
         if "hr_logits" not in outputs:
             return loss

@@ -32,7 +32,8 @@ class Supervised(NetworkMethod):
         def grad_fn(stats, part, i):
             def loss_fn(params):
                 outputs, new = self.student_forward(state, params["student"], stats, part["image"], "source", i)
-                loss = self.segmentation_loss(outputs, part["label"], divisor=self.divisor)
+                weight = self.label_weight(part["label"])
+                loss = self.segmentation_loss(outputs, part["label"], weight, divisor=self.divisor)
                 return loss, (new, {"loss": loss})
 
             grads, (new, scalars) = jax.grad(loss_fn, has_aux=True)(state.params)

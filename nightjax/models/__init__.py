@@ -10,10 +10,13 @@ import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
+from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.backbones import mit, resnet
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.fpn import FPNHead
+from nightjax.models.heads.psp import PSPAuxiliaryHead, PSPHead
+from nightjax.models.heads.refinenet import RefineNetHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.hrda import HRDA
 from nightjax.models.segmenter import Segmenter
@@ -31,9 +34,37 @@ HEADS = {
     "daformer": DAFormerHead,
     "deeplab_v2": DeepLabV2Head,
     "fpn": FPNHead,
+    "psp": PSPHead,
+    "psp_auxiliary": PSPAuxiliaryHead,
+    "refinenet": RefineNetHead,
     "segformer": SegFormerHead,
 }
 """Name to a builder of a head, which needs ``num_classes``."""
+
+DANNET_NETWORKS = {
+    "pspnet": {
+        "backbone": "resnet101_v1c_d8",
+        "backbone_stem_features": 128,
+        "backbone_pool": "ceil",
+        "head": "psp",
+        "auxiliary": "psp_auxiliary",
+    },
+    "deeplab": {
+        "backbone": "resnet101",
+        "backbone_style": "caffe",
+        "backbone_pool": "ceil",
+        "backbone_strides": (1, 2, 1, 1),
+        "backbone_dilations": (1, 1, 2, 4),
+        "head": "deeplab_v2",
+        "head_summed": 2,
+        "auxiliary": "deeplab_v2",
+        "auxiliary_summed": 2,
+        "auxiliary_stage": "stage3",
+    },
+    "refinenet": {"backbone": "resnet101", "head": "refinenet"},
+}
+"""Name to the arguments of ``build_segmenter`` for DANNet's networks; the second is AdaptSegNet's
+too, where its auxiliary classifier is the first of two levels."""
 
 
 def build_segmenter(
@@ -42,9 +73,10 @@ def build_segmenter(
     num_classes: int = NUM_CLASSES,
     *,
     hrda: bool = False,
+    auxiliary: str | None = None,
     dtype: Any = jnp.float32,
     **kwargs: Any,
-) -> Segmenter | HRDA:
+) -> Segmenter | AuxiliarySegmenter | HRDA:
     """A segmentation network by names.
 
     Args:
@@ -54,18 +86,25 @@ def build_segmenter(
         hrda: run it at two resolutions, fused by a SegFormer head as scale attention. Backbone and
             head must give logits at stride 4: a MiT, or a ResNet that pools, and any head but
             ``deeplab_v2``.
+        auxiliary: key of ``HEADS`` for a second classifier; not together with ``hrda``.
         dtype: compute dtype of all parts.
-        **kwargs: attributes of the backbone, the head or HRDA's attention, with the prefix
-            ``backbone_``, ``head_`` or ``attention_``, such as ``head_dropout=0.0``.
+        **kwargs: attributes of the backbone, the heads or HRDA's attention, with the prefix
+            ``backbone_``, ``head_``, ``auxiliary_`` or ``attention_``, such as
+            ``head_dropout=0.0``.
 
     Raises:
-        UserError: for a name or an attribute that does not exist.
+        UserError: for a name or an attribute that does not exist, or both ``hrda`` and
+            ``auxiliary``.
     """
     build_backbone = _lookup("backbone", backbone, BACKBONES)
     build_head = _lookup("head", head, HEADS)
     builders = {"backbone": build_backbone, "head": build_head}
+    if hrda and auxiliary:
+        raise UserError("HRDA has no auxiliary classifier; leave out hrda or auxiliary")
     if hrda:
         builders["attention"] = SegFormerHead
+    if auxiliary:
+        builders["auxiliary"] = _lookup("head", auxiliary, HEADS)
     options = {part: {} for part in builders}
     known = [f"{part}_{name}" for part, builder in builders.items() for name in _attributes(builder)]
     for name, value in kwargs.items():
@@ -75,14 +114,14 @@ def build_segmenter(
             )
         part, _, attribute = name.partition("_")
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
-    parts = {
-        "backbone": build_backbone(dtype=dtype, **options["backbone"]),
-        "head": build_head(num_classes=num_classes, dtype=dtype, **options["head"]),
-    }
-    if not hrda:
-        return Segmenter(**parts)
-    attention = SegFormerHead(num_classes=num_classes, dtype=dtype, **options["attention"])
-    return HRDA(**parts, hrda_scale_attention=attention)
+    parts = {}
+    for part, builder in builders.items():
+        classes = {} if part == "backbone" else {"num_classes": num_classes}
+        parts[part] = builder(**classes, dtype=dtype, **options[part])
+    if hrda:
+        attention = parts.pop("attention")
+        return HRDA(**parts, hrda_scale_attention=attention)
+    return AuxiliarySegmenter(**parts) if auxiliary else Segmenter(**parts)
 
 
 def _lookup(kind: str, name: str, table: dict[str, Callable]) -> Callable:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import IGNORE
 
 STATIC_CLASSES = (0, 1, 2, 3, 4, 8, 9, 10)
 """Train ids of large static classes: here the day view may overrule the night prediction."""
@@ -100,3 +101,70 @@ def confident_share(
     confident = (confidence >= np.float32(threshold)).astype(jnp.float32)
     share = confident.mean(axis=(1, 2))
     return jnp.broadcast_to(share.mean(), share.shape) if scope == "batch" else share
+
+
+def blend_day_night(
+    logits_day: jax.Array,
+    logits_night: jax.Array,
+    class_weight: jax.Array,
+    *,
+    static: int = 11,
+    threshold: float = 0.4,
+    trust: float = 0.8,
+) -> jax.Array:
+    """Class scores of a night image from its own logits and those of the coarsely aligned day.
+
+    For the static classes ``w * (a * day + (1 - a) * night)``, with ``a = trust`` where the day
+    logit is above the threshold and ``1 - trust`` elsewhere; for the others ``w * night``. Source:
+    DANNet ``train.py``; logits, not probabilities, are weighted there.
+
+    Args:
+        logits_day: [B, H, W, K].
+        logits_night: [B, H, W, K].
+        class_weight: [K], see ``losses.segmentation.class_weights``.
+        static: number of leading classes that are static.
+        threshold: of the day logit; a logit exactly on it is not above.
+        trust: in the sure one of the two predictions.
+
+    Returns:
+        [B, H, W, K] float32.
+    """
+    day, night = logits_day.astype(jnp.float32), logits_night.astype(jnp.float32)
+    share = jnp.where(day > threshold, trust, 1.0 - trust)
+    is_static = np.arange(day.shape[-1]) < static
+    blend = jnp.where(is_static, share * day + (1.0 - share) * night, night)
+    return jnp.asarray(class_weight, jnp.float32) * blend
+
+
+def static_pseudo_label(
+    logits_day: jax.Array,
+    logits_night: jax.Array,
+    class_weight: jax.Array,
+    *,
+    form: str = "official",
+    static: int = 11,
+) -> jax.Array:
+    """DANNet's pseudo-label of a night image, of static classes only; no gradient.
+
+    Args:
+        logits_day: [B, H, W, K].
+        logits_night: [B, H, W, K].
+        class_weight: [K].
+        form: ``"official"``, the likeliest class of ``blend_day_night``; ``"paper"``, of the
+            weighted day probabilities alone (arXiv 2104.10834 section 3.3).
+        static: number of leading classes that are static.
+
+    Returns:
+        [B, H, W] uint8, 255 where another class wins.
+
+    Raises:
+        UserError: for an unknown form.
+    """
+    if form == "official":
+        scores = blend_day_night(logits_day, logits_night, class_weight, static=static)
+    elif form == "paper":
+        scores = jax.nn.softmax(logits_day.astype(jnp.float32)) * class_weight
+    else:
+        raise UserError(f"static_pseudo_label: unknown form '{form}'; use 'official' or 'paper'")
+    label = scores.argmax(axis=-1)
+    return jnp.where(label < static, label, IGNORE).astype(jnp.uint8)

@@ -193,6 +193,18 @@ def test_mixed_weight(method, state, parts, default):
     np.testing.assert_allclose(terms["loss_source"], default[2]["loss_source"])
 
 
+def test_class_weights_weigh_true_labels_only(method, state, batch, parts, default):
+    table = np.linspace(0.5, 2, 19)
+    _, plain, _ = default
+    targets, examples, terms = parts(dataclasses.replace(method, class_weights=tuple(table)), state)
+    label = np.asarray(batch["source"]["label"])
+    mask = np.asarray(class_mask(label, method.selected_classes(state, label)))
+    by_class = np.append(table, np.zeros(237))[label]
+    np.testing.assert_allclose(examples["mixed_weight"][mask], by_class[mask], rtol=1e-6)
+    np.testing.assert_array_equal(examples["mixed_weight"][~mask], plain["mixed_weight"][~mask])
+    assert float(terms["loss_source"]) != float(default[2]["loss_source"])
+
+
 def test_accumulate(method, state, batch):
     """Without norms and masked means two halves give the whole batch's gradient."""
     method = dataclasses.replace(method, feature_weight=0.0)

@@ -16,6 +16,9 @@ class DeepLabV2Head(nn.Module):
     Attributes:
         num_classes: K.
         dilations: one branch each.
+        summed: how many of the branches count, the first ones; None for all. The official code of
+            AdaptSegNet and DANNet returns after the second, so their weights are made for 2. The
+            others keep their parameters, so that checkpoints fit.
         stage: name of the feature it reads.
         dropout: rate at which whole channels are zeroed before the branches.
         dtype: compute dtype; logits are float32.
@@ -23,6 +26,7 @@ class DeepLabV2Head(nn.Module):
 
     num_classes: int
     dilations: tuple[int, ...] = (6, 12, 18, 24)
+    summed: int | None = None
     stage: str = "stage4"
     dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -54,5 +58,7 @@ class DeepLabV2Head(nn.Module):
                 kernel_init=nn.initializers.normal(0.01),
                 name=f"conv2d_list_{i}",
             )
-            logits = logits + branch(x).astype(jnp.float32)
+            y = branch(x).astype(jnp.float32)
+            if self.summed is None or i < self.summed:
+                logits = logits + y
         return logits

@@ -1,0 +1,85 @@
+"""DANNet's static loss: a class-weighted focal loss of night images on the static classes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nightjax.core.errors import UserError
+from nightjax.core.types import IGNORE
+from nightjax.losses.segmentation import masked_mean
+
+NEIGHBOURHOODS = ("center", "3x3", "code")
+
+_EPSILON = np.float32(1e-7)
+
+_SHIFTS = ((-1, 0), (1, 0), (0, 1), (0, -1), (-1, 1), (1, 1), (1, -1), (-1, -1))
+"""Rows and columns by which the official code moves the label map onto itself, in this order."""
+
+
+def static_loss(
+    logits: jax.Array,
+    label: jax.Array,
+    class_weight: jax.Array,
+    *,
+    gamma: float = 1.0,
+    neighbourhood: str = "center",
+) -> jax.Array:
+    """Mean of ``-(1 - p)^gamma log p`` over labelled pixels.
+
+    ``p`` is the largest weighted probability among the classes that the label allows at a pixel.
+    Source: arXiv 2104.10834 section 3.3, ``StaticLoss`` of ``network/loss.py``.
+
+    Args:
+        logits: [B, H, W, K] of night images. Only the first S channels count, and the softmax is
+            over these.
+        label: [B, H, W] pseudo-label, 0 .. S - 1, or 255 = ignore.
+        class_weight: [S]; a weighted probability is cut at 1.
+        gamma: focal exponent.
+        neighbourhood: which classes a pixel allows. ``"center"``: its own label, what the official
+            code comes down to. ``"3x3"``: the labels of its 3x3 window, the paper's form.
+            ``"code"``: as "center", with the labels at the border moved as by the official code,
+            whose neighbour maps are all one tensor; to compare with it.
+
+    Returns:
+        Scalar float32; 0 with zero gradient if no pixel is labelled (nan in the official code).
+
+    Raises:
+        UserError: for an unknown neighbourhood.
+    """
+    if neighbourhood not in NEIGHBOURHOODS:
+        raise UserError(
+            f"static loss: unknown neighbourhood '{neighbourhood}'; "
+            f"use one of {', '.join(NEIGHBOURHOODS)}"
+        )
+    class_weight = jnp.asarray(class_weight, jnp.float32)
+    classes = class_weight.shape[0]
+    weighted = jax.nn.softmax(logits[..., :classes].astype(jnp.float32)) * class_weight
+    if neighbourhood == "code":
+        label = _shifted_onto_itself(label)
+    label = label.astype(jnp.int32)
+    if neighbourhood == "3x3":
+        allowed = _window_max(jax.nn.one_hot(label, classes, dtype=jnp.bfloat16))
+        p = jnp.where(allowed > 0, weighted, 0.0).max(axis=-1)
+    else:
+        known = jnp.where(label == IGNORE, 0, label)
+        p = jnp.take_along_axis(weighted, known[..., None], axis=-1)[..., 0]
+    p = jnp.clip(p, _EPSILON, 1 - _EPSILON)
+    return masked_mean(-((1.0 - p) ** gamma) * jnp.log(p), label != IGNORE, divisor="valid")
+
+
+def _window_max(x: jax.Array) -> jax.Array:
+    """Maximum of each 3x3 window of [B, H, W, C]; what lies outside the image never wins."""
+    return lax.reduce_window(x, -np.inf, lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
+
+
+def _shifted_onto_itself(label: jax.Array) -> jax.Array:
+    """The label map after eight copies of a shifted part of itself; the interior is unchanged."""
+    everything, head, tail = slice(None), slice(None, -1), slice(1, None)
+    target = {-1: head, 0: everything, 1: tail}
+    for rows, columns in _SHIFTS:
+        moved = label[:, target[-rows], target[-columns]]
+        label = label.at[:, target[rows], target[columns]].set(moved)
+    return label

@@ -1,0 +1,202 @@
+"""Losses of DANNet and AdaptSegNet against the official code.
+
+Values to 1e-5 relative, gradients to 1e-4 of their maximum, the SSIM map to 1e-4.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.schedules import mmseg_poly
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.losses.adversarial import adversarial_loss, discriminator_loss
+from nightjax.losses.light import exposure_loss, light_loss, ssim_map, total_variation
+from nightjax.losses.segmentation import (
+    class_weighted_cross_entropy,
+    class_weights,
+    pixel_weighted_cross_entropy,
+)
+from nightjax.losses.static import static_loss
+from nightjax.models.discriminator import VARIANTS, Discriminator
+from nightjax.ops.pseudo_label import blend_day_night, static_pseudo_label
+from nightjax.ops.resize import resize
+
+
+def nhwc(x):
+    return jnp.asarray(np.moveaxis(x, 1, -1))
+
+
+def same_loss(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def same_gradient(actual, expected):
+    expected = np.asarray(nhwc(expected))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_class_weights(golden):
+    file = golden("dannet", "class_weights")
+    for i, std in enumerate(file["stds"]):
+        for share, expected in (("freq", "weights"), ("freq_random", "weights_random")):
+            actual = class_weights(file[share], float(std))
+            np.testing.assert_allclose(actual, file[expected][i], atol=1e-6)
+
+
+def test_total_variation(golden):
+    file = golden("dannet", "tv_loss")
+    loss, gradient = jax.value_and_grad(total_variation)(nhwc(file["r"]))
+    same_loss(loss, file["loss"])
+    same_gradient(gradient, file["grad_r"])
+
+
+def test_exposure(golden):
+    file = golden("dannet", "exposure_loss")
+    np.testing.assert_allclose(nhwc(file["night"]).mean(), file["E"], rtol=1e-5)
+    enhanced = nhwc(file["enhanced"])
+    loss, gradient = jax.value_and_grad(exposure_loss)(enhanced, jnp.asarray(file["E"]))
+    same_loss(loss, file["loss"])
+    same_gradient(gradient, file["grad_enhanced"])
+
+
+def test_ssim(golden):
+    file = golden("dannet", "ssim")
+    x, y = nhwc(file["x"]), nhwc(file["y"])
+    np.testing.assert_allclose(ssim_map(x, y), nhwc(file["loss_map"]), rtol=0, atol=1e-4)
+    loss, gradient = jax.value_and_grad(lambda x: ssim_map(x, y).mean())(x)
+    same_loss(loss, file["loss_mean"])
+    same_gradient(gradient, file["grad_x"])
+
+
+def test_light_loss(golden):
+    file = golden("dannet", "light_loss")
+    image, level = nhwc(file["image"]), jnp.asarray(file["E"])
+
+    def loss(residual):
+        terms = light_loss(image, residual, level)
+        return terms["total"], terms
+
+    gradient, terms = jax.grad(loss, has_aux=True)(nhwc(file["r"]))
+    for name, value in terms.items():
+        same_loss(value, file[name])
+    same_gradient(gradient, file["grad_r"])
+
+
+def test_weighted_cross_entropy(golden):
+    file = golden("dannet", "weighted_ce")
+    logits, label = nhwc(file["logits_lowres"]), jnp.asarray(file["labels"])
+    upsampled = resize(logits, label.shape[1:], align_corners=True)
+    np.testing.assert_allclose(upsampled, nhwc(file["upsampled"]), atol=1e-5)
+
+    weights = jnp.asarray(file["class_weights"])
+    loss, gradient = jax.value_and_grad(class_weighted_cross_entropy)(logits, label, weights)
+    same_loss(loss, file["loss"])
+    same_gradient(gradient, file["grad_logits_lowres"])
+    paper = class_weighted_cross_entropy(logits, label, weights, divisor="paper")
+    same_loss(paper, file["loss_paper_formula"])
+    for weight in (0.5, 1.0):
+        equal = class_weighted_cross_entropy(logits, label, jnp.full_like(weights, weight))
+        same_loss(equal, file["loss_unweighted"])
+
+
+def test_pseudo_label(golden):
+    file = golden("dannet", "pseudo_label")
+    day, night = nhwc(file["pred_day"]), nhwc(file["pred_night"])
+    weights = jnp.asarray(file["class_weights"])
+    scores = blend_day_night(day, night, weights)
+    np.testing.assert_allclose(scores, nhwc(file["fused_weighted"]), rtol=1e-5, atol=1e-6)
+    for form, expected in (("official", "pseudo_gt"), ("paper", "pseudo_gt_paper_day_only")):
+        label = static_pseudo_label(day, night, weights, form=form)
+        assert (label == file[expected]).mean() >= 0.999, form
+
+
+@pytest.mark.parametrize("neighbourhood", ["center", "3x3", "code"])
+def test_static_loss(golden, neighbourhood):
+    file = golden("dannet", "static_loss")
+    logits, label = nhwc(file["logits"]), jnp.asarray(file["labels"])
+    weights = jnp.asarray(file["class_weights_11"])
+    loss = functools.partial(static_loss, neighbourhood=neighbourhood)
+    value, gradient = jax.value_and_grad(loss)(logits, label, weights)
+    same_loss(value, file[f"loss_{neighbourhood}"])
+    same_gradient(gradient, file[f"grad_{neighbourhood}"])
+    if neighbourhood == "3x3":
+        unit = loss(logits, label, jnp.ones_like(weights))
+        same_loss(unit, file["loss_3x3_unit_weights"])
+
+
+def test_labels_at_the_border(golden):
+    file = golden("dannet", "static_loss")
+    logits, weights = nhwc(file["logits"]), jnp.asarray(file["class_weights_11"])
+    moved = static_loss(logits, jnp.asarray(file["labels_after_code"]), weights)
+    same_loss(moved, file["loss_code"])
+
+
+def load(file, prefix, variant, classes):
+    """A discriminator as wide as the weights in the file, and these weights."""
+    state = {k[len(prefix) :]: v for k, v in file.items() if k.startswith(prefix)}
+    model = Discriminator(features=len(state["conv1.bias"]), **VARIANTS[variant])
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, classes)))
+    return model, from_torch(state, shapes)
+
+
+def test_adversarial(golden):
+    file = golden("dannet", "discriminator")
+    source, target = nhwc(file["pred_source"]), nhwc(file["pred_target"])
+    model, variables = load(file, "w.", "dannet", source.shape[-1])
+
+    def scores(variables, logits):
+        return model.apply(variables, jax.nn.softmax(logits))
+
+    for name, logits in (("D_source", source), ("D_target", target)):
+        np.testing.assert_allclose(scores(variables, logits), nhwc(file[name]), atol=1e-5)
+    loss, gradient = jax.value_and_grad(lambda x: adversarial_loss(scores(variables, x)))(target)
+    same_loss(loss, file["loss_adv"])
+    same_gradient(gradient, file["grad_adv_pred_target"])
+
+    def both(variables):
+        return discriminator_loss(scores(variables, source), scores(variables, target))
+
+    loss, gradients = jax.value_and_grad(both)(variables)
+    same_loss(loss, file["loss_D_source_half"] + file["loss_D_target_half"])
+    for name, gradient in to_torch(gradients).items():
+        expected = file[f"g.{name}"]
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("prefix", "kind"), [("vanilla", "vanilla"), ("ls", "least_squares")])
+def test_adaptsegnet_losses(golden, prefix, kind):
+    file = golden("dannet", "adaptseg_losses")
+    size, label = tuple(file["size"]), jnp.asarray(file["labels"])
+    options = {"divisor": "valid", "align_corners": True}
+    segmentation, adversarial = [], []
+    for level in "12":
+        source, target = nhwc(file[f"src{level}"]), nhwc(file[f"tgt{level}"])
+        segmentation.append(pixel_weighted_cross_entropy(source, label, **options))
+        same_loss(segmentation[-1], file[f"loss_seg{level}"])
+        model, variables = load(file, f"D{level}.", "adaptsegnet", source.shape[-1])
+        scores = [
+            model.apply(variables, jax.nn.softmax(resize(logits, size, align_corners=True)))
+            for logits in (source, target)
+        ]
+        np.testing.assert_allclose(scores[1], nhwc(file[f"D{level}_target_out"]), atol=1e-5)
+        adversarial.append(adversarial_loss(scores[1], kind=kind))
+        same_loss(adversarial[-1], file[f"{prefix}.adv{level}"])
+        same_loss(discriminator_loss(*scores, kind=kind), file[f"{prefix}.D{level}_total"])
+    total = (
+        file["lambda_seg"] * segmentation[0]
+        + segmentation[1]
+        + file["lambda_adv1"] * adversarial[0]
+        + file["lambda_adv2"] * adversarial[1]
+    )
+    same_loss(total, file[f"{prefix}.G_total"])
+
+
+def test_learning_rates(golden):
+    file = golden("dannet", "lr_schedule")
+    power = float(file["power"])
+    factor = np.array([mmseg_poly(i, int(file["max_iter"]), power=power) for i in file["iters"]])
+    np.testing.assert_allclose(factor * 2.5e-4, file["lr_g"], rtol=1e-5)
+    np.testing.assert_allclose(factor * 1e-4, file["lr_d"], rtol=1e-5)

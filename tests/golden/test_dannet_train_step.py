@@ -1,0 +1,156 @@
+"""Two training iterations of DANNet against the official program.
+
+Losses to 1e-5 relative; final parameters and running statistics to 2e-5 (relighting) and 2e-6.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.optim import Group, Optimizer
+from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.losses.segmentation import class_weights
+from nightjax.methods.dannet import Dannet
+from nightjax.models.backbones.resnet import Bottleneck
+from nightjax.models.discriminator import Discriminator
+from nightjax.models.heads.deeplab import DeepLabV2Head
+from nightjax.models.layers import Conv
+from nightjax.models.norm import BatchNorm
+from nightjax.models.relight import LightNet
+
+DOMAINS = ("day", "night", "source")
+NETWORKS = {"D1": "day", "D2": "night"}
+ATOL = {"light": 2e-5, "seg": 2e-6, "D1": 2e-6, "D2": 2e-6}
+
+
+class SmallDeepLab(nn.Module):
+    """Stem, one bottleneck and the official classifier, as in the golden README."""
+
+    stem: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x, *, train=False, deterministic=None):
+        x = Conv(self.stem, stride=2, name="conv1")(x)
+        x = nn.relu(BatchNorm(name="bn1")(x, train=train))
+        x = Bottleneck(self.width, dilation=2, style="caffe", name="block")(x, train)
+        return {"logits": DeepLabV2Head(19, summed=2, name="cls")({"stage4": x})}
+
+
+@pytest.fixture(scope="module")
+def file(golden):
+    return golden("dannet", "train_step")
+
+
+def state_of(file, prefix):
+    return {k[len(prefix) :]: v for k, v in file.items() if k.startswith(prefix)}
+
+
+def batch(file, i):
+    image = {name: jnp.asarray(file[f"it{i}.{name}"]) for name in DOMAINS}
+    return {
+        "source": {"image": image["source"], "label": jnp.asarray(file[f"it{i}.label"])},
+        "target": {"image": image["night"], "reference": image["day"]},
+    }
+
+
+def method(file, share, **options):
+    lr, lr_d, momentum, decay, power = (float(v) for v in file["hyper_lr_g_lr_d_momentum_wd_power"])
+    poly = {"schedule": "mmseg_poly", "power": power}
+    frozen = r"/block/bn\d/(scale|bias)$|/cls/conv2d_list_[23]/"
+    size = int(file["input_size_target"])
+    width, stem = file["init.seg.block.conv1.weight"].shape[:2]
+    return Dannet(
+        model=SmallDeepLab(stem, width),
+        optimizer=Optimizer(
+            name="sgd",
+            lr=lr,
+            momentum=momentum,
+            weight_decay=decay,
+            decay_vectors=True,
+            groups=(Group(frozen, lr=0.0),),
+            **poly,
+        ),
+        discriminator_optimizer=Optimizer(name="adam", lr=lr_d, b2=0.99, weight_decay=0.0, **poly),
+        steps=int(file["num_steps"]),
+        light=LightNet(features=len(file["init.light.model.2.weight"])),
+        discriminator=Discriminator(features=len(file["init.D1.conv1.bias"])),
+        target_size=(size, size),
+        class_weights=tuple(class_weights(share, 0.05)),
+        **options,
+    )
+
+
+def first_state(method, file):
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch(file, 0))
+
+    def fill(name, tree):
+        return from_torch(state_of(file, f"init.{name}."), tree)
+
+    def without_light(tree):
+        return {k: v for k, v in tree.items() if k != "light"}
+
+    student, stats = shapes.params["student"], shapes.batch_stats["student"]
+    seg = fill("seg", {"params": without_light(student), "batch_stats": without_light(stats)})
+    light = fill("light", {"params": student["light"], "batch_stats": stats["light"]})
+    params = {"student": seg["params"] | {"light": light["params"]}}
+    for official, name in NETWORKS.items():
+        params[name] = fill(official, {"params": shapes.params[name]})["params"]
+    opt_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.opt_state)
+    return shapes.replace(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats={"student": seg["batch_stats"] | {"light": light["batch_stats"]}},
+        opt_state=opt_state,
+    )
+
+
+def networks(state):
+    """Official names to arrays, for each network."""
+    variables = {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
+    light = {kind: tree["light"] for kind, tree in variables.items()}
+    seg = {kind: {k: v for k, v in tree.items() if k != "light"} for kind, tree in variables.items()}
+    critics = {k: to_torch({"params": state.params[v]}) for k, v in NETWORKS.items()}
+    return {"seg": to_torch(seg), "light": to_torch(light), **critics}
+
+
+def check_losses(file, prefix, i, scalars):
+    def same(actual, name, index):
+        expected = file[f"{prefix}.{name}"].reshape(2, -1)[i][index]
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, err_msg=f"{name} {index}")
+
+    for index, domain in enumerate(DOMAINS):
+        for official, name in (("tv", "tv"), ("ssim", "ssim"), ("exp", "exposure")):
+            same(scalars[f"{name}_{domain}"], official, index)
+    same(scalars["segmentation"], "ce", 0)
+    same(scalars["static"], "static", 0)
+    for index, domain in enumerate(("day", "night")):
+        same(scalars[f"adversarial_{domain}"], "mse", index)
+        squares = file[f"{prefix}.mse"].reshape(2, -1)[i]
+        half = 0.5 * (squares[2 + index] + squares[4 + index])
+        np.testing.assert_allclose(scalars[f"discriminator_{domain}"], half, rtol=1e-5)
+
+
+@pytest.mark.parametrize("neighbourhood", ["code", "center"])
+def test_two_iterations(file, golden, neighbourhood):
+    share = golden("dannet", "class_weights")["freq"]
+    official = method(file, share, neighbourhood=neighbourhood)
+    state = first_state(official, file)
+    step = jax.jit(official.train_step)
+    prefix = {"code": "loss", "center": "loss_center_variant"}[neighbourhood]
+    for i in range(2):
+        state, scalars = step(state, batch(file, i))
+        check_losses(file, prefix, i, scalars)
+    final = {"code": "final", "center": "final_center_variant"}[neighbourhood]
+    for name, actual in networks(state).items():
+        expected = state_of(file, f"init.{name}.") if neighbourhood == "code" else {}
+        expected |= state_of(file, f"{final}.{name}.")
+        for key, value in expected.items():
+            np.testing.assert_allclose(
+                actual[key], value, rtol=0, atol=ATOL[name], err_msg=f"{name}.{key}"
+            )
+        frozen = [k for k in expected if "conv2d_list.2" in k or k.endswith("block.bn1.weight")]
+        for key in frozen:
+            np.testing.assert_array_equal(actual[key], expected[key])

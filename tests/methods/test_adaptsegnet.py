@@ -1,0 +1,99 @@
+"""AdaptSegNet's step and its input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.optim import Group, Optimizer
+from nightjax.methods.adaptsegnet import AdaptSegNet, CaffeInput
+from nightjax.models import build_segmenter
+from nightjax.models.discriminator import VARIANTS, Discriminator
+
+
+@pytest.fixture(scope="module")
+def method():
+    model = build_segmenter(
+        "resnet_tiny",
+        "deeplab_v2",
+        backbone_depths=(1, 1, 1, 1),
+        backbone_dilations=(1, 1, 2, 4),
+        backbone_widths=(4, 4, 8, 8),
+        backbone_stem_features=4,
+        head_summed=2,
+        auxiliary="deeplab_v2",
+        auxiliary_summed=2,
+        auxiliary_stage="stage3",
+    )
+    return AdaptSegNet(
+        model=model,
+        optimizer=Optimizer(
+            name="sgd",
+            lr=1e-2,
+            weight_decay=5e-4,
+            decay_vectors=True,
+            groups=(Group("conv2d_list_[23]", lr=0.0),),
+        ),
+        steps=10,
+        input=CaffeInput(),
+        discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def first(method, batch):
+    return jax.jit(method.init)(jax.random.key(0), batch)
+
+
+def test_two_steps(method, first, batch):
+    step, state, losses = jax.jit(method.train_step), first, []
+    for _ in range(2):
+        state, scalars = step(state, batch)
+        assert all(np.isfinite(value) for value in scalars.values())
+        total = (
+            0.1 * scalars["segmentation_level1"]
+            + scalars["segmentation_level2"]
+            + 0.0002 * scalars["adversarial_level1"]
+            + 0.001 * scalars["adversarial_level2"]
+        )
+        np.testing.assert_allclose(scalars["loss"], total, rtol=1e-5)
+        losses.append(scalars["loss"])
+    assert losses[0] != losses[1]
+    for network in ("student", "level1", "level2"):
+        before, after = (jax.tree.leaves(s.params[network]) for s in (first, state))
+        assert any((a != b).any() for a, b in zip(before, after, strict=True))
+    for branch in ("conv2d_list_2", "conv2d_list_3"):
+        before, after = (s.params["student"]["head"][branch]["kernel"] for s in (first, state))
+        np.testing.assert_array_equal(before, after)
+
+
+def test_no_gradient_across_networks(method, first, batch):
+    """Without learning of the judges, their parameters stay; the student's step is the same."""
+    still = dataclasses.replace(
+        method, discriminator_optimizer=dataclasses.replace(method.discriminator_optimizer, lr=0.0)
+    )
+    trained, _ = jax.jit(method.train_step)(first, batch)
+    untrained, _ = jax.jit(still.train_step)(first, batch)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        trained.params["student"],
+        untrained.params["student"],
+    )
+    for judge in method.judges:
+        jax.tree.map(np.testing.assert_array_equal, untrained.params[judge], first.params[judge])
+
+
+def test_input_is_bgr_minus_the_caffe_mean():
+    pixels = jnp.array([[[[10, 20, 30]]]], jnp.uint8)
+    x = CaffeInput().normalize(CaffeInput().decode(pixels))
+    np.testing.assert_allclose(
+        x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5
+    )
+
+
+def test_prediction_and_panels(method, first, batch):
+    panels = jax.jit(method.panels)(first, batch)
+    assert panels["prediction"].shape == batch["target"]["image"].shape[:3]
+    assert panels["prediction"].dtype == jnp.uint8
