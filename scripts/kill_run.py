@@ -1,7 +1,7 @@
 """Kills a run at random moments and checks that it still ends with the same bits.
 
-    python scripts/kill_test.py --kills=10
-    python scripts/kill_test.py --config=configs/dsr_fpa.py:data=nightstreet_tiny --config.train.steps=40
+    python scripts/kill_run.py --kills=10
+    python scripts/kill_run.py --config=configs/dsr_fpa.py:data=nightstreet_tiny --config.train.steps=40
 
 The run is started again after every SIGKILL, as a user would, until it ends by itself; then every array of its last
 checkpoint is compared with that of a run that nobody interrupted. Every second kill is aimed at a save in progress.
