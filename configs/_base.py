@@ -101,8 +101,8 @@ def photometric(args: dict[str, str]) -> dict | None:
 def self_training(args: dict[str, str]) -> dict:
     """Settings of student and teacher that depend on the benchmark; the papers' are the defaults of the methods.
 
-    Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off; the teacher
-    follows faster; and a pixel counts as confident earlier, or the night would hardly be learnt from before the run ends.
+    Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off, and the
+    teacher follows faster.
     """
     settings = {"input": network_input(args), "source_photometric": photometric(args)}
     if args["data"] in FROM_SCRATCH:
@@ -110,7 +110,6 @@ def self_training(args: dict[str, str]) -> dict:
             "class_weights": class_weights(),
             "feature_weight": 0.0,
             "teacher_decay": 0.99,
-            "threshold": 0.968,
         }
     return settings
 
