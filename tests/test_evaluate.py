@@ -61,12 +61,19 @@ def picture(seed, size):
     return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-@pytest.mark.parametrize(("window", "stride", "number"), [((108, 108), (42, 42), 3), ((40, 60), (24, 40), 20)])
-def test_windows_equal_a_slow_reference(window, stride, number):
-    """1080x1920 with HRDA's windows, at a tenth of the size, and a grid with both axes cut short."""
-    images = np.stack([picture(seed, (108, 192)) for seed in range(2)])
-    truth = np.random.default_rng(5).integers(0, K, (2, 108, 192)).astype(np.uint8)
-    truth[:, :20] = 255
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "number"),
+    [
+        ((108, 192), (108, 108), (42, 42), 3),
+        ((108, 192), (40, 60), (24, 40), 20),
+        pytest.param((1080, 1920), (1080, 1080), (420, 420), 3, marks=pytest.mark.slow),
+    ],
+)
+def test_windows_equal_a_slow_reference(size, window, stride, number):
+    """1080x1920 with HRDA's windows, the same at a tenth of the size, and a grid with both axes cut short."""
+    images = np.stack([picture(seed, size) for seed in range(2)])
+    truth = np.random.default_rng(5).integers(0, K, (2, *size)).astype(np.uint8)
+    truth[:, : size[0] // 5] = 255
     eval_set = EvalSet("x", "val", mode="slide", window=window, stride=stride)
     method = SimpleNamespace(predict=lambda variables, image: coarse_logits(image))
     batch = {"image": images, "label": truth, "mask": np.ones(2, np.float32)}
@@ -76,7 +83,7 @@ def test_windows_equal_a_slow_reference(window, stride, number):
         logits, windows = slow_windows(image, window, stride)
         assert windows == number
         np.add.at(expected, (label[label != 255], logits.argmax(-1)[label != 255]), 1)
-    assert np.abs(np.asarray(counts) - expected).sum() <= 4  # a tie or two in 40,000 pixels
+    assert np.abs(np.asarray(counts) - expected).sum() <= 1e-4 * truth.size  # a tie or two in 20,000 pixels
     whole = evaluate.batch_counts(method, {}, batch, EvalSet("x", "val"))["confusion"]
     assert np.abs(np.asarray(whole) - expected).sum() > 100
 
@@ -108,7 +115,7 @@ def test_one_view_gives_the_probability_of_its_class():
 def test_dannet_weights_lower_frequent_classes():
     weights = evaluate.logit_weights(EvalSet("x", "val", class_weight_std=0.16))
     np.testing.assert_allclose(weights, class_weights(labels.CITYSCAPES_PIXEL_SHARE, 0.16))
-    np.testing.assert_allclose(weights[[0, 2, 17]], [0.6932401, 0.7359217, 1.2204231], atol=2e-3)
+    np.testing.assert_allclose(weights[[0, 2, 17]], [0.6932401, 0.7359217, 1.2204231], atol=1e-6)
     assert evaluate.logit_weights(EvalSet("x", "val")) is None
     logits = np.zeros((1, 1, 1, K), np.float32)
     logits[..., 0], logits[..., 17] = 1.2, 1.0  # road before motorcycle, the other way round when weighted

@@ -22,8 +22,8 @@ from nightjax.data.synthetic.traffic import LENGTH, WIDTH, Mover
 
 F = np.float32
 PI = F(np.pi)
-SODIUM, WARM_LED, COOL_LED = (1.0, 0.62, 0.25), (1.0, 0.86, 0.66), (0.82, 0.94, 1.0)
-SPILL = 0.08  # what a street lamp sends sideways and up, relative to straight down
+SODIUM, WARM_LED, COOL_LED = (1.0, 0.65, 0.33), (1.0, 0.91, 0.78), (0.88, 0.96, 1.0)
+SPILL = 0.25  # what a street lamp sends sideways and up, relative to straight down
 REACH = 70.0  # lights farther along the street than this are not shone, metres
 
 
@@ -81,7 +81,8 @@ def draw_air(scene_seed: int, time_of_day: str, knobs: Knobs) -> Air:
             horizon = dome * np.array([1.1, 0.85, 0.6]) * float(rng.uniform(0.3, 0.8))
             zenith = dome * np.array([0.16, 0.22, 0.36])
         else:
-            level = float(rng.uniform(0.006, 0.02)) * knobs.ambient
+            # Also stands for the light that streets throw back and forth, which is not traced.
+            level = float(rng.uniform(0.03, 0.10)) * knobs.ambient
             dome = level * np.array([0.9, 0.95, 1.1])
             horizon = level * float(rng.uniform(0.6, 2.5)) * tint
             zenith = level * float(rng.uniform(0.1, 0.4)) * np.array([0.8, 0.9, 1.2])

@@ -6,7 +6,7 @@ import dataclasses
 
 from nightjax.core.errors import UserError
 
-RENDERER_VERSION = "1.0.0"
+RENDERER_VERSION = "1.1.0"
 """Bumped whenever a pixel changes; the TFDS builder's version, so that caches of older renderings are not read."""
 
 
@@ -38,7 +38,7 @@ class Knobs:
 
 
 GAPS = {
-    "easy": Knobs(ambient=6.0, glare=0.5, noise=0.5, blur=0.5, tint=0.5, prior_shift=0.0),
+    "easy": Knobs(ambient=2.0, glare=0.5, noise=0.5, blur=0.5, tint=0.5, prior_shift=0.0),
     "std": Knobs(),
     "hard": Knobs(ambient=0.3, lamps=0.6, glare=1.5, noise=1.5, blur=1.3, prior_shift=1.0),
 }

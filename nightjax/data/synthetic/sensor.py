@@ -10,10 +10,12 @@ from nightjax.data.synthetic.presets import Knobs
 
 F = np.float32
 LUMINANCE = (0.2126, 0.7152, 0.0722)
-SHOT, READ = 0.0006, 0.0007  # k and r of noise variance k * gain * L + (r * gain)**2, in units of white
+# k and r of noise variance k * gain * L + (r * gain)**2, in units of white. A pixel of the standard size stands for some
+# sixty of a real camera, so these are a quarter of a small sensor's.
+SHOT, READ = 0.00015, 0.0003
 DAY_TARGET, TWILIGHT_TARGET = 0.17, 0.10
 LONGEST = 0.6  # exposure without gain, in 1 / radiance unit
-INVALID_SNR = 1.8
+INVALID_SNR = 4.5
 TABLE = 8192
 
 
@@ -38,7 +40,7 @@ def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str
     """Meters the scene: centre-weighted log mean to a target, with limited gain by night."""
     diversity = knobs.exposure_diversity
     bias = float(rng.uniform(-1, 1)) * diversity
-    night_target = float(np.exp(rng.uniform(np.log(0.009), np.log(0.038))))
+    night_target = float(np.exp(rng.uniform(np.log(0.0063), np.log(0.0266))))
     target = {"day": DAY_TARGET, "twilight": TWILIGHT_TARGET, "night": night_target}[time_of_day]
     level = metered(radiance)
     exposure = target * 2.0**bias / level
