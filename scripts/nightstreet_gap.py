@@ -12,22 +12,15 @@ import dataclasses
 import functools
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from nightjax import api
 from nightjax.core import cli
-from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
 from nightjax.data.builder import parallel_map
 from nightjax.data.synthetic import GAPS, PRESETS, Knobs
 from nightjax.data.synthetic.examples import example
 from nightjax.metrics.confusion import iou_per_class
-
-SOURCE = flags.DEFINE_list("source", [], "Source-only runs (configs/supervised.py), one a seed.")
-EXPOSURE = flags.DEFINE_list("exposure", [], "Source-only runs with exposure=1.")
-ORACLE = flags.DEFINE_list("oracle", [], "Runs with train_on=oracle.")
-COUNT = flags.DEFINE_integer("count", 100, "Nights to draw.", lower_bound=1)
-FACTORS = flags.DEFINE_bool("factors", False, "Also switch off each factor of the night by itself.")
-
 
 def mean_iou(model, drawn: list[dict]) -> float:
     """Percent, over the classes that truth or prediction has."""
@@ -40,10 +33,10 @@ def mean_iou(model, drawn: list[dict]) -> float:
     return 100 * float(np.nanmean(iou_per_class(counts)))
 
 
-def settings() -> dict[str, Knobs]:
+def settings(factors: bool) -> dict[str, Knobs]:
     """Rows of the table: the published gaps and, if asked for, the standard one less each factor."""
     rows = {f"gap {name}": knobs for name, knobs in GAPS.items()}
-    if FACTORS.value:
+    if factors:
         std = GAPS["std"]
         off = {f"no {name}": {name: 0.0} for name in ("glare", "noise", "blur", "tint", "exposure_diversity", "prior_shift")}
         off |= {"ambient x 4": {"ambient": 4.0}, "lamps x 2": {"lamps": 2.0}}
@@ -58,18 +51,20 @@ def text(scores: list[float]) -> str:
     return f"{np.mean(scores):.1f}" + (f" +- {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else "")
 
 
-def main(_) -> None:
-    from nightjax import api
-
-    runs = {"S": SOURCE.value, "E": EXPOSURE.value, "O": ORACLE.value}
-    if not runs["S"]:
-        raise UserError("no source-only run given: train one with configs/supervised.py and name its folder with --source=")
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_list("source", None, "Source-only runs (configs/supervised.py), one a seed.", flag_values=values)
+    flags.DEFINE_list("exposure", [], "Source-only runs with exposure=1.", flag_values=values)
+    flags.DEFINE_list("oracle", [], "Runs with train_on=oracle.", flag_values=values)
+    flags.DEFINE_integer("count", 100, "Nights to draw.", lower_bound=1, flag_values=values)
+    flags.DEFINE_bool("factors", False, "Also switch off each factor of the night by itself.", flag_values=values)
+    cli.parse(values, argv, required=("source",))
+    runs = {"S": values.source, "E": values.exposure, "O": values.oracle}
     models = {name: [api.load(path) for path in paths] for name, paths in runs.items()}
-    size = PRESETS["std"].size
     print("| night | S | E | O | S / O | closed by E |\n|---|---|---|---|---|---|")
-    for name, knobs in settings().items():
-        draw = functools.partial(example, "test_night", size=size, knobs=knobs)
-        drawn = list(parallel_map(draw, range(COUNT.value), desc=name))
+    for name, knobs in settings(values.factors).items():
+        draw = functools.partial(example, "test_night", size=PRESETS["std"].size, knobs=knobs)
+        drawn = list(parallel_map(draw, range(values.count), desc=name))
         used = models if name == "gap std" else models | {"O": []}
         scores = {column: [mean_iou(model, drawn) for model in group] for column, group in used.items()}
         s, e, o = (np.mean(scores[c]) if scores[c] else np.nan for c in "SEO")

@@ -1,0 +1,69 @@
+"""Writes NightStreet as files in Dark Zurich's layout, so that the path real data takes can be tried without any.
+
+    python scripts/export_nightstreet.py --output=DIR --preset=tiny
+    python scripts/check_data.py --data=dark_zurich/pairs --manual_dir=DIR
+
+Under ``DIR/Dark_Zurich``: night and day images of the training pairs with the csv lists that say which belong together, and
+labelled validation nights with invalid masks and day references. Streets are NightStreet's, drives and frames made up.
+"""
+
+import functools
+
+import numpy as np
+from absl import flags
+from etils import epath
+
+from nightjax.core import cli
+from nightjax.data.builder import parallel_map
+from nightjax.data.records import encode_png
+from nightjax.data.synthetic import PRESETS, SPLITS
+from nightjax.data.synthetic.examples import example
+from nightjax.data.synthetic.pairs import render_pair
+
+NIGHT, DAY, VALIDATION = "GOPR0901", "GOPR0900", "GOPR0902"
+"""Made-up drives."""
+
+
+def write(root: epath.Path, path: str, image: np.ndarray) -> None:
+    """Writes one PNG under the root, folders included."""
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(encode_png(image))
+
+
+def write_pair(index: int, root: epath.Path, preset: str) -> str:
+    """Night and day image of one training pair; returns its row of the list."""
+    drawn = example("target_pairs", index, size=PRESETS[preset].size)
+    night, day = f"night/{NIGHT}/{NIGHT}_frame_{index:06d}", f"day/{DAY}/{DAY}_frame_{index:06d}"
+    write(root, f"rgb_anon/train/{night}_rgb_anon.png", drawn["image"])
+    write(root, f"rgb_anon/train/{day}_rgb_anon.png", drawn["image_ref"])
+    return f"train/{night},train/{day}"
+
+
+def write_validation(index: int, root: epath.Path, preset: str) -> None:
+    """One labelled night with its invalid mask and a day view of the same street."""
+    pair = render_pair(SPLITS["val_night"].first_seed + index, size=PRESETS[preset].size)
+    stem, night = f"{VALIDATION}_frame_{index:06d}", pair["night"]
+    write(root, f"rgb_anon/val/night/{VALIDATION}/{stem}_rgb_anon.png", night["image"])
+    write(root, f"rgb_anon/val_ref/day/{VALIDATION}_ref/{stem}_ref_rgb_anon.png", pair["day"]["image"])
+    write(root, f"gt/val/night/{VALIDATION}/{stem}_gt_labelTrainIds.png", night["label"])
+    write(root, f"gt/val/night/{VALIDATION}/{stem}_gt_invIds.png", night["invalid"])
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("output", None, "Folder to write to.", flag_values=values)
+    flags.DEFINE_enum("preset", "std", tuple(PRESETS), "Size and number of images.", flag_values=values)
+    cli.parse(values, argv, required=("output",))
+    root, counts = epath.Path(values.output) / "Dark_Zurich", PRESETS[values.preset].counts
+    settings = {"root": root, "preset": values.preset}
+    rows = list(parallel_map(functools.partial(write_pair, **settings), range(counts["target_pairs"]), desc="pairs"))
+    table = root / f"corresp/train/night/{NIGHT}/{NIGHT}_ref_day.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text("\n".join(rows) + "\n")
+    list(parallel_map(functools.partial(write_validation, **settings), range(counts["val_night"]), desc="validation"))
+    print(f"{root}: {len(rows)} pairs, {counts['val_night']} labelled nights")
+
+
+if __name__ == "__main__":
+    cli.run(main)
