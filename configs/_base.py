@@ -12,6 +12,7 @@ from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.data.benchmarks import BENCHMARKS
 from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
+from nightjax.models import DANNET_NETWORKS
 
 MODELS = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
@@ -20,14 +21,44 @@ MODELS = {
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
     "daformer": {"backbone": "mit_b5", "head": "daformer"},
     "daformer_b0": {"backbone": "mit_b0", "head": "daformer"},
-    "segformer": {"backbone": "mit_b5", "head": "segformer"},
+    "segformer": {"backbone": "mit_b5", "head": "segformer", "head_channels": 768},
+    "hrda": {"backbone": "mit_b5", "head": "daformer", "hrda": True},
+    "deeplabv3plus": {"backbone": "resnet101_v1c_d8_contracted", "head": "deeplab_v3plus", "auxiliary": "fcn"},
+    "upernet_swin_t": {"backbone": "swin_t", "head": "upernet", "auxiliary": "fcn"},
+    "upernet_swin_b": {"backbone": "swin_b", "head": "upernet", "auxiliary": "fcn"},
+    "pspnet": DANNET_NETWORKS["pspnet"],
+    "deeplab_multi": DANNET_NETWORKS["deeplab"],
+    "refinenet": DANNET_NETWORKS["refinenet"],
+    "panoptic_fpn": {"backbone": "resnet101", "head": "panoptic_fpn_shared"},
+    "panoptic_fpn_tiny": {"backbone": "resnet_tiny", "head": "panoptic_fpn_shared", "head_channels": 32, "head_width": 32},
 }
 """``model=``: name to backbone and head."""
 
 FROM_SCRATCH = ("nightstreet", "nightstreet_tiny", "nightstreet_large", "camvid_day_to_dusk", "folder")
 """Benchmarks on which a small network learns from nothing within minutes; the others follow their papers."""
 
-ARGS = {"data": "nightstreet", "model": "", "steps": "", "exposure": "0", "photometric": "0"}
+INPUTS = {
+    "torchvision": {},
+    "caffe": {
+        "mean": (122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255),
+        "std": (1 / 255, 1 / 255, 1 / 255),
+        "order": "bgr",
+    },
+}
+"""``input=``: how pixels enter, which the network's first weights decide."""
+
+ADVERSARIAL_SGD = {
+    "name": "sgd",
+    "lr": 2.5e-4,
+    "schedule": "mmseg_poly",
+    "power": 0.9,
+    "weight_decay": 5e-4,
+    "decay_vectors": True,
+}
+ADVERSARIAL_ADAM = {"name": "adam", "lr": 1e-4, "schedule": "mmseg_poly", "power": 0.9, "weight_decay": 0.0, "b2": 0.99}
+"""Of segmentation network and discriminators in AdaptSegNet and DANNet."""
+
+ARGS = {"data": "nightstreet", "model": "", "steps": "", "input": "torchvision", "exposure": "0", "photometric": "0"}
 """Arguments that every config takes. Empty ones depend on ``data``: the tiny network and 800 steps, or the paper's."""
 
 
@@ -51,6 +82,8 @@ def get_base(
         raise UserError(f"config argument steps={length!r} must be a number above 0")
     steps = int(length)
     model = args["model"] or ("tiny" if small else model)
+    if not small and MODELS.get(model, {}).get("hrda"):
+        _full_resolution(benchmark, streams)
     every = max(steps // 4, 1)
     return ml_collections.ConfigDict(
         {
@@ -63,6 +96,24 @@ def get_base(
             "log": {"every": 50, "baseline": "", "profile_steps": 0},
         }
     )
+
+
+FULL_RESOLUTION_TEST = {
+    (1080, 1920): {"input_size": None, "mode": "slide", "window": (1080, 1080), "stride": (420, 420)},
+    (1024, 2048): {"input_size": None, "mode": "slide", "window": (1024, 1024), "stride": (512, 512)},
+    (720, 1280): {"input_size": (1080, 1080)},
+}
+"""Size of the labels to the test protocol of HRDA in the official configs; the last does not keep the aspect."""
+
+
+def _full_resolution(benchmark: dict, streams: dict) -> None:
+    """What HRDA reads: crops of 1024 of images at their full size, and windows of that size in the test."""
+    for stream in streams.values():
+        stream |= {"crop": (1024, 1024), "resize": None}
+        if "rare_class" in stream:
+            stream["rare_class"] = stream["rare_class"] | {"crop_ratio": 2.0}
+    for section in benchmark["eval"].values():
+        section |= FULL_RESOLUTION_TEST.get(section.get("native_size"), {}) | {"batch": 1}
 
 
 def optim(args: dict[str, str]) -> dict:
@@ -79,8 +130,9 @@ def optim(args: dict[str, str]) -> dict:
 
 
 def network_input(args: dict[str, str]) -> dict:
-    """``exposure=1`` brings every image, day and night, to one log-mean luminance."""
-    return {"exposure": 0.18 if args["exposure"] == "1" else 0.0}
+    """``exposure=1`` brings every image, day and night, to one log-mean luminance; see also `INPUTS`."""
+    own = choose(INPUTS, args["input"], "config argument input")
+    return own | {"exposure": 0.18 if args["exposure"] == "1" else 0.0}
 
 
 def class_weights() -> tuple[float, ...]:
@@ -88,8 +140,9 @@ def class_weights() -> tuple[float, ...]:
 
     Ours, not any paper's: within a short run from scratch an unweighted loss leaves the rare classes unlearnt.
     """
-    weights = CITYSCAPES_PIXEL_SHARE**-0.5
-    weights /= (CITYSCAPES_PIXEL_SHARE * weights).sum()
+    share = CITYSCAPES_PIXEL_SHARE.round(5)
+    weights = share**-0.5
+    weights /= (share * weights).sum()
     return tuple(float(w) for w in weights.clip(max=8).round(3))
 
 

@@ -39,12 +39,29 @@ class Model:
 
         Args:
             image: uint8 [H, W, 3] RGB, or the path of any picture file.
-            **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``.
+            **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``. ``input_size`` is by default
+                `input_size`; None feeds the picture as it is.
 
         Returns:
             Train ids [H, W] uint8 and confidence [H, W] float32, at the picture's own size.
         """
-        return predict_image(self.run.predict_fn, _image(image), **options)
+        image = _image(image)
+        return predict_image(self.run.predict_fn, image, **{"input_size": self.input_size(image.shape[:2])} | options)
+
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        """Where things in a picture of this size are as large as in training: the height to which the run resized its images.
+
+        Args:
+            size: (height, width) of a picture.
+
+        Returns:
+            (height, width), the aspect kept up to a width that 32 divides; None where the run trained at its images' own size.
+        """
+        streams = self.run.config.data.streams
+        trained = streams.get("target", streams.source).get("resize")
+        if trained is None:
+            return None
+        return trained[0], max(round(trained[0] * size[1] / size[0] / 32), 1) * 32
 
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
         """The picture under the colours of its predicted classes, uint8 [H, W, 3]."""

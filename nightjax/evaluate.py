@@ -41,6 +41,9 @@ class Evaluator:
         self.sets = {
             name: configs.build(EvalSet, section, f"eval.sets.{name}") for name, section in config.eval.sets.items()
         }
+        for name, eval_set in self.sets.items():
+            if eval_set.prediction and not hasattr(method, "predict_as"):
+                raise UserError(f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} has one prediction only")
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
         self._counts = jax.jit(
             functools.partial(batch_counts, method),
@@ -57,10 +60,10 @@ class Evaluator:
         Returns:
             Set name to `confusion.summarise`'s result, with ``dataset``, ``split``, ``label_version``, ``protocol`` (what
             differs from `EvalSet`'s defaults), ``notes`` (what a reader of the number should know) and, where the protocol
-            asks for it, ``uiou``.
+            asks for it, ``uiou``, or ``differing``, the percentage of pixels that the method's own prediction has otherwise.
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
-        if jax.process_index() == 0:
+        if results and jax.process_index() == 0:
             for name, result in results.items():
                 folder = self._workdir / "eval" / name
                 folder.mkdir(parents=True, exist_ok=True)
@@ -108,11 +111,14 @@ def batch_counts(
 ) -> dict[str, jax.Array]:
     """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s histogram."""
     label, mask = batch["label"], batch["mask"]
-    logits_fn = functools.partial(method.predict, variables)
-    prediction, confidence = protocol.predict(
-        logits_fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set)
-    )
+    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set))
+    own = functools.partial(method.predict, variables)
+    other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
+    prediction, confidence = predict(other if eval_set.prediction else own)
     counts = {"confusion": confusion.confusion_counts(label, prediction, NUM_CLASSES, mask=mask)}
+    if eval_set.prediction:
+        known = (label < NUM_CLASSES) & (mask > 0)[:, None, None]
+        counts["differing"] = (known & (prediction != predict(own)[0])).sum(dtype=np.int32)
     if eval_set.uiou:
         invalid = batch["invalid"] > 0
         counts["uiou"] = uiou.uiou_counts(label, prediction, confidence, invalid, THRESHOLDS, NUM_CLASSES, mask=mask)
@@ -132,6 +138,8 @@ def summarise(counts: Mapping[str, np.ndarray], eval_set: EvalSet) -> dict[str, 
         merge = labels.CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
     summary = confusion.summarise(total, names, groups, eval_set.headline)
+    if eval_set.prediction:
+        summary |= {"differing": 100 * int(counts["differing"]) / max(summary["pixels"], 1)}
     return summary | ({"uiou": uiou.summarise_uiou(counts["uiou"], THRESHOLDS, names)} if eval_set.uiou else {})
 
 

@@ -28,12 +28,14 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", None, "Folder to write to; made if missing.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
-    flags.DEFINE_list("size", [], "height,width the network sees; by default the picture's own.", flag_values=values)
+    flags.DEFINE_list(
+        "size", [], "height,width the network sees, or own; by default the height it was trained at.", flag_values=values
+    )
     flags.DEFINE_list("scales", ["1"], "Scales to average over.", flag_values=values)
     flags.DEFINE_bool("flip", False, "Average over the mirror image too.", flag_values=values)
     cli.parse(values, argv, required=("workdir", "input", "output"))
     cli.use_compilation_cache()
-    options = {"input_size": _size(values.size), "scales": _scales(values.scales), "flip": values.flip}
+    options = _size(values.size) | {"scales": _scales(values.scales), "flip": values.flip}
     pictures = output_names(values.input)
     model = api.load(values.workdir, which=values.which, step=values.step)
     options["bucket"] = should_bucket(_sizes(pictures.values()))
@@ -67,12 +69,14 @@ def output_names(inputs: Sequence[str]) -> dict[str, epath.Path]:
     return named
 
 
-def _size(words: Sequence[str]) -> tuple[int, int] | None:
+def _size(words: Sequence[str]) -> dict[str, tuple[int, int] | None]:
     if not words:
-        return None
+        return {}
+    if list(words) == ["own"]:
+        return {"input_size": None}
     if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
-        raise UserError(f"--size={','.join(words)} must be height,width in pixels, such as 540,960")
-    return int(words[0]), int(words[1])
+        raise UserError(f"--size={','.join(words)} must be height,width in pixels, such as 540,960, or own")
+    return {"input_size": (int(words[0]), int(words[1]))}
 
 
 def _scales(words: Sequence[str]) -> tuple[float, ...]:

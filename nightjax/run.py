@@ -17,6 +17,10 @@ from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.state import TrainState
 from nightjax.data.streams import StreamSpec
+from nightjax.interop.official_names import VGG16_CAFFE, from_official
+from nightjax.interop.torch_weights import from_torch, torch_name
+from nightjax.interop.weight_files import load_state_dict
+from nightjax.methods.network import Input, NetworkMethod
 
 PyTree = Any
 
@@ -48,7 +52,7 @@ def batch_shapes(specs: dict[str, StreamSpec], batch: int) -> dict[str, dict[str
     }
     shapes = {}
     for name, spec in specs.items():
-        fields = {f: jax.ShapeDtypeStruct((batch, *spec.crop, *kinds[f][0]), kinds[f][1]) for f in spec.fields}
+        fields = {f: jax.ShapeDtypeStruct((batch, *spec.size, *kinds[f][0]), kinds[f][1]) for f in spec.fields}
         shapes[name] = fields | {"mask": jax.ShapeDtypeStruct((batch,), jnp.float32)}
     return shapes
 
@@ -80,14 +84,50 @@ def abstract_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh
 
 
 def first_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -> TrainState:
-    """A fresh state on the mesh, with the weights of ``train.init`` if that names a run or checkpoint folder."""
+    """A fresh state on the mesh, with the weights of ``train.init`` if that names a run or checkpoint folder.
+
+    Networks that no step changes take theirs from ``train.frozen``: network name to such a folder or a file of weights.
+    """
     shapes = abstract_state(config, method, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
-    variables = load_variables(config.train.init, method.variables(shapes)) if config.train.init else None
+    # What a run to start from holds, where that is not the same student.
+    initial = getattr(method, "initial_variables", method.variables)
+    variables = load_initial(config, method, initial(shapes)) if config.train.init else None
+    places = config.train.get("frozen", {})
+    frozen = {name: load_frozen(places[name], configs.choose(shapes.frozen, name, "train.frozen")) for name in places}
     state = jax.jit(init_fn(config, method), out_shardings=shardings)()
+    state = state.replace(frozen=state.frozen | frozen)
     if variables is None:
         return state
     return jax.jit(method.with_weights, out_shardings=shardings)(state, variables)
+
+
+def load_initial(config: ml_collections.ConfigDict, method: Method, abstract: Variables) -> Variables:
+    """The weights of ``train.init`` for the student of a new run.
+
+    Parts of the student (backbone, head, light, ...) that ``method.scratch`` names may be absent from the checkpoint; they
+    are left out here and start from scratch. Parts that only the checkpoint has are dropped. Either is printed.
+
+    Raises:
+        UserError: another part is absent, the run saw its images in another form, or see `load_variables`.
+    """
+    path = epath.Path(config.train.init)
+    folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
+    held, wanted = checkpoint.student_parts(folder), set(abstract["params"])
+    if missing := sorted(wanted - held - set(getattr(method, "scratch", ()))):
+        raise UserError(f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; give a run of its model")
+    if isinstance(method, NetworkMethod) and (folder.parent.parent / "config.json").exists():
+        saved = read_config(folder.parent.parent).method.get("input", {})
+        before = configs.build(Input, dict(saved), "method.input")
+        for name in ("mean", "std", "order"):
+            old, new = getattr(before, name), getattr(method.input, name)
+            if old != new:
+                raise UserError(f"train.init={path} was trained with method.input.{name}={old}, this run has {new}; make them one")
+    for parts, what in ((wanted - held, "not in it, from scratch"), (held - wanted, "in it, left out")):
+        if parts:
+            print(f"train.init={path}: {', '.join(sorted(parts))} {what}", flush=True)
+    kept = {key: {name: tree[name] for name in tree if name in held} for key, tree in abstract.items()}
+    return load_variables(folder, kept)
 
 
 def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | None = None) -> Variables:
@@ -109,6 +149,21 @@ def load_variables(path: epath.PathLike, abstract: Variables, which: str = "stud
         return checkpoint.restore_part(folder, {"teacher": abstract})["teacher"]
     part = {key: {"student": tree} for key, tree in abstract.items()}
     return {key: tree["student"] for key, tree in checkpoint.restore_part(folder, part).items()}
+
+
+def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
+    """One network's weights from a run (see `load_variables`) or from a file of torch names (.npz, .safetensors, .pth).
+
+    Raises:
+        UserError: nothing there, or the weights of another network.
+    """
+    if epath.Path(path).is_dir():
+        return load_variables(path, abstract)
+    parts = {torch_name((part, "kernel")).split(".")[0] for part in abstract["params"]}
+    state = from_official(load_state_dict(path), VGG16_CAFFE)
+    weights = from_torch({name: value for name, value in state.items() if name.split(".")[0] in parts}, abstract)
+    # Copied, because the state is donated and numpy's memory may be shared.
+    return jax.tree.map(lambda x, like: jnp.copy(jax.device_put(x, like.sharding)), weights, abstract)
 
 
 @dataclasses.dataclass(frozen=True)

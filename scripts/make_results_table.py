@@ -9,8 +9,9 @@ the main set, minutes of training and peak memory. Scores are those of each run'
 from __future__ import annotations
 
 import glob
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -82,8 +83,8 @@ def main_set(groups: dict[str, list[Result]]) -> str:
     return min(names, key=lambda name: ("day" in name, "test" not in name))
 
 
-def markdown(groups: dict[str, list[Result]], main: str) -> str:
-    """The table; columns without any number are left out."""
+def markdown(groups: dict[str, list[Result]], main: str, published: Mapping[str, Mapping[str, float]]) -> str:
+    """The table; columns without any number are left out. ``published`` is column to row to number."""
     names = dict.fromkeys(name for results in groups.values() for result in results for name in result.sets)
     columns: dict[str, Callable[[Result], float | None]] = {}
     for name in sorted(names, key=lambda name: name != main):
@@ -92,6 +93,7 @@ def markdown(groups: dict[str, list[Result]], main: str) -> str:
         columns[f"{part}, {main}"] = lambda r, part=part: _lookup(r.sets, main, "groups", part)
     columns |= {"minutes": lambda r: r.minutes, "GB": lambda r: r.memory}
     cells = {title: [format_value([pick(r) for r in runs]) for runs in groups.values()] for title, pick in columns.items()}
+    cells |= {title: [format_value([rows.get(name)]) for name in groups] for title, rows in published.items()}
     cells = {title: column for title, column in cells.items() if set(column) != {"-"}}
     head = ["run", "seeds", *cells]
     lines = [f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
@@ -100,6 +102,15 @@ def markdown(groups: dict[str, list[Result]], main: str) -> str:
         seeds = f"{len(runs)} ({unfinished} unfinished)" if unfinished else str(len(runs))
         lines.append(f"| {' | '.join([name, seeds, *(column[i] for column in cells.values())])} |")
     return "\n".join(lines) + "\n"
+
+
+def _read_published(path: str) -> dict[str, dict[str, float]]:
+    if not path:
+        return {}
+    try:
+        return json.loads(epath.Path(path).read_text())
+    except ValueError as error:
+        raise UserError(f"--published={path} is no JSON file of column to row to number: {error}") from error
 
 
 def _lookup(tree: Any, *keys: str | None) -> float | None:
@@ -112,12 +123,13 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_list("runs", None, "Run folders or patterns, separated by commas.", flag_values=values)
     flags.DEFINE_string("main", "", "Evaluation set whose class groups are shown.", flag_values=values)
+    flags.DEFINE_string("published", "", "JSON file: column to row to a published number, shown beside ours.", flag_values=values)
     cli.parse(values, argv, required=("runs",))
     groups = group_runs(values.runs)
     chosen = values.main or main_set(groups)
     if not any(chosen in result.sets for results in groups.values() for result in results):
         raise UserError(f"--main={chosen} is no evaluation set of these runs")
-    print(markdown(groups, chosen), end="")
+    print(markdown(groups, chosen, _read_published(values.published)), end="")
 
 
 if __name__ == "__main__":

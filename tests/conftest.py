@@ -65,7 +65,7 @@ def recipe_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         value = 0.8 + 0.4 * rng.rand(*shape)
     elif len(shape) == 4:
         value = rng.randn(*shape) * np.sqrt(1 / np.prod(shape[1:]))
-    elif len(shape) == 2:
+    elif len(shape) == 2 and name.endswith(".weight"):
         value = rng.randn(*shape) * np.sqrt(1 / shape[1])
     elif name.endswith(".weight"):
         value = 1 + 0.1 * rng.randn(*shape)

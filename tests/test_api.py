@@ -43,6 +43,17 @@ def test_predict_from_array_and_file(trained, tmp_path):
     assert model.overlay(image).shape == (37, 53, 3)
 
 
+def test_pictures_are_seen_at_the_height_of_training(trained):
+    model, _ = trained
+    assert model.input_size((40, 60)) is None
+    with model.run.config.unlocked():
+        model.run.config.data.streams.target.resize = (32, 48)
+    image = np.random.default_rng(1).integers(0, 255, (64, 128, 3), dtype=np.uint8)
+    assert model.input_size((64, 128)) == (32, 64)
+    np.testing.assert_array_equal(model.predict(image).label, model.predict(image, input_size=(32, 64)).label)
+    assert (model.predict(image).confidence != model.predict(image, input_size=None).confidence).any()
+
+
 def test_evaluate_repeats_the_last_evaluation(trained):
     model, workdir = trained
     before = json.loads((workdir / "eval" / "val" / "0000003.json").read_text())

@@ -10,7 +10,7 @@ from nightjax import methods, run
 from nightjax.core import sharding
 from nightjax.train import compile_step
 
-METHODS = ("supervised", "dacs", "dsr_fpa")
+METHODS = ("supervised", "dacs", "dsr_fpa", "dannet", "adaptsegnet")
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,17 @@ ALLOWED = {
     "metrics": {"core", "ops", "metrics", "data.labels"},
     "data": {"core", "data"},
     "inference": {"core", "ops", "metrics", "inference", "data.labels"},
-    "interop": {"core", "models", "interop"},
+    "interop": {"core", "models", "ops", "interop"},
     "methods": {"core", "ops", "models", "losses", "methods"},
     "run": {"core", "data", "methods", "interop"},
+    "image_features": {"core", "interop", "metrics", "models"},
     "evaluate": {"core", "data", "losses", "metrics", "run"},
     "submit": {"core", "data", "evaluate", "inference", "metrics", "run"},
     "train": {"core", "data", "evaluate", "inference", "methods", "run"},
     "api": {"core", "evaluate", "inference", "run", "train"},
     "main": {"core", "train"},
     "predict": {"api", "core", "inference"},
+    "export": {"core", "interop", "run"},
 }
 """Part to the parts it may import. ``data.labels`` is a table that several parts read."""
 

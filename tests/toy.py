@@ -13,6 +13,16 @@ from nightjax.core.config import override, to_json
 
 SIZE = (32, 48)
 
+ADVERSARIAL = {
+    "dannet": {"discriminator": {"features": 2}},
+    "adaptsegnet": {
+        "segmentation_weights": (0.0, 1.0),
+        "adversarial_weights": (0.0, 0.001),
+        "discriminator": {"features": 2, "multipliers": (1, 2, 4, 8), "strides": (2, 2, 2, 2, 2)},
+    },
+}
+"""Settings of the methods with discriminators."""
+
 
 def write_folder(root, *, split="train", count=6, size=SIZE, seed=0, references=False):
     """A folder data set: blocks of a few classes, coloured by class, with noise."""
@@ -45,6 +55,8 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         section = {"name": method, "teacher_decay": 0.9, "feature_weight": 0.005, "threshold": 0.1}
         if method == "dsr_fpa":
             section |= {"fpa_start_step": 1, "bank_every": 2}
+    if method in ADVERSARIAL:
+        section = {"name": method, **ADVERSARIAL[method]}
     plain = base.to_dict()
     plain["method"] = section
     plain["model"] = {
@@ -57,6 +69,8 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         "backbone_stem_features": 4,
         "head_channels": 8,
     }
+    if method == "dannet":
+        plain["model"] |= {"light": True, "light_features": 2, "light_blocks": 0}
     plain["optim"] = {"name": "adamw", "lr": 1e-3, "warmup": 0}
     plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
     plain["data"] |= {"streams": streams, "manual_dir": str(root)}

@@ -94,6 +94,20 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
         raise UserError(f"{path} holds another model than the config's or is damaged ({_first(error)})") from error
 
 
+def student_parts(path: epath.PathLike) -> set[str]:
+    """Names of the student's top-level modules in the checkpoint of one step.
+
+    Raises:
+        UserError: the checkpoint is damaged or holds no student.
+    """
+    folder = epath.Path(path) / "state"
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return set(checkpointer.metadata(folder.resolve()).item_metadata.tree["params"]["student"])
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+        raise UserError(f"{path} is damaged or holds no student network ({_first(error)})") from error
+
+
 def latest_folder(workdir: epath.PathLike, step: int | None = None) -> epath.Path:
     """Folder of the newest checkpoint of a run, or of the one at ``step``.
 

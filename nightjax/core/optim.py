@@ -39,9 +39,15 @@ class Optimizer:
     Attributes:
         name: ``"adamw"``, ``"adam"`` (decay coupled into the gradient, as in torch) or ``"sgd"``.
         lr: peak learning rate.
-        schedule: ``"warmup_poly"`` (linear warm-up, then poly over the rest), ``"mmseg_poly"`` or ``"constant"``.
+        schedule: ``"warmup_poly"`` (linear warm-up, then poly over the rest), ``"mmseg_poly"``, ``"linear_tail"``
+            (constant, then linear to the end over the second half), ``"step"``, ``"multistep"``, ``"cosine"`` or
+            ``"constant"``.
+        min_lr: what the schedule ends at, instead of 0.
         warmup: steps of linear warm-up.
         power: exponent of the poly decay.
+        cosine_steps: steps in which the schedule ``"cosine"`` falls to 0, before it rises again; 0 for the whole run.
+        fall_every, fall: of the schedule ``"step"``, which multiplies the rate by ``fall`` every so many steps.
+        milestones: of the schedule ``"multistep"``, the steps at which the rate falls to a tenth.
         weight_decay: decay rate.
         decay_vectors: whether one-dimensional parameters (biases, norms) decay.
         momentum: of SGD.
@@ -53,8 +59,13 @@ class Optimizer:
     name: str = "adamw"
     lr: float = 6e-4
     schedule: str = "warmup_poly"
+    min_lr: float = 0.0
     warmup: int = 0
     power: float = 1.0
+    cosine_steps: int = 0
+    fall_every: int = 100_000
+    fall: float = 0.5
+    milestones: tuple[int, ...] = ()
     weight_decay: float = 0.01
     decay_vectors: bool = False
     momentum: float = 0.9
@@ -69,10 +80,14 @@ class Optimizer:
         table = {
             "warmup_poly": lambda t: schedules.warmup_poly(t, steps, self.warmup, self.power),
             "mmseg_poly": lambda t: schedules.mmseg_poly(t, steps, self.warmup, self.power),
+            "linear_tail": lambda t: schedules.linear_tail(t, steps, steps // 2),
+            "step": lambda t: schedules.step_decay(t, self.fall_every, self.fall),
+            "multistep": lambda t: schedules.warmup_multistep(t, self.milestones, self.warmup),
+            "cosine": lambda t: schedules.cosine(t, self.cosine_steps or steps),
             "constant": lambda t: jnp.ones((), jnp.float32),
         }
         factor = choose(table, self.schedule, "optim.schedule")
-        return lambda t: self.lr * factor(t)
+        return lambda t: self.min_lr + (self.lr - self.min_lr) * factor(t)
 
     def build(self, params: PyTree, steps: int) -> optax.GradientTransformation:
         """The optax transformation for parameters of this structure.

@@ -59,6 +59,81 @@ def mmseg_poly(
     )
 
 
+def linear_tail(step: jax.Array | int, total_steps: int, constant_steps: int) -> jax.Array:
+    """Constant, then linear to 0: the schedule of CycleGAN and pix2pixHD.
+
+    Counted in epochs, theirs are ``linear_tail(epoch, 201, 100)`` for CycleGAN (its factor of the 0-based epoch e is that of
+    e + 1) and ``linear_tail(epoch, 201, 101)`` for pix2pixHD, with epochs from 1 to 200.
+
+    Args:
+        step: scalar step, traced or not.
+        total_steps: more than ``constant_steps``; the factor is 0 from here on.
+        constant_steps: the factor is 1 up to here.
+
+    Returns:
+        Scalar float32.
+    """
+    left = (total_steps - jnp.asarray(step, jnp.float32)) / (total_steps - constant_steps)
+    return jnp.clip(left, 0.0, 1.0)
+
+
+def step_decay(step: jax.Array | int, every: int, factor: float = 0.5) -> jax.Array:
+    """``factor ** floor((step + 1) / every)``: steps down one step early, as UNIT moves its scheduler before the update.
+
+    Args:
+        step: scalar step from 0, traced or not.
+        every: steps between two falls.
+        factor: what each fall multiplies.
+
+    Returns:
+        Scalar float32.
+    """
+    falls = (jnp.asarray(step, jnp.int32) + 1) // every
+    return jnp.float32(factor) ** falls
+
+
+def warmup_multistep(
+    step: jax.Array | int,
+    milestones: tuple[int, ...],
+    warmup_steps: int = 0,
+    warmup_ratio: float = 1 / 3,
+    factor: float = 0.1,
+) -> jax.Array:
+    """Linear warm-up, then a fall at each milestone (maskrcnn-benchmark).
+
+    Args:
+        step: scalar step from 0, traced or not.
+        milestones: steps from which each fall counts.
+        warmup_steps: length of the warm-up; 0 for none.
+        warmup_ratio: factor of the warm-up at step 0.
+        factor: what each fall multiplies.
+
+    Returns:
+        Scalar float32.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    falls = (step[None] >= jnp.asarray(milestones, jnp.float32)).sum()
+    warm = jnp.where(step < warmup_steps, _linear(step, warmup_steps, warmup_ratio), 1.0)
+    return warm * jnp.float32(factor) ** falls
+
+
+def cosine(step: jax.Array | int, fall: int) -> jax.Array:
+    """Half a cosine down, from 1 to 0 in ``fall`` steps, then up again in as many, and so on (torch's CosineAnnealingLR).
+
+    Stepped every iteration with a fall of one epoch, as in the Label Transfer Scene Parser's program, it is a zigzag of two
+    epochs; with a fall of the whole run it only goes down.
+
+    Args:
+        step: scalar step from 0, traced or not.
+        fall: 1 or more.
+
+    Returns:
+        Scalar float32.
+    """
+    phase = jnp.asarray(step) % (2 * fall)  # In integers: float32 would lose the phase of a late step.
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * phase.astype(jnp.float32) / fall))
+
+
 def _linear(step: jax.Array, warmup_steps: int, warmup_ratio: float) -> jax.Array:
     # Not as 1 - (1 - t / n) * (1 - ratio): that loses the ratio in float32 rounding.
     return warmup_ratio + (1.0 - warmup_ratio) * step / max(warmup_steps, 1)

@@ -43,6 +43,7 @@ EVAL_SETS: dict[str, Section] = {
     "nighttime_driving": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD,
     "nighttime_driving_corrected": {"dataset": "nighttime_driving/corrected", "split": "test"} | HALF_HD,
     "nighttime_driving_dannet": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD | DANNET,
+    "nighttime_driving_ltsp": {"dataset": "nighttime_driving/original", "split": "test"} | FULL_HD | {"input_size": (512, 1024)},
     "bdd100k_night": {"dataset": "bdd100k_night", "split": "test", "native_size": (720, 1280)},
     "bdd100k_val": {"dataset": "bdd100k_seg/full", "split": "validation", "native_size": (720, 1280)},
     "cityscapes_val": _CITYSCAPES | {"input_size": (512, 1024)},
@@ -55,7 +56,7 @@ EVAL_SETS: dict[str, Section] = {
     "camvid_dusk_test": _CAMVID | {"split": "dusk_test"},
     "camvid_day_test": _CAMVID | {"split": "day_test"},
 }
-"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test."""
+"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test; ``_ltsp``: squeezed to 2:1, scored whole."""
 
 OVERLAPS = {
     "dark_zurich/val": ("acdc/night", "acdc/all"),
@@ -72,15 +73,19 @@ _CITY_SOURCE = _LABELLED | {"dataset": "cityscapes_seg/full", "resize": (512, 10
 _CITY_TARGET = {
     "dataset": "cityscapes_seg/full", "split": "train", "crop": (512, 512), "resize": (512, 1024), "fields": ("image",)
 }  # fmt: skip
+_LTSP = {
+    "split": "train", "crop": (512, 1024), "resize": (1024, 2048), "scale_range": (0.5, 2.0), "flip": False,
+    "max_class_share": 1.0,
+}  # fmt: skip
 _NIGHT_SOURCE = _LABELLED | {"resize": (512, 1024), "scale_range": (0.5, 2.0)}
 
 
 def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
-    labelled, pairs = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs"
+    labelled, pairs, whole = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs", {"crop": crop, "resize": crop}
     return {
         "streams": {
-            "source": {"dataset": labelled, "split": "source_day", "crop": crop, "fields": ("image", "label")},
-            "target": {"dataset": pairs, "split": "target_pairs", "crop": crop, "fields": ("image", "reference")},
+            "source": whole | {"dataset": labelled, "split": "source_day", "fields": ("image", "label")},
+            "target": whole | {"dataset": pairs, "split": "target_pairs", "fields": ("image", "reference")},
         },
         "oracle": {"dataset": labelled, "split": "oracle_night"},
         "eval": _nightstreet_sets(preset),
@@ -112,6 +117,13 @@ BENCHMARKS: dict[str, Section] = {
     "cityscapes_to_dark_zurich": {
         "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "dark_zurich/pairs"}},
         "eval": _sets("dark_zurich_val", "nighttime_driving", "bdd100k_night"),
+    },
+    "cityscapes_to_nighttime_driving": {
+        "streams": {
+            "source": _LTSP | {"dataset": "cityscapes_seg/full", "fields": ("image", "label")},
+            "target": _LTSP | {"dataset": "nexet/night", "fields": ("image",)},
+        },
+        "eval": _sets("nighttime_driving_ltsp", "cityscapes_val"),
     },
     "cityscapes_to_acdc_night": {
         "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "acdc/night"}},

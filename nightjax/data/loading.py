@@ -31,6 +31,8 @@ class StreamSpec:
         resize: (height, width) on load, or None for the stored size.
         flip: mirror left to right with probability one half.
         scale_range: factors between which every example is resized after ``resize``, or None.
+        crop_resize: (height, width) to which the crop is resized, or None.
+        bicubic: how both resize images; see `transforms.resize`.
         max_class_share: crops are drawn again while one class covers this share of their labelled pixels or more
             (only with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
@@ -44,6 +46,8 @@ class StreamSpec:
     resize: tuple[int, int] | None = None
     flip: bool = True
     scale_range: tuple[float, float] | None = None
+    crop_resize: tuple[int, int] | None = None
+    bicubic: bool = False
     max_class_share: float = 0.75
     rare_class: RareClass | None = None
 
@@ -57,10 +61,15 @@ class StreamSpec:
         if self.rare_class is not None and "label" not in self.fields:
             raise UserError(f"stream {self.name!r}: rare-class sampling needs the field 'label'")
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the examples."""
+        return self.crop_resize or self.crop
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadExample(grain.transforms.RandomMap):
-    """`Draw` to augmented example: decode, resize, scale, crop, flip, in this order."""
+    """`Draw` to augmented example: decode, resize, scale, crop, resize the crop, flip, in this order."""
 
     source: Source
     spec: StreamSpec
@@ -69,8 +78,9 @@ class LoadExample(grain.transforms.RandomMap):
         spec = self.spec
         example = transforms.decode(self.source[draw.index], spec.fields)
         if spec.resize is not None:
-            example = transforms.resize(example, spec.resize)
+            example = transforms.resize(example, spec.resize, bicubic=spec.bicubic)
         example = self._crop(example, draw.rare_class, rng)
+        example = transforms.resize(example, spec.size, bicubic=spec.bicubic)
         if spec.flip:
             example = transforms.random_flip(example, rng)
         example = {field: np.ascontiguousarray(value) for field, value in example.items()}
@@ -85,7 +95,7 @@ class LoadExample(grain.transforms.RandomMap):
         for _ in range(11 if rare_class >= 0 else 1):
             scaled = example
             if spec.scale_range is not None:
-                scaled = transforms.random_scale(example, spec.scale_range, rng)
+                scaled = transforms.random_scale(example, spec.scale_range, rng, bicubic=spec.bicubic)
             cropped = transforms.random_crop(scaled, spec.crop, rng, accept=accept)
             if rare_class < 0 or np.count_nonzero(cropped["label"] == rare_class) > wanted:
                 break

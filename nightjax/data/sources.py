@@ -43,6 +43,9 @@ BUILDERS = {
 }
 """Data set to the module of its TFDS builder."""
 
+TRANSLATED, VERSION = "translated", "1.0.0"
+"""Data set whose configs ``scripts/translate_dataset.py`` writes, and their version."""
+
 
 class Source(Protocol):
     """Records by position. Picklable, so that worker processes can open it again."""
@@ -64,7 +67,8 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     """Opens a data set, preparing it first if this machine has not done so yet.
 
     Args:
-        name: a key of `BUILDERS`, with ``/config`` if the builder has several; or ``"folder"``, ``"folder/<table>"``
+        name: a key of `BUILDERS`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
+            ``scripts/translate_dataset.py`` made; or ``"folder"``, ``"folder/<table>"``
             with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names a
             ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
         split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
@@ -82,11 +86,13 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     dataset, _, config = name.partition("/")
     if dataset == "folder":
         return FolderSource(manual_dir, split, encoding=config or "train_ids")
-    if dataset not in BUILDERS:
-        raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, 'folder'])}")
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    data_dir, manual_dir = os.path.expanduser(data_dir), os.path.expanduser(manual_dir)
-    builder = _builder(dataset, config, data_dir)
+    data_dir, manual_dir = prepared_dir(data_dir), os.path.expanduser(manual_dir)
+    if dataset == TRANSLATED:
+        builder = _translated(config, data_dir)
+    elif dataset in BUILDERS:
+        builder = _builder(dataset, config, data_dir)
+    else:
+        raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, TRANSLATED, 'folder'])}")
     if not _is_prepared(builder):
         _prepare(builder, data_dir, manual_dir)
         builder = _builder(dataset, config, data_dir)  # Reads what another process may have prepared meanwhile.
@@ -230,6 +236,19 @@ class ListSource:
         return np.stack([labels.class_pixels(label) for label in decoded])
 
 
+def prepared_dir(data_dir: str = "") -> str:
+    """Where prepared data sets are kept: ``data_dir``, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    root = epath.Path(data_dir) / TRANSLATED
+    if name and (root / name / VERSION / "dataset_info.json").exists():
+        return tfds.builder_from_directory(root / name / VERSION)
+    have = [path.parent.name for path in root.glob(f"*/{VERSION}")]
+    raise UserError(f"no data set {name!r} in {root}: make it with scripts/translate_dataset.py{suggestion(name, have) if have else ''}")
+
+
 def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
     builder_class = importlib.import_module(BUILDERS[dataset]).Builder
     configs = [item.name for item in builder_class.BUILDER_CONFIGS]
@@ -256,13 +275,13 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
             raise UserError(f"data set {builder.name!r}: manual_dir {manual_dir} is no folder. {asked}")
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     tfds.disable_progress_bar()  # Builders show their own.
-    with _machine_lock(data_dir):
+    with machine_lock(data_dir):
         if not _is_prepared(builder):
             builder.download_and_prepare(download_config=download)
 
 
 @contextlib.contextmanager
-def _machine_lock(folder: str) -> Iterator[None]:
+def machine_lock(folder: str) -> Iterator[None]:
     """Held by one process of this machine at a time. Object stores have no locks: prepare those once, beforehand."""
     if "://" in folder:
         yield

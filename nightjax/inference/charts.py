@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, without any library; colours are CSS variables `--series-0..7`."""
+"""Charts as inline SVG, without any library; colours are CSS variables `--series-0..7`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 26
+ROW = 16
 MAX_POINTS = 400
 NUM_COLORS = 8
 
@@ -77,6 +78,48 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
         parts.append(f'<circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="2.8" fill="{color}"/>')
     parts.append("</svg>")
     return f'<figure class="chart">{caption}{"".join(parts)}{_legend(cleaned)}</figure>'
+
+
+def change_chart(title: str, rows: Mapping[str, Sequence[tuple[float, float]]], series: Sequence[str]) -> str:
+    """What values were and what they became, as an HTML figure: an open circle, a line, and a filled circle.
+
+    Args:
+        title: caption.
+        rows: name to (before, after) of each series; all finite.
+        series: names for the legend, which gives the means over rows.
+
+    Returns:
+        HTML text.
+    """
+    pairs = np.array(list(rows.values()), np.float64)  # [rows, series, 2]
+    marks = ticks(min(pairs.min(), 0.0), max(pairs.max(), 0.0), 5)
+    left, height, name = 2 * LEFT, TOP + ROW * len(rows) + BOTTOM, html.escape(title, quote=True)
+
+    def place(value: float) -> float:
+        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (WIDTH - left - RIGHT)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}">']
+    for mark in marks:
+        x = place(mark)
+        parts.append(
+            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
+            f'<text class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{short(mark)}</text>'
+        )
+    for i, (row, values) in enumerate(rows.items()):
+        middle = TOP + ROW * (i + 0.5)
+        label = html.escape(row)
+        parts.append(f'<text class="tick" x="{left - 8}" y="{middle + 3.5:.1f}" text-anchor="end">{label}</text>')
+        for j, (before, after) in enumerate(values):
+            y, color = middle + 4 * (j - (len(series) - 1) / 2), f"var(--series-{j % NUM_COLORS})"
+            first, last = place(before), place(after)
+            parts.append(
+                f'<line x1="{first:.1f}" x2="{last:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{color}"/>'
+                f'<circle cx="{first:.1f}" cy="{y:.1f}" r="2.4" fill="var(--card)" stroke="{color}"/>'
+                f'<circle cx="{last:.1f}" cy="{y:.1f}" r="2.8" fill="{color}"/>'
+            )
+    legend = {one: (np.arange(2), pairs[:, j].mean(axis=0)) for j, one in enumerate(series)}
+    caption = f"<figcaption>{html.escape(title)}</figcaption>"
+    return f'<figure class="chart">{caption}{"".join(parts)}</svg>{_legend(legend)}</figure>'
 
 
 def ticks(low: float, high: float, number: int) -> list[float]:

@@ -21,7 +21,8 @@ from PIL import Image
 
 from nightjax.core.errors import UserError
 from nightjax.data.labels import CITYSCAPES_CLASSES, PALETTE
-from nightjax.inference.charts import line_chart, short
+from nightjax.inference.charts import change_chart, line_chart, short
+from nightjax.inference.levels import levels_tables
 from nightjax.inference.report_style import STYLE
 from nightjax.inference.run_folder import (
     Evaluations,
@@ -33,6 +34,9 @@ from nightjax.inference.run_folder import (
 
 SPEED = re.compile(r"per_second|input_wait|memory|seconds")
 """Names in `metrics.jsonl` that say how the run went rather than what it learnt."""
+
+SIMILARITY = "similarity/"
+"""Beginning of the names that `_similarity_chart` draws: ``similarity/own/<train id>`` and ``similarity/other/<train id>``."""
 
 SCORE_TITLES = {
     "miou": "mIoU, %",
@@ -86,6 +90,8 @@ def write_report(
             "".join(_table(n, *e, before.get(n)) for n, e in evaluations.items()),
             "tables",
         ),
+        _section("Similarity", _similarity_chart(metrics), "tables"),
+        _section("Two levels", levels_tables(evaluations, config), "tables"),
         _section("Panels", _panels(workdir), "panels"),
         _section("Training", _training_charts(metrics), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
@@ -150,8 +156,23 @@ def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     return "".join(line_chart(SCORE_TITLES.get(score, score), by_score[score]) for score in ordered)
 
 
+def _similarity_chart(metrics: Mapping[str, tuple[list, list]]) -> str:
+    """Cosines of target features to source prototypes, by class, at the first and the last log step that know it."""
+    rows = {}
+    for k, name in enumerate(CITYSCAPES_CLASSES):
+        keys = [f"{SIMILARITY}{kind}/{k:02d}" for kind in ("own", "other")]
+        known = [[value for value in metrics[key][1] if value] for key in keys if key in metrics]
+        if len(known) == len(keys) and all(known):
+            rows[name] = [(values[0], values[-1]) for values in known]
+    if not rows:
+        return ""
+    title = "cosine of target features to source prototypes, first (open) and last log step"
+    return change_chart(title, rows, ("own class", "mean of the other classes"))
+
+
 def _training_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
-    names = [name for name in metrics if not name.startswith("eval/") and not SPEED.search(name)]
+    elsewhere = ("eval/", SIMILARITY)
+    names = [name for name in metrics if not name.startswith(elsewhere) and not SPEED.search(name)]
     return "".join(line_chart(name, {"": metrics[name]}, smooth=True) for name in names)
 
 

@@ -19,10 +19,8 @@ Only moves of axes are involved, so a round trip is bit-exact.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +64,7 @@ def from_torch(
     template_variables: Variables,
     *,
     allow_missing: Sequence[str] = (),
-    allow_extra: Sequence[str] = (),
+    allow_surplus: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Variables filled with the arrays of a torch state dict.
 
@@ -75,7 +73,7 @@ def from_torch(
         template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
             ``jax.eval_shape``.
         allow_missing: glob patterns of torch names that may be missing; the template's value stays.
-        allow_extra: glob patterns of torch names that may be left over.
+        allow_surplus: glob patterns of torch names that may be left over.
 
     Returns:
         A tree like the template, numpy leaves.
@@ -103,72 +101,27 @@ def from_torch(
                 f"but the model needs {expected}; check the variant and the number of classes"
             )
         filled[path] = np.ascontiguousarray(value, leaf.dtype)
-    missing = _without(missing, allow_missing)
-    extra = _without(given, allow_extra)
-    if missing or extra:
+    missing = [name for name in missing if not matches(name, allow_missing)]
+    surplus = [name for name in given if not matches(name, allow_surplus)]
+    if missing or surplus:
         raise UserError(
             "checkpoint and model differ: "
-            f"{len(missing)} missing in the checkpoint ({_brief(missing)}), "
-            f"{len(extra)} unknown to the model ({_brief(extra)}); "
-            "name them in allow_missing or allow_extra if that is intended"
+            f"{len(missing)} missing in the checkpoint ({brief(missing, named_leaves(template_variables))}), "
+            f"{len(surplus)} unknown to the model ({brief(surplus, state_dict)}); "
+            "if that is intended, name them in allow_missing or allow_surplus"
         )
     return _tree(template_variables, filled)
+
+
+def named_leaves(variables: Variables) -> dict[str, Any]:
+    """torch names to leaves, whatever these are; in flax's layouts."""
+    return {torch_name(path): leaf for path, leaf in _leaves(variables)}
 
 
 def torch_name(path: Sequence[str]) -> str:
     """torch name of a leaf: ``("layer1_0", "conv1", "kernel")`` is ``layer1.0.conv1.weight``."""
     modules = [re.sub(r"(?<!_)_(?=\d+(_|$))", ".", part).replace("__", "_") for part in path[:-1]]
     return ".".join([*modules, _LEAF_NAMES.get(path[-1], path[-1])])
-
-
-def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin`` and ``.ckpt``.
-
-    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}``
-    is opened.
-
-    Raises:
-        UserError: if the file is missing, of another kind, or needs the extra ``convert``.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise UserError(
-            f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file"
-        )
-    kind = os.path.splitext(path)[1].lower()
-    if kind == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    if kind == ".safetensors":
-        try:
-            from safetensors.numpy import load_file
-        except ImportError as error:
-            raise UserError(
-                f"reading {path} needs safetensors: pip install 'nightjax[convert]'"
-            ) from error
-        return load_file(path)
-    if kind in (".pth", ".pt", ".bin", ".ckpt"):
-        return _load_torch(path)
-    raise UserError(f"{path} is of no known weights format; use .npz, .safetensors or .pth")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load_torch(path: str) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"reading {path} needs torch: pip install 'nightjax[convert]'") from error
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("state_dict", "model"):
-        content = content[wrapper] if isinstance(content.get(wrapper), Mapping) else content
-    return {
-        name: value.numpy() for name, value in content.items() if isinstance(value, torch.Tensor)
-    }
 
 
 def _to_layout(leaf: str, value: np.ndarray) -> np.ndarray:
@@ -219,14 +172,15 @@ def _loose(name: str) -> str:
     return re.sub(r"[._](?=\d+(\.|_|$))", "_", name)
 
 
-def _without(names, patterns: Sequence[str]) -> list[str]:
-    return [
-        name
-        for name in names
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether any of the globs fits."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _brief(names: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(names[:limit]) or "none"
-    return f"{shown}, ..." if len(names) > limit else shown
+def brief(some: Sequence[str], whole: Iterable[str] = (), limit: int = 8) -> str:
+    """Some names of a checkpoint in few words; first parts that are there with all their names as globs."""
+    chosen = set(some)
+    mixed = {name.partition(".")[0] for name in whole if name not in chosen}
+    words = [name if name.partition(".")[0] in mixed else f"{name.partition('.')[0]}.*" for name in some]
+    words = list(dict.fromkeys(words)) or ["none"]
+    return ", ".join(words[:limit]) + ", ..." * (len(words) > limit)

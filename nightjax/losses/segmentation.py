@@ -1,6 +1,8 @@
-"""Cross-entropy of segmentation, its averages and class weights."""
+"""Cross-entropy and focal loss of segmentation, their averages and class weights."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +97,91 @@ def pixel_weighted_cross_entropy(
             logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners
         )
         return masked_mean(cross_entropy(full, label), weight, divisor=divisor)
+
+    return loss(logits)
+
+
+def focal_mixture(
+    logits: jax.Array,
+    label: jax.Array,
+    weight: jax.Array | None = None,
+    *,
+    beta: float = 0.5,
+    gamma: float = 2.0,
+    alpha: float | Sequence[float] = 0.5,
+    mode: str = "pixel",
+    divisor: str = "valid",
+    divide_by_batch: bool = False,
+    align_corners: bool = False,
+) -> jax.Array:
+    """``beta`` of the cross-entropy plus ``1 - beta`` of the focal loss ``alpha (1 - p)^gamma CE``, after upsampling.
+
+    Source: "Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024), whose
+    program is ``mode="batch", divide_by_batch=True``: there p is ``exp(-CE)`` of the whole batch, one number, so no pixel is
+    told from another. ``mode="pixel"`` is the focal loss of arXiv 1708.02002 for the true class of every pixel.
+
+    Args:
+        logits: [B, h, w, K]; upsampled bilinearly.
+        label: [B, H, W], 255 = ignore.
+        weight: [B, H, W] float32 or None for 1.
+        beta: share of the cross-entropy; 0 is the focal loss alone.
+        gamma: exponent; 0 (with alpha 1) is the cross-entropy.
+        alpha: factor of the focal loss; or one a class, only in mode "pixel".
+        mode: "pixel" or "batch".
+        divisor: see `masked_mean`.
+        divide_by_batch: divide once more by B.
+        align_corners: corner rule of the upsampling.
+
+    Returns:
+        Scalar float32.
+
+    Raises:
+        UserError: unknown mode, or an alpha for each class in mode "batch".
+    """
+    if mode not in ("pixel", "batch"):
+        raise UserError(f"focal loss: unknown mode '{mode}'; use 'pixel' or 'batch'")
+    per_class = isinstance(alpha, Sequence)
+    if per_class and mode == "batch":
+        raise UserError("focal loss: mode 'batch' sees no classes; give one alpha, or use mode 'pixel'")
+    weight = (label != IGNORE) * (1.0 if weight is None else weight)
+    if per_class:
+        alpha = jnp.asarray(alpha, jnp.float32)[jnp.where(label == IGNORE, 0, label).astype(jnp.int32)]
+
+    def mix(entropy: jax.Array, alpha: jax.Array | float) -> jax.Array:
+        return (beta + (1 - beta) * alpha * (-jnp.expm1(-entropy)) ** gamma) * entropy
+
+    @jax.checkpoint
+    def loss(logits: jax.Array) -> jax.Array:
+        full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
+        entropy = cross_entropy(full, label)
+        if mode == "batch":
+            return mix(masked_mean(entropy, weight, divisor=divisor), alpha)
+        return masked_mean(mix(entropy, alpha), weight, divisor=divisor)
+
+    return loss(logits) / (label.shape[0] if divide_by_batch else 1)
+
+
+def soft_cross_entropy(
+    logits: jax.Array, probabilities: jax.Array, weight: jax.Array | None = None, *, divisor: str = "valid"
+) -> jax.Array:
+    """Cross-entropy to a teacher's distribution, after upsampling.
+
+    Args:
+        logits: [B, h, w, K]; upsampled bilinearly, half-pixel centres.
+        probabilities: [B, H, W, K] of the teacher; no gradient flows into them.
+        weight: [B, H, W] bool or float, or None for 1.
+        divisor: see `masked_mean`.
+
+    Returns:
+        Scalar float32.
+    """
+    probabilities = jax.lax.stop_gradient(probabilities.astype(jnp.float32))
+
+    @jax.checkpoint
+    def loss(logits: jax.Array) -> jax.Array:
+        full = resize(logits.astype(jnp.float32), probabilities.shape[1:3], align_corners=False)
+        entropy = -(probabilities * jax.nn.log_softmax(full)).sum(-1)
+        return masked_mean(entropy, weight, divisor=divisor)
 
     return loss(logits)
 

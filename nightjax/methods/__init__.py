@@ -7,12 +7,48 @@ from nightjax.core import config as configs
 from nightjax.core.method import Method
 from nightjax.core.optim import Optimizer
 from nightjax.core.precision import compute_dtype
+from nightjax.methods.adaptsegnet import AdaptSegNet
+from nightjax.methods.cyclegan import CycleGAN
 from nightjax.methods.dacs import Dacs
+from nightjax.methods.dannet import Dannet
 from nightjax.methods.dsr_fpa import DsrFpa
+from nightjax.methods.matching import MatcherTraining
+from nightjax.methods.nightlab import NightLab
+from nightjax.methods.pix2pixhd import Pix2PixHD
+from nightjax.methods.self_training import SelfTraining
 from nightjax.methods.supervised import Supervised
+from nightjax.methods.t2s_da import T2sDa
+from nightjax.methods.t2s_dg import T2sDg
+from nightjax.methods.unit import Unit
 from nightjax.models import build_segmenter
+from nightjax.models.cyclegan import build_resnet_generator
+from nightjax.models.matcher import build_matcher
+from nightjax.models.pix2pixhd import build_generator
+from nightjax.models.unit import build_unit
 
-METHODS = {"supervised": Supervised, "dacs": Dacs, "dsr_fpa": DsrFpa}
+METHODS = {
+    "supervised": Supervised,
+    "self_training": SelfTraining,
+    "dacs": Dacs,
+    "dsr_fpa": DsrFpa,
+    "dannet": Dannet,
+    "adaptsegnet": AdaptSegNet,
+    "nightlab": NightLab,
+    "t2s_da": T2sDa,
+    "t2s_dg": T2sDg,
+    "uawarpc": MatcherTraining,
+    "unit": Unit,
+    "cyclegan": CycleGAN,
+    "pix2pixhd": Pix2PixHD,
+}
+
+MODELS = {
+    "uawarpc": build_matcher,
+    "unit": build_unit,
+    "cyclegan": build_resnet_generator,
+    "pix2pixhd": build_generator,
+}
+"""Method to the builder of its network from the section ``model``, where that is no segmenter."""
 
 
 def build(config: Mapping[str, Any]) -> Method:
@@ -29,7 +65,7 @@ def build(config: Mapping[str, Any]) -> Method:
         cls,
         section
         | {
-            "model": build_segmenter(**model),
+            "model": MODELS.get(config["method"]["name"], build_segmenter)(**model),
             "optimizer": configs.build(Optimizer, config["optim"], "optim"),
             "steps": train["steps"],
             "accumulate": train["accumulate"],

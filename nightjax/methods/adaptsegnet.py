@@ -1,18 +1,18 @@
-"""AdaptSegNet: adversarial alignment of the output at two levels of DeepLab-v2 (1802.10349)."""
+"""AdaptSegNet: adversarial alignment of the output at one or two levels (1802.10349)."""
 
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars
 from nightjax.losses.adversarial import adversarial_loss
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.adversarial import AdversarialMethod
-from nightjax.methods.network import Input
+from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.ops.resize import resize
 
@@ -21,43 +21,34 @@ LEVELS = {"level1": "auxiliary_logits", "level2": "logits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class CaffeInput(Input):
-    """Pixels in [0, 255], BGR, minus the mean: the input of weights that come from Caffe."""
-
-    mean: tuple[float, float, float] = (122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255)
-    std: tuple[float, float, float] = (1 / 255, 1 / 255, 1 / 255)
-
-    def normalize(self, image: jax.Array) -> jax.Array:
-        """[0, 1] RGB to BGR around zero."""
-        return super().normalize(image)[..., ::-1]
-
-
-@dataclasses.dataclass(frozen=True)
 class AdaptSegNet(AdversarialMethod):
     """AdaptSegNet with the official code's settings of the multi-level vanilla GAN.
 
-    The model has an auxiliary classifier. With both weights of level 1 at 0 it is the single-level
-    form, which gives that classifier no gradient: freeze it by a group of the optimiser.
+    A level whose two weights are 0 is not used: the single-level forms have (0, 1) and (0, 0.001),
+    or (0, 0.01) for least squares. If the model has an auxiliary classifier all the same, it gets
+    no gradient then: freeze it by a group of the optimiser.
 
     Attributes:
         segmentation_weights: of the cross-entropy at level 1 and 2.
         adversarial_weights: of the adversarial loss at level 1 and 2.
     """
 
-    discriminator: nn.Module = Discriminator(**VARIANTS["adaptsegnet"])
+    discriminator: Discriminator = Discriminator(**VARIANTS["adaptsegnet"])
     segmentation_weights: tuple[float, float] = (0.1, 1.0)
     adversarial_weights: tuple[float, float] = (0.0002, 0.001)
     adversarial: str = "vanilla"
 
-    judges = tuple(LEVELS)
+    def __post_init__(self):
+        if "level1" in self._levels() and not isinstance(self.model, AuxiliarySegmenter):
+            raise UserError(
+                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, or set "
+                "the first of method.segmentation_weights and method.adversarial_weights to 0"
+            )
 
-    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
-        size = batch["source"]["image"].shape[1:3]
-        key, judge_key = jax.random.split(rng)
-        variables = self.model.init(key, jnp.zeros((1, *size, 3), jnp.float32), train=False)
-        stats = variables.get("batch_stats", {})
-        return self.adversarial_state(judge_key, variables["params"], stats, size)
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """See `AdversarialMethod`."""
+        return tuple(level for level, (_, weight) in self._levels().items() if weight)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `Method`."""
@@ -72,13 +63,15 @@ class AdaptSegNet(AdversarialMethod):
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`."""
         image = batch["target"]["image"]
-        logits = self.predict(self.variables(state), image)
-        full = resize(logits, image.shape[1:3], align_corners=True)
+        x = self.input.normalize(self.input.decode(image))
+        outputs = self.model.apply(self.variables(state), x, train=False)
+        probs = self._probabilities(outputs, x)
         return {
             "source": batch["source"]["image"],
             "truth": batch["source"]["label"],
             "target": image,
-            "prediction": full.argmax(-1).astype(jnp.uint8),
+            "prediction": probs["level2"].argmax(-1).astype(jnp.uint8),
+            **self.score_panels(state, probs),
         }
 
     def _student_loss(self, params, stats, part, i, *, state):
@@ -87,22 +80,35 @@ class AdaptSegNet(AdversarialMethod):
         for domain in ("source", "target"):
             image = part[domain]
             outputs, stats = self.student_forward(state, params, stats, image, domain, i)
-            probs[domain] = {
-                level: jax.nn.softmax(resize(outputs[name], image.shape[1:3], align_corners=True))
-                for level, name in LEVELS.items()
-            }
-            for k, (level, name) in enumerate(LEVELS.items()):
+            probs[domain] = self._probabilities(outputs, image)
+            for level, (segmentation, adversarial) in self._levels().items():
                 if domain == "source":
                     loss = pixel_weighted_cross_entropy(
-                        outputs[name], part["label"], divisor="valid", align_corners=True
+                        outputs[LEVELS[level]],
+                        part["label"],
+                        self.label_weight(part["label"]),
+                        divisor="valid" if self.class_weights is None else "weights",
+                        align_corners=True,
                     )
                     scalars[f"segmentation_{level}"] = loss
-                    total += self.segmentation_weights[k] * loss
-                else:
+                    total += segmentation * loss
+                elif adversarial:
                     scores = self.scores(state.params[level], probs[domain][level])
                     loss = adversarial_loss(scores, kind=self.adversarial)
                     scalars[f"adversarial_{level}"] = loss
-                    total += self.adversarial_weights[k] * loss
+                    total += adversarial * loss
         scalars["loss"] = total
-        pairs = {level: (probs["source"][level], probs["target"][level]) for level in LEVELS}
+        pairs = {level: (probs["source"][level], probs["target"][level]) for level in self.judges}
         return total, (stats, scalars, pairs)
+
+    def _levels(self) -> dict[str, tuple[float, float]]:
+        """Weight of the cross-entropy and of the adversarial loss of every level that is used."""
+        weights = zip(self.segmentation_weights, self.adversarial_weights, strict=True)
+        return {level: pair for level, pair in zip(LEVELS, weights, strict=True) if any(pair)}
+
+    def _probabilities(self, outputs, image):
+        """Level to class probabilities [B, H, W, K] at the size of the image."""
+        return {
+            level: jax.nn.softmax(resize(outputs[LEVELS[level]], image.shape[1:3], align_corners=True))
+            for level in self._levels()
+        }

@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from nightjax.core.optim import Optimizer, accumulate
 from nightjax.core.state import TrainState
-from nightjax.core.types import NUM_CLASSES, Scalars
+from nightjax.core.types import NUM_CLASSES, Batch, Scalars
 from nightjax.losses.adversarial import discriminator_loss
 from nightjax.methods.network import NetworkMethod
 from nightjax.models.discriminator import Discriminator
@@ -34,32 +33,31 @@ class AdversarialMethod(NetworkMethod):
         adversarial: kind of adversarial loss, see ``losses.adversarial``.
     """
 
-    discriminator: nn.Module = Discriminator()
+    discriminator: Discriminator = Discriminator()
     discriminator_optimizer: Optimizer = Optimizer(
         name="adam", lr=1e-4, schedule="mmseg_poly", power=0.9, weight_decay=0.0, b2=0.99
     )
     adversarial: str = "least_squares"
 
     streams = ("source", "target")
-    judges = ()
 
-    def adversarial_state(
-        self, rng: jax.Array, student: PyTree, stats: PyTree, size: tuple[int, int]
-    ) -> TrainState:
-        """The first state around the student's first parameters and statistics."""
-        probs = jnp.zeros((1, *size, NUM_CLASSES))
-        params = {"student": student}
-        for key, judge in zip(jax.random.split(rng, len(self.judges)), self.judges, strict=True):
-            params[judge] = self.discriminator.init(key, probs)["params"]
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats={"student": stats},
-            opt_state={
-                name: optimizer.build(own, self.steps).init(own)
-                for name, optimizer, own in self._optimizers(params)
-            },
-        )
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Names of the discriminators; none where adversarial losses have no weight."""
+        raise NotImplementedError
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `Method`."""
+        key, judge_key = jax.random.split(rng)
+        state = super().init(key, batch)
+        params, probs = dict(state.params), jnp.zeros((1, *batch["source"]["image"].shape[1:3], NUM_CLASSES))
+        for i, judge in enumerate(self.judges):
+            params[judge] = self.discriminator.init(jax.random.fold_in(judge_key, i), probs)["params"]
+        opt_state = {
+            name: optimizer.build(own, self.steps).init(own)
+            for name, optimizer, own in self._optimizers(params)
+        }
+        return state.replace(params=params, opt_state=opt_state)
 
     def adversarial_step(
         self, state: TrainState, examples: dict[str, jax.Array], student_loss: Callable
@@ -100,16 +98,27 @@ class AdversarialMethod(NetworkMethod):
         """Output [B, h, w, 1] of the discriminator with these parameters."""
         return self.discriminator.apply({"params": params}, probs)
 
+    def score_panels(self, state: TrainState, probs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Each discriminator's map of the probabilities it is shown: black for source, white for target."""
+        pictures = {}
+        for judge in self.judges:
+            scores = self.scores(state.params[judge], probs[judge])
+            share = jax.nn.sigmoid(scores) if self.adversarial == "vanilla" else scores
+            grey = jnp.clip(share, 0.0, 1.0)
+            pictures[f"discriminator_{judge}"] = jnp.repeat(grey, 3, axis=-1)
+        return pictures
+
     def _judge_loss(self, params: PyTree, pairs: Pairs):
         losses = {}
-        for judge, pair in pairs.items():
-            scores = [self.scores(params[judge], jax.lax.stop_gradient(probs)) for probs in pair]
+        for judge in self.judges:
+            scores = [self.scores(params[judge], jax.lax.stop_gradient(x)) for x in pairs[judge]]
             losses[f"discriminator_{judge}"] = discriminator_loss(*scores, kind=self.adversarial)
-        return sum(losses.values()), losses
+        return sum(losses.values(), jnp.zeros(())), losses
 
     def _optimizers(self, params: PyTree) -> tuple[tuple[str, Optimizer, PyTree], ...]:
         """Name, settings and parameters of each optimiser."""
-        return (
-            ("student", self.optimizer, {"student": params["student"]}),
-            ("judges", self.discriminator_optimizer, {name: params[name] for name in self.judges}),
-        )
+        student = ("student", self.optimizer, {"student": params["student"]})
+        judges = {judge: params[judge] for judge in self.judges}
+        if not judges:
+            return (student,)
+        return student, ("judges", self.discriminator_optimizer, judges)

@@ -88,7 +88,7 @@ class Dacs(NetworkMethod):
         copy = lambda tree: jax.tree.map(jnp.copy, tree)  # Donated buffers must not be shared.
         student = self.variables(state)
         frozen = {"initial": copy(student)} if self.feature_weight else {}
-        return state.replace(teacher=copy(student), frozen=frozen)
+        return state.replace(teacher=copy(student), frozen=state.frozen | frozen)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `Method`."""
@@ -97,8 +97,7 @@ class Dacs(NetworkMethod):
             "params": ema_update(state.teacher["params"], student, state.step, self.teacher_decay),
             "batch_stats": state.teacher["batch_stats"],
         }
-        targets, teacher_stats = self.targets(state, teacher, batch)
-        examples, bank = self.mix(state, batch, targets)
+        examples, state, scalars = self.prepare(state, teacher, batch)
 
         def grad_fn(stats, part, i):
             def loss_fn(params):
@@ -111,9 +110,26 @@ class Dacs(NetworkMethod):
         grads, stats, terms = accumulate(
             grad_fn, state.batch_stats["student"], examples, self.accumulate
         )
-        scalars = {"loss": sum(terms.values())} | terms | {"pseudo_weight": targets.share.mean()}
-        teacher["batch_stats"] = teacher_stats
-        return self.update(state, grads, stats, scalars, teacher=teacher, bank=bank)
+        return self.update(state, grads, stats, {"loss": sum(terms.values())} | terms | scalars)
+
+    def prepare(
+        self, state: TrainState, teacher: Variables, batch: Batch
+    ) -> tuple[dict[str, jax.Array], TrainState, Scalars]:
+        """All of a step that needs no gradient.
+
+        Args:
+            state: before the step.
+            teacher: moved towards the student already.
+            batch: of the step.
+
+        Returns:
+            What the losses see, split like the batch; the state with its new teacher, bank and
+            memory; and scalars to log.
+        """
+        targets, teacher_stats = self.targets(state, teacher, batch)
+        examples, bank = self.mix(state, batch, targets)
+        state = state.replace(teacher=teacher | {"batch_stats": teacher_stats}, bank=bank)
+        return examples, state, {"pseudo_weight": targets.share.mean()}
 
     def targets(
         self, state: TrainState, teacher: Variables, batch: Batch
@@ -127,16 +143,26 @@ class Dacs(NetworkMethod):
         self, state: TrainState, teacher: Variables, image: jax.Array
     ) -> tuple[jax.Array, PyTree]:
         """Logits at image size; batch statistics in the norms, dropout off (spec D6)."""
-        outputs, stats = self.forward(
+        outputs, stats = self.teacher_forward(state, teacher, image)
+        logits = outputs["logits"].astype(jnp.float32)
+        return resize(logits, image.shape[1:3], align_corners=False), stats
+
+    def teacher_forward(
+        self,
+        state: TrainState,
+        teacher: Variables,
+        image: jax.Array,
+        detail_offset: jax.Array | None = None,
+    ) -> tuple[Outputs, PyTree]:
+        """`forward` of the teacher: batch statistics in the norms, dropout off."""
+        return self.forward(
             teacher["params"],
             teacher["batch_stats"],
             image,
             self.key(state, "teacher"),
             deterministic=True,
+            detail_offset=detail_offset,
         )
-        return resize(
-            outputs["logits"].astype(jnp.float32), image.shape[1:3], align_corners=False
-        ), stats
 
     def _label(self, image: jax.Array, scores: jax.Array) -> Targets:
         label, confidence = pseudo_label.pseudo_label(scores)

@@ -18,13 +18,12 @@ from nightjax.core.method import Variables
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
 from nightjax.losses.contrastive import fpa_loss
+from nightjax.methods.aligners import ALIGNERS, Aligner
 from nightjax.methods.dacs import Dacs, Targets, Terms
 from nightjax.ops import bank as banks
-from nightjax.ops import pseudo_label, warp
+from nightjax.ops import pseudo_label
 
 PyTree = Any
-ALIGNERS = {"none": None, "true_flow": "flow"}
-"""Aligner to the field of the target domain that it reads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,8 @@ class DsrFpa(Dacs):
         bank_classes: train ids pasted.
         bank_weight: ``"keep"`` or ``"one"``, loss weight of pasted pixels.
         refine: whether day predictions refine the night pseudo-labels (section 3.2.2).
-        aligner: ``"none"`` or ``"true_flow"`` (NightStreet only: an upper bound for any aligner).
+        aligner: ``"none"``, ``"uawarpc"`` or ``"true_flow"`` (NightStreet only: an upper bound for any aligner).
+        matcher: name of the network of ``"uawarpc"``; its weights are ``frozen["aligner"]`` of the state.
         refine_gamma: exponent of the trust in the day view.
         adapt_to_ref: whether, at every second step on average, the day view takes the night
             image's place.
@@ -58,6 +58,7 @@ class DsrFpa(Dacs):
     bank_weight: str = "keep"
     refine: bool = True
     aligner: str = "none"
+    matcher: str = "uawarpc"
     refine_gamma: float = 0.25
     adapt_to_ref: bool = False
     fpa: bool = True
@@ -70,9 +71,17 @@ class DsrFpa(Dacs):
     def __post_init__(self):
         choose(ALIGNERS, self.aligner, "method.aligner")
 
+    @property
+    def align(self) -> Aligner:
+        """Brings the day prediction onto the night view."""
+        return ALIGNERS[self.aligner](self.matcher)
+
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `Method`."""
         state = super().init(rng, batch)
+        variables = self.align.init(jax.random.fold_in(rng, 1), batch["target"]["image"].shape[1:3])
+        if variables:
+            state = state.replace(frozen=state.frozen | {"aligner": variables})
         if not self.bank:
             return state
         return state.replace(bank=banks.empty_bank(batch["source"]["image"], size=self.bank_size))
@@ -93,7 +102,10 @@ class DsrFpa(Dacs):
             both = jnp.stack([night, day], axis=1).reshape(-1, *night.shape[1:])
             logits, stats = self.teacher_logits(state, teacher, both)
             logits = logits.reshape(-1, 2, *logits.shape[1:])
-            scores = self._refined(logits[:, 0], logits[:, 1], batch)
+            views = self.input.normalize(night), self.input.normalize(day)
+            network = state.frozen.get("aligner", {})
+            aligned = self.align(network, batch["target"], *views, logits[:, 1])
+            scores = pseudo_label.refine(logits[:, 0], *aligned, gamma=self.refine_gamma)
             return self._label(night, scores), stats
 
         def on_day() -> tuple[Targets, PyTree]:
@@ -104,14 +116,6 @@ class DsrFpa(Dacs):
             return on_night()
         use_day = jax.random.uniform(self.key(state, "adapt_to_ref")) < 0.5
         return jax.lax.cond(use_day, on_day, on_night)
-
-    def _refined(self, night: jax.Array, day: jax.Array, batch: Batch) -> jax.Array:
-        confidence = valid = None
-        if self.aligner == "true_flow":
-            day, valid = warp.flow_warp(day, batch["target"]["flow"])
-            valid = valid & batch["target"]["flow_valid"]
-            confidence = jnp.ones(valid.shape, jnp.float32)
-        return pseudo_label.refine(night, day, confidence, valid, gamma=self.refine_gamma)
 
     def mix(
         self, state: TrainState, batch: Batch, targets: Targets

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nightjax.core.config import choose
 from nightjax.core.method import Variables
 from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
@@ -28,13 +29,18 @@ class Input:
 
     Attributes:
         mean, std: of each RGB channel in [0, 1]; torchvision's by default.
+        order: of the channels that the network sees, ``"rgb"`` or ``"bgr"`` (Caffe's weights).
         exposure: target of the log-mean luminance of every image, in (0, 1); 0 leaves the exposure
             alone.
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    order: str = "rgb"
     exposure: float = 0.0
+
+    def __post_init__(self):
+        choose({"rgb": 0, "bgr": 0}, self.order, "method.input.order")
 
     def decode(self, image: jax.Array) -> jax.Array:
         """[B, H, W, 3] uint8 to float32 in [0, 1], exposure-normalised if asked for."""
@@ -42,8 +48,14 @@ class Input:
         return color.normalize_exposure(image, self.exposure) if self.exposure else image
 
     def normalize(self, image: jax.Array) -> jax.Array:
-        """[0, 1] to zero mean and unit variance."""
-        return color.normalize(image, self.mean, self.std)
+        """[0, 1] RGB to zero mean and unit variance, in the network's order of channels."""
+        image = color.normalize(image, self.mean, self.std)
+        return image[..., ::-1] if self.order == "bgr" else image
+
+    def denormalize(self, x: jax.Array) -> jax.Array:
+        """What the network sees back to RGB, cut to [0, 1]."""
+        x = x[..., ::-1] if self.order == "bgr" else x
+        return jnp.clip(color.denormalize(x, self.mean, self.std), 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +105,9 @@ class NetworkMethod:
     class_weights: tuple[float, ...] | None = None
     detail_weight: float = 0.1
 
+    scratch = ()
+    """Parts of the student that the run named by ``train.init`` may lack; they start from scratch."""
+
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `Method`."""
         size = batch["source"]["image"].shape[1:]
@@ -106,10 +121,11 @@ class NetworkMethod:
         )
 
     def with_weights(self, state: TrainState, variables: Variables) -> TrainState:
-        """The first state with the student's weights replaced, as fine-tuning starts."""
+        """The first state with the student's weights replaced, as fine-tuning starts; parts not given stay."""
+        student = {key: tree | variables[key] for key, tree in self.variables(state).items()}
         return state.replace(
-            params=state.params | {"student": variables["params"]},
-            batch_stats=state.batch_stats | {"student": variables["batch_stats"]},
+            params=state.params | {"student": student["params"]},
+            batch_stats=state.batch_stats | {"student": student["batch_stats"]},
         )
 
     def variables(self, state: TrainState, which: str = "student") -> Variables:
@@ -144,7 +160,8 @@ class NetworkMethod:
                 other models.
 
         Returns:
-            The model's outputs and the updated running statistics.
+            The model's outputs, with ``decoded``, what the head's classifier reads, where the head sows it
+            ([B * views, h, w, C] in HRDA); and the updated running statistics.
         """
         window = {} if detail_offset is None else {"detail_offset": detail_offset}
         outputs, updated = self.model.apply(
@@ -153,10 +170,11 @@ class NetworkMethod:
             train=True,
             deterministic=deterministic,
             rngs={"dropout": key},
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "intermediates"],
             **window,
         )
-        return outputs, updated.get("batch_stats", stats)
+        sown = updated.get("intermediates", {}).get("head", {})
+        return outputs | {name: x for name, (x,) in sown.items()}, updated.get("batch_stats", stats)
 
     def student_forward(
         self,
@@ -204,13 +222,19 @@ class NetworkMethod:
             weight: [B, H, W] float32 or None for 1.
             divisor: see `pixel_weighted_cross_entropy`.
         """
-        loss = pixel_weighted_cross_entropy(outputs["logits"], label, weight, divisor=divisor)
+        loss = self.pixel_loss(outputs["logits"], label, weight, divisor)
         if "hr_logits" not in outputs:
             return loss
         offset = outputs["detail_box"][0, ::2]
         crops = [None if x is None else hrda.detail_crop(x, offset) for x in (label, weight)]
-        detail = pixel_weighted_cross_entropy(outputs["hr_logits"][:, 0], *crops, divisor=divisor)
+        detail = self.pixel_loss(outputs["hr_logits"][:, 0], *crops, divisor)
         return (1 - self.detail_weight) * loss + self.detail_weight * detail
+
+    def pixel_loss(
+        self, logits: jax.Array, label: jax.Array, weight: jax.Array | None, divisor: str
+    ) -> jax.Array:
+        """What `segmentation_loss` takes of logits [B, h, w, K]; methods may put another loss here."""
+        return pixel_weighted_cross_entropy(logits, label, weight, divisor=divisor)
 
     def features(self, variables: Variables, image: jax.Array) -> Outputs:
         """The backbone's features in evaluation mode; for HRDA those of the context view.

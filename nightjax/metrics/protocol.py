@@ -33,6 +33,8 @@ class EvalSet:
         class_weight_std: above 0, logits are multiplied by DANNet's class weights of this deviation (0.16 in its test).
         merge: key of `labels.CLASS_MERGES` for sets with fewer classes, or ``""``.
         uiou: also score UIoU, for sets with masks of invalid pixels.
+        prediction: name of another prediction of the method's to score instead of its own, see its ``predict_as``; the result
+            then says how many pixels differ from its own. Whole images only.
         headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
         batch: examples at a time.
     """
@@ -51,6 +53,7 @@ class EvalSet:
     class_weight_std: float = 0.0
     merge: str = ""
     uiou: bool = False
+    prediction: str = ""
     headline: str = "skip"
     batch: int = 8
 
@@ -61,6 +64,8 @@ class EvalSet:
             configs.choose(labels.CLASS_MERGES, self.merge, "eval set's merge")
         if self.merge and self.uiou:
             raise UserError(f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou")
+        if self.prediction and (self.mode != "whole" or self.flip):
+            raise UserError(f"eval set {self.dataset}: prediction={self.prediction!r} is for whole images, not mirrored")
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise UserError(f"eval set {self.dataset}: scales={self.scales} must be numbers above 0")
 
@@ -130,5 +135,9 @@ def _scale(image: jax.Array, scale: float) -> jax.Array:
 def _resize_image(image: jax.Array, size: tuple[int, int], antialias: bool = False) -> jax.Array:
     if tuple(size) == image.shape[1:3]:
         return image
-    resized = resize(image.astype(jnp.float32), size, align_corners=False, antialias=antialias)
-    return jnp.round(resized).astype(jnp.uint8)
+    x = image.astype(jnp.float32)
+    if not antialias:
+        return jnp.round(resize(x, size, align_corners=False)).astype(jnp.uint8)
+    for step in ((image.shape[1], size[1]), size):  # Pillow rounds after either direction, columns first.
+        x = jnp.floor(resize(x, step, align_corners=False, antialias=True) + 0.5)
+    return x.astype(jnp.uint8)

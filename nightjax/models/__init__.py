@@ -11,14 +11,19 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
 from nightjax.models.auxiliary import AuxiliarySegmenter
-from nightjax.models.backbones import mit, resnet
+from nightjax.models.backbones import mit, resnet, swin
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
+from nightjax.models.heads.deeplabv3plus import DeepLabV3PlusHead
+from nightjax.models.heads.fcn import FCNHead
 from nightjax.models.heads.fpn import FPNHead
+from nightjax.models.heads.panoptic_fpn import PanopticFPNHead, SharedPanopticFPNHead
 from nightjax.models.heads.psp import PSPAuxiliaryHead, PSPHead
 from nightjax.models.heads.refinenet import RefineNetHead
 from nightjax.models.heads.segformer import SegFormerHead
+from nightjax.models.heads.upernet import UPerNetHead
 from nightjax.models.hrda import HRDA
+from nightjax.models.relight import LightNet
 from nightjax.models.segmenter import Segmenter
 
 BACKBONES = {
@@ -27,17 +32,23 @@ BACKBONES = {
         for name, options in resnet.VARIANTS.items()
     },
     **{name: functools.partial(mit.MiT, **options) for name, options in mit.VARIANTS.items()},
+    **{name: functools.partial(swin.Swin, **options) for name, options in swin.VARIANTS.items()},
 }
 """Name to a builder of a backbone; keyword arguments override the variant's."""
 
 HEADS = {
     "daformer": DAFormerHead,
     "deeplab_v2": DeepLabV2Head,
+    "deeplab_v3plus": DeepLabV3PlusHead,
+    "fcn": FCNHead,
     "fpn": FPNHead,
+    "panoptic_fpn": PanopticFPNHead,
+    "panoptic_fpn_shared": SharedPanopticFPNHead,
     "psp": PSPHead,
     "psp_auxiliary": PSPAuxiliaryHead,
     "refinenet": RefineNetHead,
     "segformer": SegFormerHead,
+    "upernet": UPerNetHead,
 }
 """Name to a builder of a head, which needs ``num_classes``."""
 
@@ -74,6 +85,7 @@ def build_segmenter(
     *,
     hrda: bool = False,
     auxiliary: str | None = None,
+    light: bool = False,
     dtype: Any = jnp.float32,
     **kwargs: Any,
 ) -> Segmenter | AuxiliarySegmenter | HRDA:
@@ -87,24 +99,27 @@ def build_segmenter(
             head must give logits at stride 4: a MiT, or a ResNet that pools, and any head but
             ``deeplab_v2``.
         auxiliary: key of ``HEADS`` for a second classifier; not together with ``hrda``.
+        light: relight images in front of the backbone with DANNet's network; not with ``hrda``.
         dtype: compute dtype of all parts.
-        **kwargs: attributes of the backbone, the heads or HRDA's attention, with the prefix
-            ``backbone_``, ``head_``, ``auxiliary_`` or ``attention_``, such as
-            ``head_dropout=0.0``.
+        **kwargs: attributes of the backbone, the heads, HRDA's attention or the relighting network,
+            with the prefix ``backbone_``, ``head_``, ``auxiliary_``, ``attention_`` or ``light_``,
+            such as ``head_dropout=0.0``.
 
     Raises:
-        UserError: for a name or an attribute that does not exist, or both ``hrda`` and
-            ``auxiliary``.
+        UserError: for a name or an attribute that does not exist, or ``hrda`` together with
+            ``auxiliary`` or ``light``.
     """
     build_backbone = _lookup("backbone", backbone, BACKBONES)
     build_head = _lookup("head", head, HEADS)
     builders = {"backbone": build_backbone, "head": build_head}
-    if hrda and auxiliary:
-        raise UserError("HRDA has no auxiliary classifier; leave out hrda or auxiliary")
+    if hrda and (auxiliary or light):
+        raise UserError("HRDA has no auxiliary classifier and no relighting; leave out hrda, or auxiliary and light")
     if hrda:
         builders["attention"] = SegFormerHead
     if auxiliary:
         builders["auxiliary"] = _lookup("head", auxiliary, HEADS)
+    if light:
+        builders["light"] = LightNet
     options = {part: {} for part in builders}
     known = [f"{part}_{name}" for part, builder in builders.items() for name in _attributes(builder)]
     for name, value in kwargs.items():
@@ -116,7 +131,7 @@ def build_segmenter(
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     parts = {}
     for part, builder in builders.items():
-        classes = {} if part == "backbone" else {"num_classes": num_classes}
+        classes = {} if part in ("backbone", "light") else {"num_classes": num_classes}
         parts[part] = builder(**classes, dtype=dtype, **options[part])
     if hrda:
         attention = parts.pop("attention")

@@ -1,13 +1,13 @@
 """DANNet's relighting network, a small residual image-to-image network (arXiv 2104.10834, 3.2)."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nightjax.core.errors import UserError
 from nightjax.models.initializers import bias_init, kernel_init
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
@@ -34,21 +34,14 @@ class LightNet(nn.Module):
         """Residual of normalised images.
 
         Args:
-            x: [B, H, W, C] float32, H and W multiples of 4.
+            x: [B, H, W, C] float32. Where a side is no multiple of 4 the output of the official
+                network is up to 3 pixels longer; they are cut off.
             train: batch norm uses and updates batch statistics.
 
         Returns:
             [B, H, W, C] float32 in (-1, 1).
-
-        Raises:
-            UserError: if a side is no multiple of 4.
         """
-        if x.shape[1] % 4 or x.shape[2] % 4:
-            raise UserError(
-                f"relighting: images of {x.shape[1]}x{x.shape[2]} cannot be halved twice; "
-                "use sides that are multiples of 4"
-            )
-        channels = x.shape[-1]
+        _, height, width, channels = x.shape
         conv = functools.partial(Conv, kernel_init=kernel_init, dtype=self.dtype)
 
         def norm_relu(x, index):
@@ -72,7 +65,7 @@ class LightNet(nn.Module):
             bias_init=bias_init(49 * self.features),
             name=f"model_{17 + self.blocks}",
         )
-        return jnp.tanh(last(_reflect(y, 3)).astype(jnp.float32))
+        return jnp.tanh(last(_reflect(y, 3)).astype(jnp.float32))[:, :height, :width]
 
 
 class ResidualBlock(nn.Module):
@@ -93,7 +86,7 @@ class ResidualBlock(nn.Module):
 
 
 class DoublingConv(nn.Module):
-    """3x3 transposed convolution of stride 2 that doubles both sides, without bias.
+    """3x3 transposed convolution of stride 2 that doubles both sides.
 
     Output pixel ``2m`` meets tap 1 of input ``m``, and ``2m + 1`` taps 2 and 0 of ``m`` and
     ``m + 1``. So it is computed as a dense 2x2 convolution to the four phases of each cell, which
@@ -103,17 +96,22 @@ class DoublingConv(nn.Module):
     Attributes:
         features: output channels.
         dtype: compute dtype; the parameter ``kernel_t`` [3, 3, I, O] is float32.
+        use_bias: whether a bias, 0 at first, is added.
+        kernel_init: initializer; None is torch's.
     """
 
     features: int
     dtype: Any = jnp.float32
+    use_bias: bool = False
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, I] to [B, 2H, 2W, O] in ``dtype``; torch's padding 1 and output padding 1."""
         shape = (3, 3, x.shape[-1], self.features)
         # torch takes the fan of a transposed weight from its output channels.
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+        torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+        init = self.kernel_init or torch_init
         kernel = self.param("kernel_t", init, shape, jnp.float32).astype(self.dtype)
         phases = _phase_taps(_phase_taps(kernel, 0), 2)  # [2, phase, 2, phase, I, O]
         phases = phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, shape[2], 4 * self.features)
@@ -126,7 +124,10 @@ class DoublingConv(nn.Module):
         )
         batch, height, width, _ = y.shape
         y = y.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
-        return y.reshape(batch, 2 * height, 2 * width, self.features)
+        y = y.reshape(batch, 2 * height, 2 * width, self.features)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+        return y
 
 
 def _phase_taps(kernel, axis):

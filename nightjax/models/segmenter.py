@@ -10,10 +10,13 @@ class Segmenter(nn.Module):
     Attributes:
         backbone: module from an image [B, H, W, 3] to a dict of features ``stage1`` ..
         head: module from that dict to logits [B, h, w, K] float32.
+        light: light adaptation in front of the backbone: module from an image to the residual that is added to it, or
+            None.
     """
 
     backbone: nn.Module
     head: nn.Module
+    light: nn.Module | None = None
 
     def __call__(
         self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
@@ -26,7 +29,10 @@ class Segmenter(nn.Module):
             deterministic: True switches dropout and drop path off; the default is ``not train``.
 
         Returns:
-            The backbone's features, and ``logits`` [B, h, w, K] float32 at the head's resolution.
+            The backbone's features, ``logits`` [B, h, w, K] float32 at the head's resolution, and with light
+            adaptation its ``residual`` [B, H, W, 3] float32.
         """
-        features = self.backbone(x, train=train, deterministic=deterministic)
-        return {**features, "logits": self.head(features, train=train, deterministic=deterministic)}
+        options = {"train": train, "deterministic": deterministic}
+        residual = {} if self.light is None else {"residual": self.light(x, train=train)}
+        features = self.backbone(x + residual.get("residual", 0.0), **options)
+        return {**features, **residual, "logits": self.head(features, **options)}

@@ -104,3 +104,10 @@ def test_parts_are_taken_by_stride():
 
     _, seen, _ = accumulate(grad_fn, jnp.zeros((2, 3), jnp.int32), jnp.arange(6), 2)
     np.testing.assert_array_equal(seen, [[0, 2, 4], [1, 3, 5]])
+
+
+def test_schedule_ends_at_the_least_rate():
+    rate = Optimizer(lr=0.01, schedule="mmseg_poly", power=0.9, min_lr=1e-4).schedule_fn(100)
+    assert float(rate(0)) == pytest.approx(0.01)
+    assert float(rate(50)) == pytest.approx(1e-4 + (0.01 - 1e-4) * 0.5**0.9)
+    assert float(rate(100)) == pytest.approx(1e-4)

@@ -44,7 +44,7 @@ TREES = {
     "camvid": make_camvid,
 } | {
     name: getattr(miniature, f"make_{name}")
-    for name in ("dark_zurich", "gta5", "nightcity", "nighttime_driving", "synthia")
+    for name in ("dark_zurich", "gta5", "nexet", "nightcity", "nighttime_driving", "synthia")
 }
 
 

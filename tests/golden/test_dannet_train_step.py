@@ -26,17 +26,20 @@ ATOL = {"light": 2e-5, "seg": 2e-6, "D1": 2e-6, "D2": 2e-6}
 
 
 class SmallDeepLab(nn.Module):
-    """Stem, one bottleneck and the official classifier, as in the golden README."""
+    """Relighting, stem, one bottleneck and the official classifier, as in the golden README."""
 
     stem: int
     width: int
+    light: nn.Module
 
     @nn.compact
     def __call__(self, x, *, train=False, deterministic=None):
-        x = Conv(self.stem, stride=2, name="conv1")(x)
+        residual = self.light(x, train=train)
+        x = Conv(self.stem, stride=2, name="conv1")(x + residual)
         x = nn.relu(BatchNorm(name="bn1")(x, train=train))
         x = Bottleneck(self.width, dilation=2, style="caffe", name="block")(x, train)
-        return {"logits": DeepLabV2Head(19, summed=2, name="cls")({"stage4": x})}
+        logits = DeepLabV2Head(19, summed=2, name="cls")({"stage4": x})
+        return {"logits": logits, "residual": residual}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def method(file, share, **options):
     size = int(file["input_size_target"])
     width, stem = file["init.seg.block.conv1.weight"].shape[:2]
     return Dannet(
-        model=SmallDeepLab(stem, width),
+        model=SmallDeepLab(stem, width, LightNet(len(file["init.light.model.2.weight"]))),
         optimizer=Optimizer(
             name="sgd",
             lr=lr,
@@ -75,10 +78,10 @@ def method(file, share, **options):
         ),
         discriminator_optimizer=Optimizer(name="adam", lr=lr_d, b2=0.99, weight_decay=0.0, **poly),
         steps=int(file["num_steps"]),
-        light=LightNet(features=len(file["init.light.model.2.weight"])),
         discriminator=Discriminator(features=len(file["init.D1.conv1.bias"])),
         target_size=(size, size),
         class_weights=tuple(class_weights(share, 0.05)),
+        static_class_weights=tuple(class_weights(share, 0.05)),
         **options,
     )
 

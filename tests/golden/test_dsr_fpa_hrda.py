@@ -119,14 +119,16 @@ def test_hrda_train(golden, network, mode):
             train=mode == "train",
             deterministic=True,
             detail_offset=offset,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, _: isinstance(module, MiT),
         )
         weight = jnp.asarray(file["pixel_weight"])
         mix = MIX_WEIGHT * hrda_loss(out, offset, label, weight)
         source = hrda_loss(out, offset, label, jnp.ones_like(weight))
-        return source, (out, update["batch_stats"], source, mix)
+        views = update["intermediates"]["backbone"]["__call__"][0]["stage4"]
+        return source, (out, update["batch_stats"], views, source, mix)
 
-    grad, (out, batch_stats, source, mix) = jax.jit(step)(variables["params"])
+    grad, (out, batch_stats, views, source, mix) = jax.jit(step)(variables["params"])
     tolerance = 1e-3 if mode == "train" else 1e-4
     y1, y2, x1, x2 = file["crop_box"]
     np.testing.assert_array_equal(out["detail_box"], [[y1, y2, x1, x2]])
@@ -147,6 +149,8 @@ def test_hrda_train(golden, network, mode):
     if mode == "train_bn_eval":
         assert_close(nchw(out["attention"]), file["train_bn_eval.attention"], 1e-4, "attention")
         assert_close(nchw(out["stage4"]), file["lr_feat_stage4"], 1e-4, "stage4")
+        details = nchw(views.reshape(len(x), 2, *views.shape[1:])[:, 1])  # Views alternate: context, detail.
+        assert_close(details, file["hr_feat_stage4"], 1e-4, "detail stage4")
     else:
         after = to_torch({"params": variables["params"], "batch_stats": batch_stats})
         names = [name for name in file if name.startswith("after_train.")]

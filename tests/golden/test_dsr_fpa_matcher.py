@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.methods.aligners import UAWarpC
 from nightjax.models.backbones.vgg import VGG
 from nightjax.models.matcher import (
     FlowDecoder,
@@ -13,7 +14,10 @@ from nightjax.models.matcher import (
     Refinement,
     Uncertainty,
     global_correlation,
+    global_products,
     local_correlation,
+    local_products,
+    unit,
 )
 from nightjax.ops.warp import flow_confidence, flow_warp
 
@@ -61,10 +65,12 @@ def test_vgg16(golden, recipe):
 
 def test_correlation(golden):
     file = golden("dsr_fpa", "correlation")
-    out = local_correlation(nhwc(file["local_source"]), nhwc(file["local_target"]))
-    assert_close(nchw(out), file["local_out"], 1e-4, "local")
-    out = global_correlation(nhwc(file["global_source"]), nhwc(file["global_target"]))
-    assert_close(nchw(out), file["global_out"], 1e-4, "global")
+    local = nhwc(file["local_source"]), nhwc(file["local_target"])
+    assert_close(nchw(local_products(*local)), file["local_raw"], 1e-4, "local products")
+    assert_close(nchw(local_correlation(*local)), file["local_out"], 1e-4, "local")
+    all_pairs = nhwc(file["global_source"]), nhwc(file["global_target"])
+    assert_close(nchw(global_products(*all_pairs)), file["global_raw"], 1e-4, "global products")
+    assert_close(nchw(global_correlation(*all_pairs)), file["global_out"], 1e-4, "global")
 
 
 @pytest.mark.parametrize(
@@ -98,12 +104,48 @@ def test_align(golden, recipe):
         "alignment_head": ("alignment_head.", int(file["base_seed_head"])),
     }
     variables = recipe_weights(recipe, template(model, night, day), seeds.__getitem__)
-    out = jax.jit(model.apply)(variables, night, day)
+    logits = nhwc(file["logits_ref"])
+
+    @jax.jit
+    def run(variables):
+        match = model.apply(variables, night, day)
+        return match, UAWarpC(model)(variables, {}, night, day, logits)
+
+    out, aligned = run(variables)
     for i in (4, 3, 2, 1):
         assert_close(nchw(out[f"flow{i}"]), file[f"flow{i}"], 1e-3, f"flow{i}")
         assert_close(nchw(out[f"logvar{i}"]), file[f"logvar{i}"], 1e-3, f"logvar{i}")
-    warped, valid = flow_warp(nhwc(file["logits_ref"]), out["flow"])
+    warped, valid = flow_warp(logits, out["flow"])
     confidence = flow_confidence(out["logvar"])
     np.testing.assert_array_equal(valid, file["warp_valid"])
     assert_close(nchw(warped), file["warped_logits"], 1e-3, "warped")
     assert_close(nchw(confidence), file["confidence"], 1e-4, "confidence")
+    assert_close(nchw(aligned.logits), file["warped_logits"], 1e-3, "aligned")
+    assert_close(np.asarray(aligned.confidence), file["confidence"][:, 0], 1e-4, "aligned confidence")
+    np.testing.assert_array_equal(aligned.valid, file["warp_valid"])
+
+
+@pytest.mark.slow
+def test_align_features(golden, recipe):
+    """The features that the head sees, and its first correlation."""
+    file = golden("dsr_fpa", "uawarpc_recipe")
+    day, night = (
+        nhwc(file[f"image_{name}_uint8"]).astype(jnp.float32) / 64 - 2 for name in ("ref", "trg")
+    )
+    model = Matcher()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), night, day)
+    vgg = {"params": {"alignment_backbone": shapes["params"]["alignment_backbone"]}}
+    vgg = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), vgg)
+    seed = int(file["base_seed_vgg"])
+    variables = recipe_weights(recipe, vgg, lambda _: ("alignment_backbone.", seed))
+    both = jnp.concatenate([day, night])
+    found = jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, both)
+    pixels = file["ref_pool2_pix"]
+    assert_close(nchw(found[0])[0, : len(pixels)], pixels, 1e-4, "ref_pool2")
+    pixels = file["trg_256_pool4_pix"]
+    assert_close(nchw(found[3])[len(day), : len(pixels)], pixels, 1e-4, "trg_256_pool4")
+    source, target = jnp.split(unit(found[3]), 2)
+    correlation = nchw(global_correlation(source, target))
+    pixels = file["corr4_pix"]
+    assert_close(correlation[0, : len(pixels)], pixels, 1e-4, "corr4")
+    assert_close(correlation.mean((0, 2, 3)), file["corr4_chan_mean"], 1e-4, "corr4 mean")

@@ -1,12 +1,14 @@
 """MiT and its decoders against the official programs."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nightjax.interop.torch_weights import from_torch, to_torch
-from nightjax.models.backbones.mit import VARIANTS, MiT
+from nightjax.models.backbones.mit import BLOCK_EPSILON, VARIANTS, Block, MiT, PatchEmbed, layer_norm
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
 
@@ -107,6 +109,46 @@ def mit_b5(recipe, seed, x):
     return model, recipe_weights(recipe, "backbone.", seed, template(model, x))
 
 
+def module_outputs(model, params, x):
+    """Outputs of the patch embeddings and blocks by their official names, each module run by itself."""
+    taps = {}
+    for i, depth in enumerate(model.depths):
+        stage = i + 1
+        embed = PatchEmbed(model.dims[i], kernel=3 if i else 7, stride=2 if i else 4)
+        x = taps[f"patch_embed{stage}"] = embed.apply({"params": params[f"patch_embed{stage}"]}, x)
+        block = jax.jit(Block(model.heads[i], model.mlp_ratios[i], model.sr_ratios[i]).apply)
+        for j in range(depth):
+            x = taps[f"block{stage}.{j}"] = block({"params": params[f"block{stage}_{j}"]}, x)
+        norm = layer_norm(BLOCK_EPSILON, jnp.float32, f"norm{stage}")
+        x = norm.apply({"params": params[f"norm{stage}"]}, x)
+    return taps
+
+
+def output_of(tap, captured):
+    """The captured output of a module of the head, such as ``head.fuse_layer.aspp_modules.0``."""
+    for part in re.sub(r"\.(?=\d)", "_", tap).split(".")[1:]:
+        captured = captured[part]
+    return captured["__call__"][0]
+
+
+def assert_tap(file, tap, value):
+    """Stored slices of [B, h, w, C]: tokens 0.. of image 0 or its first channels, and every channel's mean."""
+    expected = lambda part: file[f"tap.{tap}.{part}"]
+    if f"tap.{tap}.tokens" in file:
+        tokens = value.reshape(len(value), -1, value.shape[-1])
+        assert tokens.shape == tuple(expected("shape")), tap
+        stored = expected("tokens")
+        actual = tokens[0, : len(stored)]
+    else:
+        assert nchw(value).shape == tuple(expected("shape")), tap
+        stored = expected("pix")
+        actual = nchw(value)[0, : len(stored)]
+    assert_close(actual, stored, 1e-4, tap)
+    limit = 1e-4 * np.abs(value).max()
+    mean = value.mean((0, 1, 2))
+    np.testing.assert_allclose(mean, expected("chan_mean"), rtol=0, atol=limit, err_msg=tap)
+
+
 def test_mit_b5_daformer(golden, recipe):
     file = golden("dsr_fpa", "mit_b5_daformer_recipe")
     seed, x = file["base_seed"], nhwc(file["x"])
@@ -118,8 +160,14 @@ def test_mit_b5_daformer(golden, recipe):
 
     head = DAFormerHead(num_classes=file["head_out_eval"].shape[1])
     weights = recipe_weights(recipe, "head.", seed, template(head, features))
-    logits = head.apply(weights, features)
+    logits, captured = head.apply(
+        weights, features, capture_intermediates=True, mutable=["intermediates"]
+    )
     assert_close(nchw(logits), file["head_out_eval"], 1e-4, "head")
+    taps = module_outputs(backbone, variables["params"], x)
+    for tap in {name.split(".", 1)[1].rsplit(".", 1)[0] for name in file if name.startswith("tap.")}:
+        value = taps[tap] if tap in taps else output_of(tap, captured["intermediates"])
+        assert_tap(file, tap, np.asarray(value))
 
     attention = SegFormerHead(num_classes=head.num_classes)
     weights = recipe_weights(recipe, "hrda_scale_attention.", seed, template(attention, features))

@@ -23,6 +23,7 @@ from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.hrda import HRDA, OFFSET_STRIDE
 from nightjax.models.segmenter import Segmenter
 from nightjax.ops.mixing import close_classes, present_classes
+from nightjax.ops.resize import resize
 
 pytestmark = pytest.mark.slow  # Whole train steps take a minute to compile.
 
@@ -415,6 +416,18 @@ def test_dsr_fpa_hrda(golden, recipe, hrda_shapes):
     check_final(file, method, state)
 
 
+def accuracy(method, state, image, label):
+    """Share of all pixels, ignored ones too, that the student names right in a training pass."""
+
+    @jax.jit
+    def run(params, stats):
+        outputs, _ = method.forward(params, stats, image, jax.random.key(0))
+        logits = resize(outputs["logits"], label.shape[1:], align_corners=False)
+        return (logits.argmax(-1) == label).mean()
+
+    return run(state.params["student"], state.batch_stats["student"])
+
+
 def test_dacs(golden, recipe):
     file = golden("dsr_fpa", "dacs_step")
     shapes = {
@@ -466,7 +479,14 @@ def test_dacs(golden, recipe):
         np.testing.assert_array_equal(
             np.where(present == 19, 255, present), file[f"{step}.batch_classes"]
         )
+        before = state
         state, scalars, targets, examples = step_fn(state, batch)
+        for name, source, label in (
+            ("decode", "source", examples["source_label"]),
+            ("mix.decode", "mixed", examples["mixed_label"]),
+        ):
+            share = accuracy(method, before, examples[source], label)
+            np.testing.assert_allclose(100 * share, file[f"{step}.{name}.acc_seg"], rtol=1e-6)
         for name, ours in names.items():
             np.testing.assert_allclose(
                 scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name

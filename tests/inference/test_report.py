@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.inference.charts import line_chart, short, ticks
+from nightjax.inference.charts import change_chart, line_chart, short, ticks
 from nightjax.inference.overlay import encode_image
 from nightjax.inference.report import write_report
 from nightjax.inference.run_folder import read_metrics
@@ -140,3 +140,22 @@ def test_smoothing_is_for_noise_only():
     assert line_chart("x", {"": (steps, noisy)}, smooth=True).count("<polyline") == 2
     assert line_chart("x", {"": (steps, noisy)}).count("<polyline") == 1
     assert line_chart("x", {"": (steps, steps)}, smooth=True).count("<polyline") == 1
+
+
+def test_change_chart_goes_from_before_to_after():
+    chart = change_chart("a & b", {"road": [(0.0, 1.0), (0.5, 0.25)], "<car>": [(1.0, 0.0), (0.0, 0.75)]}, ("own", "other"))
+    assert "a &amp; b" in chart and "&lt;car&gt;" in chart and chart.count("<circle") == 2 * 2 * 2
+    lines = [[float(x) for x in pair] for pair in re.findall(r'<line x1="([^"]*)" x2="([^"]*)"', chart)]
+    zero, one = lines[0]
+    assert 0 < zero < one <= 420 and lines[2] == [one, zero]
+    np.testing.assert_allclose(lines[1], [zero + 0.5 * (one - zero), zero + 0.25 * (one - zero)], atol=0.1)
+    assert "<b>0.5</b>" in chart  # The means of both series after: (1 + 0) / 2 and (0.25 + 0.75) / 2.
+
+
+def test_similarity_of_known_classes_is_drawn_and_not_charted_again(tmp_path):
+    values = {"own/00": (0.9, 0.8), "other/00": (0.7, 0.1), "own/13": (0.0, 0.5), "other/13": (0.0, 0.2), "own/16": (0.0, 0.0)}
+    lines = [{"step": i + 1} | {f"similarity/{name}": pair[i] for name, pair in values.items()} for i in range(2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = write_report(tmp_path).read_text()
+    assert "<h2>Similarity</h2>" in page and ">road</text>" in page and ">car</text>" in page
+    assert ">train</text>" not in page and "similarity/own" not in page and "<h2>Training</h2>" not in page

@@ -1,12 +1,10 @@
-import hashlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.interop.torch_weights import from_torch, load_state_dict, sha256, to_torch, torch_name
+from nightjax.interop.torch_weights import brief, from_torch, named_leaves, to_torch, torch_name
 from nightjax.models import build_segmenter
 
 
@@ -93,12 +91,12 @@ def test_differences_stop_unless_named(variables):
     del state["fc.weight"]
     state["aux.weight"] = np.zeros(3)
     state["aux.bias"] = np.zeros(3)
-    with pytest.raises(UserError, match=r"1 missing.*fc\.weight.*2 unknown.*aux\.weight"):
+    with pytest.raises(UserError, match=r"1 missing.*fc\.\*.*2 unknown.*aux\.\*"):
         from_torch(state, variables)
     with pytest.raises(UserError, match="2 unknown"):
         from_torch(state, variables, allow_missing=["fc.*"])
     same(
-        from_torch(state, variables, allow_missing=["fc.weight"], allow_extra=["aux.*"]), variables
+        from_torch(state, variables, allow_missing=["fc.weight"], allow_surplus=["aux.*"]), variables
     )
 
 
@@ -109,37 +107,14 @@ def test_shape_mismatch_names_the_parameter(variables):
         from_torch(state, variables)
 
 
-def test_npz_file_and_checksum(variables, tmp_path):
-    path = tmp_path / "weights.npz"
-    np.savez(path, **to_torch(variables))
-    same(from_torch(load_state_dict(path), variables), variables)
-    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+def test_named_leaves_have_the_names_of_the_state_dict(variables):
+    leaves = named_leaves(variables)
+    assert leaves.keys() == to_torch(variables).keys()
+    assert leaves["fc.weight"] is variables["params"]["fc"]["kernel"]
 
 
-def test_unreadable_files(tmp_path):
-    with pytest.raises(UserError, match="no weights file"):
-        load_state_dict(tmp_path / "none.npz")
-    strange = tmp_path / "weights.h5"
-    strange.write_bytes(b"")
-    with pytest.raises(UserError, match="known weights format"):
-        load_state_dict(strange)
-
-
-@pytest.mark.parametrize(
-    "suffix,package", [(".pth", "torch"), (".safetensors", "safetensors.numpy")]
-)
-def test_missing_reader_names_the_extra(tmp_path, monkeypatch, suffix, package):
-    monkeypatch.setitem(__import__("sys").modules, package, None)
-    path = tmp_path / f"weights{suffix}"
-    path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"nightjax\[convert\]"):
-        load_state_dict(path)
-
-
-@pytest.mark.torch
-def test_pth_file(variables, tmp_path):
-    torch = pytest.importorskip("torch")
-    path = tmp_path / "weights.pth"
-    state = {name: torch.from_numpy(value) for name, value in to_torch(variables).items()}
-    torch.save({"state_dict": state, "epoch": 3}, path)
-    same(from_torch(load_state_dict(path), variables), variables)
+def test_brief_names_whole_parts_by_a_pattern():
+    whole = ["head.a", "head.b", "body.a", "body.b"]
+    assert brief(["head.a", "head.b", "body.b"], whole) == "head.*, body.b"
+    assert brief([f"x.{i}" for i in range(5)], ["x.9"], limit=2) == "x.0, x.1, ..."
+    assert brief([]) == "none"

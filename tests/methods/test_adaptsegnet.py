@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from nightjax.core.optim import Group, Optimizer
-from nightjax.methods.adaptsegnet import AdaptSegNet, CaffeInput
+from configs import _base
+from nightjax.core.errors import UserError
+from nightjax.methods.adaptsegnet import AdaptSegNet
+from nightjax.methods.network import Input
 from nightjax.models import build_segmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
+
+
+CAFFE = Input(**_base.INPUTS["caffe"])
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def method():
             groups=(Group("conv2d_list_[23]", lr=0.0),),
         ),
         steps=10,
-        input=CaffeInput(),
+        input=CAFFE,
         discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
     )
 
@@ -87,13 +93,46 @@ def test_no_gradient_across_networks(method, first, batch):
 
 def test_input_is_bgr_minus_the_caffe_mean():
     pixels = jnp.array([[[[10, 20, 30]]]], jnp.uint8)
-    x = CaffeInput().normalize(CaffeInput().decode(pixels))
+    x = CAFFE.normalize(CAFFE.decode(pixels))
     np.testing.assert_allclose(
         x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5
     )
+    np.testing.assert_allclose(CAFFE.denormalize(x), CAFFE.decode(pixels), atol=1e-6)
+    with pytest.raises(UserError, match="method.input.order='bgrr' is unknown; did you mean 'bgr'"):
+        Input(order="bgrr")
 
 
 def test_prediction_and_panels(method, first, batch):
     panels = jax.jit(method.panels)(first, batch)
     assert panels["prediction"].shape == batch["target"]["image"].shape[:3]
     assert panels["prediction"].dtype == jnp.uint8
+    for level in method.judges:
+        assert panels[f"discriminator_{level}"].shape[-1] == 3
+
+
+def test_one_level(method, batch):
+    """Weights of 0 leave a level, its discriminator and its classifier out."""
+    one = dataclasses.replace(
+        method,
+        segmentation_weights=(0.0, 1.0),
+        adversarial_weights=(0.0, 0.01),
+        adversarial="least_squares",
+        optimizer=dataclasses.replace(
+            method.optimizer, groups=(Group("^student/auxiliary/|conv2d_list_[23]", lr=0.0),)
+        ),
+    )
+    first = jax.jit(one.init)(jax.random.key(0), batch)
+    assert set(first.params) == {"student", "level2"}
+    state, scalars = jax.jit(one.train_step)(first, batch)
+    assert not [name for name in scalars if name.endswith("level1")]
+    total = scalars["segmentation_level2"] + 0.01 * scalars["adversarial_level2"]
+    np.testing.assert_allclose(scalars["loss"], total, rtol=1e-5)
+    auxiliary = (s.params["student"]["auxiliary"] for s in (first, state))
+    jax.tree.map(np.testing.assert_array_equal, *auxiliary)
+
+
+def test_level_one_needs_an_auxiliary_classifier(method, small_resnet):
+    with pytest.raises(UserError, match="level 1 needs a model with an auxiliary classifier"):
+        dataclasses.replace(method, model=small_resnet)
+    single = {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.001)}
+    assert dataclasses.replace(method, model=small_resnet, **single).judges == ("level2",)

@@ -7,7 +7,7 @@ import pytest
 
 from nightjax.core.optim import Optimizer
 from nightjax.methods.network import Input, Photometric
-from nightjax.methods.supervised import Supervised
+from nightjax.methods.supervised import FocalMixture, Supervised
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,13 @@ def test_fine_tuning_starts_from_given_weights(method, batch):
     kernel = lambda v: np.asarray(v["params"]["head"]["conv_seg"]["kernel"])
     started = method.variables(method.with_weights(state, other))
     np.testing.assert_array_equal(kernel(started), kernel(other))
+
+
+def test_mixture_with_the_focal_loss(method, batch):
+    plain = loss(method, batch)
+    assert loss(dataclasses.replace(method, loss=FocalMixture(beta=1.0)), batch) == pytest.approx(plain, rel=1e-5)
+    focal = loss(dataclasses.replace(method, loss=FocalMixture(beta=0.0)), batch)
+    both = loss(dataclasses.replace(method, loss=FocalMixture(beta=0.5)), batch)
+    assert both == pytest.approx((plain + focal) / 2, rel=1e-5) and focal < plain
+    divided = FocalMixture(beta=1.0, mode="batch", divide_by_batch=True)
+    assert loss(dataclasses.replace(method, loss=divided), batch) == pytest.approx(plain / 2, rel=1e-5)

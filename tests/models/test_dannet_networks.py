@@ -96,7 +96,7 @@ def test_refinenet_dropout():
 
 
 def test_user_errors():
-    with pytest.raises(UserError, match="leave out hrda or auxiliary"):
+    with pytest.raises(UserError, match="leave out hrda"):
         build_segmenter("mit_b0", "daformer", hrda=True, auxiliary="fpn")
     with pytest.raises(UserError, match="unknown head 'psp_auxilary'; did you mean"):
         build_segmenter("resnet_tiny", "psp", auxiliary="psp_auxilary")

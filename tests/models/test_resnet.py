@@ -119,8 +119,11 @@ def test_unknown_choice(attribute, x):
         ResNet(**{**SMALL, attribute: "odd"}).init(jax.random.key(0), x)
 
 
-def test_remat_changes_nothing(x):
-    plain, remat = ResNet(**SMALL), ResNet(**SMALL, remat=True)
+@pytest.mark.parametrize("option", ["remat", "scan"])
+def test_way_to_compute_changes_nothing(x, option):
+    """Neither gradients nor statistics; a stage of three blocks has two equal ones to scan."""
+    small = SMALL | {"depths": (1, 3, 1, 1)}
+    plain, other = ResNet(**small), ResNet(**small, **{option: True})
     variables = initial(plain, x)
 
     def loss(model, params):
@@ -131,8 +134,9 @@ def test_remat_changes_nothing(x):
 
     results = [
         jax.jit(jax.grad(functools.partial(loss, model), has_aux=True))(variables["params"])
-        for model in (plain, remat)
+        for model in (plain, other)
     ]
+    assert jax.tree.structure(results[0]) == jax.tree.structure(results[1])
     for got, want in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 

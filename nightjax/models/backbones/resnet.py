@@ -107,6 +107,9 @@ class ResNet(nn.Module):
             DANNet) or "none".
         style: place of a bottleneck's stride, see :class:`Bottleneck`.
         norm: builds the batch norms, such as ``functools.partial(BatchNorm, frozen=True)``.
+        scan: in training, run the equal blocks of a stage as one compiled loop: compile time no
+            longer grows with depth. Parameters and statistics keep one sub-tree a block. Not for
+            training on CPU, where XLA's convolutions in loops are about ten times slower.
         remat: recompute each block in the backward pass instead of storing its inner values.
         dtype: compute dtype; parameters and norm statistics stay float32.
     """
@@ -121,6 +124,7 @@ class ResNet(nn.Module):
     pool: str = "floor"
     style: str = "pytorch"
     norm: Any = BatchNorm
+    scan: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -158,18 +162,36 @@ class ResNet(nn.Module):
         plan = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(plan, start=1):
             each = (dilation,) * depth if isinstance(dilation, int) else dilation
-            for i, block_dilation in zip(range(depth), each, strict=True):
-                x = block(
-                    width,
-                    stride=stride if i == 0 else 1,
-                    dilation=block_dilation,
-                    style=self.style,
-                    norm=self.norm,
-                    dtype=self.dtype,
-                    name=f"layer{stage}_{i}",
-                )(x, train)
+            new_block = functools.partial(
+                block, width, style=self.style, norm=self.norm, dtype=self.dtype
+            )
+            names = [f"layer{stage}_{i}" for i in range(depth)]
+            x = new_block(stride=stride, dilation=each[0], name=names[0])(x, train)
+            equal = depth > 2 and len(set(each[1:])) == 1
+            if self.scan and equal and train and not self.is_initializing():
+                x = self._scan_blocks(new_block(dilation=each[1], parent=None), names[1:], x)
+            else:
+                for name, block_dilation in zip(names[1:], each[1:], strict=True):
+                    x = new_block(dilation=block_dilation, name=name)(x, train)
             features[f"stage{stage}"] = x
         return features
+
+    def _scan_blocks(self, block, names, x):
+        """Equal blocks in training mode."""
+        params, stats = (
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self.variables[kind][name] for name in names))
+            for kind in ("params", "batch_stats")
+        )
+
+        def body(x, layer):
+            variables = {"params": layer[0], "batch_stats": layer[1]}
+            x, updated = block.apply(variables, x, True, mutable=["batch_stats"])
+            return x, updated["batch_stats"]
+
+        x, updated = jax.lax.scan(body, x, (params, stats))
+        for i, name in enumerate(names):
+            self.put_variable("batch_stats", name, jax.tree.map(lambda leaf, i=i: leaf[i], updated))
+        return x
 
     def _stem(self, x, train):
         conv = functools.partial(Conv, dtype=self.dtype)
@@ -194,6 +216,13 @@ CHOICES = {
 """Values that these attributes of :class:`ResNet` may have."""
 
 _D8 = {"strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)}
+
+
+def _contracted(depth: int) -> dict[str, Any]:
+    """Output stride 8 in mmsegmentation's form, for a third stage of ``depth`` blocks."""
+    return {"strides": (1, 2, 1, 1), "dilations": (1, 1, (1, *(depth - 1) * (2,)), (2, 4, 4))}
+
+
 VARIANTS = {
     "resnet18": {"depths": (2, 2, 2, 2), "block": "basic"},
     "resnet50": {"depths": (3, 4, 6, 3)},
@@ -202,6 +231,8 @@ VARIANTS = {
     "resnet101_v1c": {"depths": (3, 4, 23, 3), "stem": "v1c"},
     "resnet50_v1c_d8": {"depths": (3, 4, 6, 3), "stem": "v1c", **_D8},
     "resnet101_v1c_d8": {"depths": (3, 4, 23, 3), "stem": "v1c", **_D8},
+    "resnet50_v1c_d8_contracted": {"depths": (3, 4, 6, 3), "stem": "v1c", **_contracted(6)},
+    "resnet101_v1c_d8_contracted": {"depths": (3, 4, 23, 3), "stem": "v1c", **_contracted(23)},
     "resnet_tiny": {
         "depths": (1, 2, 2, 2),
         "block": "basic",
@@ -213,5 +244,6 @@ VARIANTS = {
         "pool": "none",
     },
 }
-"""Arguments of :class:`ResNet` by name. ``d8`` is DeepLab-v2's form with output stride 8;
+"""Arguments of :class:`ResNet` by name. ``d8`` is DeepLab-v2's form with output stride 8,
+``contracted`` mmsegmentation's for DeepLab-v3+;
 ``resnet_tiny`` has features at strides 2, 4, 8, 8 and learns from scratch on a CPU."""

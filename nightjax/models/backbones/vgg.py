@@ -17,10 +17,12 @@ class VGG(nn.Module):
 
     Attributes:
         channels: output channels of each convolution, by group.
+        pools: number of groups that are followed by a maximum; UNIT's perceptual loss has none after the fourth.
         dtype: compute dtype.
     """
 
     channels: tuple[tuple[int, ...], ...] = VGG16
+    pools: int = 5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -34,17 +36,18 @@ class VGG(nn.Module):
             train, deterministic: without effect, the network has no mode.
 
         Returns:
-            ``relu1_1`` [B, H, W, C] and ``pool1`` .. [B, H // 2**i, W // 2**i, C].
+            ``relu1_1`` .. and ``pool1`` .. [B, H // 2**i, W // 2**i, C].
         """
         del train, deterministic
         features, index = {}, 0  # index in torch's flat list of convolutions, ReLUs and poolings
         for group, widths in enumerate(self.channels, start=1):
-            for width in widths:
+            for number, width in enumerate(widths, start=1):
                 conv = Conv(width, use_bias=True, dtype=self.dtype, name=f"features_{index}")
                 x = nn.relu(conv(x))
-                features.setdefault("relu1_1", x)
+                features[f"relu{group}_{number}"] = x
                 index += 2
-            x = max_pool(x, 2, 2)
-            features[f"pool{group}"] = x
+            if group <= self.pools:
+                x = max_pool(x, 2, 2)
+                features[f"pool{group}"] = x
             index += 1
         return features

@@ -132,6 +132,7 @@ class DAFormerHead(nn.Module):
         x = jnp.concatenate(levels, axis=-1)
         aspp = SeparableASPP(self.channels, self.dilations, dtype=self.dtype, name="fuse_layer")
         x = aspp(x, train=train)
+        self.sow("intermediates", "decoded", x)
         x = Dropout2d(self.dropout)(x, deterministic=deterministic)
         classifier = Conv(
             self.num_classes,

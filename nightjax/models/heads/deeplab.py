@@ -47,6 +47,7 @@ class DeepLabV2Head(nn.Module):
             deterministic: True switches dropout off; the default is ``not train``.
         """
         deterministic = not train if deterministic is None else deterministic
+        self.sow("intermediates", "decoded", features[self.stage])
         x = Dropout2d(self.dropout)(features[self.stage], deterministic=deterministic)
         logits = 0.0
         for i, dilation in enumerate(self.dilations):

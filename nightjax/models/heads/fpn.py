@@ -54,6 +54,7 @@ class FPNHead(nn.Module):
             x = level if x is None else level + resize(x, level.shape[1:3], align_corners=False)
         x = Conv(self.channels, dtype=self.dtype, name="conv")(x)
         x = nn.relu(BatchNorm(dtype=self.dtype, name="bn")(x, train=train))
+        self.sow("intermediates", "decoded", x)
         x = Dropout2d(self.dropout)(x, deterministic=deterministic)
         classifier = Conv(
             self.num_classes,

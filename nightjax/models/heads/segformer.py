@@ -51,6 +51,7 @@ class SegFormerHead(nn.Module):
             levels.append(resize(level, size, align_corners=False))
         fuse = ConvBNReLU(self.channels, dtype=self.dtype, name="linear_fuse")
         x = fuse(jnp.concatenate(levels, axis=-1), train=train)
+        self.sow("intermediates", "decoded", x)
         x = Dropout2d(self.dropout)(x, deterministic=deterministic)
         classifier = Conv(
             self.num_classes,

@@ -1,0 +1,75 @@
+"""UNIT: day to night and back without pairs and without labels (arXiv 1703.00848; NVIDIA's release of 2018).
+
+    python -m nightjax.main --config=configs/unit.py
+    python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
+
+On the embedded benchmark a narrow network on 128x256 crops (minutes and result on two CPU cores: unmeasured). The thesis' setting,
+one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators with layer norm,
+perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were reported):
+
+    python -m nightjax.main --config=configs/unit.py:data=nexet,vgg=VGG16.npz --config.data.manual_dir=DIR
+
+The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with ``--config.method.perceptual.pixels=imagenet_rgb``;
+without ``vgg=`` it is the thesis' run without that loss. ``form=unit2017`` is the paper's network and losses, with shared blocks.
+Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Maintainers advise the
+perceptual loss from 512-pixel crops on, and none at 256.
+"""
+
+import copy
+
+from configs import _base
+from nightjax.core.config import choose, parse_arg
+
+NEXET = {
+    stream: {"dataset": f"nexet/{light}", "split": "train", "crop": (256, 256), "resize": (512, 910), "fields": ("image",)}
+    for stream, light in (("source", "day"), ("target", "night"))
+}
+"""By the official tags; one photo in five that is tagged night is a bright one."""
+
+LENGTH = {"unit2018": "330000", "unit2017": "500000"}
+"""Steps of the thesis' checkpoint, and of the paper's street scenes."""
+
+CROP = {"unit2018": (256, 256), "unit2017": (480, 640)}
+SCHEDULE = {"unit2018": "step", "unit2017": "constant"}
+
+FORMS = {
+    "unit2018": {"discriminator": {"form": "unit2018"}, "weights": {}},
+    "unit2017": {
+        "discriminator": {"form": "unit2017", "norm": "none"},
+        "adversarial": "vanilla",
+        "noisy_code_loss": True,
+        "weights": {"adversarial": 10.0, "reconstruction": 100.0, "code": 0.1, "cycle": 100.0, "cycle_code": 0.1},
+    },
+}
+
+
+def get_config(arg=""):
+    """Arguments: data (a benchmark, or nexet), steps, form (unit2018 or unit2017), vgg (file; "" for no perceptual loss)."""
+    args = parse_arg(arg, data="nightstreet", steps="", form="unit2018", vgg="")
+    nexet, small = args["data"] == "nexet", args["data"] in _base.FROM_SCRATCH
+    form = choose(FORMS, args["form"], "config argument form")
+    length = args["steps"] or ("500" if small else LENGTH[args["form"]])
+    data = "cityscapes_to_dark_zurich" if nexet else args["data"]
+    config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
+    streams = NEXET if nexet else config.data.streams.to_dict()
+    config.data.streams = {name: _stream(stream, None if small else CROP[args["form"]]) for name, stream in streams.items()}
+    config.eval.sets, config.checkpoint.best = {}, ""
+    config.train.batch, config.train.frozen = 1, {"vgg": args["vgg"]} if args["vgg"] else {}
+    config.model = {"form": args["form"], "dtype": "float32"}
+    config.method = {"name": "unit"} | copy.deepcopy(form)
+    config.method.weights.perceptual = 1.0 if args["vgg"] else 0.0
+    config.method.perceptual = {"pixels": "caffe_bgr"}
+    config.optim = {
+        "name": "adam", "lr": 1e-4, "b1": 0.5, "weight_decay": 1e-4, "decay_vectors": True, "schedule": SCHEDULE[args["form"]]
+    }  # fmt: skip
+    if small:
+        config.model.update({"features": 8, "blocks": 2})
+        config.method.discriminator.update({"features": 16, "scales": 2})
+        config.optim.lr = 1e-3
+    return config
+
+
+def _stream(stream, crop):
+    """Images alone, in crops of that size; None keeps the benchmark's."""
+    kept = {name: value for name, value in stream.items() if name != "rare_class"}
+    return kept | {"fields": ("image",), "crop": crop or stream["crop"]}

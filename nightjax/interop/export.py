@@ -1,0 +1,167 @@
+"""A trained network as a file for other programs: StableHLO and its weights.
+
+A folder holds ``program.bin`` (`jax.export`: versioned, portable StableHLO), ``weights.safetensors``
+(its first argument, by name) and ``about.json``. It needs jax to run, and nothing of this library:
+
+    exported = jax.export.deserialize(open("program.bin", "rb").read())
+    label, confidence = exported.call(safetensors.numpy.load_file("weights.safetensors"), image)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from nightjax.core.errors import UserError
+from nightjax.interop.weight_files import load_state_dict, save_state_dict
+from nightjax.ops.resize import resize
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+"""(variables, uint8 [B, H, W, 3]) to logits [B, h, w, K]."""
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def label_and_confidence(apply_fn: Apply, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The likeliest class of every pixel, uint8 [B, H, W], and its probability, float32 [B, H, W].
+
+    Args:
+        apply_fn: of the network.
+        variables: its weights.
+        image: uint8 [B, H, W, 3], RGB.
+    """
+    logits = resize(apply_fn(variables, image).astype(jnp.float32), image.shape[1:3], align_corners=False)
+    return logits.argmax(-1).astype(jnp.uint8), jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, axis=-1))
+
+
+def export(
+    folder: epath.PathLike,
+    apply_fn: Apply,
+    variables: Any,
+    *,
+    size: tuple[int, int],
+    batch: int | None = None,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Writes a network as a folder; see the module's docstring.
+
+    Args:
+        folder: new or of an earlier export.
+        apply_fn: of the network.
+        variables: its weights, numpy or jax arrays.
+        size: (H, W) of the images.
+        batch: number of images of a call; None for any, decided at the call.
+        platforms: that the program runs on, of `PLATFORMS`; where it is exported does not matter.
+        about: what else to note in ``about.json``.
+    """
+    if unknown := sorted(set(platforms) - set(PLATFORMS)):
+        raise UserError(f"platform {unknown[0]!r} is unknown; choose from {', '.join(PLATFORMS)}")
+    flat, unflatten = _flat(variables)
+    (symbol,) = jax.export.symbolic_shape("batch") if batch is None else (batch,)
+    image = jax.ShapeDtypeStruct((symbol, *size, 3), jnp.uint8)
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in flat.items()}
+
+    def predict(weights, image):
+        return label_and_confidence(apply_fn, unflatten(weights), image)
+
+    program = jax.export.export(jax.jit(predict), platforms=platforms)(shapes, image)
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "program.bin").write_bytes(program.serialize())
+    save_state_dict(folder / "weights.safetensors", {name: np.asarray(leaf) for name, leaf in flat.items()})
+    notes = {"size": list(size), "batch": batch, "platforms": list(platforms)} | (about or {})
+    (folder / "about.json").write_text(json.dumps(notes, indent=2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """An exported network. Made by `load`.
+
+    Attributes:
+        program: takes weights and images.
+        weights: by name.
+        about: what ``about.json`` says.
+    """
+
+    program: jax.export.Exported
+    weights: dict[str, np.ndarray]
+    about: dict[str, Any]
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Segments uint8 [B, H, W, 3]: train ids uint8 [B, H, W] and confidence float32 [B, H, W]."""
+        height, width = self.about["size"]
+        batch = self.about["batch"] or len(image)
+        if image.dtype != np.uint8 or image.shape != (batch, height, width, 3):
+            raise UserError(
+                f"the exported network takes uint8 {[self.about['batch'] or 'any', height, width, 3]}, not {image.dtype} "
+                f"{list(image.shape)}; resize the images or export with --size"
+            )
+        label, confidence = self.program.call(self.weights, image)
+        return np.asarray(label), np.asarray(confidence)
+
+
+def load(folder: str | os.PathLike) -> Exported:
+    """Loads what `export` wrote.
+
+    Raises:
+        UserError: the folder holds none, or a damaged one.
+    """
+    path = epath.Path(folder)
+    if not (path / "program.bin").exists():
+        raise UserError(f"{folder} holds no exported network; write one with python -m nightjax.export")
+    try:
+        program = jax.export.deserialize(bytearray((path / "program.bin").read_bytes()))
+        about = json.loads((path / "about.json").read_text())
+    except Exception as error:  # What the deserialiser raises on damaged bytes is not documented.
+        raise UserError(f"{folder} is damaged or of a newer jax ({type(error).__name__}); export again") from error
+    return Exported(program, load_state_dict(path / "weights.safetensors"), about)
+
+
+def save_tensorflow(
+    folder: epath.PathLike, apply_fn: Apply, variables: Any, *, size: tuple[int, int], batch: int | None = None
+) -> None:
+    """Writes the same function as a TensorFlow SavedModel, signature ``image`` to ``label`` and ``confidence``.
+
+    Args:
+        folder: of the SavedModel.
+        apply_fn, variables, size, batch: as in `export`.
+
+    Raises:
+        UserError: TensorFlow is not installed.
+    """
+    try:
+        import tensorflow as tf
+        from jax.experimental import jax2tf
+    except ImportError as error:
+        raise UserError("a SavedModel needs TensorFlow: pip install 'nightjax[export]'") from error
+
+    def predict(variables, image):
+        label, confidence = label_and_confidence(apply_fn, variables, image)
+        return {"label": label, "confidence": confidence}
+
+    shape = (batch or "batch", *size, 3)
+    converted = jax2tf.convert(predict, polymorphic_shapes=[None, f"({', '.join(map(str, shape))})"])
+    module = tf.Module()
+    module.weights = tf.nest.map_structure(lambda leaf: tf.Variable(np.asarray(leaf)), variables)
+    signature = tf.TensorSpec((batch, *size, 3), tf.uint8, name="image")
+    module.predict = tf.function(
+        lambda image: converted(module.weights, image), input_signature=[signature], autograph=False
+    )
+    tf.saved_model.save(module, os.fspath(folder), signatures=module.predict)
+
+
+def _flat(tree: Any) -> tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]:
+    """Leaves by path, and the way back."""
+    leaves, structure = jax.tree.flatten_with_path(tree)
+    names = ["/".join(str(key.key) for key in path) for path, _ in leaves]
+    flat = {name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}
+    return flat, lambda found: jax.tree.unflatten(structure, [found[name] for name in names])

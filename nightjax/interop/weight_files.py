@@ -1,0 +1,154 @@
+"""Files of named arrays: ``.npz``, ``.safetensors``, and torch's, which alone need torch.
+
+safetensors is read and written here: a length, a JSON header, raw little-endian arrays. Its
+package would be a dependency for forty lines, and its numpy form does not read bfloat16.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from nightjax.core.errors import UserError
+
+TORCH = (".pth", ".pt", ".bin", ".ckpt")
+SAVED = (".npz", ".safetensors", ".pth")
+"""Suffixes that can be written."""
+
+_DTYPES = {
+    "BOOL": np.dtype(bool),
+    "BF16": np.dtype(jnp.bfloat16),
+    **{f"{letter}{8 * size}": np.dtype(f"<{letter.lower()}{size}") for letter in "UI" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
+
+
+def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin`` and ``.ckpt``.
+
+    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}``
+    is opened.
+
+    Raises:
+        UserError: if the file is missing, damaged, of another kind, or needs the extra ``convert``.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise UserError(f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file")
+    kind = os.path.splitext(path)[1].lower()
+    readers = {".npz": _load_npz, ".safetensors": _load_safetensors} | dict.fromkeys(TORCH, _load_torch)
+    if kind not in readers:
+        raise UserError(f"{path} is of no known weights format; use .npz, .safetensors or .pth")
+    state = readers[kind](path)
+    if not state:
+        raise UserError(f"{path} holds no arrays; check that it is the file of the weights")
+    return state
+
+
+def save_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name, in the format of the suffix: one of `SAVED`.
+
+    Raises:
+        UserError: another suffix, or torch is needed and not installed.
+    """
+    path = os.fspath(path)
+    kind = os.path.splitext(path)[1].lower()
+    writers = {".npz": _save_npz, ".safetensors": _save_safetensors, ".pth": _save_torch}
+    if kind not in writers:
+        raise UserError(f"cannot write weights to {path}; end its name in {', '.join(SAVED)}")
+    writers[kind](path, {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in state.items()})
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_npz(path: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, TypeError) as error:
+        raise UserError(f"{path} is damaged or no .npz file of plain arrays ({error}); get it again") from error
+
+
+def _save_npz(path: str, state: Mapping[str, np.ndarray]) -> None:
+    np.savez(path, **state)
+
+
+def _load_safetensors(path: str) -> dict[str, np.ndarray]:
+    with open(path, "rb") as file:
+        content = memoryview(file.read())
+    try:
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(bytes(content[8:start]))
+        return {
+            name: _array(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged or no .safetensors file ({error}); get it again") from error
+
+
+def _array(data: memoryview, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
+    begin, end = data_offsets
+    kind, size = _DTYPES[dtype], math.prod(shape)
+    if not 0 <= begin <= end <= len(data) or end - begin != size * kind.itemsize:
+        raise ValueError("an array lies outside of the file")
+    return np.frombuffer(data, kind, size, begin).reshape(shape)
+
+
+def _save_safetensors(path: str, state: Mapping[str, np.ndarray]) -> None:
+    codes, header, end = {dtype: code for code, dtype in _DTYPES.items()}, {}, 0
+    for name, value in state.items():
+        begin, end = end, end + value.nbytes
+        header[name] = {"dtype": codes[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for value in state.values():
+            file.write(value.tobytes())
+
+
+def _torch(path: str) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{path} needs torch: pip install 'nightjax[convert]'") from error
+    return torch
+
+
+def _load_torch(path: str) -> dict[str, np.ndarray]:
+    torch = _torch(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path} is damaged or holds other things than arrays, which are never run here; if you trust it, save its "
+            "state_dict alone with torch and convert that"
+        ) from error
+    for wrapper in ("state_dict", "model", "state_dict_ghiasi", "state_dict_stylepredictor"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state_dict; save model.state_dict() with torch")
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {  # numpy has no bfloat16.
+        name: (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+        for name, value in tensors.items()
+    }
+
+
+def _save_torch(path: str, state: Mapping[str, np.ndarray]) -> None:
+    torch = _torch(path)
+    torch.save({name: torch.from_numpy(value.copy()) for name, value in state.items()}, path)

@@ -1,0 +1,317 @@
+"""Swin Transformer (arXiv 2103.14030, section 3) for dense prediction, as in mmsegmentation.
+
+Parameters are named as there; ``interop.nightlab_names`` converts the official checkpoints.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from nightjax.models.backbones.mit import layer_norm, linear_init
+from nightjax.models.layers import Conv
+
+EPSILON = 1e-5
+"""LayerNorm epsilon everywhere."""
+
+BLOCKED = -100.0
+"""Added to the attention logits between tokens that the cyclic shift made neighbours."""
+
+
+def relative_position_index(window: int) -> np.ndarray:
+    """Row of the bias table for each pair of tokens of a window, [window**2, window**2] int."""
+    row, column = np.divmod(np.arange(window * window), window)
+    rows = row[:, None] - row + window - 1
+    columns = column[:, None] - column + window - 1
+    return rows * (2 * window - 1) + columns
+
+
+def shift_mask(height: int, width: int, window: int, shift: int) -> np.ndarray:
+    """Additive mask [windows, window**2, window**2] of a map that was rolled by ``shift``.
+
+    Args:
+        height, width: of the map, multiples of ``window``.
+        window: side of a window.
+        shift: 0 < shift < window.
+    """
+
+    def region(size):
+        return np.repeat([0, 1, 2], [size - window, window - shift, shift])
+
+    regions = 3 * region(height)[:, None] + region(width)
+    regions = _windows(regions[None, :, :, None], window)[0, ..., 0]
+    return np.where(regions[:, :, None] == regions[:, None, :], 0.0, BLOCKED).astype(np.float32)
+
+
+def _windows(x, window):
+    """[B, H, W, C] to [B, windows, window**2, C]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // window, window, width // window, window, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, window * window, channels)
+
+
+def _merge_windows(x, height, width, window):
+    """The inverse of `_windows`."""
+    batch, _, _, channels = x.shape
+    x = x.reshape(batch, height // window, width // window, window, window, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height, width, channels)
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows, with a learned bias for each relative position."""
+
+    heads: int
+    window: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
+        """[B, windows, tokens, C] to the same; ``mask`` [windows, tokens, tokens] is added."""
+        batch, count, tokens, dim = x.shape
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
+        shape = (batch, count, tokens, 3, self.heads, dim // self.heads)
+        query, key, value = jnp.moveaxis(dense(3 * dim, name="qkv")(x).reshape(shape), 3, 0)
+        logits = jnp.einsum("bwqhc,bwkhc->bwhqk", query, key).astype(jnp.float32)
+        shape = ((2 * self.window - 1) ** 2, self.heads)
+        table = self.param("relative_position_bias_table", linear_init, shape, jnp.float32)
+        bias = table[relative_position_index(self.window)].transpose(2, 0, 1)
+        logits = logits * (dim // self.heads) ** -0.5 + bias
+        if mask is not None:
+            logits = logits + mask[:, None]
+        weights = jax.nn.softmax(logits).astype(self.dtype)
+        out = jnp.einsum("bwhqk,bwkhc->bwqhc", weights, value).reshape(batch, count, tokens, dim)
+        return dense(dim, name="proj")(out)
+
+
+class ShiftedAttention(nn.Module):
+    """Window attention of a map of any size: zeros at the bottom and right, then a cyclic shift."""
+
+    heads: int
+    window: int
+    shift: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        _, height, width, _ = x.shape
+        x = _pad_to_multiple(x, self.window)
+        padded, mask = x.shape[1:3], None
+        if self.shift:
+            x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
+            mask = shift_mask(*padded, self.window, self.shift)
+        attention = WindowAttention(self.heads, self.window, dtype=self.dtype, name="w_msa")
+        x = _merge_windows(attention(_windows(x, self.window), mask), *padded, self.window)
+        if self.shift:
+            x = jnp.roll(x, (self.shift, self.shift), (1, 2))
+        return x[:, :height, :width]
+
+
+class FeedForward(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
+        y = nn.gelu(dense(self.hidden, name="layers_0_0")(x), approximate=False)
+        return dense(x.shape[-1], name="layers_1")(y)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; ``keep`` [2, B] scales its two branches (drop path)."""
+
+    heads: int
+    window: int
+    shift: int
+    mlp_ratio: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        y = layer_norm(EPSILON, self.dtype, "norm1")(x)
+        attention = ShiftedAttention(
+            self.heads, self.window, self.shift, dtype=self.dtype, name="attn"
+        )
+        x = x + _scaled(attention(y), keep, 0)
+        y = layer_norm(EPSILON, self.dtype, "norm2")(x)
+        y = FeedForward(self.mlp_ratio * x.shape[-1], dtype=self.dtype, name="ffn")(y)
+        return x + _scaled(y, keep, 1)
+
+
+def _scaled(y, keep, branch):
+    return y if keep is None else y * keep[branch, :, None, None, None].astype(y.dtype)
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping strided convolution and LayerNorm, zeros at the bottom and right."""
+
+    dim: int
+    patch: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Conv(
+            self.dim,
+            kernel=self.patch,
+            stride=self.patch,
+            padding=0,
+            use_bias=True,
+            dtype=self.dtype,
+            name="projection",
+        )(_pad_to_multiple(x, self.patch))
+        return layer_norm(EPSILON, self.dtype, "norm")(x)
+
+
+class PatchMerging(nn.Module):
+    """Four neighbouring cells, channel by channel, to one of twice the channels."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, dim = (x := _pad_to_multiple(x, 2)).shape
+        x = x.reshape(batch, height // 2, 2, width // 2, 2, dim).transpose(0, 1, 3, 5, 2, 4)
+        x = layer_norm(EPSILON, self.dtype, "norm")(x.reshape(batch, height // 2, width // 2, -1))
+        reduction = nn.Dense(
+            2 * dim, use_bias=False, dtype=self.dtype, kernel_init=linear_init, name="reduction"
+        )
+        return reduction(x)
+
+
+class Stage(nn.Module):
+    """Blocks without and with shift in turn, and the merging that leads to the next stage."""
+
+    depth: int
+    heads: int
+    window: int
+    mlp_ratio: int
+    merges: bool
+    scan: bool
+    remat: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """The stage's feature and the next stage's input; ``keep`` is [depth, 2, B] or None."""
+        block_class = nn.remat(Block) if self.remat else Block
+
+        def block(i, **options):
+            shift = self.window // 2 * (i % 2)
+            return block_class(
+                self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options
+            )
+
+        pairs = self.depth // 2 if self.scan and not self.is_initializing() else 0
+        if pairs > 1:
+            x = self._scan(x, keep, pairs, [block(i, parent=None) for i in range(2)])
+        for i in range(2 * pairs if pairs > 1 else 0, self.depth):
+            x = block(i, name=f"blocks_{i}")(x, None if keep is None else keep[i])
+        return x, PatchMerging(dtype=self.dtype, name="downsample")(x) if self.merges else x
+
+    def _scan(self, x, keep, pairs, blocks):
+        """Pairs of blocks in a loop that is compiled once."""
+        params = self.variables["params"]
+        each = [[params[f"blocks_{2 * i + j}"] for j in range(2)] for i in range(pairs)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        if keep is not None:
+            keep = keep[: 2 * pairs].reshape(pairs, 2, *keep.shape[1:])
+
+        def body(x, pair):
+            pair_params, pair_keep = pair
+            for j, block in enumerate(blocks):
+                own = None if pair_keep is None else pair_keep[j]
+                x = block.apply({"params": pair_params[j]}, x, own)
+            return x, None
+
+        return jax.lax.scan(body, x, (stacked, keep))[0]
+
+
+class Swin(nn.Module):
+    """Stages of windowed transformer blocks at strides 4, 8, 16 and 32.
+
+    Attributes:
+        dim: channels of the first stage; each next has twice as many.
+        depths, heads: one value a stage.
+        window: side of a window, 7 (ImageNet at 224) or 12 (at 384).
+        mlp_ratio: hidden width of the feed-forward layers.
+        drop_path: rate of the last block; rates grow linearly from 0.
+        patch: side of the patches of the first embedding.
+        scan: run the equal pairs of blocks of a stage as one compiled loop; weights are the same.
+        remat: recompute each block in the backward pass instead of storing its inner values.
+        dtype: compute dtype; parameters, norm statistics and softmax stay float32.
+    """
+
+    dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int = 7
+    mlp_ratio: int = 4
+    drop_path: float = 0.3
+    patch: int = 4
+    scan: bool = True
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
+    ) -> dict[str, jax.Array]:
+        """Features of a normalised image.
+
+        Args:
+            x: [B, H, W, 3] float32.
+            train: without batch norm it only sets the default of ``deterministic``.
+            deterministic: True switches drop path off; needs no ``dropout`` stream then.
+
+        Returns:
+            ``stage1`` .. : [B, ceil(H/s), ceil(W/s), C] after each stage's output norm.
+        """
+        deterministic = not train if deterministic is None else deterministic
+        keep = None
+        if not deterministic and self.drop_path > 0:
+            keep = self.drop_path_scales(x.shape[0])
+        x = PatchEmbed(self.dim, self.patch, dtype=self.dtype, name="patch_embed")(x)
+        features, first = {}, 0
+        for i, depth in enumerate(self.depths):
+            stage = Stage(
+                depth,
+                self.heads[i],
+                self.window,
+                self.mlp_ratio,
+                merges=i + 1 < len(self.depths),
+                scan=self.scan,
+                remat=self.remat,
+                dtype=self.dtype,
+                name=f"stages_{i}",
+            )
+            out, x = stage(x, None if keep is None else keep[first : first + depth])
+            first += depth
+            features[f"stage{i + 1}"] = layer_norm(EPSILON, self.dtype, f"norm{i}")(out)
+        return features
+
+    def drop_path_scales(self, batch: int) -> jax.Array:
+        """[blocks, 2, B]: 0 where a branch is dropped for an example, else 1 / (1 - rate)."""
+        kept = 1 - np.linspace(0, self.drop_path, sum(self.depths), dtype=np.float32)[:, None, None]
+        shape = (len(kept), 2, batch)
+        return jax.random.bernoulli(self.make_rng("dropout"), kept, shape) / kept
+
+
+def _pad_to_multiple(x, factor):
+    rows, columns = (-n % factor for n in x.shape[1:3])
+    return jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0))) if rows or columns else x
+
+
+VARIANTS = {
+    "swin_t": {"dim": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)},
+    "swin_s": {"dim": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24)},
+    "swin_b": {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
+    "swin_b_384": {"dim": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32), "window": 12},
+    "swin_tiny": {"dim": 8, "depths": (2, 2, 4, 2), "heads": (1, 2, 2, 4), "window": 4},
+}
+"""Arguments of :class:`Swin` by name; ``swin_tiny`` is for tests."""

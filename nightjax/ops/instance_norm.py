@@ -1,0 +1,24 @@
+"""Instance normalisation: every channel of every image to zero mean and unit variance."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    """Normalises each channel of each image over its pixels, with the biased variance.
+
+    There are no parameters and no running statistics (torch's ``InstanceNorm2d`` by default), so training and prediction
+    are the same, and nothing crosses the batch axis.
+
+    Args:
+        x: [B, H, W, C]; the statistics are float32 whatever the type.
+        epsilon: added to the variance.
+
+    Returns:
+        [B, H, W, C] of x's dtype.
+    """
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean((1, 2), keepdims=True)
+    variance = jnp.square(centred).mean((1, 2), keepdims=True)
+    return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)

@@ -1,0 +1,56 @@
+"""What a prediction costs: milliseconds an image of a run's own prediction and of its others, such as the image level alone.
+
+    python scripts/bench_prediction.py --workdir=runs/hdm --size=128,256
+    python scripts/bench_prediction.py --workdir=runs/hdm --size=512,1024 --batch=4 --repeats=20
+
+The images are noise: what a detector finds in them costs nothing, since every region is computed whether it is found or not.
+The least time counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from nightjax import run
+from nightjax.core import cli
+
+OTHERS = ("image_level", "oracle_boxes")
+
+
+def main(argv: Sequence[str]) -> None:
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Folder of a NightLab run.", flag_values=values)
+    flags.DEFINE_list("size", ["128", "256"], "Height, width.", flag_values=values)
+    flags.DEFINE_integer("batch", 1, "Images at a time.", flag_values=values)
+    flags.DEFINE_integer("repeats", 10, "Timed calls.", flag_values=values)
+    cli.parse(values, argv, required=("workdir",))
+    loaded = run.load(values.workdir)
+    method, variables = loaded.method, loaded.variables
+    height, width = map(int, values.size)
+    key = jax.random.key(0)
+    image = jax.random.randint(key, (values.batch, height, width, 3), 0, 256).astype(jnp.uint8)
+    label = jax.random.randint(key, (values.batch, height, width), 0, 19).astype(jnp.uint8)
+    forms = {name: functools.partial(method.predict_as, name) for name in OTHERS if hasattr(method, "predict_as")}
+    forms = {"own": lambda v, x, _: method.predict(v, x)} | forms
+    device = jax.devices()[0]
+    print(f"{values.workdir}, {values.batch} x {height}x{width}, {device.device_kind} ({device.platform})")
+    print(f"{'prediction':<16}{'compile s':>10}{'ms an image':>13}")
+    for name, form in forms.items():
+        began = time.perf_counter()
+        predict = jax.jit(form).lower(variables, image, label).compile()
+        compiled, least = time.perf_counter() - began, float("inf")
+        for _ in range(values.repeats):
+            began = time.perf_counter()
+            jax.block_until_ready(predict(variables, image, label))
+            least = min(least, time.perf_counter() - began)
+        print(f"{name:<16}{compiled:>10.1f}{1000 * least / values.batch:>13.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

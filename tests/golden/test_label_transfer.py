@@ -1,0 +1,85 @@
+"""The Label Transfer Scene Parser's network, losses, schedule and metrics against the official program's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hashed_weights import hashed, hashed_variables
+
+from nightjax.core.optim import Optimizer
+from nightjax.interop.official_names import LTSP, to_official
+from nightjax.interop.torch_weights import to_torch
+from nightjax.losses.segmentation import focal_mixture
+from nightjax.metrics import confusion
+from nightjax.models import build_segmenter
+from nightjax.ops.resize import resize
+
+
+@pytest.mark.slow
+def test_network(golden):
+    file = golden("unit_fid", "seg_fpn_resnet101")
+    shape = tuple(file["x_shape"])
+    u = hashed(np.arange(np.prod(shape)), int(file["x_rule_seed"])) / 2**32
+    x = jnp.asarray(np.moveaxis((4 * u - 2).reshape(shape), 1, -1), jnp.float32)
+    classes = file["eval_logits_stride4"].shape[1]
+    model = build_segmenter("resnet101", "panoptic_fpn_shared", classes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def official(name):
+        return next(iter(to_official({name: 0}, LTSP)))
+
+    def damped(name, value):
+        return value * np.float32(0.25) if name.endswith("bn3.weight") else value
+
+    variables = hashed_variables(shapes, official, damped)
+
+    def forward(variables, x, train):
+        outputs, updated = model.apply(variables, x, train=train, mutable=["intermediates", "batch_stats"])
+        logits = outputs["logits"]
+        full = resize(logits, (4 * logits.shape[1], 4 * logits.shape[2]), align_corners=True)
+        return logits, updated["intermediates"]["head"]["decoded"][0], full, updated.get("batch_stats")
+
+    for mode in ("eval", "train"):
+        logits, total, full, stats = jax.jit(forward, static_argnums=2)(variables, x, mode == "train")
+        expected = {"logits_stride4": logits, "sum128_ch0to7": total[..., :8], "logits_sub": full[:, ::7, ::5]}
+        for name, value in expected.items():
+            reference = np.moveaxis(file[f"{mode}_{name}"], 1, -1)
+            np.testing.assert_allclose(value, reference, atol=2e-3, err_msg=f"{mode}_{name}")
+    updated = to_torch({"batch_stats": stats})
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_allclose(updated[f"backbone.bn1.{name}"], file[f"train_bn1_{name}_after"], rtol=1e-4, atol=2e-5)
+
+
+def test_losses(golden):
+    file = golden("unit_fid", "seg_losses")
+    logits, label = jnp.asarray(np.moveaxis(file["logits"], 1, -1)), jnp.asarray(file["target"])
+    mixtures = {"ce": {"beta": 1.0}, "focal": {"beta": 0.0}, "combine06": {"beta": 0.6}, "combine05": {"beta": 0.5}}
+    for name, options in mixtures.items():
+        for key, divide in ((name, True), (f"{name}_nobatchavg", False)):
+            value = focal_mixture(logits, label, mode="batch", divide_by_batch=divide, **options)
+            np.testing.assert_allclose(value, file[key], rtol=1e-4, err_msg=key)
+    for name, beta in (("pp_ce", 1.0), ("pp_focal", 0.0), ("pp_combined05", 0.5)):
+        np.testing.assert_allclose(focal_mixture(logits, label, beta=beta), file[name], rtol=1e-4, err_msg=name)
+    for name, options in (
+        ("grad_combine05", {"mode": "batch", "divide_by_batch": True}),
+        ("grad_pp_combined05", {}),
+    ):
+        gradient = jax.grad(lambda x, options=options: focal_mixture(x, label, **options))(logits)
+        np.testing.assert_allclose(np.moveaxis(gradient, -1, 1), file[name], rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_learning_rate(golden):
+    file = golden("unit_fid", "seg_lr_cosine")
+    optimizer = Optimizer(name="sgd", lr=0.01, schedule="cosine", cosine_steps=int(file["T_max"]))
+    rates = jax.vmap(optimizer.schedule_fn(len(file["lr"])))(jnp.arange(len(file["lr"])))
+    np.testing.assert_allclose(rates, file["lr"], rtol=1e-5, atol=1e-8)
+
+
+def test_metrics(golden):
+    file = golden("unit_fid", "seg_metrics")
+    counts = confusion.confusion_counts(jnp.asarray(file["gt"]), jnp.asarray(file["pred"]), len(file["confusion"]))
+    np.testing.assert_array_equal(counts, file["confusion"])
+    summary = confusion.summarise(np.asarray(counts), [str(i) for i in range(len(counts))])
+    ours = {"PA": summary["pa"], "CA": summary["ca"], "mIoU": summary["miou"]["skip"], "FWIoU": summary["fwiou"]}
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, 100 * file[name], rtol=1e-6, err_msg=name)

@@ -1,0 +1,120 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.methods.pulling import Pulling
+from nightjax.ops.class_cells import sort_by_class
+
+K, M, N, D = 19, 6, 8, 3
+SOURCE, TARGET = 1.0, 2.0
+
+
+def key_map(cells, domain):
+    """Keys that name their class, their place and their domain."""
+    place = np.arange(cells.size).reshape(cells.shape)
+    return jnp.asarray(np.stack([np.asarray(cells), place, np.full(cells.shape, domain)], -1), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def domains():
+    """Key maps and labels of source and target; class 2 is in the target alone, class 5 in the source alone."""
+    rng = np.random.default_rng(0)
+    source, target = (rng.choice(classes, (2, 4, 5)).astype(np.uint8) for classes in ([0, 1, 5, 255], [0, 1, 2, 255]))
+    return (key_map(source, SOURCE), jnp.asarray(source)), (key_map(target, TARGET), jnp.asarray(target))
+
+
+def contrast(pulling, source, target, memory=None):
+    run = jax.jit(lambda source, target, memory: pulling.contrast(jax.random.key(0), memory, source, target))
+    return run(source, target, memory or pulling.memory())
+
+
+@pytest.mark.parametrize("per_query", [False, True])
+def test_half_of_the_negatives_are_of_either_domain(domains, per_query):
+    found = contrast(Pulling(channels=D, queries=M, negatives=N, per_query=per_query), *domains)
+    assert found.negatives.shape == ((K, M, N, D) if per_query else (K, N, D))
+    values = np.asarray(found.negatives).reshape(K, -1, N, D)
+    for k in range(K):
+        assert (values[k, :, : N // 2, 2] == SOURCE).all() and (values[k, :, N // 2 :, 2] == TARGET).all()
+        assert not np.isin(values[k, ..., 0], [k, 255]).any()
+    if per_query:
+        assert len({tuple(row) for row in values[1, :, :, 1]}) > 1
+
+
+def test_negatives_from_the_source_alone(domains):
+    found = contrast(Pulling(channels=D, queries=M, negatives=N, negatives_from="source"), domains[0], None)
+    assert found.negatives.shape == (K, N, D) and (found.negatives[..., 2] == SOURCE).all()
+
+
+def test_prototypes_are_means_of_the_source(domains):
+    found = contrast(Pulling(channels=D, queries=M, negatives=N), *domains)
+    keys, cells = (np.asarray(x) for x in domains[0])
+    for k in (0, 1, 5):
+        np.testing.assert_allclose(found.prototype[k], keys[cells == k].mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(found.usable, np.isin(np.arange(K), [0, 1, 5]))
+
+
+def test_running_prototypes(domains):
+    pulling = Pulling(channels=D, queries=M, negatives=N, prototype_decay=0.9)
+    (keys, cells), (_, label) = domains
+    confidence = jnp.full(label.shape, 0.5)
+    step = jax.jit(pulling.remember)
+    memory = step(pulling.memory(), keys, cells, label, confidence)
+    memory = step(memory, keys + 1, cells, label, confidence)
+    found = contrast(pulling, *domains, memory)
+    mean = np.asarray(keys)[np.asarray(cells) == 1].mean(axis=0)
+    np.testing.assert_allclose(found.prototype[1], mean + 0.5, rtol=1e-5)
+    np.testing.assert_array_equal(memory["prototypes_seen"][:6], [2, 2, 0, 0, 0, 2])
+    known = np.isin(np.arange(K), [0, 1, 2])
+    np.testing.assert_allclose(memory["confidence"], np.where(known, 0.5 * (1 - 0.99**2), 0), rtol=1e-4)
+
+
+def test_a_class_without_negatives_is_dropped():
+    """All of the image is road: no source negative, loss 0 and a finite gradient."""
+    cells = jnp.zeros((1, 3, 3), jnp.uint8)
+    pulling = Pulling(channels=D, queries=M, negatives=N)
+
+    @jax.jit
+    def run(keys):
+        found = pulling.contrast(jax.random.key(0), pulling.memory(), (keys, cells), (keys, cells + 1))
+        return jax.value_and_grad(lambda x: pulling.loss(jax.random.key(1), x, sort_by_class(cells), found))(keys)
+
+    loss, grads = run(jnp.ones((1, 3, 3, D)))
+    assert loss == 0 and (grads == 0).all()
+
+
+def test_loss_of_separated_classes_is_the_floor():
+    """Queries equal to their prototype, negatives opposite: ln(1 + N e^(-2/t)), the same for every class."""
+    cells = jnp.asarray([[[0, 0, 1, 1, 255]]], jnp.uint8)
+    keys = jnp.where((cells == 0)[..., None], 1.0, -1.0) * jnp.array([1.0, 0, 0])
+    pulling = Pulling(channels=D, queries=M, negatives=50)
+    found = contrast(pulling, (keys, cells), (keys, cells))
+    loss = pulling.loss(jax.random.key(1), keys, sort_by_class(cells), found)
+    np.testing.assert_allclose(loss, 0.002267, rtol=2e-4)
+
+
+def test_ring_drops_its_oldest_batch():
+    pulling = Pulling(channels=D, queries=M, negatives=N, ring=2, ring_cells=4)
+    ring, push = pulling.empty_ring(1), jax.jit(pulling.push)
+    assert (ring["label"] == 255).all()
+    for k in (3, 4, 5):
+        cells = jnp.full((1, 2, 5), k, jnp.uint8)
+        ring = push(ring, jax.random.key(k), key_map(cells, TARGET), cells)
+    np.testing.assert_array_equal(ring["label"][:, 0], [[4] * 4, [5] * 4])
+    np.testing.assert_array_equal(ring["key"][:, 0, :, 0], [[4] * 4, [5] * 4])
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"temperature": 0.0}, "method.pull.temperature=0.0 must be above 0"),
+        ({"negatives": 51}, "method.pull.negatives=51 must be even"),
+        ({"queries": 0}, "method.pull.queries=0 must be 1 or more"),
+        ({"negatives_from": "boths"}, "did you mean 'both'"),
+    ],
+)
+def test_wrong_settings(setting, message):
+    with pytest.raises(UserError, match=message) as error:
+        Pulling(**setting)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,85 @@
+"""Auxiliary classifier, light adaptation and joint training of the supervised method."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core.optim import Optimizer
+from nightjax.losses.light import light_loss
+from nightjax.methods.supervised import Supervised, _every, _in_turn
+from nightjax.models import build_segmenter
+
+
+@pytest.fixture(scope="module")
+def method():
+    model = build_segmenter(
+        "resnet_tiny",
+        "deeplab_v3plus",
+        auxiliary="fcn",
+        light=True,
+        backbone_depths=(1, 1, 1, 1),
+        backbone_dilations=(1, 1, 2, 4),
+        backbone_widths=(4, 4, 8, 8),
+        backbone_stem_features=4,
+        head_channels=8,
+        head_low_channels=4,
+        head_dilations=(1, 2),
+        head_dropout=0.0,
+        auxiliary_channels=4,
+        auxiliary_dropout=0.0,
+        light_features=2,
+        light_blocks=1,
+    )
+    return Supervised(model, Optimizer(lr=1e-2, weight_decay=0.0), steps=10, joint=True)
+
+
+@pytest.fixture(scope="module")
+def joint_batch(batch):
+    rng = np.random.RandomState(1)
+    day = {"image": jnp.asarray(rng.randint(0, 256, batch["source"]["image"].shape), jnp.uint8), "label": batch["source"]["label"]}
+    return {"source": batch["source"], "day": day}
+
+
+@pytest.fixture(scope="module")
+def first(method, joint_batch):
+    return jax.jit(method.init)(jax.random.key(0), joint_batch)
+
+
+def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):
+    state, values = jax.jit(method.train_step)(first, joint_batch)
+    light = 0.01 * values["light_source"] + values["light_day"]
+    np.testing.assert_allclose(values["loss"], values["segmentation"] + 0.4 * values["auxiliary"] + light, rtol=1e-5)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), first.params, state.params)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_light_losses_are_each_domains_own(method, first, joint_batch):
+    images = [method.input.decode(joint_batch[name]["image"]) for name in ("source", "day")]
+    level = method.input.normalize(images[0]).mean()
+    x = _in_turn(images)
+    outputs, _ = method.forward(first.params["student"], first.batch_stats["student"], x, jax.random.key(0))
+    _, values = method._loss(outputs, x, _in_turn([joint_batch[name]["label"] for name in ("source", "day")]), level)
+    for i, name in enumerate(("source", "day")):
+        expected = light_loss(method.input.normalize(images[i]), outputs["residual"][i::2], level)["total"]
+        np.testing.assert_allclose(values[f"light_{name}"], expected, rtol=1e-4)
+
+
+def test_one_of_each_in_turn():
+    night, day = jnp.array([1, 2]), jnp.array([10, 20])
+    both = _in_turn([night, day])
+    np.testing.assert_array_equal(both, [1, 10, 2, 20])
+    np.testing.assert_array_equal(_every(both, 1, 2), day)
+
+
+def test_streams(method):
+    assert method.streams == ("source", "day")
+    assert dataclasses.replace(method, joint=False).streams == ("source",)
+
+
+def test_panels_show_the_relit_image(method, first, joint_batch):
+    panels = jax.jit(method.panels)(first, joint_batch)
+    assert panels["relit"].shape == joint_batch["source"]["image"].shape
+    assert 0 <= float(panels["relit"].min()) and float(panels["relit"].max()) <= 1

@@ -1,0 +1,62 @@
+"""Runs of CycleGAN and pix2pixHD as the scripts use them: from a folder on disk to pictures."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import toy
+
+from configs import cyclegan, pix2pixhd
+from nightjax import methods
+from nightjax.core.config import load, override
+from nightjax.core.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def tiny(config):
+    names = {f"data.streams.{name}.crop": (32, 48) for name in config.data.streams}
+    small = {"model.features": 2, "model.blocks": 1, "method.discriminator_features": 2, "train.devices": 1}
+    return override(config, names | small)
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("translate_dataset", ROOT / "scripts" / "translate_dataset.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cyclegan_translates_nights_to_days(script, tmp_path):
+    workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
+    translate, facts = script.from_run(str(workdir), None, "a", None, False)
+    image = np.random.RandomState(0).randint(0, 256, (30, 46, 3)).astype(np.uint8)
+    picture = translate("name", image)
+    assert picture.shape == image.shape and picture.dtype == np.uint8
+    np.testing.assert_array_equal(translate("name", image), picture)
+    assert facts["method"] == "cyclegan" and facts["to"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("path", "streams", "steps"),
+    [
+        ("cyclegan.py", {"source", "target"}, 600),
+        ("cyclegan.py:data=nightcity", {"source", "target"}, 50_000),
+        ("pix2pixhd.py", {"source"}, 600),
+        ("pix2pixhd.py:translates=image", {"target"}, 600),
+        ("pix2pixhd.py:data=nightcity,vgg=vgg19.npz", {"source"}, 50_000),
+        ("pix2pixhd.py:data=folder,translates=image,size=full", {"target"}, 50_000),
+    ],
+)
+def test_configs(path, streams, steps):
+    config = load(f"{ROOT}/configs/{path}")
+    assert set(config.data.streams) == streams and set(methods.build(config).streams) == streams
+    assert config.train.steps == steps and config.train.batch == 2
+    assert all("val" not in stream.split and "test" not in stream.split for stream in config.data.streams.values())
+
+
+def test_nights_of_nightcity_have_no_days():
+    with pytest.raises(UserError, match="make_pairs"):
+        pix2pixhd.get_config("data=nightcity,translates=image")
