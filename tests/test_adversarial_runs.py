@@ -34,7 +34,7 @@ def start(folder, workdir, method, *flags):
     main.main(["main", f"--config={file}", f"--workdir={workdir}", *flags])
 
 
-@pytest.mark.parametrize("method", ["dannet", "adaptsegnet"])
+@pytest.mark.parametrize("method", [pytest.param("dannet", marks=pytest.mark.slow), "adaptsegnet"])
 def test_from_a_source_only_run_to_a_report(method, folder, source, tmp_path, capsys):
     workdir, again = tmp_path / method, tmp_path / f"{method}_again"
     init = f"--config.train.init={source}"
@@ -76,6 +76,7 @@ def test_weights_come_from_the_source_only_run(folder, source):
     jax.tree.map(np.testing.assert_array_equal, *light)
 
 
+@pytest.mark.slow
 def test_fine_tuning_after_dannet_leaves_the_relighting_out(folder, tmp_path, capsys):
     dannet = toy.untrained_run(tmp_path / "dannet", toy.config(folder, "dannet"))
     state = first_state(toy.config(folder, "supervised", train__init=str(dannet)))

@@ -274,6 +274,7 @@ def test_teacher_of_the_step_is_the_run(root):
     assert not np.array_equal(kernel(method.variables(state)), kernel(saved))
 
 
+@pytest.mark.slow
 def test_the_step_does_not_gather_the_batch(root):
     config = in_the_step(root, batch=8, train__devices=4)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])

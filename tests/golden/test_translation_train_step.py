@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nightjax.core.optim import Optimizer
 from nightjax.interop.nightlab_names import MULTISCALE, PATCHGAN
@@ -189,6 +190,7 @@ def vgg_channels(state):
     return tuple(map(tuple, groups))
 
 
+@pytest.mark.slow
 def test_pix2pixhd(golden):
     file = golden("nightlab", "pix2pixhd_train_step")
     vgg, iterations = state_of(file, "vgg."), len(file["losses"])

@@ -51,6 +51,7 @@ def test_loss_is_the_sum_of_its_weighted_terms(steps):
         np.testing.assert_allclose(values["loss"], total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_generators_and_discriminators_do_not_train_each_other(method, batch, steps):
     state = steps[0]
     part = {"a": batch["source"]["image"] / 127.5 - 1.0, "b": batch["target"]["image"] / 127.5 - 1.0}

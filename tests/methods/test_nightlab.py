@@ -61,7 +61,7 @@ def leaves(tree):
     return [np.asarray(x) for x in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=pytest.mark.slow) if s == "all" else s for s in STAGES])
 def test_a_step_moves_what_the_stage_trains(make, state, batch, stage):
     method = make(stage, proposal_share=0.5 if stage == "all" else 0.0)
     before = first_state(method, state)
@@ -206,6 +206,7 @@ def test_a_score_that_none_reaches_leaves_the_image_level(make, state, batch):
     np.testing.assert_allclose(jax.jit(method.predict)(variables, image), one_level(variables, image), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     method = make("detector")
     method = dataclasses.replace(method, model=method.model.clone(light=LightNet(features=4, blocks=1)))

@@ -76,6 +76,7 @@ def test_fine_tuning_starts_from_given_weights(method, batch):
     np.testing.assert_array_equal(kernel(started), kernel(other))
 
 
+@pytest.mark.slow
 def test_mixture_with_the_focal_loss(method, batch):
     plain = loss(method, batch)
     assert loss(dataclasses.replace(method, loss=FocalMixture(beta=1.0)), batch) == pytest.approx(plain, rel=1e-5)

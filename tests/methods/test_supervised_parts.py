@@ -56,6 +56,7 @@ def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_light_losses_are_each_domains_own(method, first, joint_batch):
     images = [method.input.decode(joint_batch[name]["image"]) for name in ("source", "day")]
     level = method.input.normalize(images[0]).mean()

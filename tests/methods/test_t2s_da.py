@@ -109,6 +109,7 @@ def test_keys_and_tables(default, state):
     assert set(state.memory) == set(memory)
 
 
+@pytest.mark.slow
 def test_two_steps_with_every_option(settings, batch, make_state, tmp_path):
     tables = {"ring": 2, "ring_cells": 5, "prototype_decay": 0.9, "seen_only": True}
     pull = dataclasses.replace(PULL, weight=0.2, start_step=1, per_query=True, negative_confidence=0.05, **tables)

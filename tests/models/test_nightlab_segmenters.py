@@ -43,6 +43,7 @@ def test_contracted_dilations():
     assert stages == (1, 1, (1, *22 * (2,)), (2, 4, 4))
 
 
+@pytest.mark.slow
 def test_light_adaptation_is_added_to_the_image():
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     model = tiny("deeplab_v3plus", light=True, light_features=4, light_blocks=1)
