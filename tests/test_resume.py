@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -41,7 +39,7 @@ def straight(folder, tmp_path_factory):
 
 def test_eight_steps_equal_four_save_load_four(folder, straight, tmp_path):
     # The first half is the same run stopped by a signal, so that schedules see the same length.
-    stop_after(folder, tmp_path, 4)
+    toy.train_until(toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=4), tmp_path, 4)
     assert not (tmp_path / "checkpoints" / "0000008").exists()
     train(toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=4), tmp_path)
     state = toy.saved_state(straight, 8)
@@ -50,21 +48,6 @@ def test_eight_steps_equal_four_save_load_four(folder, straight, tmp_path):
     losses = {line["step"]: line["loss"] for line in lines(straight) if "loss" in line}
     assert losses == {line["step"]: line["loss"] for line in lines(tmp_path) if "loss" in line}
     assert list(losses) == list(range(1, 9))
-
-
-def stop_after(folder, workdir, step):
-    """Runs until the checkpoint of ``step`` is whole, then asks the run to stop."""
-    config = toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=step)
-
-    def ask():
-        while not (workdir / "checkpoints" / f"{step:07d}" / "_CHECKPOINT_METADATA").exists():
-            time.sleep(0.002)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    train(config, workdir)
-    thread.join()
 
 
 def test_a_finished_run_only_evaluates_again(folder, straight):

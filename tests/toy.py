@@ -1,5 +1,8 @@
 """Tiny data, configs and runs made of the real parts, for tests of the loops."""
 
+import signal
+from unittest import mock
+
 import cv2
 import jax
 import numpy as np
@@ -8,8 +11,9 @@ from ml_collections import ConfigDict
 
 from configs import dsr_fpa, supervised
 from nightjax import methods, run
-from nightjax.core import checkpoint, sharding
+from nightjax.core import checkpoint, hooks, sharding
 from nightjax.core.config import override, to_json
+from nightjax.train import train
 
 SIZE = (32, 48)
 
@@ -78,6 +82,19 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
     plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
     plain["log"]["every"] = 1
     return override(ConfigDict(plain), {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def train_until(config, workdir, step):
+    """Trains until SIGTERM comes, which it does between ``step`` and the next, whatever the machine is busy with."""
+    ask = hooks.StopSignal.__call__
+
+    def ask_after_signal(self, now):
+        if now == step:
+            signal.raise_signal(signal.SIGTERM)
+        return ask(self, now)
+
+    with mock.patch.object(hooks.StopSignal, "__call__", ask_after_signal):
+        assert train(config, workdir) == {}
 
 
 def saved_state(workdir, step):

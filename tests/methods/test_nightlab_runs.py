@@ -1,11 +1,7 @@
 """NightLab's stages through the loop: from run to run, interrupted, evaluated, on several devices."""
 
 import json
-import os
 import re
-import signal
-import threading
-import time
 
 import jax
 import numpy as np
@@ -92,15 +88,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(folder, stages, tmp_path):
     saved = json.loads((workdir / "config.json").read_text())
     again = configs.from_json(json.dumps(saved))
 
-    def ask():
-        while not (tmp_path / "checkpoints" / "0000002" / "_CHECKPOINT_METADATA").exists():
-            time.sleep(0.002)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    train(again, tmp_path)
-    thread.join()
+    toy.train_until(again, tmp_path, 2)
     assert not (tmp_path / "checkpoints" / "0000004").exists()
     train(again, tmp_path)
     one, two = toy.saved_state(workdir, 4), toy.saved_state(tmp_path, 4)

@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import signal
-import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -234,15 +230,7 @@ def test_a_run_has_pictures_and_losses_but_no_scores(straight):
 
 
 def test_four_steps_equal_two_save_load_two(folder, straight, tmp_path):
-    def ask():
-        while not (tmp_path / "checkpoints" / "0000002" / "_CHECKPOINT_METADATA").exists():
-            time.sleep(0.002)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    train(toy_translator.config(folder), tmp_path)
-    thread.join()
+    toy.train_until(toy_translator.config(folder), tmp_path, 2)
     assert not (tmp_path / "checkpoints" / "0000004").exists()
     train(toy_translator.config(folder), tmp_path)
     one, two = toy.saved_state(straight, 4), toy.saved_state(tmp_path, 4)
