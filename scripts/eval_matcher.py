@@ -4,7 +4,8 @@
     python scripts/eval_matcher.py --workdir=runs/uawarpc --preset=std --pairs=100
 
 Two sets of pairs: ``seen``, which the run was trained on (without their flow; they are also the ones it is to align), and
-``unseen``, further streets. Writes ``matching/<set>/<step>.json`` into the run's folder and prints the table.
+``unseen``, further streets. The pair agreement is the share of static points, seen by both cameras, at which the classes of
+night and warped day are equal. Writes ``matching/<set>/<step>.json`` into the run's folder and prints the table.
 """
 
 from __future__ import annotations
@@ -18,25 +19,36 @@ from absl import flags
 from nightjax import run
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.data.synthetic import PRESETS
-from nightjax.data.synthetic.examples import example
+from nightjax.data.synthetic import PRESETS, SPLITS
+from nightjax.data.synthetic.pairs import agreement, render_pair, warp_labels
 from nightjax.metrics import flow as scores
 
 BATCH = 4
+WARPS = ("unmoved", "matched", "true flow")
+"""How the day's labels come over the night's: not at all, by the matcher, by the truth."""
 
 
 def score(loaded: run.Run, match, preset: str, first: int, count: int) -> dict:
-    """Summary over ``count`` pairs from position ``first``."""
-    total = None
+    """Summary over ``count`` pairs from position ``first``: of the flow, and of the pair agreement by each warp in `WARPS`."""
+    total, agreements = None, []
     for start in range(first, first + count, BATCH):
         indices = [min(i, first + count - 1) for i in range(start, start + BATCH)]  # One shape: the last pair again.
-        pairs = [example("target_pairs", i, size=PRESETS[preset].size) for i in indices]
-        images = (np.stack([pair[name] for pair in pairs]) for name in ("image", "image_ref"))
+        pairs = [render_pair(SPLITS["target_pairs"].first_seed + i, size=PRESETS[preset].size) for i in indices]
+        images = (np.stack([pair[light]["image"] for pair in pairs]) for light in ("night", "day"))
         found = jax.device_get(match(loaded.variables, *images))
         for pair, flow, confidence in list(zip(pairs, *found, strict=True))[: first + count - start]:
             sums = scores.flow_sums(flow, pair["flow"], pair["flow_valid"], confidence)
             total = sums if total is None else {name: total[name] + sums[name] for name in sums}
-    return scores.summarise(total)
+            if pair["flow_valid"].any():
+                agreements.append(agreement_by_warp(pair, flow))
+    return scores.summarise(total) | {"agreement": dict(zip(WARPS, np.mean(agreements, axis=0).tolist(), strict=True))}
+
+
+def agreement_by_warp(pair: dict, flow: np.ndarray) -> list[float]:
+    """Share of the static points that both views see which have one class, for each of `WARPS`."""
+    night, day = pair["night"]["label"], pair["day"]["label"]
+    flows = (np.zeros_like(flow), flow, pair["flow"])
+    return [agreement(night, warp_labels(day, f), pair["flow_valid"]) for f in flows]
 
 
 def main(argv: list[str]) -> None:
@@ -61,6 +73,9 @@ def main(argv: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{loaded.step:07d}.json").write_text(json.dumps({"step": loaded.step} | result, indent=1))
     print(scores.format_flow(results))
+    for name, result in results.items():
+        shares = "  ".join(f"{warp} {100 * share:.1f}" for warp, share in result["agreement"].items())
+        print(f"\n{name}, pair agreement in %: {shares}")
 
 
 if __name__ == "__main__":

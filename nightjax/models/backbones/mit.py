@@ -1,7 +1,6 @@
 """Mix Transformer, SegFormer's encoder (arXiv 2105.15203, section 3.1; mix_transformer.py)."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks
 from nightjax.models.layers import Conv
 
 BLOCK_EPSILON = 1e-6
@@ -16,13 +16,6 @@ BLOCK_EPSILON = 1e-6
 
 EMBED_EPSILON = 1e-5
 """LayerNorm epsilon after a patch embedding and after a spatial reduction."""
-
-linear_init = nn.initializers.truncated_normal(0.02)
-
-
-def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
-    """LayerNorm over channels with an accurate float32 variance."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
 class PatchEmbed(nn.Module):
@@ -119,19 +112,6 @@ class Block(nn.Module):
         return x + (y if keep is None else y * keep[1, :, None, None, None].astype(y.dtype))
 
 
-def scan_blocks(
-    block: Block, params: list[Mapping[str, Any]], x: jax.Array, keep: jax.Array | None
-) -> jax.Array:
-    """Apply equal blocks in a loop that is compiled once; ``keep`` is [depth, 2, B] or None."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-
-    def body(x, layer):
-        layer_params, layer_keep = layer
-        return block.apply({"params": layer_params}, x, layer_keep), None
-
-    return jax.lax.scan(body, x, (stacked, keep))[0]
-
-
 class MiT(nn.Module):
     """Four stages of overlapping patches and transformer blocks, at strides 4, 8, 16 and 32.
 
@@ -191,7 +171,7 @@ class MiT(nn.Module):
             stage_keep = None if keep is None else keep[first : first + depth]
             if self.scan and depth > 1 and not self.is_initializing():
                 params = [self.variables["params"][f"block{stage}_{j}"] for j in range(depth)]
-                x = scan_blocks(new_block(parent=None), params, x, stage_keep)
+                x = scan_blocks([new_block(parent=None)], params, x, stage_keep)
             else:
                 for j in range(depth):
                     block_keep = None if stage_keep is None else stage_keep[j]
@@ -202,10 +182,8 @@ class MiT(nn.Module):
         return features
 
     def drop_path_scales(self, batch: int) -> jax.Array:
-        """[blocks, 2, B]: 0 where a branch is dropped for an example, else 1 / (1 - rate)."""
-        kept = 1 - np.linspace(0, self.drop_path, sum(self.depths), dtype=np.float32)[:, None, None]
-        shape = (len(kept), 2, batch)
-        return jax.random.bernoulli(self.make_rng("dropout"), kept, shape) / kept
+        """See `transformer.drop_path_scales`."""
+        return drop_path_scales(self.make_rng("dropout"), self.drop_path, sum(self.depths), batch)
 
 
 _B_DIMS = (64, 128, 320, 512)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.models.backbones.mit import layer_norm, linear_init
+from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks
 from nightjax.models.layers import Conv
 
 EPSILON = 1e-5
@@ -207,29 +207,14 @@ class Stage(nn.Module):
                 self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options
             )
 
-        pairs = self.depth // 2 if self.scan and not self.is_initializing() else 0
-        if pairs > 1:
-            x = self._scan(x, keep, pairs, [block(i, parent=None) for i in range(2)])
-        for i in range(2 * pairs if pairs > 1 else 0, self.depth):
+        scanned = self.depth // 2 * 2 if self.scan and self.depth > 3 and not self.is_initializing() else 0
+        if scanned:
+            params = [self.variables["params"][f"blocks_{i}"] for i in range(scanned)]
+            pair = [block(i, parent=None) for i in range(2)]
+            x = scan_blocks(pair, params, x, None if keep is None else keep[:scanned])
+        for i in range(scanned, self.depth):
             x = block(i, name=f"blocks_{i}")(x, None if keep is None else keep[i])
         return x, PatchMerging(dtype=self.dtype, name="downsample")(x) if self.merges else x
-
-    def _scan(self, x, keep, pairs, blocks):
-        """Pairs of blocks in a loop that is compiled once."""
-        params = self.variables["params"]
-        each = [[params[f"blocks_{2 * i + j}"] for j in range(2)] for i in range(pairs)]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        if keep is not None:
-            keep = keep[: 2 * pairs].reshape(pairs, 2, *keep.shape[1:])
-
-        def body(x, pair):
-            pair_params, pair_keep = pair
-            for j, block in enumerate(blocks):
-                own = None if pair_keep is None else pair_keep[j]
-                x = block.apply({"params": pair_params[j]}, x, own)
-            return x, None
-
-        return jax.lax.scan(body, x, (stacked, keep))[0]
 
 
 class Swin(nn.Module):
@@ -296,10 +281,8 @@ class Swin(nn.Module):
         return features
 
     def drop_path_scales(self, batch: int) -> jax.Array:
-        """[blocks, 2, B]: 0 where a branch is dropped for an example, else 1 / (1 - rate)."""
-        kept = 1 - np.linspace(0, self.drop_path, sum(self.depths), dtype=np.float32)[:, None, None]
-        shape = (len(kept), 2, batch)
-        return jax.random.bernoulli(self.make_rng("dropout"), kept, shape) / kept
+        """See `transformer.drop_path_scales`."""
+        return drop_path_scales(self.make_rng("dropout"), self.drop_path, sum(self.depths), batch)
 
 
 def _pad_to_multiple(x, factor):
