@@ -59,7 +59,7 @@ ADVERSARIAL_ADAM = {"name": "adam", "lr": 1e-4, "schedule": "mmseg_poly", "power
 """Of segmentation network and discriminators in AdaptSegNet and DANNet."""
 
 ARGS = {"data": "nightstreet", "model": "", "steps": "", "input": "torchvision", "exposure": "0", "photometric": "0"}
-"""Arguments that every config takes. Empty ones depend on ``data``: the tiny network and 800 steps, or the paper's."""
+"""Arguments that every config takes. Empty ones depend on ``data``: the tiny network and 1000 steps, or the paper's."""
 
 
 def get_base(
@@ -77,7 +77,7 @@ def get_base(
         raise UserError(f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
     streams = {name: benchmark["streams"][name] for name in domains}
     small = args["data"] in FROM_SCRATCH
-    length = args["steps"] or str(800 if small else steps)
+    length = args["steps"] or str(1000 if small else steps)
     if not length.isdigit() or int(length) < 1:
         raise UserError(f"config argument steps={length!r} must be a number above 0")
     steps = int(length)

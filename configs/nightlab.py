@@ -29,7 +29,7 @@ from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
 from nightjax.data import hard_classes
 
-STEPS = {"image": (800, 80_000), "regions": (400, 40_000), "detector": (600, 24_000), "hdm": (300, 12_000), "all": (200, 10_000)}
+STEPS = {"image": (1000, 80_000), "regions": (400, 40_000), "detector": (600, 24_000), "hdm": (300, 12_000), "all": (200, 10_000)}
 """Stage to its steps on small benchmarks and on the others."""
 
 RATE = {"image": 1.0, "regions": 0.1, "detector": 1.0, "hdm": 0.1, "all": 0.01}

@@ -3,7 +3,7 @@
     python -m nightjax.main --config=configs/unit.py
     python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
 
-On the embedded benchmark a narrow network on 128x256 crops (minutes and result on two CPU cores: unmeasured). The thesis' setting,
+On the embedded benchmark a narrow network with one halving, on 128x128 crops (minutes and result on two CPU cores: unmeasured). The thesis' setting,
 one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators with layer norm,
 perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were reported):
 
@@ -52,7 +52,7 @@ def get_config(arg=""):
     data = "cityscapes_to_dark_zurich" if nexet else args["data"]
     config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
     streams = NEXET if nexet else config.data.streams.to_dict()
-    config.data.streams = {name: _stream(stream, None if small else CROP[args["form"]]) for name, stream in streams.items()}
+    config.data.streams = {name: _stream(stream, (128, 128) if small else CROP[args["form"]]) for name, stream in streams.items()}
     config.eval.sets, config.checkpoint.best = {}, ""
     config.train.batch, config.train.frozen = 1, {"vgg": args["vgg"]} if args["vgg"] else {}
     config.model = {"form": args["form"], "dtype": "float32"}
@@ -63,13 +63,13 @@ def get_config(arg=""):
         "name": "adam", "lr": 1e-4, "b1": 0.5, "weight_decay": 1e-4, "decay_vectors": True, "schedule": SCHEDULE[args["form"]]
     }  # fmt: skip
     if small:
-        config.model.update({"features": 8, "blocks": 2})
+        config.model.update({"features": 8, "blocks": 2, "downsamplings": 1})
         config.method.discriminator.update({"features": 16, "scales": 2})
         config.optim.lr = 1e-3
     return config
 
 
 def _stream(stream, crop):
-    """Images alone, in crops of that size; None keeps the benchmark's."""
+    """Images alone, in crops of that size."""
     kept = {name: value for name, value in stream.items() if name != "rare_class"}
-    return kept | {"fields": ("image",), "crop": crop or stream["crop"]}
+    return kept | {"fields": ("image",), "crop": crop}

@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> None:
     one, other = (np.concatenate(list(describe(pictures.images()))) for pictures in sets)
     distance, kernel = NAMES[options.features]
     print(f"{len(one)} and {len(other)} pictures, {options.features} features, resize {options.resize}")
-    print(f"{distance}: {fid.frechet_distance(fid.statistics([one]), fid.statistics([other])):.4f}")
+    frechet = fid.frechet_distance(fid.statistics([one]), fid.statistics([other]))
+    print(f"{distance}: {max(frechet, 0.0):.4f}")  # Rounding may leave equal sets a little below 0.
     print("{}: {:.6f} ± {:.6f}".format(kernel, *fid.kernel_distance(one, other)))
 
 

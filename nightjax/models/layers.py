@@ -140,7 +140,7 @@ def _taps(x, size, stride, dilation, padding, fill):
 def max_pool(
     x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False
 ) -> jax.Array:
-    """Maximum over square windows with torch's size rules, as the maximum of strided slices.
+    """Maximum over square windows with torch's size rules, as maxima of strided slices along rows, then along columns.
 
     Args:
         x: [B, H, W, C], floating point.
@@ -155,15 +155,19 @@ def max_pool(
         share the gradient (torch gives it to the first; after a ReLU the ties are zeros and it
         makes no difference).
     """
-    sides = []
-    for n in x.shape[1:3]:
+    for axis in (1, 2):
+        n = x.shape[axis]
         span = n + 2 * padding - window
         cells = -(-span // stride) + 1 if ceil_mode else span // stride + 1
         if ceil_mode and (cells - 1) * stride >= n + padding:
             cells -= 1
-        sides.append((padding, max((cells - 1) * stride + window - n - padding, 0)))
-    slices = [shifted for _, shifted in _taps(x, (window, window), stride, 1, sides, -jnp.inf)]
-    return functools.reduce(jnp.maximum, slices)
+        reach = (cells - 1) * stride + 1
+        border = [(0, 0)] * x.ndim
+        border[axis] = (padding, max(reach - 1 + window - n - padding, 0))
+        padded = jnp.pad(x, border, constant_values=-jnp.inf)
+        taps = (lax.slice_in_dim(padded, i, i + reach, stride, axis) for i in range(window))
+        x = functools.reduce(jnp.maximum, taps)
+    return x
 
 
 class Dropout2d(nn.Module):
