@@ -3,8 +3,8 @@
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dannet.py --config.train.init=runs/source
 
-adapts a source-only network on the embedded benchmark, two CPU cores; without the first command and ``train.init`` it learns from
-nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or several joined by ``+``.
+adapts a source-only network on the embedded benchmark, two CPU cores (results in the README); without the first command and
+``train.init`` it learns from nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or several joined by ``+``.
 
 The official setting is one GPU, 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; on our side unmeasured). It
 starts from the same network trained on Cityscapes, 150,000 steps there, and reports the checkpoint of step 35,000. Dark Zurich

@@ -2,7 +2,7 @@
 
     python -m nightjax.main --config=configs/dsr_fpa.py
 
-On the embedded benchmark, two CPU cores, about 7 minutes; results in the README. On real CamVid, from day to dusk:
+On the embedded benchmark, two CPU cores, about 9 minutes; results in the README. On real CamVid, from day to dusk:
 
     python -m nightjax.main --config=configs/dsr_fpa.py:data=camvid_day_to_dusk --config.data.manual_dir=CAMVID
 

@@ -29,11 +29,11 @@ from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
 from nightjax.data import hard_classes
 
-STEPS = {"image": (1000, 80_000), "regions": (400, 40_000), "detector": (600, 24_000), "hdm": (300, 12_000), "all": (200, 10_000)}
+STEPS = {"image": (1000, 80_000), "regions": (800, 40_000), "detector": (600, 24_000), "hdm": (300, 12_000), "all": (200, 10_000)}
 """Stage to its steps on small benchmarks and on the others."""
 
-RATE = {"image": 1.0, "regions": 0.1, "detector": 1.0, "hdm": 0.1, "all": 0.01}
-"""Stage to the factor on the learning rates."""
+RATE = {"image": (1.0, 1.0), "regions": (1.0, 0.1), "detector": (1.0, 1.0), "hdm": (0.1, 0.1), "all": (0.01, 0.01)}
+"""Stage to the factor on the learning rates, likewise."""
 
 OWN = {"stage": "image", "start": "", "tau": "0.5", "hard": ""}
 
@@ -91,21 +91,21 @@ def get_config(arg=""):
         "start": "levels" if levels else "image",
         "hard_classes": tuple(saved["hard_classes"]) if levels and not own["hard"] else known(),
         "proposal_share": 0.5 if levels and stage in ("regions", "all") else 0.0,
-        "detector_optimizer": _scaled(_base.optim(args) | {"lr": 2e-3} if small else MASKRCNN, stage),
+        "detector_optimizer": _scaled(_base.optim(args) | {"lr": 2e-3} if small else MASKRCNN, stage, small),
     }
     if small:
         config.method.update(SMALL)
-    config.optim = _scaled(config.optim.to_dict(), stage)
+    config.optim = _scaled(config.optim.to_dict(), stage, small)
     config.train.init = own["start"]
     config.eval.every = config.train.steps
     config.eval.sets = _sets(config.eval.sets.to_dict(), small)
     return config
 
 
-def _scaled(optimizer, stage):
+def _scaled(optimizer, stage, small):
     """An optimiser at the stage's rate; a detector that only goes on does not wait for its milestones."""
     rest = {"milestones": ()} if stage in ("hdm", "all") and "milestones" in optimizer else {}
-    return optimizer | {"lr": optimizer["lr"] * RATE[stage]} | rest
+    return optimizer | {"lr": optimizer["lr"] * RATE[stage][0 if small else 1]} | rest
 
 
 def _sets(sets, small):

@@ -3,8 +3,9 @@
     python -m nightjax.main --config=configs/unit.py
     python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
 
-On the embedded benchmark a narrow network with one halving, on 128x128 crops (minutes and result on two CPU cores: unmeasured). The thesis' setting,
-one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators with layer norm,
+On the embedded benchmark a narrow network with one halving, on 128x128 crops, learns in about 5 minutes of one CPU core to make
+blurred but recognisable nights: the Fréchet distance of random features (``scripts/fid.py --features=random``) from days to nights
+falls from 11.1 to 0.3. The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators with layer norm,
 perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were reported):
 
     python -m nightjax.main --config=configs/unit.py:data=nexet,vgg=VGG16.npz --config.data.manual_dir=DIR
@@ -48,7 +49,7 @@ def get_config(arg=""):
     args = parse_arg(arg, data="nightstreet", steps="", form="unit2018", vgg="")
     nexet, small = args["data"] == "nexet", args["data"] in _base.FROM_SCRATCH
     form = choose(FORMS, args["form"], "config argument form")
-    length = args["steps"] or ("500" if small else LENGTH[args["form"]])
+    length = args["steps"] or ("800" if small else LENGTH[args["form"]])
     data = "cityscapes_to_dark_zurich" if nexet else args["data"]
     config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
     streams = NEXET if nexet else config.data.streams.to_dict()

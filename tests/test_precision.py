@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import toy
 
 from nightjax import methods, run
@@ -28,6 +29,7 @@ def losses(folder, dtype, steps=20):
     return state, scalars, np.array(values)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32(tmp_path):
     folder = toy.write_folder(tmp_path, references=True)
     _, _, exact = losses(folder, "float32")

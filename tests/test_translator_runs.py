@@ -29,6 +29,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 def test_cyclegan_translates_nights_to_days(script, tmp_path):
     workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
     translate, facts = script.from_run(str(workdir), None, "a", None, False)

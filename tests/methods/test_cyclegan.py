@@ -91,6 +91,7 @@ def test_pools_fill_and_are_dealt_to_the_examples(steps):
         assert np.any(state.bank[domain].image[1])
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_same_step(method, batch, steps):
     whole, _ = jax.jit(method.train_step)(steps[0], batch)
     parts, _ = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(steps[0], batch)

@@ -133,6 +133,7 @@ def test_prediction_is_that_of_the_relit_image(method, steps, batch):
     assert np.abs(dark(rest, x)["logits"] - logits).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
     """The official program runs day, night and source backwards one after the other."""
     state, after, _ = steps[0]

@@ -103,6 +103,7 @@ def verdict(monkeypatch):
     return fix
 
 
+@pytest.mark.slow
 def test_regions_that_all_win_leave_the_baseline(make, state, batch, verdict):
     (loss, scalars), (grads, _) = detector_loss(make("detector"), state, batch)
     assert 0 < float(scalars["positives"]) <= 16  # All of them are judged.

@@ -120,7 +120,9 @@ def test_configs_of_all_stages(tmp_path):
     assert first.method.hard_classes == (5, 12) and first.method.start == "image"
     assert nightlab.get_config(f"stage=regions,start={image},tau=0.3").method.hard_classes == (5,)
     assert {"test_night", "test_night_image_level", "test_night_oracle_boxes"} <= set(first.eval.sets)
-    assert first.optim.lr == pytest.approx(0.1 * nightlab.get_config("").optim.lr)
+    assert first.optim.lr == nightlab.get_config("").optim.lr
+    real = [nightlab.get_config(f"data=nightcity_plus{more}").optim.lr for more in ("", f",stage=regions,start={image}")]
+    assert real[1] == pytest.approx(0.1 * real[0])
     levels = start("levels", {"name": "nightlab", "hard_classes": [5, 6]})
     for stage in ("detector", "hdm", "all"):
         made = nightlab.get_config(f"stage={stage},start={levels}")

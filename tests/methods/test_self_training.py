@@ -71,6 +71,7 @@ def test_soft_labels_of_a_certain_teacher_are_hard(method, state, batch):
     assert float(entropy) == pytest.approx(np.log(19), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_soft_labels_and_focal_loss_train(method, state, step):
     _, hard = step(method, state)
     _, soft = step(dataclasses.replace(method, labels="soft"), state)
@@ -80,6 +81,7 @@ def test_soft_labels_and_focal_loss_train(method, state, step):
     assert 0 < float(focal["loss_source"]) < 0.5 * float(hard["loss_source"]) + 1e-3
 
 
+@pytest.mark.slow
 def test_only_the_student_sees_augmentation(method, state, step):
     plain, jittered = method, dataclasses.replace(method, photometric=Photometric(jitter_probability=1.0))
     assert float(step(plain, state)[1]["labelled_share"]) == float(step(jittered, state)[1]["labelled_share"])

@@ -163,6 +163,7 @@ def test_panels(method, steps, batch):
     np.testing.assert_allclose(panels["a"], batch["source"]["image"] / 255, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_network_of_2017(batch):
     method = Unit(
         model=build_unit("unit2017", features=2, blocks=1),
