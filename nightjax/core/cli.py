@@ -99,6 +99,7 @@ def define_config(values: flags.FlagValues, argv: Sequence[str]) -> tuple[str, l
     for word in rest[1:]:
         if key := re.match(r"--?config\.([^=]*)", word):
             configs.check_key(config, key[1])
+            configs.open_none(config, key[1])
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
     except (flags.Error, KeyError, TypeError, ValueError) as error:

@@ -142,6 +142,17 @@ def check_key(config: ml_collections.ConfigDict, key: str) -> None:
         node = node[name]
 
 
+def open_none(config: ml_collections.ConfigDict, key: str) -> None:
+    """Lets a flag set the value of this dotted key to any literal if it is None, which has no type to go by."""
+    *sections, name = key.split(".")
+    node = config
+    for section in sections:
+        node = node[section]
+    if node[name] is None:
+        with node.unlocked():
+            node[name] = ml_collections.config_dict.placeholder(object)
+
+
 def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The locked config with values replaced by dotted key.
 

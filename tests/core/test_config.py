@@ -2,8 +2,9 @@ import dataclasses
 
 import ml_collections
 import pytest
+from absl import flags
 
-from nightjax.core import config as configs
+from nightjax.core import cli, config as configs
 from nightjax.core.errors import UserError
 
 
@@ -78,3 +79,17 @@ def test_override():
         configs.override(config(), {"train.stesp": 9})
     with pytest.raises(UserError, match="train.steps"):
         configs.override(config(), {"train.steps": "many"})
+
+
+def test_flags_set_what_is_none(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "import ml_collections\n"
+        "def get_config(arg=''):\n"
+        "    return ml_collections.ConfigDict({'seed': 0, 'data': {'resize': None, 'crop': None}})\n"
+    )
+    values = flags.FlagValues()
+    _, rest = cli.define_config(values, ["main", f"--config={config}", "--config.data.resize=(512, 1024)"])
+    cli.parse(values, rest)
+    assert values.config.to_dict() == {"seed": 0, "data": {"resize": (512, 1024), "crop": None}}
+    assert configs.from_json(configs.to_json(values.config)).data.resize == (512, 1024)
