@@ -77,9 +77,10 @@ class AdaptSegNet(AdversarialMethod):
     def _student_loss(self, params, stats, part, i, *, state):
         """See ``AdversarialMethod.adversarial_step``."""
         scalars, probs, total = {}, {}, 0.0
-        passes, stats = self.student_passes(state, params, stats, {name: part[name] for name in self.streams}, i)
-        for domain, outputs in passes.items():
-            probs[domain] = self._probabilities(outputs, part[domain])
+        for domain in ("source", "target"):
+            image = part[domain]
+            outputs, stats = self.student_forward(state, params, stats, image, domain, i)
+            probs[domain] = self._probabilities(outputs, image)
             for level, (segmentation, adversarial) in self._levels().items():
                 if domain == "source":
                     loss = pixel_weighted_cross_entropy(

@@ -1,7 +1,6 @@
 """One network under one optimiser: what supervised training and the self-training methods share."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -191,34 +190,6 @@ class NetworkMethod:
         return self.forward(
             params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset
         )
-
-    def student_passes(
-        self, state: TrainState, params: PyTree, stats: PyTree, images: Mapping[str, jax.Array], part: jax.Array | int = 0
-    ) -> tuple[dict[str, Outputs], PyTree]:
-        """`student_forward` of each image under its name, one after the other, the statistics going from pass to pass.
-
-        Where all have one shape, the passes are a loop that is compiled once.
-
-        Returns:
-            Name to outputs, and the statistics after the last pass.
-        """
-        if len({image.shape for image in images.values()}) > 1:
-            found = {}
-            for name, image in images.items():
-                found[name], stats = self.student_forward(state, params, stats, image, name, part)
-            return found, stats
-        each = [
-            (image, self.key(state, f"dropout_{name}", part), self.detail_offset(state, name, part, image.shape[1:3]))
-            for name, image in images.items()
-        ]
-
-        def body(stats, one):
-            image, key, offset = one
-            outputs, stats = self.forward(params, stats, image, key, detail_offset=offset)
-            return stats, outputs
-
-        stats, outputs = jax.lax.scan(body, stats, jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
-        return {name: jax.tree.map(lambda x, i=i: x[i], outputs) for i, name in enumerate(images)}, stats
 
     def detail_offset(
         self, state: TrainState, name: str, part: jax.Array | int, size: tuple[int, int]

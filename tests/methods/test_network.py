@@ -45,29 +45,6 @@ def test_class_weights_and_divisor(plain_model, batch):
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [64, 32], ids=["one shape", "two shapes"])
-def test_passes_are_forwards_in_turn(small_resnet, batch, make_state, size):
-    """With their own dropout, and running statistics that go from pass to pass."""
-    method = DsrFpa(model=small_resnet, optimizer=SGD, steps=10, photometric=None)
-    state = make_state(method, batch, step=5)
-    params, stats = state.params["student"], state.batch_stats["student"]
-    images = {
-        "night": method.input.decode(batch["target"]["image"]),
-        "source": method.input.decode(batch["source"]["image"])[:, :size],
-    }
-
-    @jax.jit
-    def in_turn(stats):
-        expected = {}
-        for name, image in images.items():
-            expected[name], stats = method.student_forward(state, params, stats, image, name, 1)
-        return expected, stats
-
-    expected = in_turn(stats)
-    got = jax.jit(lambda stats: method.student_passes(state, params, stats, images, 1))(stats)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), got, expected)
-
-
 def test_hrda_loss_and_window(method, state, batch):
     image, label = method.input.decode(batch["source"]["image"]), batch["source"]["label"]
     offsets = [
