@@ -2,8 +2,8 @@
 
     python -m nightjax.main --config=configs/dsr_fpa.py
 
-On the embedded benchmark, two CPU cores, about 9 minutes; results in the README. Less time, and better by night and by day, is
-what the paper does too, to start from a trained network:
+On the embedded benchmark, two CPU cores, about 9 minutes; results in the README. Better by night and by day, with no more
+computing, is what the paper does too, to start from a trained network:
 
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dsr_fpa.py:steps=400 --config.train.init=runs/source --workdir=runs/adapted

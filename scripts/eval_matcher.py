@@ -30,7 +30,7 @@ WARPS = ("unmoved", "matched", "true flow")
 
 def score(loaded: run.Run, match, preset: str, first: int, count: int) -> dict:
     """Summary over ``count`` pairs from position ``first``: of the flow, and of the pair agreement by each warp in `WARPS`."""
-    total, agreements = None, []
+    total, agreements = None, []  # A pair of two streets has no point in common, and no agreement.
     for start in range(first, first + count, BATCH):
         indices = [min(i, first + count - 1) for i in range(start, start + BATCH)]  # One shape: the last pair again.
         pairs = [render_pair(SPLITS["target_pairs"].first_seed + i, size=PRESETS[preset].size) for i in indices]
@@ -41,7 +41,8 @@ def score(loaded: run.Run, match, preset: str, first: int, count: int) -> dict:
             total = sums if total is None else {name: total[name] + sums[name] for name in sums}
             if pair["flow_valid"].any():
                 agreements.append(agreement_by_warp(pair, flow))
-    return scores.summarise(total) | {"agreement": dict(zip(WARPS, np.mean(agreements, axis=0).tolist(), strict=True))}
+    means = np.mean(agreements, axis=0).tolist() if agreements else [None] * len(WARPS)
+    return scores.summarise(total) | {"agreement": dict(zip(WARPS, means, strict=True))}
 
 
 def agreement_by_warp(pair: dict, flow: np.ndarray) -> list[float]:
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
         (folder / f"{loaded.step:07d}.json").write_text(json.dumps({"step": loaded.step} | result, indent=1))
     print(scores.format_flow(results))
     for name, result in results.items():
-        shares = "  ".join(f"{warp} {100 * share:.1f}" for warp, share in result["agreement"].items())
+        shares = "  ".join(f"{warp} {'-' if x is None else f'{100 * x:.1f}'}" for warp, x in result["agreement"].items())
         print(f"\n{name}, pair agreement in %: {shares}")
 
 
