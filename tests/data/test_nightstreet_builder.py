@@ -1,12 +1,15 @@
 """The TFDS builder of NightStreet: drawn, stored, read back; never through TensorFlow."""
 
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
 from nightjax.core.types import IGNORE
-from nightjax.data.synthetic import PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.data.synthetic import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
 from nightjax.data.synthetic.examples import example
-from tfds_builders.nightstreet.nightstreet_dataset_builder import Builder
+from tfds_builders.nightstreet.nightstreet_dataset_builder import Builder, encoded_example
 
 SIZE = PRESETS["tiny"].size
 
@@ -64,4 +67,26 @@ def test_version_follows_the_renderer():
     assert str(Builder.VERSION) == RENDERER_VERSION
     names = [config.name for config in Builder.BUILDER_CONFIGS]
     assert names[0] == "std" and len(set(names)) == len(names)
-    assert {"tiny", "std_pairs", "std_hard_unlabelled", "large"} <= set(names)
+    assert {"tiny", "std_pairs", "std_hard_unlabelled", "std_no_glare", "std_no_dynamics_pairs", "large"} <= set(names)
+
+
+def test_other_nights_have_a_version_and_a_folder_of_their_own(tmp_path):
+    def numbers(version):
+        return tuple(map(int, version.split(".")))
+
+    assert numbers(KNOBS_VERSION) >= numbers(RENDERER_VERSION)
+    for config in Builder.BUILDER_CONFIGS:
+        opened = Builder(config=config.name, data_dir=tmp_path)
+        version = RENDERER_VERSION if config.night == "std" else KNOBS_VERSION
+        assert opened.data_path == opened.data_path.parents[2] / "nightstreet" / config.name / version
+
+
+def test_masks_follow_the_noise():
+    """What `KNOBS_VERSION` 1.1.1 changed: before, all had the masks of the published noise."""
+    assert KNOBS_VERSION > "1.1.0"
+    for night, sign in (("easy", -1), ("hard", 1)):
+        stored = encoded_example("val_night", 1, preset="tiny", night=night)
+        mask = cv2.imdecode(np.frombuffer(stored["invalid"], np.uint8), cv2.IMREAD_UNCHANGED)
+        published = dataclasses.replace(NIGHTS[night], noise=1.0)
+        before = example("val_night", 1, size=SIZE, knobs=published)["invalid"]
+        assert sign * (int(mask.sum()) - int(before.sum())) > 0

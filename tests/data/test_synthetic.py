@@ -1,20 +1,23 @@
 """NightStreet's renderer: determinism, independent streams, geometry, light and sensor."""
 
+import dataclasses
 import hashlib
 
+import cv2
 import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.data import labels
-from nightjax.data.synthetic import GAPS, PRESETS, SPLITS, Knobs, PoseOffset, light, optics, pairs, render, sensor
+from nightjax.data.synthetic import GAPS, NIGHTS, PRESETS, SPLITS, Knobs, PoseOffset, light, optics, pairs, render, sensor
 from nightjax.data.synthetic.camera import Camera
 from nightjax.data.synthetic.examples import NightStreet, example
-from nightjax.data.synthetic.presets import SEEDS_PER_SPLIT
+from nightjax.data.synthetic.facades import FLOOR
+from nightjax.data.synthetic.presets import SEEDS_PER_SPLIT, last_to_go, whiten
 from nightjax.data.synthetic.render import draw_view
 from nightjax.data.synthetic.seeds import hash_unit, stream, value_noise
-from nightjax.data.synthetic.surfaces import SKY
+from nightjax.data.synthetic.surfaces import BUILDING, BUS, CAR, POLE, ROAD, SKY, TRAIN, TRUCK
 
 SMALL = (64, 128)
 SEED = 11
@@ -135,6 +138,23 @@ def test_projection_inverts_the_rays():
     np.testing.assert_allclose(ahead, depth, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_ground_runs_to_the_horizon_and_sky_down_to_it(seed):
+    """The row where the road's depth would be infinite is the row where rays are level; ground is below it, sky above."""
+    height, width = 128, 256
+    view = draw_view(seed, seed, PoseOffset(), (height, width), Knobs(), 0.0)
+    rise, label, depth = view.camera.rays[1], view.surfaces.label, view.surfaces.depth
+    assert (rise[label == ROAD] < 0).all()
+    assert (rise[label == SKY] > -2 / view.camera.focal).all()  # Between rows two pixels at most, ground ends at 400 m.
+    column = np.argmax([np.sum(label[:, c] == ROAD) for c in range(width)])
+    rows = np.flatnonzero(label[:, column] == ROAD)
+    slope, offset = np.polyfit(rows, 1 / depth[rows, column], 1)
+    level = np.interp(0, -rise[:, column], np.arange(height))
+    assert abs(-offset / slope - level) < 0.05
+    tilt = 4 * (0.004 + 0.008 * 0.5) * view.camera.focal  # Four standard deviations of pitch and of roll at the border.
+    assert 0.42 * height - tilt < level < 0.52 * height + tilt
+
+
 def test_same_point_has_the_same_label_in_two_poses():
     here = render(SEED, "day", dynamic_seed=1, sensor_seed=2, size=(128, 256))
     there = render(
@@ -227,12 +247,154 @@ def test_night_is_darker_and_partly_invalid():
     assert drawn["val_night"]["invalid"].any() and not drawn["val_day"]["invalid"].any()
 
 
-def test_knobs_change_the_night_alone():
-    plain = render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL)
-    for change in ({"ambient": 0.0}, {"lamps": 0.3}, {"glare": 0.0}, {"noise": 0.0}, {"blur": 0.0}, {"tint": 0.0}):
-        other = render(SEED, "night", dynamic_seed=1, sensor_seed=2, size=SMALL, knobs=Knobs(**change))
-        assert (other["label"] == plain["label"]).all(), change
-        assert (other["image"] != plain["image"]).any(), change
+CLEAN = {"glare": 0.0, "noise": 0.0, "blur": 0.0}
+"""Knobs that leave the lens and the sensor nothing to add."""
+
+
+def shot(seed=SEED, sensor_seed=2, **knobs):
+    return render(seed, "night", dynamic_seed=1, sensor_seed=sensor_seed, size=SMALL, knobs=Knobs(**knobs))
+
+
+def grey(view):
+    return view["image"].mean(-1)
+
+
+def lit_view(seed, **knobs):
+    """Surfaces and lights of a night."""
+    knobs = Knobs(**knobs)
+    view = draw_view(seed, seed, PoseOffset(), SMALL, knobs, 0.0)
+    return view, light.draw_lights(seed, view.street, view.lamps, view.movers, view.camera, knobs)
+
+
+def test_every_knob_has_a_test_of_its_effect():
+    assert {f"test_no_{field.name}" for field in dataclasses.fields(Knobs)} <= set(globals())
+
+
+def test_no_ambient():
+    sky = cv2.erode((shot()["label"] == SKY).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert shot(**CLEAN)["image"][sky].max() > 0
+    assert shot(ambient=0.0, **CLEAN)["image"][sky].max() == 0
+
+
+def test_no_lamps():
+    """No light is cast, and no lamp head, shop or vehicle light is seen."""
+    seen = 0
+    for seed in range(8):
+        for strength in (1.0, 0.0):
+            view, lights = lit_view(seed, lamps=strength)
+            surfaces, camera = view.surfaces, view.camera
+            height = camera.position[1] + np.where(np.isinf(surfaces.depth), 0, surfaces.depth) * camera.rays[1]
+            shops = (surfaces.label == BUILDING) & (height < FLOOR)
+            glow = surfaces.glow[:, shops | np.isin(surfaces.label, (POLE, CAR, TRUCK))]
+            cast = sum(lamp.intensity.sum() for lamp in lights)
+            if strength:
+                seen += (glow > 0).sum()
+                assert cast > 0
+            else:
+                assert cast == 0 and not glow.any()
+    assert seen > 50
+    dark = shot(lamps=0.0, ambient=0.0, **CLEAN)
+    assert (dark["image"][dark["label"] == ROAD] == 0).all()
+
+
+def test_no_glare():
+    """Lamps have no halo, and what else is drawn for the lens stays."""
+    plain, off = shot(noise=0.0), shot(glare=0.0, noise=0.0)
+    halo = grey(plain) - grey(off)
+    assert halo[grey(off) < 128].min() > -1 and halo.max() > 1
+    for seed in range(20):
+        with_, without = (optics.draw_lens(stream(seed, "sensor"), True, Knobs(glare=g)) for g in (1.0, 0.0))
+        assert dataclasses.replace(with_, glare=0.0) == without
+
+
+def test_no_noise():
+    """The sky, which is smooth, is smooth in the picture, and nothing is invalid for noise."""
+    plain, off = shot(glare=0.0, blur=0.0), shot(glare=0.0, blur=0.0, noise=0.0)
+    sky = (plain["label"][:, 1:] == SKY) & (plain["label"][:, :-1] == SKY)
+    rough = [np.diff(grey(view), axis=1)[sky].var() for view in (plain, off)]
+    assert rough[0] > 1 and rough[1] < 0.1
+    none, half, one, three = (shot(glare=0.0, noise=strength)["invalid"].sum() for strength in (0.0, 0.5, 1.0, 3.0))
+    assert none == 0 < half < one < three
+
+
+def test_no_blur():
+    plain, off = (np.abs(np.diff(grey(shot(noise=0.0, blur=blur)), axis=1)).mean() for blur in (1.0, 0.0))
+    assert off > 1.05 * plain
+
+
+def test_no_tint():
+    """All lights but red ones are white, as cast and as seen; the picture is greyer."""
+    coloured = 0
+    for seed in range(8):
+        for tint in (1.0, 0.0):
+            view, lights = lit_view(seed, tint=tint)
+            shining = np.isin(view.surfaces.label, (POLE, BUILDING, CAR, TRUCK, BUS, TRAIN))
+            colours = np.concatenate([[lamp.intensity for lamp in lights], view.surfaces.glow[:, shining].T])
+            red, green, blue = colours.T
+            colours = colours[(green > 0) & (red < 8 * blue)]
+            spread = np.ptp(colours, 1) / colours.mean(1)
+            if tint:
+                coloured += (spread > 0.1).sum()
+            else:
+                assert spread.max() < 1e-5
+    assert coloured > 50
+    plain, off = (
+        [shot(seed, tint=tint, exposure_diversity=0.0, ambient=0.0, **CLEAN)["image"].mean((0, 1)) for seed in range(8)]
+        for tint in (1.0, 0.0)
+    )
+    casts = [np.mean([abs(np.log(r / b)) for r, _, b in means]) for means in (plain, off)]
+    assert casts[1] < 0.5 * casts[0]
+
+
+@pytest.mark.parametrize("time", ["day", "twilight", "night"])
+def test_no_exposure_diversity(time):
+    """All sensors take the same picture of a scene."""
+    for diversity in (0.0, 1.0):
+        knobs = Knobs(exposure_diversity=diversity, **CLEAN)
+        one, other = (
+            render(SEED, time, dynamic_seed=1, sensor_seed=seed, size=SMALL, knobs=knobs)["image"] for seed in (2, 3)
+        )
+        assert (one == other).all() == (diversity == 0)
+
+
+def test_no_prior_shift():
+    """The streets of the night splits are those that a day split would have; with it they are opener."""
+    first, indices = SPLITS["test_night"].first_seed, range(6)
+    shifted = {
+        shift: [example("test_night", i, size=SMALL, knobs=Knobs(prior_shift=shift))["label"] for i in indices]
+        for shift in (0.0, 0.5, 1.0)
+    }
+    of_day = [render(first + i, "day", dynamic_seed=first + i, sensor_seed=0, size=SMALL)["label"] for i in indices]
+    np.testing.assert_array_equal(shifted[0.0], of_day)
+    none, half, whole = (np.mean(np.equal(labels, SKY)) for labels in shifted.values())
+    assert none < half < whole
+
+
+def test_no_pose_jitter():
+    for seed in range(20):
+        none, one = (pairs.draw_misalignment(seed, scale) for scale in (0.0, 1.0))
+        assert none.kind == "near" and none.day == none.night != one.day
+
+
+def test_no_dynamics():
+    """Without a change of pose either, both images of a pair have one label map."""
+    for dynamics in (False, True):
+        pair = pairs.render_pair(2_000_001, size=SMALL, knobs=Knobs(pose_jitter=0.0, dynamics=dynamics))
+        assert (pair["night"]["label"] == pair["day"]["label"]).all() == (not dynamics)
+
+
+@pytest.mark.parametrize("knob", ["ambient", "lamps", "glare", "noise", "blur", "tint", "exposure_diversity"])
+def test_knobs_of_light_and_sensor_leave_the_labels_alone(knob, night):
+    other = shot(**{knob: 0.0})
+    assert (other["label"] == night["label"]).all() and (other["image"] != night["image"]).any()
+
+
+def test_lesser_lights_are_whole_in_the_published_gaps():
+    assert last_to_go(0.0) == 0 and last_to_go(0.25) == 0.5
+    assert all(last_to_go(knobs.lamps) == last_to_go(knobs.tint) == 1 for knobs in GAPS.values())
+    colour = np.array([1.0, 0.62, 0.25], np.float32)
+    assert (whiten(colour, 1.0) == colour).all()
+    np.testing.assert_allclose(whiten(colour, 0.0), colour.mean(), rtol=1e-6)
 
 
 def test_seeds_of_splits_are_disjoint():
@@ -269,3 +431,11 @@ def test_mistakes_are_user_errors(call):
 def test_gaps_are_ordered():
     assert list(GAPS) == ["easy", "std", "hard"] and GAPS["std"] == Knobs()
     assert GAPS["easy"].ambient > 1 > GAPS["hard"].ambient
+
+
+def test_nights_switch_one_factor_each():
+    factors = {name: knobs for name, knobs in NIGHTS.items() if name not in GAPS}
+    assert list(factors) == [f"no_{field.name}" for field in dataclasses.fields(Knobs)]
+    for name, knobs in factors.items():
+        changed = [f.name for f in dataclasses.fields(Knobs) if getattr(knobs, f.name) != getattr(GAPS["std"], f.name)]
+        assert changed == [name.removeprefix("no_")] and not getattr(knobs, changed[0])

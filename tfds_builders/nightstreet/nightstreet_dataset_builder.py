@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from nightjax.data import builder
 from nightjax.data.records import encode_png
-from nightjax.data.synthetic import GAPS, PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.data.synthetic import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
 from nightjax.data.synthetic.examples import example
 
 ROLES = {
@@ -26,22 +26,26 @@ ROLES = {
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Config(tfds.core.BuilderConfig):
-    """Splits of one role at one preset's size and one domain gap (names in ``PRESETS``, ``SPLITS`` and ``GAPS``)."""
+    """Splits of one role at one preset's size and under one night's knobs (names in ``PRESETS``, ``SPLITS`` and ``NIGHTS``)."""
 
     preset: str
     role: str
-    gap: str = "std"
+    night: str = "std"
 
 
 def _configs() -> list[Config]:
-    """``<preset>[_<gap>][_<role>]``; the published gap ``std`` and the role ``labelled`` are not written."""
+    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labelled`` are not written.
+
+    Other nights than the published one have a version of their own: their pixels may change while its do not.
+    """
     configs = []
     for preset, (height, width) in ((name, preset.size) for name, preset in PRESETS.items()):
-        for gap in GAPS if preset == "std" else ("std",):
+        for night in NIGHTS if preset == "std" else ("std",):
+            version = None if night == "std" else KNOBS_VERSION
             for role, (suffix, content) in ROLES.items():
-                name = preset + ("" if gap == "std" else f"_{gap}") + suffix
-                description = f"{width}x{height}, domain gap {gap}: {content}."
-                configs.append(Config(name=name, description=description, preset=preset, role=role, gap=gap))
+                name = preset + ("" if night == "std" else f"_{night}") + suffix
+                text = f"{width}x{height}, night {night}: {content}."
+                configs.append(Config(name=name, version=version, description=text, preset=preset, role=role, night=night))
     return sorted(configs, key=lambda config: config.name != "std")
 
 
@@ -78,14 +82,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
-        draw = functools.partial(encoded_example, split, preset=config.preset, gap=config.gap)
+        draw = functools.partial(encoded_example, split, preset=config.preset, night=config.night)
         indices = range(PRESETS[config.preset].counts[split])
         yield from enumerate(builder.parallel_map(draw, indices, desc=f"nightstreet/{config.name} {split}"))
 
 
-def encoded_example(split: str, index: int, *, preset: str, gap: str) -> dict[str, Any]:
+def encoded_example(split: str, index: int, *, preset: str, night: str) -> dict[str, Any]:
     """One example with images as PNG bytes, as the feature schema of all builders wants it."""
-    drawn = example(split, index, size=PRESETS[preset].size, knobs=GAPS[gap])
+    drawn = example(split, index, size=PRESETS[preset].size, knobs=NIGHTS[night])
     for name in ("image", "image_ref", "label", "invalid"):
         if name in drawn:
             drawn[name] = encode_png(drawn[name])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from nightjax.core.config import choose
 from nightjax.data.labels import class_pixels
 from nightjax.data.synthetic.pairs import render_pair
-from nightjax.data.synthetic.presets import PRESETS, SPLITS, Knobs, choose
+from nightjax.data.synthetic.presets import PRESETS, SPLITS, Knobs
 from nightjax.data.synthetic.render import render
 
 
@@ -24,7 +25,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``image_ref`` uint8 [H, W, 3], ``ref_id``,
         ``flow`` float32 [H, W, 2], ``flow_valid`` bool [H, W].
     """
-    what = choose(SPLITS, split, "split")
+    what = choose(SPLITS, split, "NightStreet split")
     seed = what.first_seed + index
     result = {"image_id": f"{split}_{index:06d}", "condition": what.time_of_day}
     if what.role == "pairs":
@@ -57,8 +58,8 @@ class NightStreet:
     """
 
     def __init__(self, split: str, preset: str = "std", knobs: Knobs = Knobs()):
-        choose(SPLITS, split, "split")
-        chosen = choose(PRESETS, preset, "preset")
+        choose(SPLITS, split, "NightStreet split")
+        chosen = choose(PRESETS, preset, "NightStreet preset")
         self.split, self.size, self.count, self.knobs = split, chosen.size, chosen.counts[split], knobs
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 
 from nightjax.data.synthetic.camera import Camera
 from nightjax.data.synthetic.layout import OPEN, Row, Street
+from nightjax.data.synthetic.presets import Knobs, last_to_go, whiten
 from nightjax.data.synthetic.seeds import hash_unit, value_noise
 from nightjax.data.synthetic.surfaces import BUILDING, FENCE, SIDEWALK, VEGETATION, WALL, Surfaces
 
@@ -22,14 +23,20 @@ def has_shop(row: Row, segment: np.ndarray) -> np.ndarray:
     return (hash_unit(segment, segment * 0 + 7, row.seed) < F(SHOP_SHARE)) & (row.kind[segment] == BUILDING)
 
 
-def shop_glow(row: Row, segment: np.ndarray) -> np.ndarray:
-    """Radiance of shop windows, float32 [3, n]."""
+def shop_glow(row: Row, segment: np.ndarray, knobs: Knobs) -> np.ndarray:
+    """Radiance of shop windows, float32 [3, n], before ``knobs.lamps``."""
     strength = F(0.15) + F(0.9) * hash_unit(segment, segment * 0 + 9, row.seed) ** 2
     cool = hash_unit(segment, segment * 0 + 8, row.seed) < F(0.5)
-    return strength * np.where(cool, COOL[:, None], WARM[:, None])
+    cold, warm = _tones(knobs)
+    return strength * np.where(cool, cold, warm)
 
 
-def paint_row(surfaces: Surfaces, camera: Camera, street: Street, row: Row) -> None:
+def _tones(knobs: Knobs) -> list[np.ndarray]:
+    """Cool and warm light of shops and windows, float32 [3, 1]."""
+    return [whiten(tone, last_to_go(knobs.tint))[:, None] for tone in (COOL, WARM)]
+
+
+def paint_row(surfaces: Surfaces, camera: Camera, street: Street, row: Row, knobs: Knobs) -> None:
     """Paints one plane where it is nearer than what is there already."""
     index, depth, along, y = _intersect(surfaces, camera, street, row)
     segment = np.clip(np.searchsorted(row.edges, along, side="right") - 1, 0, len(row.kind) - 1)
@@ -49,7 +56,7 @@ def paint_row(surfaces: Surfaces, camera: Camera, street: Street, row: Row) -> N
     shade = np.where(bricks, shade * F(0.5), shade)
     albedo = albedo * shade
     glow = np.zeros_like(albedo)
-    _windows(row, albedo, glow, depth / F(camera.focal), along, y, segment, kind)
+    _windows(row, knobs, albedo, glow, depth / F(camera.focal), along, y, segment, kind)
     normal = (F(-np.sign(row.position)), 0.0, 0.0) if row.axis == "s" else (0.0, 0.0, -1.0)
     label = np.where((kind == WALL) & (y < F(0.12)), SIDEWALK, kind)
     surfaces.paint(index, depth, label, albedo, normal, glow)
@@ -101,7 +108,7 @@ def _not_a_hole(kind, along, y, top, footprint):
     return (kind != FENCE) | (footprint > F(GAP)) | rails | (_fraction(along * F(0.5 / GAP)) < F(0.55))
 
 
-def _windows(row: Row, albedo, glow, footprint, along, y, segment, kind) -> None:
+def _windows(row: Row, knobs: Knobs, albedo, glow, footprint, along, y, segment, kind) -> None:
     """Window grids and shop fronts, written into ``albedo`` and ``glow`` of building pixels."""
     house = np.flatnonzero((kind == BUILDING) & (footprint < F(0.9)))
     along, y, segment = along[house], y[house], segment[house]
@@ -113,10 +120,12 @@ def _windows(row: Row, albedo, glow, footprint, along, y, segment, kind) -> None
     door = (storey < 1) & ~shop & (np.abs(u - F(0.5)) < F(0.2)) & (v < F(0.7)) & (v > F(0.05))
     draw = hash_unit(column, storey + segment * 16, row.seed + 2)
     lit = pane & (draw < F(0.26))
-    tone = np.where(hash_unit(column, storey, row.seed + 3) < F(0.65), WARM[:, None], COOL[:, None])
+    cold, warm = _tones(knobs)
+    tone = np.where(hash_unit(column, storey, row.seed + 3) < F(0.65), warm, cold)
     albedo[:, house] = np.where(pane | shop | door, F(0.04) + F(0.1) * draw, albedo[:, house])
     light = lit * (F(0.03) + F(1.4) * draw) * tone
-    glow[:, house] = np.where(shop, shop_glow(row, segment) * (F(0.4) + F(0.8) * draw), light)
+    sold = shop_glow(row, segment, knobs) * (F(0.4) + F(0.8) * draw) * F(last_to_go(knobs.lamps))
+    glow[:, house] = np.where(shop, sold, light)
 
 
 def _fraction(x):

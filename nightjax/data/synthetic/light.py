@@ -14,7 +14,7 @@ import numpy as np
 from nightjax.data.synthetic.camera import Camera
 from nightjax.data.synthetic.facades import has_shop, shop_glow
 from nightjax.data.synthetic.layout import Street
-from nightjax.data.synthetic.presets import Knobs
+from nightjax.data.synthetic.presets import Knobs, last_to_go, whiten
 from nightjax.data.synthetic.props import Lamp
 from nightjax.data.synthetic.seeds import stream, value_noise
 from nightjax.data.synthetic.surfaces import Surfaces
@@ -116,13 +116,14 @@ def draw_lights(
             lights.append(PointLight(lamp.head, intensity, "down", 26.0))
     for row in (row for row in street.rows if row.front and knobs.lamps):
         segment = np.arange(len(row.kind))
-        glow = shop_glow(row, segment) * F(knobs.lamps)
+        glow = shop_glow(row, segment, knobs) * F(knobs.lamps)
         for i in np.flatnonzero(has_shop(row, segment) & (row.edges[:-1] < 45) & (row.edges[1:] > 2)):
             z = float(row.edges[i] + row.edges[i + 1]) / 2
             s = row.position - math.copysign(0.6, row.position)
             lights.append(PointLight((street.x(s, z), 1.8, z), 6 * glow[:, i], "all", 10.0))
     own = stream(scene_seed, "lights/own")
-    beam = np.array([1.0, 0.95, 0.82], np.float32) * F(own.uniform(160, 420) * knobs.lamps)
+    white = whiten(np.array([1.0, 0.95, 0.82], np.float32), last_to_go(knobs.tint))
+    beam = white * F(own.uniform(160, 420) * knobs.lamps)
     x, _, z = camera.position
     lights.append(PointLight((x - 0.4, 0.65, z + 1.5), beam, "forward", 55.0))
     for mover in movers:

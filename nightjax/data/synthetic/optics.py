@@ -28,12 +28,12 @@ class Lens:
 
 
 def draw_lens(rng: np.random.Generator, night: bool, knobs: Knobs) -> Lens:
-    """``rng`` is the sensor stream."""
+    """``rng`` is the sensor stream; no knob changes how much is drawn from it."""
     glare = float(rng.uniform(0.03, 0.08)) * knobs.glare
-    starry = rng.random() < 0.15 and knobs.glare > 0
+    starry = rng.random() < 0.15
     rays = int(rng.integers(2, 5)) if starry else 0
     angle = float(rng.uniform(0, math.pi))
-    ghosts = int(rng.integers(0, 4)) if knobs.glare > 0 else 0
+    ghosts = int(rng.integers(0, 4))
     motion = float(rng.uniform(0, 6) if night else rng.uniform(0, 1)) * knobs.blur
     return Lens(glare, rays, angle, ghosts, motion, float(rng.uniform(0.001, 0.004)) * knobs.blur)
 

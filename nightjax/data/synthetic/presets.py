@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 
-from nightjax.core.errors import UserError
+import numpy as np
 
 RENDERER_VERSION = "1.1.0"
-"""Bumped whenever a pixel changes; the TFDS builder's version, so that caches of older renderings are not read."""
+"""Bumped whenever a pixel of the published benchmark changes; the TFDS builder's version, so that caches of older renderings
+are not read."""
+KNOBS_VERSION = "1.1.1"
+"""The same of everything drawn at other knobs; bumped by itself where only the effect of a knob changes, else with the former."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """One number a nuisance factor, so that ablations can switch each; 1 is the published benchmark, 0 is off.
+    """One number a nuisance factor, so that ablations can switch each; the default is the published benchmark, 0 is off.
 
     Attributes:
         ambient: sky light of the night.
-        lamps: street lamps, shops and headlights.
-        glare, noise, blur: lens and sensor.
-        tint: saturation of lamp colours; 0 makes all lamps white.
-        exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night.
+        lamps: everything that lights the street: street lamps, shops, headlights and tail lights. What only shines stays:
+            lit windows, also of buses and trams, traffic lights, cycle lamps.
+        glare: scattered light, star streaks and ghosts.
+        noise: of the sensor; the invalid masks follow it.
+        blur: motion and defocus.
+        tint: saturation of the colours of street lamps, night sky, shops, headlights and lit windows; 0 makes them white.
+            Red tail lights and traffic lights are signals and stay.
+        exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night; what metering
+            finds in the scene remains.
         prior_shift: how far the streets of the night splits differ from those of the day splits, 0 to 1.
         pose_jitter: scale of the pose difference within pairs.
         dynamics: False shows the same road users in both images of a pair.
+
+    Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as against the
+    light they cast; under ``tint`` all colours but those of street lamps and sky.
     """
 
     ambient: float = 1.0
@@ -42,6 +53,23 @@ GAPS = {
     "std": Knobs(),
     "hard": Knobs(ambient=0.3, lamps=0.6, glare=1.5, noise=1.5, blur=1.3, prior_shift=1.0),
 }
+
+
+NIGHTS = GAPS | {
+    f"no_{field.name}": dataclasses.replace(GAPS["std"], **{field.name: type(field.default)(0)})
+    for field in dataclasses.fields(Knobs)
+}
+"""The gaps, and the standard one less each factor by itself: ``no_glare`` and so on."""
+
+
+def last_to_go(value: float) -> float:
+    """Strength of the lesser lights of a knob: whole down to one half, which leaves the published gaps as they are, 0 at 0."""
+    return min(2 * value, 1.0)
+
+
+def whiten(colour: np.ndarray, saturation: float) -> np.ndarray:
+    """A colour float32 [3] of that saturation, 1 for its own, and the same mean."""
+    return colour + np.float32(1 - saturation) * (colour.mean() - colour)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +118,3 @@ PRESETS = {
     "std": Preset((128, 256), _counts(400, 400, 50, 100, 50, 200, 400)),
     "large": Preset((256, 512), _counts(1000, 1000, 100, 200, 100, 400, 1000)),
 }
-
-
-def choose(table: dict, name: str, what: str):
-    """``table[name]``, or an error that lists the names there are."""
-    if name not in table:
-        raise UserError(f"NightStreet has no {what} {name!r}; choose one of {', '.join(table)}")
-    return table[name]

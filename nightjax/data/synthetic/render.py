@@ -105,13 +105,16 @@ def draw_view(scene_seed, dynamic_seed, pose_jitter, size, knobs, prior_shift) -
     surfaces = Surfaces(size)
     paint_ground(surfaces, camera, street)
     for row in street.rows:
-        paint_row(surfaces, camera, street, row)
+        paint_row(surfaces, camera, street, row, knobs)
     for prop in draw_props(scene_seed, street, prior_shift):
         paint_prop(surfaces, camera, prop)
     for lamp, intensity in zip(lamps, light.lamp_intensities(scene_seed, lamps, knobs), strict=True):
         paint_lamp(surfaces, camera, lamp, F(LAMP_GLOW) * intensity)
     for mover in movers:
-        (paint_vehicle if mover.kind in LENGTH else paint_figure)(surfaces, camera, mover)
+        if mover.kind in LENGTH:
+            paint_vehicle(surfaces, camera, mover, knobs)
+        else:
+            paint_figure(surfaces, camera, mover)
     _paint_bonnet(scene_seed, surfaces)
     return View(camera, street, lamps, movers, surfaces)
 

@@ -40,15 +40,15 @@ def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str
     """Meters the scene: centre-weighted log mean to a target, with limited gain by night."""
     diversity = knobs.exposure_diversity
     bias = float(rng.uniform(-1, 1)) * diversity
-    night_target = float(np.exp(rng.uniform(np.log(0.0063), np.log(0.0266))))
+    night_target = float(np.exp(_spread(rng, np.log(0.0063), np.log(0.0266), diversity)))
     target = {"day": DAY_TARGET, "twilight": TWILIGHT_TARGET, "night": night_target}[time_of_day]
     level = metered(radiance)
     exposure = target * 2.0**bias / level
-    cap = LONGEST * float(rng.uniform(6, 14))
+    cap = LONGEST * _spread(rng, 6, 14, diversity)
     exposure = min(exposure, cap)
     balance = 1 + diversity * np.array([1.0, 0.25, -1.0]) * float(rng.normal(0, 0.05))
     if time_of_day != "day":
-        balance = balance * auto_white(radiance, float(rng.uniform(0.2, 0.7)))
+        balance = balance * auto_white(radiance, _spread(rng, 0.2, 0.7, diversity))
     return Sensor(
         exposure=exposure,
         gain=max(1.0, exposure / LONGEST),
@@ -57,6 +57,12 @@ def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str
         vignette=diversity * float(rng.uniform(0, 0.5)),
         noise=knobs.noise,
     )
+
+
+def _spread(rng: np.random.Generator, low: float, high: float, diversity: float) -> float:
+    """A uniform draw, moved to the middle as ``diversity`` falls to 0."""
+    drawn = float(rng.uniform(low, high))
+    return drawn + (1 - diversity) * ((low + high) / 2 - drawn)
 
 
 def metered(radiance: np.ndarray) -> float:
@@ -82,18 +88,22 @@ def noise_sigma(signal: np.ndarray, gain: float) -> np.ndarray:
 
 
 def expose(rng: np.random.Generator, radiance: np.ndarray, sensor: Sensor) -> tuple[np.ndarray, np.ndarray]:
-    """Radiance [3, H, W] to the sensor's signal in units of white with noise, and the SNR [H, W] of luminance."""
+    """Radiance [3, H, W] to the sensor's signal in units of white with noise, and the SNR [H, W] of luminance.
+
+    The SNR is infinite where there is no noise.
+    """
     signal = radiance * F(sensor.exposure)
     _, height, width = signal.shape
     if sensor.vignette:
         y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
         signal = signal * (1 - F(0.5 * sensor.vignette) * (x * x + y * y))
-    sigma = noise_sigma(signal, sensor.gain)
+    sigma = F(sensor.noise) * noise_sigma(signal, sensor.gain)
     bright = luminance(signal)
-    snr = bright / noise_sigma(bright, sensor.gain)
+    sigma_bright = F(sensor.noise) * noise_sigma(bright, sensor.gain)
+    snr = np.divide(bright, sigma_bright, out=np.full_like(bright, np.inf), where=sigma_bright > 0)
     grain = rng.standard_normal(signal.shape, dtype=np.float32)
-    signal = signal + F(sensor.noise) * sigma * grain
+    signal = signal + sigma * grain
     if sensor.gain > 3:
         rows = rng.standard_normal((1, height, 1), dtype=np.float32)
         signal = signal + F(sensor.noise * 0.4 * READ * sensor.gain) * rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nightjax.data.synthetic.camera import Camera
+from nightjax.data.synthetic.presets import Knobs, last_to_go, whiten
 from nightjax.data.synthetic.seeds import stream
 from nightjax.data.synthetic.solids import paint_box
 from nightjax.data.synthetic.surfaces import BUS, CAR, TRAIN, TRUCK, Surfaces
@@ -18,13 +19,13 @@ GLASS, TYRE, PLATE = 0.05, 0.03, 0.6
 CABIN_GLOW = np.array([0.22, 0.2, 0.16], np.float32)  # lit inside of buses and trams
 
 
-def paint_vehicle(surfaces: Surfaces, camera: Camera, mover: Mover) -> None:
+def paint_vehicle(surfaces: Surfaces, camera: Camera, mover: Mover, knobs: Knobs) -> None:
     """Boxes of one vehicle; ``mover.z`` is the end nearest the camera."""
     rng = stream(mover.seed, "look")
     body = _body_colour(rng, mover.kind)
     half, length = WIDTH[mover.kind] / 2, LENGTH[mover.kind]
     x, z = mover.x, mover.z
-    for low, high, look in _boxes(mover, rng, body, half, length):
+    for low, high, look in _boxes(mover, rng, body, half, length, knobs):
         corner = (x + low[0], low[1], z + low[2]), (x + high[0], high[1], z + high[2])
         paint_box(surfaces, camera, *corner, LABEL[mover.kind], look, moving=True)
 
@@ -42,9 +43,9 @@ def _body_colour(rng, kind) -> np.ndarray:
     return np.clip(value * tint, 0.02, 0.8).astype(np.float32)
 
 
-def _boxes(mover: Mover, rng, body, half, length):
+def _boxes(mover: Mover, rng, body, half, length, knobs):
     """(low, high, look) relative to the foot of the near end."""
-    lights = _end_lights(mover, half)
+    lights = _end_lights(mover, half, knobs)
     if mover.kind == "car":
         roof, waist = float(rng.uniform(1.4, 1.75)), 0.88
         start, stop = (0.35, 3.0) if not mover.toward else (1.1, 3.9)
@@ -61,14 +62,15 @@ def _boxes(mover: Mover, rng, body, half, length):
     else:
         top = 3.1 if mover.kind == "bus" else 3.5
         yield (-half, 0.0, 0.0), (half, 1.1, length), _lower_body(body, lights, half, length, 1.1)
-        lit = CABIN_GLOW if mover.lit else np.zeros(3, np.float32)
+        lit = whiten(CABIN_GLOW, last_to_go(knobs.tint)) * F(mover.lit)
         yield (-half, 1.1, 0.0), (half, top, length), _saloon(body, top, lit, mover.kind == "train")
 
 
-def _end_lights(mover: Mover, half):
+def _end_lights(mover: Mover, half, knobs: Knobs):
     """(lateral position, height, half-width, glow) of lamps on the near end."""
     wide = mover.kind in ("bus", "truck", "train")
-    glow = (HEADLIGHT if mover.toward else TAILLIGHT) * F(1.0 if mover.lit else 0.0)
+    lamp = whiten(HEADLIGHT, last_to_go(knobs.tint)) if mover.toward else TAILLIGHT
+    glow = lamp * F(last_to_go(knobs.lamps) if mover.lit else 0.0)
     return half - 0.3, 0.68, 0.19 if wide else 0.17, glow, mover.toward
 
 
