@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
 def check_split(split: str) -> None:
     """Raises UserError for a split whose labels test something."""
-    if split.startswith(TESTS):
+    if any(part.strip().startswith(TESTS) for part in split.split("+")):
         raise UserError(f"--split={split}: its labels are for scoring; make pairs of training labels only")
 
 

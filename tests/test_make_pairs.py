@@ -46,7 +46,8 @@ def test_pairs_have_the_names_and_sizes_of_the_nights(script, tmp_path):
 
 
 def test_labels_that_test_something_are_refused(script):
-    for split in ("validation", "test_night", "val_day"):
+    for split in ("validation", "test_night", "val_day", "train+validation", "train[:50%] + val_night[:10]"):
         with pytest.raises(UserError, match="training labels"):
             script.check_split(split)
     script.check_split("train")
+    script.check_split("oracle_night[:50%]+source_day")

@@ -184,6 +184,7 @@ with tfds.core.registered.skip_registration():
             scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
             self.info.metadata.update(
                 config=self.builder_config.name,
+                manual_dir=os.path.realpath(manual_dir),
                 label_version=scan.label_version,
                 splits={},
                 missing_splits=scan.missing_splits,
@@ -229,9 +230,10 @@ with tfds.core.registered.skip_registration():
                 report = integrity.SplitReport(self._scan.expected.get(split))
                 report.images = self.info.splits[split].num_examples
                 report.labels = report.images * self.builder_config.labelled
+                report.left_out = len(records) - report.images
                 self.info.metadata["splits"][split] = report.as_json()
                 self.info.metadata["notes"].append(
-                    f"{split}: prepared by Beam, {len(records) - report.images} of "
+                    f"{split}: prepared by Beam, {report.left_out} of "
                     f"{len(records)} records left out"
                 )
 

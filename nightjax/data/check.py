@@ -13,12 +13,20 @@ import functools
 import itertools
 import pathlib
 from collections.abc import Sequence
+from typing import get_args
 
 import tensorflow_datasets as tfds
 
 from nightjax.core.errors import UserError
-from nightjax.data import alignment
-from nightjax.data.folders import IMAGE_SUFFIXES
+from nightjax.data import alignment, labels
+from nightjax.data.folders import (
+    IMAGE_SUFFIXES,
+    by_relative_stem,
+    label_path,
+    label_table,
+    list_pictures,
+)
+from nightjax.data.imagefiles import read_indexed
 from nightjax.data.inspection import (
     Inspection,
     duplicates,
@@ -29,7 +37,7 @@ from nightjax.data.inspection import (
 )
 from nightjax.data.integrity import Scan
 from nightjax.data.parallel import parallel_map
-from nightjax.data.records import LABEL_ENCODINGS, Recipe, Record
+from nightjax.data.records import LabelEncoding, Recipe, Record
 
 MAX_PAIRS = 400
 """Pairs that are compared, evenly spread over a split."""
@@ -104,29 +112,36 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
     """Scans a plain folder: ``images/`` and, where they exist, ``labels/`` and ``references/`` with
     the same names.
 
-    Sub-folders of ``images/`` are splits. See `nightjax.data.folders`.
+    Sub-folders of ``images/`` are splits. Files and encodings are those that
+    `nightjax.data.folders.FolderSource` reads.
     """
-    if encoding not in LABEL_ENCODINGS:
-        raise UserError(f"unknown label encoding {encoding!r}; one of {', '.join(LABEL_ENCODINGS)}")
-    images, truth, references = (
-        _by_name(pathlib.Path(root) / part) for part in ("images", "labels", "references")
+    folder = pathlib.Path(root).expanduser()
+    encoding, table = label_table(folder, encoding)
+    reading = LabelEncoding(
+        read_indexed,
+        labels.IDENTITY if table is None else table,
+        encoding if encoding in get_args(labels.Encoding) else None,
     )
+    images, references = (_by_name(folder / part) for part in ("images", "references"))
     if not images:
-        raise UserError(f"no images below {pathlib.Path(root) / 'images'}")
+        raise UserError(f"no images below {folder / 'images'}")
+    label_files = {name for name, _ in list_pictures(folder / "labels")}
+    paths = {name: label_path(folder, name) for name in images.keys() | label_files}
+    truth = {name: str(path) for name, path in paths.items() if path.exists()}
     scan = Scan({}, {})
     for name, path in images.items():
-        lacking = [
-            role
-            for role, part in (("label", truth), ("reference", references))
-            if part and name not in part
-        ]
+        lacking = []
+        if (truth or label_files) and name not in truth:
+            lacking.append("label that ends in .png" if name in label_files else "label")
+        if references and name not in references:
+            lacking.append("reference")
         if lacking:
             scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
-        record = Record(name, path, name, truth.get(name), encoding, references.get(name), name)
+        record = Record(name, path, name, truth.get(name), reading, references.get(name), name)
         scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
     scan.unmatched += [
         f"{name} has no image"
-        for name in sorted((truth.keys() | references.keys()) - images.keys())
+        for name in sorted((label_files | references.keys()) - images.keys())
     ]
     return scan
 
@@ -205,8 +220,7 @@ def _count(scan: Scan, split: str) -> int:
 
 
 def _by_name(folder: pathlib.Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.relative_to(folder).with_suffix("").as_posix(): str(path) for path in files}
+    return {name: str(path) for name, path in by_relative_stem(folder).items()}
 
 
 def _last(name: str) -> str:

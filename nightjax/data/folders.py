@@ -40,25 +40,23 @@ class FolderSource:
     Args:
         root: the folder.
         split: see above.
-        encoding: key of `LABEL_TABLES`, or `OWN`.
+        encoding: see `label_table`.
     """
 
     def __init__(self, root: str, split: str = "all", *, encoding: str = "train_ids"):
-        if encoding not in {*LABEL_TABLES, OWN}:
-            raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, [*LABEL_TABLES, OWN])}")
         if not root:
             raise UserError("data set 'folder' needs manual_dir, or a name such as folder:/path: the folder that holds images/")
         self.name = f"folder {root}"
         self.split = split
-        self.label_version = f"folder, {encoding}"
         self._root = pathlib.Path(root).expanduser()
-        self._table = _own_table(self._root / "labels.json") if encoding == OWN else LABEL_TABLES[encoding]
+        encoding, self._table = label_table(self._root, encoding)
+        self.label_version = f"folder, {encoding}"
         images = self._root / "images"
         if not images.is_dir():
             raise UserError(f"no folder {images}: put the images there, or name another manual_dir")
-        found = _by_relative_stem(images)
+        found = by_relative_stem(images)
         self._images = [(stem, found[stem]) for stem in self._stems_of(split, found)]
-        self._references = _by_relative_stem(self._root / "references")
+        self._references = by_relative_stem(self._root / "references")
 
     def __len__(self) -> int:
         return len(self._images)
@@ -66,7 +64,7 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         stem, image = self._images[index]
         record: dict[str, Any] = {"image_id": stem, "image": _read(image)}
-        label = self._root / "labels" / f"{stem}.png"
+        label = label_path(self._root, stem)
         if label.exists():
             record["label"] = self._train_ids(_read(label), f"{label}")
         if stem in self._references:
@@ -106,6 +104,49 @@ class FolderSource:
         raise UserError(f"{self.name} has no split {split!r}{suggestion(split, have)}")
 
 
+def label_table(root: pathlib.Path, encoding: str) -> tuple[str, np.ndarray | None]:
+    """How the label files of a folder are read.
+
+    Args:
+        root: the folder.
+        encoding: key of `LABEL_TABLES`, or `OWN`. A ``labels.json`` in the folder takes the place of the default, train ids.
+
+    Returns:
+        The encoding, and the uint8[256] that makes train ids of it; None if the files hold train ids.
+    """
+    if encoding not in {*LABEL_TABLES, OWN}:
+        raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, [*LABEL_TABLES, OWN])}")
+    path = root / "labels.json"
+    if encoding == OWN or (encoding == "train_ids" and path.is_file()):
+        return OWN, _own_table(path)
+    return encoding, LABEL_TABLES[encoding]
+
+
+def label_path(root: pathlib.Path, stem: str) -> pathlib.Path:
+    """Where the label of an image has to be."""
+    return root / "labels" / f"{stem}.png"
+
+
+def list_pictures(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """(name in the folder without suffix, path) of all PNG and JPEG files below it, sorted by path."""
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+        yield _without_suffix(path.relative_to(folder).as_posix()), path
+
+
+def by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """`list_pictures` as a dict.
+
+    Raises:
+        UserError: two files differ in their suffixes alone.
+    """
+    found: dict[str, pathlib.Path] = {}
+    for stem, path in list_pictures(folder):
+        if stem in found:
+            raise UserError(f"{found[stem]} and {path} have one name: rename or remove one of them")
+        found[stem] = path
+    return found
+
+
 def _own_table(path: pathlib.Path) -> np.ndarray:
     """uint8[256] of a ``labels.json``; values that it does not name are ignored."""
     if not path.is_file():
@@ -120,11 +161,6 @@ def _own_table(path: pathlib.Path) -> np.ndarray:
         if not 0 <= value <= 255:
             raise UserError(f"{path}: {value} is no value of an 8-bit label: use 0 to 255")
     return labels.lookup_table({value: labels.CITYSCAPES_CLASSES.index(name) for value, name in names.items()})
-
-
-def _by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return {_without_suffix(path.relative_to(folder).as_posix()): path for path in paths}
 
 
 def _without_suffix(name: str) -> str:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from nightjax.data import alignment, integrity, labels
 from nightjax.data.imagefiles import BrokenFile, read_image, read_indexed
-from nightjax.data.records import LABEL_ENCODINGS, Recipe, Record
+from nightjax.data.records import Recipe, Record
 
 THUMBNAIL = 16
 SAME_FRAME = 0.5
@@ -32,7 +32,7 @@ class Inspection:
 
 def inspect_record(record: Record, recipe: Recipe) -> Inspection:
     """Opens the files of a record as they are on disk."""
-    encoding = LABEL_ENCODINGS[record.label_encoding]
+    encoding = record.encoding
     readers = {
         "image": (record.image, read_image),
         "label": (record.label, encoding.read),

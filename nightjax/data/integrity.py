@@ -51,6 +51,7 @@ class SplitReport:
         self.expected = expected
         self.images = 0
         self.labels = 0
+        self.left_out = 0
         self.sizes: collections.Counter[str] = collections.Counter()
         self.values = np.zeros(256, np.int64)
         self.broken: dict[str, str] = {}
@@ -58,6 +59,7 @@ class SplitReport:
     def add(self, outcome: Outcome) -> None:
         """Counts one record."""
         if outcome.example is None:
+            self.left_out += 1
             self.broken[outcome.key] = outcome.fault
             return
         self.images += 1
@@ -72,6 +74,7 @@ class SplitReport:
             "images": self.images,
             "labels": self.labels,
             "expected": self.expected,
+            "left_out": self.left_out,
             "sizes": dict(self.sizes),
             "file_values": {str(v): int(self.values[v]) for v in np.flatnonzero(self.values)},
             "broken": dict(sorted(self.broken.items())),
@@ -88,8 +91,8 @@ def lines(report: dict[str, Any]) -> list[str]:
         result.append(f"{split}: {part['images']} images ({sizes}), {part['labels']} labels")
         if part["expected"] not in (None, part["images"]):
             result.append(f"  warning: the official number of {split} is {part['expected']}")
-        if part["broken"]:
-            result.append(f"  warning: {len(part['broken'])} left out: {_some(part['broken'])}")
+        if text := left_out(part):
+            result.append(f"  warning: {text}")
         if part["file_values"]:
             result.append(f"  values in the label files: {' '.join(part['file_values'])}")
     if report["missing_splits"]:
@@ -104,6 +107,13 @@ def lines(report: dict[str, Any]) -> list[str]:
             f"warning: {len(report['doubtful'])} doubtful records: {_some(report['doubtful'])}"
         )
     return result + [f"note: {note}" for note in report["notes"]]
+
+
+def left_out(part: dict[str, Any]) -> str:
+    """How many records of a split were left out, and some of their names (Beam tells none), or ""."""
+    count = part.get("left_out", len(part["broken"]))
+    names = f": {_some(part['broken'])}" if part["broken"] else ""
+    return f"{count} left out{names}" if count else ""
 
 
 def warnings_on_values(values: np.ndarray, encoding: labels.Encoding | None) -> list[str]:

@@ -91,8 +91,6 @@ SMALL = (5, 6, 7)
 """Small static classes: pole, traffic light, traffic sign."""
 DYNAMIC = (11, 12, 13, 14, 15, 16, 17, 18)
 """Classes that move: a day reference says nothing about where they are at night."""
-TAIL = (12, 14, 15, 17, 18)
-"""Rider, truck, bus, motorcycle, bicycle: the classes of DSR+FPA's paste bank."""
 
 IDENTITY = lookup_table({train_id: train_id for train_id in range(NUM_CLASSES)})
 """uint8[256]: keeps train ids, turns everything else into 255."""
@@ -119,7 +117,6 @@ CAMVID_CLASSES = (
     "Bicyclist",
 )
 """The 11 classes of the SegNet copy of CamVid, in id order; 11 is "unlabelled"."""
-CAMVID_UNLABELLED = 11
 
 CAMVID_ID_TO_TRAIN_ID = lookup_table(
     {0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}
@@ -128,56 +125,45 @@ CAMVID_ID_TO_TRAIN_ID = lookup_table(
 holds trucks and buses, Bicyclist is rider and cycle): compare with it only after `CAMVID_11` has
 merged both sides."""
 
-TRAIN_ID_TO_CAMVID_ID = lookup_table(
-    {
-        10: 0, 2: 1, 3: 1, 5: 2, 0: 3, 1: 4, 8: 5, 9: 5, 6: 6, 7: 6,
-        4: 7, 13: 8, 14: 8, 15: 8, 16: 8, 11: 9, 12: 10, 17: 10, 18: 10,
-    },
-    default=CAMVID_UNLABELLED,
-)  # fmt: skip
-"""uint8[256]: train id to CamVid 11-class id; 255 becomes 11."""
-
-# CamVid's 32 classes: name -> (RGB, train id, 11-class id). Where one CamVid class spans several
+# CamVid's 32 classes: name -> (RGB, train id). Where one CamVid class spans several
 # train ids and no member is a fair stand-in (Bicyclist, Truck_Bus), and where Cityscapes calls the
 # class void, the train id is 255.
-CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int, int]] = {
-    "Animal": ((64, 128, 64), 255, 9),
-    "Archway": ((192, 0, 128), 2, 1),
-    "Bicyclist": ((0, 128, 192), 255, 10),
-    "Bridge": ((0, 128, 64), 255, 1),
-    "Building": ((128, 0, 0), 2, 1),
-    "Car": ((64, 0, 128), 13, 8),
-    "CartLuggagePram": ((64, 0, 192), 11, 9),
-    "Child": ((192, 128, 64), 11, 9),
-    "Column_Pole": ((192, 192, 128), 5, 2),
-    "Fence": ((64, 64, 128), 4, 7),
-    "LaneMkgsDriv": ((128, 0, 192), 0, 3),
-    "LaneMkgsNonDriv": ((192, 0, 64), 0, 3),
-    "Misc_Text": ((128, 128, 64), 255, 6),
-    "MotorcycleScooter": ((192, 0, 192), 17, 10),
-    "OtherMoving": ((128, 64, 64), 255, 8),
-    "ParkingBlock": ((64, 192, 128), 1, 4),
-    "Pedestrian": ((64, 64, 0), 11, 9),
-    "Road": ((128, 64, 128), 0, 3),
-    "RoadShoulder": ((128, 128, 192), 255, 4),
-    "Sidewalk": ((0, 0, 192), 1, 4),
-    "SignSymbol": ((192, 128, 128), 7, 6),
-    "Sky": ((128, 128, 128), 10, 0),
-    "SUVPickupTruck": ((64, 128, 192), 13, 8),
-    "TrafficCone": ((0, 0, 64), 255, 2),
-    "TrafficLight": ((0, 64, 64), 6, 6),
-    "Train": ((192, 64, 128), 16, 8),
-    "Tree": ((128, 128, 0), 8, 5),
-    "Truck_Bus": ((192, 128, 192), 255, 8),
-    "Tunnel": ((64, 0, 64), 255, 1),
-    "VegetationMisc": ((192, 192, 0), 8, 5),
-    "Void": ((0, 0, 0), 255, 11),
-    "Wall": ((64, 192, 0), 3, 1),
+CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int]] = {
+    "Animal": ((64, 128, 64), 255),
+    "Archway": ((192, 0, 128), 2),
+    "Bicyclist": ((0, 128, 192), 255),
+    "Bridge": ((0, 128, 64), 255),
+    "Building": ((128, 0, 0), 2),
+    "Car": ((64, 0, 128), 13),
+    "CartLuggagePram": ((64, 0, 192), 11),
+    "Child": ((192, 128, 64), 11),
+    "Column_Pole": ((192, 192, 128), 5),
+    "Fence": ((64, 64, 128), 4),
+    "LaneMkgsDriv": ((128, 0, 192), 0),
+    "LaneMkgsNonDriv": ((192, 0, 64), 0),
+    "Misc_Text": ((128, 128, 64), 255),
+    "MotorcycleScooter": ((192, 0, 192), 17),
+    "OtherMoving": ((128, 64, 64), 255),
+    "ParkingBlock": ((64, 192, 128), 1),
+    "Pedestrian": ((64, 64, 0), 11),
+    "Road": ((128, 64, 128), 0),
+    "RoadShoulder": ((128, 128, 192), 255),
+    "Sidewalk": ((0, 0, 192), 1),
+    "SignSymbol": ((192, 128, 128), 7),
+    "Sky": ((128, 128, 128), 10),
+    "SUVPickupTruck": ((64, 128, 192), 13),
+    "TrafficCone": ((0, 0, 64), 255),
+    "TrafficLight": ((0, 64, 64), 6),
+    "Train": ((192, 64, 128), 16),
+    "Tree": ((128, 128, 0), 8),
+    "Truck_Bus": ((192, 128, 192), 255),
+    "Tunnel": ((64, 0, 64), 255),
+    "VegetationMisc": ((192, 192, 0), 8),
+    "Void": ((0, 0, 0), 255),
+    "Wall": ((64, 192, 0), 3),
 }
-CAMVID_COLOR_TO_TRAIN_ID = {color: train_id for color, train_id, _ in CAMVID_32.values()}
+CAMVID_COLOR_TO_TRAIN_ID = dict(CAMVID_32.values())
 """RGB of the 32-colour files to train id."""
-CAMVID_COLOR_TO_ID = {color: class_id for color, _, class_id in CAMVID_32.values()}
-"""RGB of the 32-colour files to the 11-class id, 11 for Void."""
 
 
 def colors_to_labels(image: np.ndarray, table: Mapping[tuple[int, int, int], int]) -> np.ndarray:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import grain
 import numpy as np
@@ -32,7 +36,7 @@ class StreamSpec:
         flip: mirror left to right with probability one half.
         scale_range: factors between which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
-        bicubic: how both resize images; see `transforms.resize`.
+        bicubic, antialias: how all of these resize images; see `transforms.resize`.
         max_class_share: crops are drawn again while one class covers this share of their labelled pixels or more
             (only with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
@@ -48,6 +52,7 @@ class StreamSpec:
     scale_range: tuple[float, float] | None = None
     crop_resize: tuple[int, int] | None = None
     bicubic: bool = False
+    antialias: bool = False
     max_class_share: float = 0.75
     rare_class: RareClass | None = None
 
@@ -58,13 +63,32 @@ class StreamSpec:
                 raise UserError(f"stream {self.name!r}: unknown field {field!r}{known}")
         if not self.fields or self.fields[0] != "image":
             raise UserError(f"stream {self.name!r}: the first field must be 'image', got {list(self.fields)}")
+        for key in ("crop", "resize", "crop_resize"):
+            size = getattr(self, key)
+            if (size is not None or key == "crop") and not _is_size(size):
+                self._refuse(key, "(height, width) in whole pixels, 1 or more")
+        if self.scale_range is not None and not _is_range(self.scale_range):
+            self._refuse("scale_range", "(smallest, largest) factor, both above 0")
+        if not 0 < self.max_class_share <= 1:
+            self._refuse("max_class_share", "above 0 and at most 1, which switches the rule off")
         if self.rare_class is not None and "label" not in self.fields:
             raise UserError(f"stream {self.name!r}: rare-class sampling needs the field 'label'")
+
+    def _refuse(self, key: str, wanted: str) -> NoReturn:
+        raise UserError(f"stream {self.name!r}: {key}={getattr(self, key)!r} must be {wanted}")
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the examples."""
         return self.crop_resize or self.crop
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, numbers.Integral) and v >= 1 for v in value)
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and 0 < value[0] <= value[1] < math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +102,9 @@ class LoadExample(grain.transforms.RandomMap):
         spec = self.spec
         example = transforms.decode(self.source[draw.index], spec.fields)
         if spec.resize is not None:
-            example = transforms.resize(example, spec.resize, bicubic=spec.bicubic)
+            example = transforms.resize(example, spec.resize, bicubic=spec.bicubic, antialias=spec.antialias)
         example = self._crop(example, draw.rare_class, rng)
-        example = transforms.resize(example, spec.size, bicubic=spec.bicubic)
+        example = transforms.resize(example, spec.size, bicubic=spec.bicubic, antialias=spec.antialias)
         if spec.flip:
             example = transforms.random_flip(example, rng)
         example = {field: np.ascontiguousarray(value) for field, value in example.items()}
@@ -95,7 +119,8 @@ class LoadExample(grain.transforms.RandomMap):
         for _ in range(11 if rare_class >= 0 else 1):
             scaled = example
             if spec.scale_range is not None:
-                scaled = transforms.random_scale(example, spec.scale_range, rng, bicubic=spec.bicubic)
+                how = {"bicubic": spec.bicubic, "antialias": spec.antialias}
+                scaled = transforms.random_scale(example, spec.scale_range, rng, **how)
             cropped = transforms.random_crop(scaled, spec.crop, rng, accept=accept)
             if rare_class < 0 or np.count_nonzero(cropped["label"] == rare_class) > wanted:
                 break

@@ -73,8 +73,10 @@ def scored_by(where: str) -> str:
     known = [*benchmarks.EVAL_SETS.items(), *(item for one in benchmarks.BENCHMARKS.values() for item in one["eval"].items())]
     for part in where.split(","):
         dataset, _, split = part.rpartition("@")
+        sets = {one.strip().partition(":")[0] for one in dataset.split("+")}
+        splits = {one.partition("[")[0].strip() for one in split.split("+")}
         for name, rule in known:
-            if rule["dataset"] != "folder" and (dataset.partition(":")[0], split) == (rule["dataset"], rule["split"]):
+            if rule["dataset"] != "folder" and rule["dataset"] in sets and rule["split"] in splits:
                 return name
         ends = split if dataset else "/".join(pathlib.PurePath(part).parts[-2:])
         if re.search(r"(?i)(^|[^a-z])test", ends):

@@ -35,7 +35,8 @@ class Record:
     Attributes:
         key: unique in its split, free of user paths.
         image: path of the image.
-        label, label_encoding: path of the label and a name of `LABEL_ENCODINGS`.
+        label, label_encoding: path of the label, and how it is read: a name of `LABEL_ENCODINGS`, or
+        an encoding itself.
         image_ref, ref_id: path and id of the paired reference view.
         invalid: path of the mask whose non-zero pixels are invalid.
         image_id, sequence, frame, condition, gps: facts for the example; ``condition`` may be ""
@@ -46,7 +47,7 @@ class Record:
     image: str
     image_id: str
     label: str | None = None
-    label_encoding: str = "train_ids"
+    label_encoding: str | LabelEncoding = "train_ids"
     image_ref: str | None = None
     ref_id: str = ""
     invalid: str | None = None
@@ -54,6 +55,12 @@ class Record:
     frame: int = -1
     condition: str = ""
     gps: tuple[float, float] = NO_GPS
+
+    @property
+    def encoding(self) -> LabelEncoding:
+        """How the label is read."""
+        known = self.label_encoding
+        return LABEL_ENCODINGS[known] if isinstance(known, str) else known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +133,7 @@ def encode_record(record: Record, recipe: Recipe) -> Outcome:
         crop = size
         if record.label is not None:
             role = "label"
-            encoding = LABEL_ENCODINGS[record.label_encoding]
+            encoding = record.encoding
             raw = encoding.read(record.label)
             values = labels.histogram(raw)
             label = encoding.table[raw]

@@ -40,6 +40,11 @@ class RareClass:
     min_pixels: int = 3000
     crop_ratio: float = 0.5
 
+    def __post_init__(self):
+        for key in ("min_pixels", "crop_ratio"):
+            if not getattr(self, key) >= 0:
+                raise UserError(f"rare class sampling: {key} is {getattr(self, key)}; give 0 or more")
+
 
 def rare_class_probabilities(pixel_counts: np.ndarray, temperature: float) -> np.ndarray:
     """Probability of drawing each class in rare class sampling: ``softmax((1 - f) / temperature)``.

@@ -22,7 +22,7 @@ from etils import epath
 
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
-from nightjax.data import labels, transforms
+from nightjax.data import integrity, labels, transforms
 from nightjax.data.folders import FolderSource
 
 Record = Mapping[str, Any]
@@ -73,10 +73,12 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
             ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
         split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
-        manual_dir: where the downloaded files are (for a folder: the folder itself).
+        manual_dir: where the downloaded files are (for a folder: the folder itself). A prepared data set needs none, and
+            refuses another one than it was prepared from.
 
     Raises:
-        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``; a damaged preparation.
+        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``, or not the one that the data set
+            was prepared from; a damaged preparation.
     """
     if "+" in name:
         parts = [open_source(part.strip(), split, data_dir=data_dir, manual_dir=manual_dir) for part in name.split("+")]
@@ -93,9 +95,11 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
         builder = _builder(dataset, config, data_dir)
     else:
         raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, TRANSLATED, 'folder'])}")
-    if not _is_prepared(builder):
+    was_prepared = _is_prepared(builder)
+    if not was_prepared:
         _prepare(builder, data_dir, manual_dir)
         builder = _builder(dataset, config, data_dir)  # Reads what another process may have prepared meanwhile.
+    _check_origin(name, builder, manual_dir)
     for part in re.split(r"\s*\+\s*", split):
         whole = part.partition("[")[0]
         if whole not in builder.info.splits:
@@ -103,6 +107,8 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
         for file in builder.info.splits[whole].filepaths:
             if not file.exists():
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
+        if was_prepared and (left_out := _left_out(builder, whole)):
+            print(f"{name}, {whole}: {left_out}; mend them and delete the folder {builder.data_path} to prepare it again")
     return TfdsSource(name, split, str(builder.data_path))
 
 
@@ -278,6 +284,23 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
     with machine_lock(data_dir):
         if not _is_prepared(builder):
             builder.download_and_prepare(download_config=download)
+
+
+def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
+    """Refuses a folder that a prepared data set was not made from: it would be read as little as no folder at all."""
+    origin = (builder.info.metadata or {}).get("manual_dir")  # None: not made of files, or prepared before this was kept.
+    if origin and manual_dir and os.path.realpath(manual_dir) != origin:
+        absent = "" if os.path.isdir(manual_dir) else ", which does not exist"
+        raise UserError(
+            f"{name} was prepared from {origin}, not from manual_dir {manual_dir}{absent}: delete the folder {builder.data_path} "
+            "to prepare it again, name another --config.data.dir, or leave manual_dir away (if other sets need it, call this one "
+            f"{name}:{origin})"
+        )
+
+
+def _left_out(builder: tfds.core.DatasetBuilder, split: str) -> str:
+    report = (builder.info.metadata or {}).get("splits", {}).get(split)
+    return integrity.left_out(report) if report else ""
 
 
 @contextlib.contextmanager

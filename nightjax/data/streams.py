@@ -229,7 +229,9 @@ def make_eval_batches(
 def _check_batch(source: Source, batch_size: int, process_count: int) -> None:
     if len(source) == 0:
         raise UserError(f"{source.name}, split {source.split!r}, has no records")
-    if batch_size < 1 or batch_size % process_count:
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size} must be 1 or more: change the batch size")
+    if batch_size % process_count:
         raise UserError(f"batch size {batch_size} does not divide by {process_count} processes: change the batch size")
 
 

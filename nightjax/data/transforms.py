@@ -129,7 +129,7 @@ def check_label(label: np.ndarray, where: str) -> None:
         )
 
 
-def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False) -> Example:
+def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False, antialias: bool = False) -> Example:
     """Resizes every field to ``size`` = (height, width).
 
     Images and flow are interpolated bilinearly without antialiasing (as mmsegmentation does with OpenCV), labels and masks by
@@ -140,11 +140,13 @@ def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False) ->
         size: of the result.
         bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbour (DANNet,
             AdaptSegNet).
+        antialias: the same with Pillow's bilinear filter (UNIT, LTSP); without effect beside ``bicubic``.
     """
     height, width = example["image"].shape[:2]
     if (height, width) == tuple(size):
         return example
-    return {field: _resize_field(field, value, size, bicubic) for field, value in example.items()}
+    pillow = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR if antialias else None
+    return {field: _resize_field(field, value, size, pillow) for field, value in example.items()}
 
 
 def pad(example: Example, size: tuple[int, int]) -> Example:
@@ -164,12 +166,18 @@ def pad(example: Example, size: tuple[int, int]) -> Example:
 
 
 def random_scale(
-    example: Example, scale_range: tuple[float, float], rng: np.random.Generator, *, bicubic: bool = False
+    example: Example,
+    scale_range: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    bicubic: bool = False,
+    antialias: bool = False,
 ) -> Example:
     """Resizes by one factor drawn uniformly from ``scale_range``; see `resize`. Sides are cut to whole pixels."""
     scale = rng.uniform(*scale_range)
     height, width = example["image"].shape[:2]
-    return resize(example, (max(int(height * scale), 1), max(int(width * scale), 1)), bicubic=bicubic)
+    size = max(int(height * scale), 1), max(int(width * scale), 1)
+    return resize(example, size, bicubic=bicubic, antialias=antialias)
 
 
 def random_crop(
@@ -260,10 +268,10 @@ def _mirror(value: np.ndarray) -> np.ndarray:
     return cv2.flip(value.view(np.uint8), 1).view(bool) if value.dtype == bool else cv2.flip(value, 1)
 
 
-def _resize_field(field: str, value: np.ndarray, size: tuple[int, int], bicubic: bool) -> np.ndarray:
+def _resize_field(field: str, value: np.ndarray, size: tuple[int, int], pillow: Image.Resampling | None) -> np.ndarray:
     smooth = field in ("image", "reference", "flow")
-    if bicubic and value.dtype == np.uint8:
-        chosen = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    if pillow is not None and value.dtype == np.uint8:
+        chosen = pillow if smooth else Image.Resampling.NEAREST
         return np.asarray(Image.fromarray(value).resize(size[::-1], chosen))
     source = value.astype(np.uint8) if value.dtype == bool else value
     resized = cv2.resize(source, size[::-1], interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)

@@ -5,6 +5,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.data import brightness
+from nightjax.data.imagefiles import encode_png
 
 
 def plain(value):
@@ -69,6 +70,17 @@ def test_luminance_histogram():
     red = np.zeros((2, 2, 3), np.uint8)
     red[..., 0] = 255  # 76 of luminance
     assert brightness.luminance_histogram(red)[76 // 4] == 1
+    red[..., 0] = 12  # 3.588 of luminance, not 4
+    assert brightness.luminance_histogram(red)[0] == 1
+    for value in range(256):  # Shares of a plain grey sum to 1 exactly.
+        assert brightness.luminance_histogram(plain(value))[value // 4] == 1
+
+
+def test_brightness_of_files(tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_png(plain(7)))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert brightness.file_brightness(str(tmp_path / "a.png")) == 7
+    assert brightness.file_brightness(str(tmp_path / "b.png")) is None
 
 
 def test_darkest_first_without_covered_lenses_and_days():

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nightjax.core.errors import UserError
-from nightjax.data import alignment, check
+from nightjax.data import alignment, check, folders, transforms
 
 ROOT = pathlib.Path(__file__).parents[2]
 TREES = {
@@ -173,6 +173,60 @@ def test_plain_folder_is_clean(tmp_path, capsys):
     plain_folder(tmp_path)
     assert load_script().main(["--data=folder", f"--manual_dir={tmp_path}"]) == 0
     assert capsys.readouterr().out == "no fault found\n"
+
+
+NAMES = {"train_ids": [0, 2], "label_ids": [7, 26], "camvid": [3, 8], "synthia": [3, 8], "own": [1, 2]}
+
+
+@pytest.mark.parametrize("encoding", [*folders.LABEL_TABLES, folders.OWN])
+def test_plain_folder_is_read_as_in_training(tmp_path, encoding):
+    label = np.resize(np.array(NAMES[encoding], np.uint8), miniature.SIZE)
+    miniature.save(tmp_path / "images/a.png", miniature.scene(0))
+    miniature.save(tmp_path / "labels/a.png", label)
+    if encoding == "own":
+        (tmp_path / "labels.json").write_text('{"1": "road", "2": "car"}')
+    scan = check.scan_folder(str(tmp_path), encoding)
+    (record,) = scan.splits["all"]
+    source = folders.FolderSource(str(tmp_path), encoding=encoding)
+    trained_on = transforms.decode(source[0], ("image", "label"))["label"]
+    assert np.array_equal(record.encoding.table[label], trained_on)
+    assert check.check_scan(scan) == []
+
+
+@pytest.mark.parametrize("encoding", ["camvid_colors", "camvid_ids", "train_id"])
+def test_plain_folder_refuses_what_training_refuses(tmp_path, encoding):
+    plain_folder(tmp_path)
+    for read in (check.scan_folder, lambda root, name: folders.FolderSource(root, encoding=name)):
+        with pytest.raises(UserError, match=f"unknown label table '{encoding}'"):
+            read(str(tmp_path), encoding)
+
+
+def test_labels_json_is_checked_as_it_is_read(tmp_path, capsys):
+    miniature.save(tmp_path / "images/a.png", miniature.scene(0))
+    miniature.save(tmp_path / "labels/a.png", np.full(miniature.SIZE, 200, np.uint8))
+    run = lambda: load_script().main(["--data=folder", f"--manual_dir={tmp_path}"])
+    assert run() == 2 and "values 200 are no train ids" in capsys.readouterr().out
+    (tmp_path / "labels.json").write_text('{"200": "road"}')
+    assert run() == 0
+
+
+def test_labels_that_training_does_not_find(tmp_path):
+    plain_folder(tmp_path)
+    for label in (tmp_path / "labels/train").iterdir():
+        Image.open(label).save(label.with_suffix(".jpg"))
+    assert check.check_scan(check.scan_folder(str(tmp_path))) == []
+    for label in (tmp_path / "labels/train").glob("*.png"):
+        label.unlink()
+    faults = check.check_scan(check.scan_folder(str(tmp_path)))
+    assert faults[0] == "partner: train/0 has no label that ends in .png" and len(faults) == 8
+    assert "label" not in folders.FolderSource(str(tmp_path))[0]
+
+
+def test_two_pictures_of_one_name(tmp_path):
+    image = plain_folder(tmp_path) / "images/train/3.png"
+    Image.open(image).save(image.with_suffix(".jpg"))
+    with pytest.raises(UserError, match="3.jpg and .*3.png have one name"):
+        check.scan_folder(str(tmp_path))
 
 
 def test_one_pair_of_different_places(tmp_path):

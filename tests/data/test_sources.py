@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import json
 import multiprocessing
 import pathlib
 import pickle
@@ -63,6 +64,74 @@ def test_second_opening_needs_no_manual_dir(opened, tmp_path):
     first = opened("camvid", "dusk_train")
     again = open_source("camvid", "dusk_train", data_dir=str(tmp_path / "tfds"))
     assert again[0]["image"] == first[0]["image"]
+
+
+@pytest.fixture
+def prepared(camvid, tmp_path):
+    """(opens camvid's dusk as prepared from the first folder, that folder, a copy of it)."""
+    first, second = (pathlib.Path(shutil.copytree(camvid, tmp_path / name)) for name in ("first", "second"))
+    opened = functools.partial(open_source, split="dusk_train", data_dir=str(tmp_path / "tfds"))
+    opened("camvid", manual_dir=str(first))
+    return opened, first, second
+
+
+def test_a_prepared_set_refuses_another_folder(prepared, tmp_path):
+    opened, first, second = prepared
+    for name, manual_dir, words in (
+        ("camvid", second, f"not from manual_dir {second}: delete the folder {tmp_path}/tfds/camvid/segnet/1.0.0 "),
+        (f"camvid:{second}", "", f"not from manual_dir {second}:.* --config.data.dir.*leave manual_dir away"),
+        (f"camvid:{first}+camvid:{second}", "", f"camvid was prepared from {first}, not from manual_dir {second}"),
+        ("camvid/segnet", "nowhere", f"segnet was prepared from {first}, not from manual_dir nowhere, which does not exist: "),
+    ):
+        with pytest.raises(UserError, match=words):
+            opened(name, manual_dir=str(manual_dir))
+    shutil.rmtree(tmp_path / "tfds" / "camvid")
+    assert len(opened("camvid", manual_dir=str(second))) == 2
+
+
+def test_a_prepared_set_knows_its_folder_again(prepared, tmp_path, monkeypatch):
+    opened, first, second = prepared
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(first)
+    for manual_dir in (f"{first}/", "first", "link"):
+        assert len(opened("camvid", manual_dir=manual_dir)) == 2
+    first.rename(tmp_path / "moved")
+    for name, manual_dir in (("camvid", ""), ("camvid", str(first)), (f"camvid:{first}", str(second))):
+        assert len(opened(name, manual_dir=manual_dir)) == 2
+
+
+def test_a_set_prepared_before_folders_were_kept_opens(prepared, tmp_path):
+    opened, _, second = prepared
+    file = tmp_path / "tfds" / "camvid" / "segnet" / "1.0.0" / "metadata.json"
+    old = json.loads(file.read_text())
+    del old["manual_dir"]
+    for split in old["splits"].values():
+        del split["left_out"]
+    file.write_text(json.dumps(old))
+    for manual_dir in (str(second), "nowhere"):
+        assert len(opened("camvid", manual_dir=manual_dir)) == 2
+
+
+def test_what_is_drawn_needs_no_folder(tmp_path):
+    for manual_dir in ("nowhere", str(tmp_path)):
+        opened = open_source("nightstreet/tiny_unlabelled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir)
+        assert len(opened)
+
+
+def test_what_was_left_out_is_said_at_every_opening(camvid, tmp_path, capsys):
+    manual = pathlib.Path(shutil.copytree(camvid, tmp_path / "manual"))
+    image = manual / "CamVid" / "train" / f"{DUSK[0]}.png"
+    image.write_bytes(image.read_bytes()[:40])
+    opened = functools.partial(open_source, "camvid", data_dir=str(tmp_path / "tfds"))
+    assert len(opened("dusk_train", manual_dir=str(manual))) == 1
+    assert capsys.readouterr().out.count("1 left out") == 1
+    for _ in range(2):
+        opened("dusk_train[:1]")
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"camvid, dusk_train: 1 left out: {DUSK[0]} (image cannot be decoded")
+        assert line.endswith(f"delete the folder {tmp_path}/tfds/camvid/segnet/1.0.0 to prepare it again")
+    opened("dusk_test")
+    assert capsys.readouterr().out == ""
 
 
 def test_default_data_dir_is_that_of_tfds(camvid, tmp_path, monkeypatch):
@@ -235,6 +304,24 @@ def test_joined_sources(tmp_path):
             joined[index]
     with pytest.raises(UserError, match="unknown data set 'nightcty'"):
         open_source(f"folder:{tmp_path / 'a'}+nightcty", "all")
+
+
+def test_labels_json_takes_the_place_of_train_ids(tmp_path):
+    write(tmp_path / "images" / "a.png", np.zeros((8, 12, 3), np.uint8))
+    write(tmp_path / "labels" / "a.png", label_of(7))
+    (tmp_path / "labels.json").write_text('{"7": "car"}')
+    for name, train_id in (("folder", 13), ("folder/own", 13), ("folder/label_ids", 0)):
+        source = open_source(f"{name}:{tmp_path}", "all")
+        assert (transforms.decode(source[0], ("image", "label"))["label"] == train_id).all()
+        assert source.label_version == ("folder, own" if train_id else "folder, label_ids")
+
+
+@pytest.mark.parametrize("part", ["images", "references"])
+def test_two_pictures_of_one_name_are_refused(folder, part):
+    write(folder / part / "a" / "two.png", np.zeros((8, 12, 3), np.uint8))
+    write(folder / part / "a" / "two.jpg", np.zeros((8, 12, 3), np.uint8))
+    with pytest.raises(UserError, match=f"{part}/a/two.jpg and .*{part}/a/two.png have one name: rename or remove"):
+        open_source("folder", "a", manual_dir=str(folder))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from nightjax.core.errors import UserError
 from nightjax.data.sampling import RareClass
@@ -123,6 +124,10 @@ def test_resize_and_scale(source):
     [batch] = take(make_stream(source, spec, batch_size=2, seed=0), 1)
     expected = cv2.resize(cv2.imdecode(np.frombuffer(source[int(batch["index"][0])]["image"], np.uint8), 1), (16, 10))
     np.testing.assert_array_equal(batch["image"][0], expected[..., ::-1])
+    smooth = dataclasses.replace(spec, antialias=True)
+    [batch] = take(make_stream(source, smooth, batch_size=2, seed=0), 1)
+    image = cv2.imdecode(np.frombuffer(source[int(batch["index"][0])]["image"], np.uint8), 1)[..., ::-1]
+    np.testing.assert_array_equal(batch["image"][0], Image.fromarray(image).resize((16, 10), Image.Resampling.BILINEAR))
     [scaled] = take(make_stream(source, dataclasses.replace(SPEC, scale_range=(0.5, 0.6)), batch_size=2, seed=0), 1)
     assert (scaled["label"] == 255).any(axis=(1, 2)).all()  # Smaller than the crop, so padded.
 
@@ -291,7 +296,7 @@ def test_wrong_requests_are_user_errors(source):
         with pytest.raises(UserError, match="no records"):
             make(empty, 4)
         for batch_size, count in ((3, 2), (0, 1), (-1, 1)):
-            with pytest.raises(UserError, match="does not divide"):
+            with pytest.raises(UserError, match="does not divide" if batch_size > 0 else "must be 1 or more"):
                 make(source, batch_size, process_count=count)
 
 
@@ -302,11 +307,32 @@ def test_wrong_requests_are_user_errors(source):
         ({"fields": ("label", "image")}, "first field must be 'image'"),
         ({"fields": ()}, "first field must be 'image'"),
         ({"fields": ("image",), "rare_class": RareClass()}, "needs the field 'label'"),
+        ({"crop": (0, 0)}, r"stream 'source': crop=\(0, 0\) must be \(height, width\)"),
+        ({"crop": (16, -24)}, "crop="),
+        ({"crop": (16,)}, "crop="),
+        ({"crop": None}, "crop=None"),
+        ({"crop": (16.0, 24.0)}, "whole pixels"),
+        ({"resize": (0, 24)}, "resize="),
+        ({"crop_resize": (-1, -1)}, "crop_resize="),
+        ({"scale_range": (2.0, 0.5)}, "scale_range=.*smallest, largest"),
+        ({"scale_range": (0.0, 1.0)}, "scale_range="),
+        ({"scale_range": (-1.0, 1.0)}, "scale_range="),
+        ({"scale_range": (1.0, float("inf"))}, "scale_range="),
+        ({"scale_range": (float("nan"), 1.0)}, "scale_range="),
+        ({"max_class_share": 0.0}, "max_class_share=0.0"),
+        ({"max_class_share": 75.0}, "max_class_share=75.0"),
     ],
 )
 def test_wrong_specs_are_user_errors(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SPEC, **change)
+
+
+@pytest.mark.parametrize("change", [{"min_pixels": -1}, {"crop_ratio": -0.5}, {"crop_ratio": float("nan")}])
+def test_wrong_rules_of_rare_classes_are_user_errors(change):
+    (key,) = change
+    with pytest.raises(UserError, match=f"{key} is .*; give 0 or more"):
+        RareClass(**change)
 
 
 def test_reading_ahead_is_bounded(source):

@@ -138,6 +138,18 @@ def test_resize_follows_opencv_and_scales_flow(example):
     np.testing.assert_allclose(wide["flow"], np.broadcast_to([3.0, 1.0], (12, 60, 2)))
 
 
+def test_antialiased_resize_follows_pillow(example):
+    stripes = np.zeros((12, 20, 3), np.uint8)
+    stripes[:, ::4] = 255
+    pillow = lambda size: np.asarray(Image.fromarray(stripes).resize(size, Image.Resampling.BILINEAR))
+    half = transforms.resize(example | {"image": stripes}, (6, 5), antialias=True)
+    np.testing.assert_array_equal(half["image"], pillow((5, 6)))
+    assert (half["image"] != transforms.resize({"image": stripes}, (6, 5))["image"]).any()
+    np.testing.assert_array_equal(half["label"], Image.fromarray(example["label"]).resize((5, 6), Image.Resampling.NEAREST))
+    scaled = transforms.random_scale({"image": stripes}, (0.5, 0.5), np.random.default_rng(0), antialias=True)
+    np.testing.assert_array_equal(scaled["image"], pillow((10, 6)))
+
+
 def test_crop_is_shared_and_reaches_every_place(example):
     tops, lefts = set(), set()
     for seed in range(200):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Mapping
 
 from nightjax.core.errors import UserError
 from nightjax.data import builder, layouts
@@ -54,14 +53,14 @@ def official_files(tree: layouts.Tree) -> tuple[dict[str, pathlib.Path], dict[st
     """Photos and 32-colour labels by stem, from the two official folders or from train/, train_labels/ and so on."""
     photos = tree.glob("701_StillsRaw_full/*.png", *(f"{folder}/*.png" for folder in FOLDERS))
     labels = tree.glob("LabeledApproved_full/*_L.png", *(f"{folder}_labels/*_L.png" for folder in FOLDERS))
-    return _by_stem(photos), _by_stem(labels, "_L")
+    return layouts.by_stem(photos), layouts.by_stem(labels, "_L")
 
 
 def segnet_files(tree: layouts.Tree) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
     """Photos and 11-class labels by stem, from train/, trainannot/ and so on."""
     photos = tree.glob(*(f"{folder}/*.png" for folder in FOLDERS))
     labels = tree.glob(*(f"{folder}annot/*.png" for folder in FOLDERS))
-    return _by_stem(photos), _by_stem(labels)
+    return layouts.by_stem(photos), layouts.by_stem(labels)
 
 
 LAYOUTS = {"segnet": (segnet_files, "camvid_ids"), "official": (official_files, "camvid_colors")}
@@ -106,7 +105,3 @@ class Builder(builder.SegmentationBuilder):
                 if other != select and list_others(tree)[1]:
                     raise UserError(f"CamVid: manual_dir holds the {other} files: use the data set camvid/{other}")
         return scan
-
-
-def _by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pathlib.Path]:
-    return {path.stem.removesuffix(suffix): path for path in files.values()}

@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import pathlib
 
-from nightjax.data import builder, layouts
+from nightjax.data import brightness, builder, layouts
 from nightjax.data.integrity import Scan
+from nightjax.data.parallel import parallel_map
 from nightjax.data.records import Record
 
 EXPECTED = 50_000
 LIGHTING = {"Day": "day", "Twilight": "twilight", "Night": "night"}
+POLICIES = {
+    "agree": "whose tag and brightness agree",
+    "brightness": "by brightness alone",
+    "otsu": "by brightness alone, the threshold found by Otsu's rule",
+}
+"""Config ``LIGHT_POLICY``: how `brightness.split_day_night` tells day from night."""
 
 SOURCE = layouts.Source(
     title="NEXET 2017",
@@ -39,14 +46,20 @@ class Builder(builder.SegmentationBuilder):
             _config(name, f"Photos tagged {tag}; some tags are wrong.")
             for tag, name in LIGHTING.items()
         ),
+        *(
+            _config(f"{light}_{policy}", f"Photos by {light}, {text}.")
+            for light in ("day", "night")
+            for policy, text in POLICIES.items()
+        ),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
-        wanted = self.builder_config.select
+        wanted, _, policy = self.builder_config.select.partition("_")
         photos = {path.name: path for path in tree.glob("nexet_2017_1/*.jpg").values()}
         tags, cities = _read_tags(tree)
+        chosen = _by_brightness(photos, tags, wanted, policy) if policy else None
         scan = Scan(
-            {"train": []},
+            {"train": [], "test": []},
             {"train": EXPECTED} if wanted == "all" else {},
             exhaustive=wanted == "all",
         )
@@ -56,17 +69,37 @@ class Builder(builder.SegmentationBuilder):
                 scan.unmatched.append(f"{name} is in train.csv but not here")
             elif name not in tags:
                 scan.unmatched.append(f"{name} is not in train.csv")
-            if name in photos and wanted in ("all", condition):
+            fits = wanted in ("all", condition) if chosen is None else name in chosen
+            if name in photos and fits:
                 path, stem = photos[name], pathlib.PurePath(name).stem
                 record = Record(
                     stem, str(path), stem, condition=condition, sequence=cities.get(name, "")
                 )
-                scan.splits["train"].append(record)
+                split = "train" if chosen is None or brightness.is_training(name) else "test"
+                scan.splits[split].append(record)
         if not tags:
             scan.notes.append(
                 "no train.csv with the columns image_filename and lighting: lighting is unknown"
             )
         return scan
+
+
+def _by_brightness(
+    photos: dict[str, pathlib.Path], tags: dict[str, str], light: str, policy: str
+) -> set[str]:
+    """Names of the photos of one light; those that cannot be read stay, to be reported with the
+    rest."""
+    names = sorted(photos)
+    if policy == "agree":
+        names = [name for name in names if tags.get(name) == light]
+    paths = [str(photos[name]) for name in names]
+    found = parallel_map(brightness.file_brightness, paths, desc="nexet brightness")
+    gammas = dict(zip(names, found, strict=True))
+    readable = {name: gamma for name, gamma in gammas.items() if gamma is not None}
+    return {
+        *brightness.split_day_night(readable, tags, policy)[light],
+        *(gammas.keys() - readable.keys()),
+    }
 
 
 def _read_tags(tree: layouts.Tree) -> tuple[dict[str, str], dict[str, str]]:
