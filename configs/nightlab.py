@@ -9,12 +9,14 @@ A reconstruction: the paper's body and code are not public. What is ours is mark
     python -m nightjax.main --config=configs/nightlab.py:stage=hdm,start=runs/rdn --workdir=runs/hdm
 
 ``stage=detector`` is the paper's RDN, ``stage=hdm`` its HDM, ``stage=all`` trains all three networks together at a hundredth of
-the rate. From ``regions`` on every run is scored three times: the two levels merged (``test_night``), the image level alone
-(``test_night_image_level``), and merged with regions around the truth (``test_night_oracle_boxes``).
+the rate. Every run is scored by the image level alone (``test_night_image_level``), merged with regions around the truth
+(``test_night_oracle_boxes``) and, once the detector has been trained, by the two levels merged (``test_night``). All three
+take the class weights of the loss off the logits (``method.unweight``); the image run's own scores do not.
 
-The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which nothing else
-uses; on NightCity the published ones. ``hard=5+6+17`` names them by train id, ``hard=val`` takes the evaluation set, which on
-NightCity is the test set: results are then not to be compared. The paper (one GPU, hours and results on our side unmeasured):
+The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which is no result:
+beside this, it chooses the checkpoint that is kept; on NightCity the published ones. ``hard=5+6+17`` names them by train id,
+``hard=val`` takes the evaluation set, which on NightCity is the test set: results are then not to be compared. The paper (one
+GPU, hours and results on our side unmeasured):
 
     python -m nightjax.main --config=configs/nightlab.py:data=nightcity_plus,stage=image --config.data.manual_dir=DIR
 
@@ -44,8 +46,6 @@ SMALL = {
     "min_side": 24.0,
     "min_area": 4,
     "max_boxes": 32,
-    "max_regions": 12,
-    "relabelled": 6,
 }
 """Of benchmarks with images of about 128x256."""
 
@@ -82,15 +82,16 @@ def get_config(arg=""):
         return config
     saved = _read_method(own["start"])
     levels = saved["name"] == "nightlab"
+    detects = levels and (saved.get("stage", "regions") != "regions" or saved.get("proposal_share", 0) > 0)
     if stage != "regions" and not levels:
         raise UserError(f"stage={stage} starts from a run of this config's stage=regions or later; {own['start']} is none")
-    known = _hard_classes(own, args["data"], list(config.eval.sets))
+    known = _hard_classes(own, args["data"], list(config.eval.sets), levels)
     config.method = config.method.to_dict() | {
         "name": "nightlab",
         "stage": stage,
         "start": "levels" if levels else "image",
         "hard_classes": tuple(saved["hard_classes"]) if levels and not own["hard"] else known(),
-        "proposal_share": 0.5 if levels and stage in ("regions", "all") else 0.0,
+        "proposal_share": 0.5 if detects and stage in ("regions", "all") else 0.0,
         "detector_optimizer": _scaled(_base.optim(args) | {"lr": 2e-3} if small else MASKRCNN, stage, small),
     }
     if small:
@@ -98,7 +99,10 @@ def get_config(arg=""):
     config.optim = _scaled(config.optim.to_dict(), stage, small)
     config.train.init = own["start"]
     config.eval.every = config.train.steps
-    config.eval.sets = _sets(config.eval.sets.to_dict(), small)
+    merged = detects or stage != "regions"
+    config.eval.sets = _sets(config.eval.sets.to_dict(), small, merged)
+    if config.checkpoint.best not in ("", *config.eval.sets):
+        config.checkpoint.best += "_oracle_boxes"
     return config
 
 
@@ -108,13 +112,18 @@ def _scaled(optimizer, stage, small):
     return optimizer | {"lr": optimizer["lr"] * RATE[stage][0 if small else 1]} | rest
 
 
-def _sets(sets, small):
-    """Every evaluation set, and those of the night by the image level alone and with the true regions."""
+def _sets(sets, small, merged):
+    """Sets of the night by the image level alone, with the true regions, and if ``merged`` as predicted; those of the day.
+
+    Without a detector the method's own prediction is the image level's, so that is how the day is scored then.
+    """
     every = {}
     for name, section in sets.items():
         section = section if small else section | {"batch": 1}
-        every[name] = section
-        if not name.endswith("_day"):
+        day = name.endswith("_day")
+        if merged or day:
+            every[name] = section
+        if not day:
             every |= {f"{name}_{other}": section | {"prediction": other} for other in ("image_level", "oracle_boxes")}
     return every
 
@@ -127,8 +136,8 @@ def _read_method(start):
     return json.loads(path.read_text())["method"]
 
 
-def _hard_classes(own, data, sets):
-    """Where to take the hard classes from, as a function."""
+def _hard_classes(own, data, sets, levels):
+    """Where to take the hard classes from, as a function; of a run of two levels, the image level's scores count."""
     try:
         threshold = float(own["tau"])
         named = tuple(map(int, own["hard"].split("+"))) if own["hard"] not in ("", "val") else ()
@@ -142,4 +151,5 @@ def _hard_classes(own, data, sets):
     chosen = "val_night" if "val_night" in sets else sets[0]
     if chosen != "val_night":
         print(f"hard classes by {chosen}, a set that is reported: do not compare its results with others'", flush=True)
-    return lambda: hard_classes.from_evaluation(own["start"], chosen, threshold)
+    folder = f"{chosen}_image_level" if levels else chosen
+    return lambda: hard_classes.from_evaluation(own["start"], folder, threshold)

@@ -1,10 +1,12 @@
-"""Settings of NightLab's image level in the supervised config."""
+"""Settings of NightLab's image level in the supervised config, and what its data set's upload has too much."""
 
 import pytest
 
 from configs import supervised
 from nightjax import methods
 from nightjax.core.errors import UserError
+from nightjax.data import layouts
+from tfds_builders.nightcity import nightcity_dataset_builder as nightcity
 
 
 def test_mmsegmentation_recipes():
@@ -37,6 +39,22 @@ def test_light_adaptation_and_joint_training():
     config = supervised.get_config("joint=1")
     assert (config.data.streams.source.split, config.data.streams.day.split) == ("oracle_night", "source_day")
     assert methods.build(config).model.light is None
+
+
+def test_a_surplus_label_of_nightcity_plus_makes_no_example(tmp_path):
+    """The upload has a val label whose image is in train."""
+    images = ("images/train/Dubai_0016", "images/val/Tokyo_0003")
+    labels = ("label/train/Dubai_0016_labelIds", "NightCity+/val/Dubai_0016_labelIds", "NightCity+/val/Tokyo_0003_labelIds")
+    for name in (*images, *labels):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    scan = nightcity.Builder(config="plus", data_dir=tmp_path).scan(layouts.Tree((tmp_path,)))
+    assert {name: [record.image_id for record in split] for name, split in scan.splits.items()} == {
+        "train": ["Dubai_0016"],
+        "validation": ["Tokyo_0003"],
+    }
+    assert scan.unmatched == ["Dubai_0016 has no image"]
 
 
 def test_not_every_benchmark_has_both():

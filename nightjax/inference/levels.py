@@ -29,7 +29,7 @@ def levels_tables(evaluations: Evaluations, config: Mapping[str, Any]) -> str:
     for name, (_, summary) in evaluations.items():
         prediction = summary.get("protocol", {}).get("prediction", "")
         groups.setdefault(name.removesuffix(f"_{prediction}"), {})[prediction] = summary
-    return "".join(_table(name, found, hard) for name, found in groups.items() if len(found) > 1 and "" in found)
+    return "".join(_table(name, found, hard) for name, found in groups.items() if len(found) > 1)
 
 
 def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """NightLab (2204.05538): training of the region level and of the detector of hard regions, stage by stage.
 
 Every stage is a run of its own that starts from the one before: the image level (``supervised``), ``regions``, ``detector``
-(the RDN baseline), ``hdm``, and if wanted ``all``. Whatever the stage, evaluation is of the two levels together.
+(the RDN baseline), ``hdm``, and if wanted ``all``. Predictions are of the two levels together once the detector is trained.
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ from nightjax.losses.detection import proposal_losses, relabel
 from nightjax.methods.two_level import TwoLevel, pixels_of
 from nightjax.ops import boxes, regions
 from nightjax.ops.anchors import inside_image, match_anchors, sample_anchors
-from nightjax.ops.resize import resize
 
 PyTree = Any
 
@@ -40,6 +39,8 @@ class NightLab(TwoLevel):
         stage: key of `STAGES`; ``"hdm"`` and ``"all"`` relabel the detector's positives.
         crops: regions an image that the region level learns from (ours).
         proposal_share: share of them that the detector finds rather than the labels (ours: half, once it is trained).
+        by_class: of those from labels, draw a class that the image has first, then one of its parts; otherwise any part, and
+            frequent classes such as poles take most (ours).
         jitter_scale: range of the factor on the sides of those from labels (ours).
         jitter_shift: their shift at most, in sides (ours).
         anchors: that the detector learns from, an image.
@@ -51,6 +52,7 @@ class NightLab(TwoLevel):
     stage: str = "regions"
     crops: int = 4
     proposal_share: float = 0.0
+    by_class: bool = True
     jitter_scale: tuple[float, float] = (0.8, 1.25)
     jitter_shift: float = 0.1
     anchors: int = 256
@@ -66,6 +68,11 @@ class NightLab(TwoLevel):
     def trained(self) -> tuple[str, ...]:
         """See `TwoLevel`."""
         return STAGES[self.stage]
+
+    @property
+    def detects(self) -> bool:
+        """See `TwoLevel`: the region level learns first, from labels alone."""
+        return self.stage != "regions" or self.proposal_share > 0
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `Method`. Networks learn from their own losses alone, at the weights from before the step."""
@@ -108,13 +115,14 @@ class NightLab(TwoLevel):
         """
         image, label = domain["image"], domain["label"]
         size = image.shape[1:3]
-        found, valid = self.true_regions(label, self.context)
+        found, kind, valid = self.true_regions(label, self.context)
         detected = round(self.crops * self.proposal_share)
-        drawn = _draw(self.key(state, f"regions_{name}"), found, valid, self.crops - detected, size)
+        kind = kind if self.by_class else None
+        drawn = draw(self.key(state, f"regions_{name}"), found, valid, self.crops - detected, size, kind)
         drawn = self._jittered(self.key(state, f"jitter_{name}"), drawn, size)
         if detected:
             found, _, valid = self.detect(variables, image)
-            more = _draw(self.key(state, f"proposals_{name}"), found, valid, detected, size)
+            more = draw(self.key(state, f"proposals_{name}"), found, valid, detected, size)
             drawn = jnp.concatenate([drawn, more], 1)
         cut = self.crop(image, drawn)
         labels = regions.crop_label(label, drawn, self.region_size)
@@ -152,7 +160,7 @@ class NightLab(TwoLevel):
         anchors = jnp.concatenate(self.network.anchors(x.shape[1:3]))
         inside = inside_image(anchors, size)
         context = self.context if self.context_in_target else 1.0
-        found, there = self.true_regions(examples["label"], context)
+        found, _, there = self.true_regions(examples["label"], context)
         truth = boxes.inclusive(found / pixels_of(size, image_size))
 
         def assign(key, truth, there):
@@ -192,10 +200,9 @@ class NightLab(TwoLevel):
         box, index, judged = jax.vmap(pick)(logits, code, positive)
         sides = (box[..., 2:] - box[..., :2] + 1) * pixels_of(size, image.shape[1:3])[:2]
         found = jnp.round(self.detected_regions(box, size, image.shape[1:3]))
-        one_level = resize(self.segment(variables, "image", image), image.shape[1:3], align_corners=False)
         wins, _, _ = regions.region_gain(
             self.segment_regions(variables, image, found),
-            one_level.argmax(-1),
+            self.image_level(variables, image).argmax(-1),
             examples["label"],
             found,
             self.hard_classes if self.hard_only else None,
@@ -207,10 +214,30 @@ class NightLab(TwoLevel):
         return label, wins.sum() / jnp.maximum(judged.sum(), 1)
 
 
-def _draw(key, found, valid, count, size):
-    """``count`` of the valid regions [B, G, 4] of each image, with replacement; the whole image where there are none."""
+def draw(
+    key: jax.Array, found: jax.Array, valid: jax.Array, count: int, size: tuple[int, int], kind: jax.Array | None = None
+) -> jax.Array:
+    """Some of the regions of each image, with replacement; the whole image where there are none.
+
+    Args:
+        key: of the draw.
+        found: [B, G, 4].
+        valid: bool [B, G].
+        count: C.
+        size: (H, W) of the image.
+        kind: classes int [B, G]: each class is then as likely as another, and so is each region of a class; None for all
+            regions alike.
+
+    Returns:
+        [B, C, 4].
+    """
     some = valid.any(-1)[:, None]
-    index = jax.random.categorical(key, jnp.where(valid | ~some, 0.0, -jnp.inf)[:, None], shape=(len(found), count))
+    chance = jnp.zeros(valid.shape)
+    if kind is not None:
+        same = (kind[:, :, None] == kind[:, None]) & valid[:, None]
+        chance = -jnp.log(jnp.maximum(same.sum(-1), 1))
+    chance = jnp.where(valid | ~some, chance, -jnp.inf)
+    index = jax.random.categorical(key, chance[:, None], shape=(len(found), count))
     drawn = jnp.take_along_axis(found, index[..., None], axis=1)
     whole = jnp.array([0, 0, size[1], size[0]], jnp.float32)
     return jnp.where(some[..., None], drawn, whole)

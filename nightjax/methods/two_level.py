@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
@@ -45,9 +46,13 @@ class TwoLevel(Supervised):
         detector_short_side: images are resized for the detector so that the short side is this, by maskrcnn-benchmark's
             rule; 0 leaves them at their size (ours).
         proposals: from anchors to boxes.
+        unweight: take the logarithm of `class_weights` off the logits of both levels wherever they predict: trained under
+            weights, a softmax estimates weight times probability, and a merge that can only add hard classes adds too many
+            (ours). Without weights there is nothing to take off.
         score: of a box above which it counts (ours).
         max_regions: the best so many count (ours).
         region_size: side to which regions are resampled, their aspect not kept (ours).
+        antialias: along sides that shrink (ours).
         min_side: to which smaller regions are grown (ours).
         context: factor on the sides of boxes from labels (ours).
         context_in_target: the detector learns boxes with their context, and what it finds is not grown again (ours).
@@ -65,9 +70,11 @@ class TwoLevel(Supervised):
     detector_input: Input | None = None
     detector_short_side: int = 0
     proposals: Proposals = Proposals()
+    unweight: bool = True
     score: float = 0.5
     max_regions: int = 20
     region_size: int = 512
+    antialias: bool = True
     min_side: float = 64.0
     context: float = 2.0
     context_in_target: bool = True
@@ -78,7 +85,11 @@ class TwoLevel(Supervised):
     trained = NETWORKS
     """The networks that a step updates, each under an optimiser of its own."""
 
+    detects = True
+    """Whether the detector has learnt anything. If not, predictions are of the image level."""
+
     def __post_init__(self):
+        super().__post_init__()
         choose({"image": 0, "levels": 0}, self.start, "method.start")
         wrong = [c for c in self.hard_classes if not 0 <= c < NUM_CLASSES]
         if wrong or not self.hard_classes:
@@ -127,11 +138,16 @@ class TwoLevel(Supervised):
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Merged logits [B, H, W, K] at the image's size; see `Method`."""
+        if not self.detects:
+            return self.image_level(variables, image)
         found, _, valid = self.detect(variables, image)
         return self.merge(variables, image, found, valid)
 
     def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
         """Other predictions: ``"image_level"`` alone, or merged with regions around the truth (``"oracle_boxes"``).
+
+        True regions have no score: the largest parts make them, and of those the smallest region, the closest look, is on top
+        (ours).
 
         Args:
             name: of the prediction.
@@ -144,13 +160,27 @@ class TwoLevel(Supervised):
         choose({"image_level": 0, "oracle_boxes": 0}, name, "eval set's prediction")
         if name == "image_level":
             return self.segment(variables, "image", image)
-        found, valid = self.true_regions(resize_nearest(label, image.shape[1:3]), self.context)
-        found, valid = found[:, : self.max_regions], valid[:, : self.max_regions]
-        return self.merge(variables, image, jnp.round(found), valid)
+        return self.merge(variables, image, *self.oracle_regions(resize_nearest(label, image.shape[1:3])))
+
+    def oracle_regions(self, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Regions around the largest parts, the smallest region first: [B, M, 4] in whole pixels and bool [B, M]."""
+        found, _, valid = (x[:, : self.max_regions] for x in self.true_regions(label, self.context))
+        found = jnp.round(found)
+        area = (found[..., 2:] - found[..., :2]).prod(-1)
+        order = jnp.argsort(jnp.where(valid, area, jnp.inf), axis=1, stable=True)
+        return jnp.take_along_axis(found, order[..., None], axis=1), jnp.take_along_axis(valid, order, axis=1)
 
     def segment(self, variables: Variables, name: str, image: jax.Array) -> jax.Array:
-        """Logits [B, h, w, K] of one segmenter alone for images [B, H, W, 3] in 0..255."""
-        return super().predict(part(variables, name), image)
+        """Logits [B, h, w, K] of one segmenter alone for images [B, H, W, 3] in 0..255; see `unweight`."""
+        logits = super().predict(part(variables, name), image)
+        if not self.unweight or self.class_weights is None:
+            return logits
+        weights = np.asarray(self.class_weights, np.float32)
+        return logits - np.log(np.where(weights > 0, weights, 1))
+
+    def image_level(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """Logits [B, H, W, K] of the image level alone, at the image's size."""
+        return resize(self.segment(variables, "image", image), image.shape[1:3], align_corners=False)
 
     def segment_regions(self, variables: Variables, image: jax.Array, found: jax.Array) -> jax.Array:
         """Logits [B, M, h, w, K] of the region level for regions [B, M, 4], all in one pass."""
@@ -160,14 +190,12 @@ class TwoLevel(Supervised):
 
     def crop(self, image: jax.Array, found: jax.Array) -> jax.Array:
         """Regions [B, M, 4] of images [B, H, W, 3] at the region level's size, float32 in 0..255."""
-        return regions.crop(image.astype(jnp.float32), found, self.region_size)
+        return regions.crop(image.astype(jnp.float32), found, self.region_size, antialias=self.antialias)
 
     def merge(self, variables: Variables, image: jax.Array, found: jax.Array, valid: jax.Array) -> jax.Array:
         """Merged logits [B, H, W, K]: see `ops.regions.merge_regions`."""
-        logits = resize(self.segment(variables, "image", image), image.shape[1:3], align_corners=False)
-        return regions.merge_regions(
-            logits, self.segment_regions(variables, image, found), found, valid, self.hard_classes
-        )
+        logits, closer = self.image_level(variables, image), self.segment_regions(variables, image, found)
+        return regions.merge_regions(logits, closer, found, valid, self.hard_classes)
 
     def detect(self, variables: Variables, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The regions to look at: the best boxes above the score, after a suppression over all levels.
@@ -193,9 +221,12 @@ class TwoLevel(Supervised):
         found = boxes.half_open(box) * pixels_of(size, image_size)
         return boxes.region_of(found, image_size, context=context, min_side=self.min_side)
 
-    def true_regions(self, label: jax.Array, context: float) -> tuple[jax.Array, jax.Array]:
-        """Regions around the parts of the hard classes, the largest first: half-open [B, G, 4] and bool [B, G]."""
+    def true_regions(self, label: jax.Array, context: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Regions around the parts of the hard classes, the largest part first.
 
+        Returns:
+            Half-open regions [B, G, 4]; the classes int32 [B, G], of joined boxes that of the largest part; bool [B, G].
+        """
         least = self.min_side if context != 1.0 else 0.0
 
         def one(label):
@@ -203,22 +234,25 @@ class TwoLevel(Supervised):
             box = boxes.region_of(boxes.half_open(box), label.shape, context=context, min_side=least)
             box, valid = boxes.merge_overlapping(boxes.inclusive(box), kind, area > 0, self.merge_iou)
             order = jnp.argsort(~valid, stable=True)
-            return boxes.half_open(box)[order], valid[order]
+            return boxes.half_open(box)[order], kind[order], valid[order]
 
         return jax.vmap(one)(label)
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`."""
         variables, image, label = self.variables(state), batch["source"]["image"], batch["source"]["label"]
-        found, _, valid = self.detect(variables, image)
-        frames = regions.draw_regions(image, *self.true_regions(label, self.context), TRUE)
-        one_level = resize(self.segment(variables, "image", image), image.shape[1:3], align_corners=False)
+        true, _, there = self.true_regions(label, self.context)
+        frames = regions.draw_regions(image, true, there, TRUE)
+        name, (found, valid) = "oracle_boxes", self.oracle_regions(label)
+        if self.detects:
+            name, (found, _, valid) = "prediction", self.detect(variables, image)
+            frames = regions.draw_regions(frames, found, valid, DETECTED)
         return {
             "image": image,
             "truth": label,
-            "regions": regions.draw_regions(frames, found, valid, DETECTED),
-            "image_level": one_level.argmax(-1).astype(jnp.uint8),
-            "prediction": self.merge(variables, image, found, valid).argmax(-1).astype(jnp.uint8),
+            "regions": frames,
+            "image_level": self.image_level(variables, image).argmax(-1).astype(jnp.uint8),
+            name: self.merge(variables, image, found, valid).argmax(-1).astype(jnp.uint8),
         }
 
     def _detector_pixels(self, image: jax.Array) -> jax.Array:

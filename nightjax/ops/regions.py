@@ -6,6 +6,8 @@ matrix for rows and one for columns, so regions of any size have static shapes, 
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -66,17 +68,20 @@ def label_boxes(
     return boxes.astype(jnp.float32), kind.ravel()[chosen], area
 
 
-def crop(image: jax.Array, regions: jax.Array, size: int) -> jax.Array:
-    """Regions resampled to ``size`` x ``size``, bilinear, half-pixel centres, their borders repeated, not antialiased.
+def crop(image: jax.Array, regions: jax.Array, size: int, *, antialias: bool = False) -> jax.Array:
+    """Regions resampled to ``size`` x ``size``, bilinear, half-pixel centres, their borders repeated.
 
     Args:
         image: [B, H, W, C] float.
         regions: [B, M, 4].
+        size: side of the result.
+        antialias: along a side that shrinks, widens the filter by the shrinking factor, as `resize.resize` does.
 
     Returns:
         [B, M, size, size, C].
     """
-    rows, columns = _matrices(_bilinear_in, regions, image.shape[1:3], size)
+    build = functools.partial(_bilinear_in, antialias=antialias)
+    rows, columns = _matrices(build, regions, image.shape[1:3], size)
     return _sample(rows, columns, image)
 
 
@@ -224,12 +229,16 @@ def _sample(rows, columns, image):
     return jnp.einsum("bmxw,bmywc->bmyxc", columns, cut, precision="highest")
 
 
-def _bilinear_in(start, stop, before, after):
+def _bilinear_in(start, stop, before, after, antialias):
     """Weights [..., after, before] that resample [start, stop) to ``after`` cells."""
-    start, length = start[..., None], (stop - start)[..., None]
-    source = (jnp.arange(after) + 0.5) * length / after - 0.5
-    source = start + jnp.clip(source, 0.0, jnp.maximum(length - 1, 0.0))
-    return _hat(source, before)
+    start, length = start[..., None], jnp.maximum(stop - start, 1.0)[..., None]
+    source = start + jnp.clip((jnp.arange(after) + 0.5) * length / after - 0.5, 0.0, length - 1)
+    if not antialias:
+        return _hat(source, before)
+    start, length, cell = start[..., None], length[..., None], jnp.arange(before)
+    weights = jnp.maximum(1.0 - jnp.abs(source[..., None] - cell) / jnp.maximum(length / after, 1.0), 0.0)
+    weights = jnp.where((cell > start - 1) & (cell < start + length), weights, 0.0)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
 
 
 def _nearest_in(start, stop, before, after):

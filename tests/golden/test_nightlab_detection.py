@@ -29,8 +29,9 @@ def test_anchors(golden):
 
 def test_anchors_of_one_level(golden):
     data = golden("nightlab", "anchors")
-    stride = int(data["strides"][2])
-    np.testing.assert_array_equal(anchors.cell_anchors(stride, data["sizes"], data["ratios"]), data["c4_cell_anchors"])
+    c4 = data["c4_cell_anchors"]
+    stride = int(c4[0, 0] + c4[0, 2]) + 1  # Cells are centred at half of stride - 1.
+    np.testing.assert_array_equal(anchors.cell_anchors(stride, data["sizes"], data["ratios"]), c4)
     odd = anchors.cell_anchors(int(data["odd_stride"][0]), data["odd_sizes"], data["odd_ratios"])
     np.testing.assert_array_equal(odd, data["odd_cell_anchors"])
 
@@ -44,20 +45,24 @@ def test_iou(golden):
 def test_box_code(golden):
     data = golden("nightlab", "box_coder")
     proposals, gt, deltas = data["proposals"], data["gt"], data["deltas"]
-    weights = (10.0, 10.0, 5.0, 5.0)
+    (weighted,) = (name for name in data if name.startswith("encoded_w"))
+    weights = tuple(map(float, weighted.removeprefix("encoded_w").split("_")))
     assert boxes.MAX_LOG_SCALE == pytest.approx(float(data["clamp_value"][0]))
     np.testing.assert_allclose(boxes.encode_boxes(gt, proposals), data["encoded"], atol=1e-6)
     encoded = boxes.encode_boxes(gt, proposals, weights)
-    np.testing.assert_allclose(encoded, data["encoded_w10_10_5_5"], atol=1e-5)  # Ten times the values.
+    np.testing.assert_allclose(encoded, data[weighted], atol=1e-5)  # Ten times the values.
     np.testing.assert_allclose(boxes.decode_boxes(deltas, proposals), data["decoded"], rtol=1e-5, atol=1e-3)
     decoded = boxes.decode_boxes(5 * deltas, proposals, weights)
-    np.testing.assert_allclose(decoded, data["decoded_w10_10_5_5"], rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(decoded, data[weighted.replace("en", "de", 1)], rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(boxes.decode_boxes(data["encoded"], proposals), data["roundtrip"], rtol=1e-5, atol=1e-3)
 
-    def score(deltas):
-        return jnp.sum(jnp.clip(boxes.decode_boxes(deltas, proposals), -300, 300) * data["grad_out"])
+    (clamped,) = (name for name in data if name.startswith("grad_deltas_clamp"))
+    limit = float(clamped.removeprefix("grad_deltas_clamp"))
 
-    expected = data["grad_deltas_clamp300"]
+    def score(deltas):
+        return jnp.sum(jnp.clip(boxes.decode_boxes(deltas, proposals), -limit, limit) * data["grad_out"])
+
+    expected = data[clamped]
     np.testing.assert_allclose(jax.grad(score)(deltas), expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -109,6 +114,22 @@ def test_suppression(golden, name):
     for key in found:
         kept = boxes.nms(data[f"{kind}.boxes"], data[f"{kind}.scores"], int(key.rpartition("_")[2]) / 10)
         np.testing.assert_array_equal(kept, data[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["exact.keep_ge", "ties.keep_ge_stable", "ties.keep_ge_torch_order"])
+def test_suppression_at_equality(golden, name):
+    """The original's CPU rule is ours at the threshold's lower neighbour, and its order of ties ours of boxes in that order."""
+    data = golden("nightlab", "nms")
+    box, score = (data[f"{name.partition('.')[0]}.{part}"] for part in ("boxes", "scores"))
+    order = data["ties.order_used"] if name.endswith("torch_order") else np.arange(len(score))
+    if name.endswith("torch_order"):
+        np.testing.assert_array_equal(np.sort(order), np.arange(len(score)))
+        assert (np.diff(score[order]) <= 0).all()
+    found = [key for key in data if key.rpartition("_")[0] == name]
+    assert found
+    for key in found:
+        threshold = np.nextafter(np.float32(int(key.rpartition("_")[2]) / 10), np.float32(0))
+        np.testing.assert_array_equal(boxes.nms(box[order], score[order], threshold), data[key][order], err_msg=key)
 
 
 def test_smooth_l1(golden):

@@ -7,6 +7,7 @@ import fnmatch
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -173,14 +174,15 @@ def test_cross_entropy(golden):
 def test_resnet_v1c_small(golden):
     file = golden("nightlab", "resnet_v1c_small")
     state, x = state_of(file), nhwc(file["x"])
-    options = VARIANTS["resnet50_v1c_d8_contracted"]
     widths = tuple(len(state[f"layer{i}.0.bn1.weight"]) for i in (1, 2, 3, 4))
     depths = tuple(sum(f"layer{i}.{j}.conv1.weight" in state for j in range(99)) for i in (1, 2, 3, 4))
-    assert depths == options["depths"]
-    model = ResNet(**options, widths=widths, stem_features=len(state["stem.7.weight"]))
+    options = VARIANTS["resnet50_v1c_d8_contracted"] | {"depths": depths, "widths": widths}
+    model = ResNet(**options, stem_features=len(state["stem.7.weight"]))
     variables = from_torch(state, shapes_of(model, x))
     outputs = jax.jit(model.apply)(variables, x)
-    taps = {"stem_pooled": max_pool(outputs["stem"], 3, 2, 1), "C2": outputs["stage1"], "C5": outputs["stage4"]}
+    taps = {name: outputs[f"stage{int(name[1:]) - 1}"] for name in file if re.fullmatch(r"C\d", name)}
+    assert taps
+    taps["stem_pooled"] = max_pool(outputs["stem"], 3, 2, 1)
     for name, value in taps.items():
         np.testing.assert_allclose(nchw(value), file[name], rtol=0, atol=1e-5, err_msg=name)
 
@@ -213,6 +215,8 @@ def check_taps(file, model, variables, x, taps, tolerance):
         value = np.asarray(value["__call__"][0])
         expected = file[name]
         assert value.shape[0] == expected.shape[0] and value.shape[-1] == expected.shape[-1], name
+        if f"{name}_hw" in file:
+            assert value.shape[1:-1] == tuple(file[f"{name}_hw"]), name
         np.testing.assert_allclose(value.reshape(expected.shape), expected, rtol=0, atol=tolerance, err_msg=name)
 
 
@@ -257,7 +261,10 @@ def test_swin_official_small(golden):
     shapes = shapes_of(model, x)
     shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     variables = from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
-    check_taps(file, model, variables, x, {**TAPS, "stage1": (f"stages_{last}", "blocks_1")}, 2e-5)
+    stages = {name: int(name[5:]) for name in file if re.fullmatch(r"stage\d", name)}
+    ends = {name: (f"stages_{i}", "downsample" if i < last else f"blocks_{model.depths[i] - 1}") for name, i in stages.items()}
+    assert ends
+    check_taps(file, model, variables, x, TAPS | ends, 2e-5)
     pooled = np.asarray(jax.jit(model.apply)(variables, x)[f"stage{last + 1}"]).mean((1, 2))
     logits = pooled @ official["head.weight"].T + official["head.bias"]
     np.testing.assert_allclose(logits, file["class_logits"], rtol=0, atol=2e-5)

@@ -41,6 +41,8 @@ def test_crops(golden):
     size = data["crop_bilinear"].shape[-1]
     found = regions.crop(image, box, size)[0]
     np.testing.assert_allclose(found, data["crop_bilinear"].transpose(0, 2, 3, 1), atol=1e-3)
+    found = regions.crop(image, box, size, antialias=True)[0]
+    np.testing.assert_allclose(found, data["crop_bilinear_antialias"].transpose(0, 2, 3, 1), atol=1e-3)
     labels = regions.crop_label(jnp.asarray(data["label"])[None], box, size)[0]
     np.testing.assert_array_equal(labels, data["label_nearest_half_pixel"])
 
@@ -76,7 +78,7 @@ def test_relabelling_at_native_size(golden):
     ours, image, gt = (data[f"labels_only.{name}"] for name in ("region", "image", "gt"))
     size = gt.shape[1:]
     whole = jnp.broadcast_to(jnp.array([0, 0, size[1], size[0]], jnp.float32), (len(gt), 1, 4))
-    logits = jax.nn.one_hot(ours, 19)[:, None]
+    logits = jax.nn.one_hot(ours, data["region_logits"].shape[1])[:, None]
     wins, iou, image_iou = regions.region_gain(logits, jnp.asarray(image), jnp.asarray(gt), whole)
     np.testing.assert_allclose(iou[:, 0], data["labels_only.iou_region"], atol=1e-6)
     np.testing.assert_allclose(image_iou[:, 0], data["labels_only.iou_image"], atol=1e-6)

@@ -7,6 +7,7 @@ full CycleGAN networks 1e-4.
 import functools
 import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,14 @@ def vgg_of(state):
             groups.append([])
         groups[-1].append(len(state[f"{index}.bias"]))
     return VGG(channels=tuple(map(tuple, groups)))
+
+
+def multiscale_names(scales):
+    """`MULTISCALE` for any number of scales: the official ones count from the coarsest."""
+    layers = {key.partition("_")[2]: name.split(".", 2)[2] for key, name in MULTISCALE.items()}
+    names = {f"scale{scales - 1 - i}_{key}": f"cnns.{i}.{name}" for i in range(scales) for key, name in layers.items()}
+    assert scales != 2 or names == MULTISCALE
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +207,9 @@ def test_pix2pixhd_losses(golden):
     file = golden("nightlab", "pix2pixhd_losses")
     state, vgg_state = state_of(file), state_of(file, "vgg.")
     condition, fake, real = (nhwc(file[name]) for name in ("cond", "fake", "real"))
-    judge = multiscale(len(state["scale0_layer0.0.bias"]))
-    variables = loaded(judge, state, jnp.concatenate([condition, real], -1), MULTISCALE)
+    scales = len({name.partition("_")[0] for name in state})
+    judge = multiscale(len(state["scale0_layer0.0.bias"]), scales)
+    variables = loaded(judge, state, jnp.concatenate([condition, real], -1), multiscale_names(scales))
     vgg = vgg_of(vgg_state)
     assert sum(map(len, vgg.channels)) == len(file["vgg_widths"])
     features = {f"features.{name}": value for name, value in vgg_state.items()}
@@ -233,8 +243,10 @@ def test_pix2pixhd_losses(golden):
                 key = f"{name}_scale{scale}_map{number}"
                 if key in file:
                     close(nchw(value), file[key], name=key)
-    for i in range(5):
-        close(np.asarray(taps[f"relu{i + 1}_1"]).mean((1, 2)), file[f"vgg_tap{i}_mean"], name=f"tap {i}")
+    means = [name for name in file if re.fullmatch(r"vgg_tap\d_mean", name)]
+    assert means
+    for name in means:
+        close(np.asarray(taps[f"relu{int(name[7]) + 1}_1"]).mean((1, 2)), file[name], name=name)
 
 
 def test_pix2pixhd_input(golden):

@@ -21,6 +21,7 @@ from nightjax.core.optim import Optimizer
 from nightjax.interop.nightlab_names import MULTISCALE, PATCHGAN
 from nightjax.interop.official_names import from_official, to_official
 from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.losses import translation
 from nightjax.methods.cyclegan import CycleGAN
 from nightjax.methods.pix2pixhd import Pix2PixHD
 from nightjax.methods.translator import to_signed
@@ -221,10 +222,21 @@ def test_pix2pixhd(golden):
 
     check(file, "grad0", first_gradients(state), tolerance_of_gradients)
     step = jax.jit(method.train_step)
+
+    @jax.jit
+    def judged(state, batch):
+        """What the discriminators' loss is of, before the step: real and generated pictures."""
+        part, own = method._pair(batch), state.params["discriminator"]
+        real = translation.generator_loss([maps[-1] for maps in method._judged(own, part["condition"], part["target"])])
+        return real, 2 * method.discriminator_loss(own, state, part)[0] - real
+
     for i in range(iterations):
+        real, fake = judged(state, batches[i])
         state, scalars = step(state, batches[i])
         g_gan, g_feat, g_vgg, d_real, d_fake = file["losses"][i]
         ours = {
+            "discriminator on real": (real, d_real),
+            "discriminator on fake": (fake, d_fake),
             "adversarial": (scalars["adversarial"], g_gan),
             "feature matching": (method.feature_weight * scalars["feature_matching"], g_feat),
             "vgg": (method.feature_weight * scalars["vgg"], g_vgg),

@@ -7,7 +7,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
-from nightjax.methods.nightlab import STAGES, NightLab
+from nightjax.methods.nightlab import STAGES, NightLab, draw
 from nightjax.methods.supervised import Supervised
 from nightjax.methods.two_level import NETWORKS
 from nightjax.models.detector import Proposals
@@ -142,21 +142,94 @@ def test_images_without_hard_classes(make, state, batch):
     assert all(np.isfinite(x).all() for x in leaves(grads))
     method = make(jitter_scale=(1.0, 1.0), jitter_shift=0.0)
     cut = jax.jit(lambda v: method.training_regions(state, v, plain["source"], "source"))(method.variables(state))
-    whole = regions.crop(batch["source"]["image"].astype(jnp.float32), jnp.array([[[0, 0, 64, 64]]] * 2, jnp.float32), 32)
+    whole = method.crop(batch["source"]["image"], jnp.array([[[0, 0, 64, 64]]] * 2, jnp.float32))
     assert cut["image"].shape == (4, 32, 32, 3) and (cut["label"] == 2).all()
     np.testing.assert_allclose(cut["image"].reshape(2, 2, 32, 32, 3), jnp.concatenate([whole, whole], 1), atol=1e-3)
 
 
 def test_true_regions(make, batch):
-    found, valid = make().true_regions(batch["source"]["label"], 2.0)
+    found, kind, valid = make().true_regions(batch["source"]["label"], 2.0)
     assert valid.any(-1).all() and (found[valid][:, :2] >= 0).all() and (found[valid][:, 2:] <= 64).all()
     assert (jnp.diff(valid.astype(int), axis=1) <= 0).all()
     sides = (found[..., 2:] - found[..., :2])[valid]
     assert (sides >= 16).all()
-    tight, there = make().true_regions(batch["source"]["label"], 1.0)
+    assert np.isin(kind[valid], HARD).all()
+    tight, kind, there = make().true_regions(batch["source"]["label"], 1.0)
     label = np.asarray(batch["source"]["label"][0])
-    for x1, y1, x2, y2 in np.asarray(tight[0][there[0]], int):
-        assert np.isin(label[y1:y2, x1:x2], HARD).any()
+    for (x1, y1, x2, y2), own in zip(np.asarray(tight[0][there[0]], int), kind[0][there[0]], strict=True):
+        assert (label[y1:y2, x1:x2] == own).any()
+
+
+def test_the_smallest_true_region_is_on_top(make):
+    """A large part of one class around a small one of another, and a class that is none."""
+    label = np.full((1, 64, 64), 2, np.uint8)
+    label[:, 4:60, 4:60] = 5
+    label[:, 24:32, 24:32] = 17
+    method = make(context=1.0, min_side=0.0, max_regions=5)
+    found, valid = method.oracle_regions(jnp.asarray(label))
+    assert valid[0].tolist() == [True, True, False, False, False]
+    np.testing.assert_array_equal(found[0, :2], [[24, 24, 32, 32], [4, 4, 60, 60]])
+    one, there = dataclasses.replace(method, max_regions=1).oracle_regions(jnp.asarray(label))
+    np.testing.assert_array_equal(one, [[[4, 4, 60, 60]]])  # The largest part is kept.
+    logits = 9 * jax.nn.one_hot(jnp.array([17, 5]), 19)[None, :, None, None]
+    canvas = jnp.zeros((1, 64, 64, 19)).at[..., 2].set(1.0)
+    merged = regions.merge_regions(canvas, jnp.broadcast_to(logits, (1, 2, 4, 4, 19)), found[:, :2], valid[:, :2], HARD)
+    np.testing.assert_array_equal(merged.argmax(-1), label)
+
+
+def test_regions_are_drawn_class_by_class():
+    kind = jnp.array([[5] * 6 + [17, 18, 18, 5]])
+    valid = jnp.arange(10)[None] < 9
+    found = jnp.arange(40.0).reshape(1, 10, 4)
+
+    def shares(kind):
+        drawn = draw(jax.random.key(0), found, valid, 6000, (64, 64), kind)
+        return np.bincount((np.asarray(drawn[0, :, 0]) / 4).astype(int), minlength=10) / 6000
+
+    np.testing.assert_allclose(shares(kind), [1 / 18] * 6 + [1 / 3, 1 / 6, 1 / 6, 0], atol=0.02)
+    np.testing.assert_allclose(shares(None), [1 / 9] * 9 + [0], atol=0.02)
+    whole = draw(jax.random.key(0), found, valid & False, 3, (64, 48), kind)
+    np.testing.assert_array_equal(whole, [[[0, 0, 48, 64]] * 3])
+
+
+WEIGHTS = tuple(np.linspace(8.0, 0.5, 19).tolist())
+
+
+def test_predictions_are_free_of_class_weights(make, batch, monkeypatch):
+    raw = jax.random.normal(jax.random.key(0), (2, 16, 16, 19))
+    monkeypatch.setattr(Supervised, "predict", lambda *_: raw)
+    variables, image = {"params": dict.fromkeys(NETWORKS)}, batch["source"]["image"]
+    for name in ("image", "region"):
+        np.testing.assert_array_equal(make().segment(variables, name, image), raw)
+        np.testing.assert_array_equal(make(class_weights=WEIGHTS, unweight=False).segment(variables, name, image), raw)
+        logits = make(class_weights=WEIGHTS).segment(variables, name, image)
+        assert logits.dtype == jnp.float32
+        expected = np.exp(raw) / np.asarray(WEIGHTS)
+        np.testing.assert_allclose(jax.nn.softmax(logits), expected / expected.sum(-1, keepdims=True), rtol=1e-5)
+        assert np.isfinite(make(class_weights=(0.0, *WEIGHTS[1:])).segment(variables, name, image)).all()
+    raw = jnp.zeros_like(raw)
+    assert (make(class_weights=WEIGHTS).segment(variables, "image", image).argmax(-1) == 18).all()
+
+
+def test_training_keeps_the_class_weights(make, state, batch):
+    first = first_state(make(), state)
+    texts = [
+        jax.jit(make(**options).train_step).lower(first, batch).as_text()
+        for options in ({"class_weights": WEIGHTS}, {"class_weights": WEIGHTS, "unweight": False}, {})
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_padding_boxes_change_no_verdict():
+    rng = np.random.RandomState(0)
+    logits = jnp.asarray(rng.randn(1, 3, 8, 8, 19), jnp.float32)
+    label = jnp.asarray(rng.randint(0, 3, (1, 32, 32)), jnp.uint8)
+    box = jnp.array([[[0, 0, 16, 16], [4, 8, 30, 24], [0, 0, 0, 0]]], jnp.float32)
+    padded = regions.region_gain(logits, label * 0, label, box)
+    alone = regions.region_gain(logits[:, :2], label * 0, label, box[:, :2])
+    for one, two in zip(padded, alone, strict=True):
+        np.testing.assert_array_equal(one[:, :2], two)
+    assert not bool(padded[0][0, 2]) and np.isnan(padded[1][0, 2])
 
 
 def test_training_regions_are_cut_from_the_raw_image(make, state, batch):
@@ -222,7 +295,8 @@ def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     found = detect(variables, image)[0]
     segment = jax.jit(lambda v, x: method.segment(v, "image", x))
     assert float(jnp.abs(segment(variables, image) - segment(other, image)).max()) > 0
-    np.testing.assert_array_equal(method.crop(image, found), regions.crop(image.astype(jnp.float32), found, 32))
+    expected = regions.crop(image.astype(jnp.float32), found, 32, antialias=True)
+    np.testing.assert_array_equal(method.crop(image, found), expected)
 
 
 def test_boxes_are_scaled_back_from_the_detectors_view(make):
@@ -254,6 +328,15 @@ def test_pictures(make, state, batch):
     assert {"image", "truth", "regions", "image_level", "prediction"} <= set(pictures)
     assert all(picture.dtype == jnp.uint8 and picture.shape[:3] == (2, 64, 64) for picture in pictures.values())
     assert (pictures["regions"] != batch["source"]["image"]).any()
+
+
+def test_an_untrained_detector_has_no_say(make, state, batch):
+    assert make("detector").detects and make(proposal_share=0.5).detects
+    method = make()
+    variables, image = method.variables(state), batch["source"]["image"]
+    one_level = jax.jit(method.image_level)(variables, image)
+    np.testing.assert_array_equal(jax.jit(method.predict)(variables, image), one_level)
+    assert "prediction" not in jax.eval_shape(method.panels, state, batch)
 
 
 def test_wrong_settings(make, state, batch):
