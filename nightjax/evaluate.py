@@ -5,8 +5,10 @@
     python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
 """
 
+import dataclasses
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,12 +37,29 @@ class Evaluator:
     """Evaluates a method's network on the sets of a config; compiles once an image shape.
 
     Opens the sets at once, so that a wrong name is an error before training and not hours into it.
+
+    Args:
+        config: ``config.eval`` says which network the variables are of and what to score it on.
+        method: of the network.
+        mesh: the devices.
+        workdir: of the run.
+        own: the run's own ``eval`` section, where ``config.eval`` asks for something else; see `score_folder`.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, method: Method, mesh: jax.sharding.Mesh, workdir: epath.Path):
-        self.sets = {
-            name: configs.build(EvalSet, section, f"eval.sets.{name}") for name, section in config.eval.sets.items()
-        }
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        method: Method,
+        mesh: jax.sharding.Mesh,
+        workdir: epath.Path,
+        own: ml_collections.ConfigDict | None = None,
+    ):
+        self.sets = _build_sets(config.eval.sets)
+        own = config.eval if own is None else own
+        known = _build_sets(benchmarks.EVAL_SETS | dict(own.sets.items()))
+        self._which = config.eval.which
+        network = "" if self._which == own.which else self._which
+        self._folders = {name: score_folder(name, eval_set, known.get(name), network) for name, eval_set in self.sets.items()}
         for name, eval_set in self.sets.items():
             if eval_set.prediction and not hasattr(method, "predict_as"):
                 raise UserError(f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} has one prediction only")
@@ -55,22 +74,26 @@ class Evaluator:
     def __call__(
         self, variables: Variables, step: int, writer: writers.Writer | None = None
     ) -> dict[str, dict[str, Any]]:
-        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` and one line of metrics.
+        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` (see `score_folder`) and one line of metrics.
 
         Returns:
-            Set name to `confusion.summarise`'s result, with ``dataset``, ``split``, ``label_version``, ``protocol`` (what
-            differs from `EvalSet`'s defaults), ``notes`` (what a reader of the number should know) and, where the protocol
-            asks for it, ``uiou``, or ``differing``, the percentage of pixels that the method's own prediction has otherwise.
+            Set name to `confusion.summarise`'s result, with ``which`` (the network), ``dataset``, ``split``,
+            ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the number
+            should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of pixels that the
+            method's own prediction has otherwise.
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
             for name, result in results.items():
-                folder = self._workdir / "eval" / name
+                folder = self._workdir / "eval" / self._folders[name]
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{step:07d}.json").write_text(json.dumps({"step": step} | result, indent=1))
             if writer:
                 writer.scalars(step, headlines(results))
             print(table.format_results(results), flush=True)
+            for name, folder in self._folders.items():
+                if folder != name:
+                    print(f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}", flush=True)
         return results
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
@@ -88,6 +111,7 @@ class Evaluator:
             for key, value in sharding.to_host(counts).items():
                 total[key] = confusion.accumulate(total.get(key), value)
         return {
+            "which": self._which,
             "dataset": eval_set.dataset,
             "split": eval_set.split,
             "label_version": source.label_version,
@@ -104,6 +128,27 @@ class Evaluator:
         if eval_set.uiou and "invalid" not in source[0]:
             raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False")
         return source
+
+
+def score_folder(name: str, eval_set: EvalSet, known: EvalSet | None, network: str = "") -> str:
+    """The folder under ``eval/`` for the scores of a set: what is not the run's own never replaces what is.
+
+    It is the set's name where that means this set. Another set under the name, such as the same split of another size of
+    NightStreet, has its data set in front, and the scores of a network that the run does not evaluate have the network's:
+    ``teacher.nightstreet_large.test_night``.
+
+    Args:
+        name: of the set.
+        eval_set: its protocol.
+        known: what the name means: the run's own set, or where it has none that of `benchmarks.EVAL_SETS`, or nothing.
+        network: ``"student"`` or ``"teacher"`` if the run evaluates the other one.
+    """
+    same = known is not None and dataclasses.replace(known, batch=eval_set.batch) == eval_set
+    return ".".join(filter(None, [network, "" if same else re.sub(r"\W+", "_", eval_set.dataset), name]))
+
+
+def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]:
+    return {name: configs.build(EvalSet, section, f"eval.sets.{name}") for name, section in sections.items()}
 
 
 def batch_counts(
@@ -171,7 +216,7 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_list("workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_string("data", "", "Benchmark whose sets to evaluate, instead of the run's.", flag_values=values)
     flags.DEFINE_list("sets", [], "Some of these sets, or others by name.", flag_values=values)
     flags.DEFINE_string("output", "", "JSON file for the results of all runs.", flag_values=values)
@@ -182,12 +227,12 @@ def main(argv: Sequence[str]) -> None:
     results = {}
     for workdir in values.workdir:
         loaded = run.load(workdir, values.which, values.step)
-        config = ml_collections.ConfigDict(loaded.config.to_dict())
-        own = config.eval.sets.to_dict()
-        config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own)
+        config, own = ml_collections.ConfigDict(loaded.config.to_dict()), loaded.config.eval
+        config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own.sets.to_dict())
+        config.eval.which = values.which or own.which
         config.data.dir = values.data_dir or config.data.dir
         config.data.manual_dir = values.manual_dir or config.data.manual_dir
-        evaluator = Evaluator(config, loaded.method, loaded.mesh, epath.Path(workdir))
+        evaluator = Evaluator(config, loaded.method, loaded.mesh, epath.Path(workdir), own)
         results[workdir] = evaluator(loaded.variables, loaded.step)
     if jax.process_index() == 0:
         _report_all(results, values.output)

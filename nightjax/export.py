@@ -1,16 +1,17 @@
 """Ships a trained network: ``python -m nightjax.export --workdir=RUN --output=DIR --size=540,960``.
 
 The folder holds a program that needs jax alone, its weights, and a note of what they are; see `interop.export`. Images go in
-as uint8 RGB of one size, train ids and confidences come out at that size.
+as uint8 RGB of one size, train ids and confidences come out at that size; in between the network sees them at the size that
+``python -m nightjax.predict`` shows them at.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-from nightjax import run
+from nightjax import api
 from nightjax.core import cli, sharding
-from nightjax.core.errors import UserError
+from nightjax.inference.predict import parse_size
 from nightjax.interop import export
 
 
@@ -20,28 +21,27 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_string("output", None, "Folder to write to; made if missing.", flag_values=values)
     flags.DEFINE_list("size", [], "height,width of the images.", flag_values=values)
+    flags.DEFINE_list(
+        "input_size", [], "height,width the network sees, or own; by default the height it was trained at.", flag_values=values
+    )
     flags.DEFINE_integer("batch", 0, "Images of a call; 0 for any number.", lower_bound=0, flag_values=values)
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"Of {', '.join(export.PLATFORMS)}.", flag_values=values)
     flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "saved_model"], "saved_model needs TensorFlow.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     cli.parse(values, argv, required=("workdir", "output", "size"))
-    size = _size(values.size)
-    loaded = run.load(values.workdir, values.which, values.step)
+    size = parse_size(values.size, "size")
+    chosen = {"input_size": parse_size(values.input_size, "input_size", own=True)} if values.input_size else {}
+    model = api.load(values.workdir, which=values.which, step=values.step)
+    loaded = model.run
     network = (values.output, loaded.method.predict, sharding.to_host(loaded.variables))
-    options = {"size": size, "batch": values.batch or None}
+    options = {"size": size, "batch": values.batch or None, "input_size": model.input_size(size)} | chosen
     if values.format == "saved_model":
         export.save_tensorflow(*network, **options)
     else:
         about = {"run": loaded.workdir.name, "method": loaded.config.method.name, "step": loaded.step}
         export.export(*network, **options, platforms=values.platforms, about=about)
     print(f"wrote {values.output}")
-
-
-def _size(words: Sequence[str]) -> tuple[int, int]:
-    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
-        raise UserError(f"--size={','.join(words)} must be height,width in pixels, such as 540,960")
-    return int(words[0]), int(words[1])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.inference import overlay
 from nightjax.inference.images import find_images, read_image
-from nightjax.inference.predict import should_bucket
+from nightjax.inference.predict import parse_size, should_bucket
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_list("input", None, "Pictures or folders of pictures, separated by commas.", flag_values=values)
     flags.DEFINE_string("output", None, "Folder to write to; made if missing.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_list(
         "size", [], "height,width the network sees, or own; by default the height it was trained at.", flag_values=values
     )
@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("flip", False, "Average over the mirror image too.", flag_values=values)
     cli.parse(values, argv, required=("workdir", "input", "output"))
     cli.use_compilation_cache()
-    options = _size(values.size) | {"scales": _scales(values.scales), "flip": values.flip}
+    options = {"scales": _scales(values.scales), "flip": values.flip}
+    if values.size:
+        options["input_size"] = parse_size(values.size, "size", own=True)
     pictures = output_names(values.input)
     model = api.load(values.workdir, which=values.which, step=values.step)
     options["bucket"] = should_bucket(_sizes(pictures.values()))
@@ -67,16 +69,6 @@ def output_names(inputs: Sequence[str]) -> dict[str, epath.Path]:
                     "them into different --output folders"
                 )
     return named
-
-
-def _size(words: Sequence[str]) -> dict[str, tuple[int, int] | None]:
-    if not words:
-        return {}
-    if list(words) == ["own"]:
-        return {"input_size": None}
-    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
-        raise UserError(f"--size={','.join(words)} must be height,width in pixels, such as 540,960, or own")
-    return {"input_size": (int(words[0]), int(words[1]))}
 
 
 def _scales(words: Sequence[str]) -> tuple[float, ...]:

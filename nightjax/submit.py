@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("protocol", "", "Evaluation set that says how; by default the benchmark's.", flag_values=values)
     flags.DEFINE_float("invalid_below", 0.5, "Confidence below which labelTrainIds_invalid declines.", flag_values=values)
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)
     flags.DEFINE_string("manual_dir", "", "Where downloaded files are.", flag_values=values)
     cli.parse(values, argv, required=("benchmark",))

@@ -55,7 +55,7 @@ def agreement_by_warp(pair: dict, flow: np.ndarray) -> list[float]:
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of a run of configs/uawarpc.py.", flag_values=values)
-    flags.DEFINE_integer("step", None, "Step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_enum("preset", "std", sorted(PRESETS), "NightStreet's size.", flag_values=values)
     flags.DEFINE_integer("pairs", 100, "Pairs of each set.", lower_bound=1, flag_values=values)
     cli.parse(values, argv, required=("workdir",))

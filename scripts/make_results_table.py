@@ -1,9 +1,10 @@
-"""Run folders to one Markdown table; runs that differ only in ``-seedN`` become mean ± spread.
+"""Run folders to one Markdown table; runs that differ only in ``-seedN`` become mean ± standard deviation.
 
-    python scripts/make_results_table.py --runs='runs/supervised*,runs/dsr_fpa*' --main=test_night
+    python scripts/make_results_table.py --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day
 
-A row a group of runs. Columns: headline mIoU of every evaluation set, then the means of dynamic and of small classes on
-the main set, minutes of training and peak memory. Scores are those of each run's last evaluation, in percent.
+A row a group of runs, called as its folders are. Columns: headline mIoU on the first set and its means over groups of classes,
+headline mIoU on the other sets, and with --cost minutes of training and peak memory (runs that shared a machine took longer).
+Scores are those of each run's last evaluation, in percent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from etils import epath
 
 from nightjax import run
 from nightjax.core import cli
+from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
+from nightjax.evaluate import GROUPS
 from nightjax.inference.run_folder import read_evaluations, read_metrics
 from nightjax.metrics.table import format_value
 
@@ -29,7 +32,7 @@ class Result(NamedTuple):
 
     Attributes:
         sets: evaluation set to its summary.
-        finished: whether every set was scored at the run's last step.
+        finished: whether every set of the run's own was scored at its last step.
         minutes: of training.
         memory: peak, GB.
     """
@@ -46,14 +49,14 @@ def read_run(workdir: epath.Path) -> Result:
     Raises:
         UserError: the folder holds no run or no evaluation.
     """
-    steps = run.read_config(workdir).train.steps
+    config = run.read_config(workdir)
     evaluations, metrics = read_evaluations(workdir), read_metrics(workdir)
     if not evaluations:
         raise UserError(f"{workdir} holds no evaluation: wait for its first one, or leave the run out")
     seconds, memory = (metrics.get(name, ([], []))[1] for name in ("seconds", "memory_gb"))
     return Result(
         {name: summary for name, (_, summary) in evaluations.items()},
-        all(step >= steps for step, _ in evaluations.values()),
+        all(step >= config.train.steps for name, (step, _) in evaluations.items() if name in config.eval.sets),
         seconds[-1] / 60 if seconds else None,
         max(memory, default=None),
     )
@@ -63,35 +66,61 @@ def group_runs(patterns: Sequence[str]) -> dict[str, list[Result]]:
     """Folder name without ``-seedN`` to the runs of that name, in the order of the patterns.
 
     Raises:
-        UserError: a pattern matches no folder.
+        UserError: a pattern matches no folder, or two folders have one name.
     """
-    groups, seen = {}, set()
+    groups, seen = {}, {}
     for pattern in patterns:
         folders = [path for path in map(epath.Path, sorted(glob.glob(pattern))) if path.is_dir()]
         if not folders:
             raise UserError(f"--runs={pattern} matches no folder")
         for folder in folders:
-            if folder not in seen:
-                seen.add(folder)
+            if (other := seen.get(folder.name, folder)) != folder:
+                raise UserError(f"--runs has {other} and {folder}, which would be one seed twice: leave one out or rename it")
+            if folder.name not in seen:
+                seen[folder.name] = folder
                 groups.setdefault(re.sub(r"-seed\d+$", "", folder.name), []).append(read_run(folder))
     return groups
 
 
-def main_set(groups: dict[str, list[Result]]) -> str:
-    """The set whose class groups are shown: a test set rather than a validation set, never a day set."""
-    names = [name for results in groups.values() for result in results for name in result.sets]
-    return min(names, key=lambda name: ("day" in name, "test" not in name))
+def choose_sets(groups: dict[str, list[Result]], words: Sequence[str] = ()) -> dict[str, str]:
+    """Column title to evaluation set, in order. The class groups are those of the first.
 
+    Args:
+        groups: of `group_runs`.
+        words: ``SET`` or ``TITLE=SET``; without any, all sets: those of the runs' own first, by night before by day, test before
+            validation.
 
-def markdown(groups: dict[str, list[Result]], main: str, published: Mapping[str, Mapping[str, float]]) -> str:
-    """The table; columns without any number are left out. ``published`` is column to row to number."""
+    Raises:
+        UserError: no run was scored on a set.
+    """
     names = dict.fromkeys(name for results in groups.values() for result in results for name in result.sets)
+    if not words:
+        return {name: name for name in sorted(names, key=lambda name: ("." in name, "day" in name, "test" not in name))}
+    sets = {title: name or title for title, _, name in (word.partition("=") for word in words)}
+    for name in sets.values():
+        if name not in names:
+            raise UserError(f"--sets={name} is no evaluation set of these runs{suggestion(name, names)}")
+    return sets
+
+
+def markdown(
+    groups: dict[str, list[Result]], sets: Mapping[str, str], published: Mapping[str, Mapping[str, float]], cost: bool = False
+) -> str:
+    """The table; columns without any number are left out.
+
+    Args:
+        groups: of `group_runs`.
+        sets: of `choose_sets`.
+        published: column to row to number.
+        cost: whether minutes and memory have columns.
+    """
     columns: dict[str, Callable[[Result], float | None]] = {}
-    for name in sorted(names, key=lambda name: name != main):
-        columns[name] = lambda r, name=name: _lookup(r.sets, name, "miou", r.sets.get(name, {}).get("headline"))
-    for part in ("dynamic", "small"):
-        columns[f"{part}, {main}"] = lambda r, part=part: _lookup(r.sets, main, "groups", part)
-    columns |= {"minutes": lambda r: r.minutes, "GB": lambda r: r.memory}
+    for title, name in sets.items():
+        columns[title] = lambda r, name=name: _lookup(r.sets, name, "miou", r.sets.get(name, {}).get("headline"))
+        if len(columns) == 1:
+            columns |= {part: lambda r, name=name, part=part: _lookup(r.sets, name, "groups", part) for part in GROUPS}
+    if cost:
+        columns |= {"minutes": lambda r: r.minutes, "GB": lambda r: r.memory}
     cells = {title: [format_value([pick(r) for r in runs]) for runs in groups.values()] for title, pick in columns.items()}
     cells |= {title: [format_value([rows.get(name)]) for name in groups] for title, rows in published.items()}
     cells = {title: column for title, column in cells.items() if set(column) != {"-"}}
@@ -122,14 +151,13 @@ def _lookup(tree: Any, *keys: str | None) -> float | None:
 def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_list("runs", None, "Run folders or patterns, separated by commas.", flag_values=values)
-    flags.DEFINE_string("main", "", "Evaluation set whose class groups are shown.", flag_values=values)
+    flags.DEFINE_list("sets", [], "Evaluation sets to show, each SET or TITLE=SET; all by default.", flag_values=values)
+    flags.DEFINE_bool("cost", False, "Show minutes of training and peak memory too.", flag_values=values)
     flags.DEFINE_string("published", "", "JSON file: column to row to a published number, shown beside ours.", flag_values=values)
     cli.parse(values, argv, required=("runs",))
     groups = group_runs(values.runs)
-    chosen = values.main or main_set(groups)
-    if not any(chosen in result.sets for results in groups.values() for result in results):
-        raise UserError(f"--main={chosen} is no evaluation set of these runs")
-    print(markdown(groups, chosen, _read_published(values.published)), end="")
+    sets = choose_sets(groups, values.sets)
+    print(markdown(groups, sets, _read_published(values.published), values.cost), end="")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.data import benchmarks, labels
 from nightjax.data.sources import ListSource
+from nightjax.inference.run_folder import read_evaluations
 from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
@@ -147,7 +148,7 @@ def open_list(records, monkeypatch):
 
 
 def evaluator(tmp_path, sets, streams=None):
-    config = ConfigDict({"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"sets": sets}})
+    config = ConfigDict({"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"which": "student", "sets": sets}})
     method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
     return evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path))
 
@@ -232,5 +233,46 @@ def test_sets_of_the_table_are_evaluated(tmp_path):
     data = toy.write_folder(tmp_path / "data", count=2)
     run = toy.untrained_run(tmp_path / "run", toy.config(data))
     evaluate.main(["evaluate", f"--workdir={run}", "--data=folder", f"--manual_dir={data}"])
-    result = json.loads((run / "eval" / "val" / "0000000.json").read_text())
+    result = json.loads((run / "eval" / "folder.val" / "0000000.json").read_text())
     assert result["split"] == "all" and result["headline"] in confusion.POLICIES
+
+
+def test_a_runs_scores_are_never_replaced_by_others(tmp_path, capsys):
+    data = toy.write_folder(tmp_path / "data", count=2, references=True)
+    run = toy.untrained_run(tmp_path / "run", toy.config(data, "dsr_fpa"))
+    evaluate.main(["evaluate", f"--workdir={run}"])
+    own = (run / "eval" / "val" / "0000000.json").read_text()
+    assert json.loads(own)["which"] == "student" and "kept apart" not in capsys.readouterr().out
+    evaluate.main(["evaluate", f"--workdir={run}", "--which=teacher"])
+    assert f"val is not the run's own evaluation: kept apart, in {run}/eval/teacher.val" in capsys.readouterr().out
+    evaluate.main(["evaluate", f"--workdir={run}", "--data=folder"])
+    evaluate.main(["evaluate", f"--workdir={run}", "--data=folder", "--which=teacher"])
+    assert (run / "eval" / "val" / "0000000.json").read_text() == own
+    found = {path.parent.name: json.loads(path.read_text()) for path in (run / "eval").rglob("*.json")}
+    assert {name: (result["which"], result["dataset"], result["split"]) for name, result in found.items()} == {
+        "val": ("student", "folder", "train"),
+        "teacher.val": ("teacher", "folder", "train"),
+        "folder.val": ("student", "folder", "all"),
+        "teacher.folder.val": ("teacher", "folder", "all"),
+    }
+    assert read_evaluations(run).keys() == found.keys()
+
+
+def test_a_folder_of_scores_says_what_is_not_the_runs_own():
+    std, large = (EvalSet(f"nightstreet/{preset}", "test_night") for preset in ("std", "large"))
+    folder = evaluate.score_folder
+    assert folder("test_night", std, std) == folder("test_night", dataclasses.replace(std, batch=1), std) == "test_night"
+    assert folder("test_night", std, std, "teacher") == "teacher.test_night"
+    assert folder("test_night", large, std, "student") == "student.nightstreet_large.test_night"
+    assert folder("test_night", dataclasses.replace(std, flip=True), std) == "nightstreet_std.test_night"
+    assert folder("val", EvalSet("folder:/my/night", "val"), None) == "folder_my_night.val"
+
+
+def test_sets_known_by_name_need_no_other(tmp_path, monkeypatch):
+    open_list([four_pixels()], monkeypatch)
+    sets = {name: benchmarks.EVAL_SETS[name] for name in ("acdc_night_val", "dark_zurich_val")}
+    own = {"which": "student", "sets": {"dark_zurich_val": sets["dark_zurich_val"] | {"flip": True}}}
+    config = ConfigDict({"data": {"dir": "", "manual_dir": "", "streams": {}}, "eval": {"which": "student", "sets": sets}})
+    method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
+    evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path), ConfigDict(own))({}, 3)
+    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"acdc_night_val", "dark_zurich_val.dark_zurich_val"}

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +41,41 @@ def test_agrees_with_prediction_for_any_batch(run_folder, exported):
             expected = model.predict(image, bucket=False)
             np.testing.assert_array_equal(label[i], expected.label)
             np.testing.assert_allclose(confidence[i], expected.confidence, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "flags", "options"),
+    [
+        ((64, 96), "", {}),
+        ((45, 70), "", {}),
+        ((24, 100), "--input_size=own", {"input_size": None}),
+        ((24, 100), "--input_size=32,32", {"input_size": (32, 32)}),
+    ],
+)
+def test_network_sees_what_it_sees_in_prediction(tmp_path, size, flags, options):
+    data = toy.write_folder(tmp_path / "data", count=1)
+    config = toy.config(data)
+    with config.unlocked():
+        config.data.streams.source.resize = toy.SIZE
+    run_folder = toy.untrained_run(tmp_path / "run", config)
+    model, image = api.load(run_folder), np.random.default_rng(7).integers(0, 255, (*size, 3), np.uint8)
+    arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", "--platforms=cpu", f"--size={size[0]},{size[1]}"]
+    export.main(["export", *arguments, *flags.split()])
+    network = exporting.load(tmp_path / "out")
+    label, confidence = network(image[None])
+    expected = model.predict(image, bucket=False, **options)
+    np.testing.assert_array_equal(label[0], expected.label)
+    np.testing.assert_allclose(confidence[0], expected.confidence, rtol=1e-4)
+    seen = options.get("input_size", model.input_size(size)) or size
+    assert network.about["size"] == list(size) and network.about["input_size"] == list(seen)
+
+
+@pytest.mark.parametrize("sizes", [((54, 96), (32, 48)), ((20, 30), (96, 64)), ((64, 96), (32, 48)), ((33, 47), (33, 31))])
+def test_bytes_are_resized_as_opencv_does(sizes):
+    before, after = sizes
+    images = np.random.default_rng(0).integers(0, 256, (2, *before, 3), np.uint8)
+    expected = [cv2.resize(image, after[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
+    np.testing.assert_array_equal(exporting.resize_bytes(images, after), expected)
 
 
 def test_needs_jax_alone(exported):
@@ -83,6 +119,8 @@ def test_mistakes(run_folder, tmp_path):
     arguments = ["export", f"--workdir={run_folder}", f"--output={tmp_path}"]
     for flags, words in {
         "--size=32": "height,width",
+        "--size=32,48 --input_size=32": "--input_size=32 must be height,width in pixels, such as 540,960, or own",
+        "--size=own": "--size=own must be height,width in pixels, such as 540,960$",
         "--size=32,48 --platforms=gpu": "'gpu' is unknown",
         "--size=32,48 --format=onnx": "onnx",
     }.items():
@@ -98,12 +136,13 @@ def test_saved_model_names_the_extra(run_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.tf
-def test_saved_model_agrees(run_folder, exported, tmp_path):
+def test_saved_model_agrees(run_folder, tmp_path):
     tensorflow = pytest.importorskip("tensorflow")
-    arguments = [f"--workdir={run_folder}", f"--output={tmp_path}", "--size=32,48", "--format=saved_model"]
-    export.main(["export", *arguments])
-    served = tensorflow.saved_model.load(str(tmp_path)).signatures["serving_default"]
-    label, confidence = exporting.load(exported)(images(3))
+    arguments = ["export", f"--workdir={run_folder}", "--size=32,48", "--input_size=64,80"]
+    export.main([*arguments, f"--output={tmp_path}/tensorflow", "--format=saved_model"])
+    export.main([*arguments, f"--output={tmp_path}/jax", "--platforms=cpu"])
+    served = tensorflow.saved_model.load(f"{tmp_path}/tensorflow").signatures["serving_default"]
+    label, confidence = exporting.load(tmp_path / "jax")(images(3))
     outputs = served(image=tensorflow.constant(images(3)))
     np.testing.assert_array_equal(outputs["label"].numpy(), label)
     np.testing.assert_allclose(outputs["confidence"].numpy(), confidence, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Pictures of predictions: label files, colours over the image, error maps, captioned panels."""
+"""Pictures of predictions: label files, colours over the image, captioned panels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nightjax.core.types import IGNORE
 from nightjax.data.labels import PALETTE, colorize
-
-CORRECT, WRONG = np.array((40, 160, 80), np.uint8), np.array((230, 50, 40), np.uint8)
 
 
 def encode_label(label: np.ndarray) -> bytes:
@@ -48,27 +46,6 @@ def blend(
     """
     mixed = (1 - opacity) * image.astype(np.float32) + opacity * palette[label].astype(np.float32)
     return np.where((label == IGNORE)[..., None], image, np.round(mixed).astype(np.uint8))
-
-
-def error_map(
-    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray, opacity: float = 0.6
-) -> np.ndarray:
-    """Green where the prediction is right and red where it is wrong, over the grey image; pixels
-    without truth stay grey.
-
-    Args:
-        image: uint8 [H, W, 3].
-        prediction: uint8 [H, W].
-        truth: uint8 [H, W], 255 = ignore.
-        opacity: of the colours, 0..1.
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
-    verdict = np.where((prediction == truth)[..., None], CORRECT, WRONG)
-    mixed = np.round((1 - opacity) * grey + opacity * verdict).astype(np.uint8)
-    return np.where((truth == IGNORE)[..., None], grey // 2, mixed)
 
 
 def to_picture(values: np.ndarray) -> np.ndarray:

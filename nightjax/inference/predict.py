@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import cv2
@@ -127,6 +127,20 @@ def bucket_length(length: int) -> int:
 def should_bucket(sizes: Iterable[tuple[int, int]], limit: int = 4) -> bool:
     """Whether images have so many sizes (over `limit`) that bucketing pays for its inexactness."""
     return len(set(sizes)) > limit
+
+
+def parse_size(words: Sequence[str], flag: str, own: bool = False) -> tuple[int, int] | None:
+    """The (height, width) that a flag gives as two words; None for the word ``own``, if that is allowed.
+
+    Raises:
+        UserError: the words are neither.
+    """
+    if own and list(words) == ["own"]:
+        return None
+    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+        ending = ", or own" if own else ""
+        raise UserError(f"--{flag}={','.join(words)} must be height,width in pixels, such as 540,960{ending}")
+    return int(words[0]), int(words[1])
 
 
 @functools.partial(jax.jit, static_argnames=("output", "settings", "probabilities"))

@@ -68,17 +68,13 @@ def write_report(
     Raises:
         UserError: if the folder holds no run, or the baseline no evaluation.
     """
+    before = read_baseline(baseline) if baseline is not None else {}
     workdir = epath.Path(workdir)
     metrics = read_metrics(workdir)
     evaluations = read_evaluations(workdir)
     if not metrics and not evaluations:
         raise UserError(
             f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run"
-        )
-    before = read_evaluations(epath.Path(baseline)) if baseline is not None else {}
-    if baseline is not None and not before:
-        raise UserError(
-            f"baseline {baseline} holds no evaluation: give a run folder or an evaluation JSON"
         )
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     sections = [
@@ -106,6 +102,20 @@ def write_report(
     path = epath.Path(output) if output is not None else workdir / "report.html"
     path.write_text(page)
     return path
+
+
+def read_baseline(baseline: str | epath.PathLike) -> Evaluations:
+    """The evaluations of `write_report`'s baseline.
+
+    Raises:
+        UserError: if it is missing, holds no evaluation, or one that cannot be read.
+    """
+    evaluations = read_evaluations(epath.Path(baseline))
+    if not evaluations:
+        raise UserError(
+            f"baseline {baseline} holds no evaluation: give a run folder or an evaluation JSON"
+        )
+    return evaluations
 
 
 def _header(

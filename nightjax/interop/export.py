@@ -30,16 +30,48 @@ Apply = Callable[[Any, jax.Array], jax.Array]
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def label_and_confidence(apply_fn: Apply, variables: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+def label_and_confidence(
+    apply_fn: Apply, variables: Any, image: jax.Array, input_size: tuple[int, int] | None = None
+) -> tuple[jax.Array, jax.Array]:
     """The likeliest class of every pixel, uint8 [B, H, W], and its probability, float32 [B, H, W].
 
     Args:
         apply_fn: of the network.
         variables: its weights.
         image: uint8 [B, H, W, 3], RGB.
+        input_size: (height, width) that the network sees; None for the image as it is.
     """
-    logits = resize(apply_fn(variables, image).astype(jnp.float32), image.shape[1:3], align_corners=False)
+    seen = image if input_size is None else resize_bytes(image, input_size)
+    logits = resize(apply_fn(variables, seen).astype(jnp.float32), image.shape[1:3], align_corners=False)
     return logits.argmax(-1).astype(jnp.uint8), jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, axis=-1))
+
+
+def resize_bytes(image: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """uint8 [B, H, W, C] to uint8 [B, *size, C], bilinear, to the bit what ``cv2.resize`` of prediction makes of it.
+
+    OpenCV counts in integers: weights are multiples of 1/2048, and sums lose their last bits between the two directions.
+    """
+    height, width = image.shape[1:3]
+    top, bottom, above, below = _neighbours(height, size[0])
+    left, right, before, after = _neighbours(width, size[1], border=True)
+    x = image.astype(jnp.int32)
+    x = x[:, :, left] * before[:, None] + x[:, :, right] * after[:, None] >> 4
+    x = (x[:, top] * above[:, None, None] >> 16) + (x[:, bottom] * below[:, None, None] >> 16)
+    return (x + 2 >> 2).astype(jnp.uint8)
+
+
+def _neighbours(length: int, wanted: int, border: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of every output position the two neighbours and their weights, int32 [wanted].
+
+    Beyond the centre of the first or last pixel both neighbours are that pixel; ``border`` then gives one of them all weight.
+    """
+    place = ((np.arange(wanted) + 0.5) * (length / wanted) - 0.5).astype(np.float32)
+    first = np.floor(place).astype(np.int32)
+    share = place - first.astype(np.float32)
+    if border:
+        share[(first < 0) | (first >= length - 1)] = 0
+    weights = (np.rint(part * np.float32(2048)).astype(np.int32) for part in (1 - share, share))
+    return np.clip(first, 0, length - 1), np.clip(first + 1, 0, length - 1), *weights
 
 
 def export(
@@ -48,6 +80,7 @@ def export(
     variables: Any,
     *,
     size: tuple[int, int],
+    input_size: tuple[int, int] | None = None,
     batch: int | None = None,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     about: dict[str, Any] | None = None,
@@ -59,6 +92,7 @@ def export(
         apply_fn: of the network.
         variables: its weights, numpy or jax arrays.
         size: (H, W) of the images.
+        input_size: (height, width) to which the program resizes them for the network; None for none. Labels have their size.
         batch: number of images of a call; None for any, decided at the call.
         platforms: that the program runs on, of `PLATFORMS`; where it is exported does not matter.
         about: what else to note in ``about.json``.
@@ -71,14 +105,15 @@ def export(
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in flat.items()}
 
     def predict(weights, image):
-        return label_and_confidence(apply_fn, unflatten(weights), image)
+        return label_and_confidence(apply_fn, unflatten(weights), image, input_size)
 
     program = jax.export.export(jax.jit(predict), platforms=platforms)(shapes, image)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "program.bin").write_bytes(program.serialize())
     save_state_dict(folder / "weights.safetensors", {name: np.asarray(leaf) for name, leaf in flat.items()})
-    notes = {"size": list(size), "batch": batch, "platforms": list(platforms)} | (about or {})
+    seen = list(size if input_size is None else input_size)
+    notes = {"size": list(size), "input_size": seen, "batch": batch, "platforms": list(platforms)} | (about or {})
     (folder / "about.json").write_text(json.dumps(notes, indent=2))
 
 
@@ -127,13 +162,19 @@ def load(folder: str | os.PathLike) -> Exported:
 
 
 def save_tensorflow(
-    folder: epath.PathLike, apply_fn: Apply, variables: Any, *, size: tuple[int, int], batch: int | None = None
+    folder: epath.PathLike,
+    apply_fn: Apply,
+    variables: Any,
+    *,
+    size: tuple[int, int],
+    input_size: tuple[int, int] | None = None,
+    batch: int | None = None,
 ) -> None:
     """Writes the same function as a TensorFlow SavedModel, signature ``image`` to ``label`` and ``confidence``.
 
     Args:
         folder: of the SavedModel.
-        apply_fn, variables, size, batch: as in `export`.
+        apply_fn, variables, size, input_size, batch: as in `export`.
 
     Raises:
         UserError: TensorFlow is not installed.
@@ -145,7 +186,7 @@ def save_tensorflow(
         raise UserError("a SavedModel needs TensorFlow: pip install 'nightjax[export]'") from error
 
     def predict(variables, image):
-        label, confidence = label_and_confidence(apply_fn, variables, image)
+        label, confidence = label_and_confidence(apply_fn, variables, image, input_size)
         return {"label": label, "confidence": confidence}
 
     shape = (batch or "batch", *size, 3)

@@ -66,7 +66,6 @@ def confusion_counts(
     prediction: jax.Array,
     num_classes: int,
     *,
-    num_predicted: int | None = None,
     mask: jax.Array | None = None,
     form: Form | None = None,
 ) -> jax.Array:
@@ -74,57 +73,24 @@ def confusion_counts(
 
     Args:
         label: integer [B, H, W]. Values outside 0..K-1 (255 = ignore) are not counted.
-        prediction: integer [B, H, W] of the same size, each in 0..P-1 (an arg-max).
+        prediction: integer [B, H, W] of the same size, each in 0..K-1 (an arg-max).
         num_classes: K.
-        num_predicted: P where the model tells other classes apart than the truth; K if None.
         mask: [B], 0 for padded examples, which are not counted.
         form: see `pair_counts`.
 
     Returns:
-        int32 [K, P], rows truth and columns prediction.
+        int32 [K, K], rows truth and columns prediction.
     """
     valid = (label >= 0) & (label < num_classes) & (label != IGNORE)
     if mask is not None:
         valid &= (mask > 0)[:, None, None]
-    return pair_counts(label, prediction, valid, (num_classes, num_predicted or num_classes), form)
+    return pair_counts(label, prediction, valid, (num_classes, num_classes), form)
 
 
 def accumulate(total: np.ndarray | None, counts: jax.Array | np.ndarray) -> np.ndarray:
     """Adds one batch's counts to the running int64 total on the host (None starts it)."""
     counts = np.asarray(counts).astype(np.int64)
     return counts if total is None else total + counts
-
-
-def merge_counts(
-    counts: np.ndarray, truth_table: np.ndarray, prediction_table: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Scores on fewer classes, each side through its own index table (CamVid-11: 11-class truth,
-    19-class model).
-
-    Args:
-        counts: integer [K, P].
-        truth_table: uint8 [>= K], class of each row; 255 drops the row.
-        prediction_table: uint8 [>= P], class of each column; 255 keeps the pixels as wrong
-            predictions.
-        num_classes: number of merged classes, M.
-
-    Returns:
-        int64 [M + 1, M + 1], the form of `nightjax.data.labels.ClassMerge.merge_confusion`: a zero
-        last row and, in the last column, predictions that have no merged class. `summarise` takes
-        it with the M class names.
-    """
-
-    def membership(table: np.ndarray, size: int) -> np.ndarray:
-        table = np.asarray(table)[:size]
-        return np.eye(num_classes + 1, dtype=np.int64)[
-            np.where(table == IGNORE, num_classes, table)
-        ]
-
-    truth = membership(truth_table, counts.shape[0])
-    prediction = membership(prediction_table, counts.shape[1])
-    merged = truth.T @ np.asarray(counts, np.int64) @ prediction
-    merged[-1] = 0
-    return merged
 
 
 def iou_per_class(counts: np.ndarray, num_classes: int | None = None) -> np.ndarray:

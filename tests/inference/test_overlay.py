@@ -44,15 +44,6 @@ def test_blend():
     np.testing.assert_array_equal(overlay.blend(IMAGE, LABEL, opacity=0), IMAGE)
 
 
-def test_error_map():
-    truth = np.array([[0, 0, 255], [255, 10, 6]], np.uint8)
-    prediction = np.array([[0, 13, 3], [18, 10, 5]], np.uint8)
-    picture = overlay.error_map(IMAGE, prediction, truth, opacity=1.0)
-    np.testing.assert_array_equal(picture[0, 0], overlay.CORRECT)
-    np.testing.assert_array_equal(picture[0, 1], overlay.WRONG)
-    np.testing.assert_array_equal(picture[0, 2], (50, 50, 50))
-
-
 def test_panels_take_labels_maps_and_images():
     np.testing.assert_array_equal(overlay.to_picture(LABEL), PALETTE[LABEL])
     np.testing.assert_array_equal(

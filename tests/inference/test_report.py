@@ -7,7 +7,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.inference.charts import change_chart, line_chart, short, ticks
 from nightjax.inference.overlay import encode_image
-from nightjax.inference.report import write_report
+from nightjax.inference.report import read_baseline, write_report
 from nightjax.inference.run_folder import read_metrics
 from nightjax.metrics.confusion import summarise
 
@@ -86,6 +86,14 @@ def make_path(folder, text):
 
     (folder / "metrics.jsonl").write_text(text)
     return epath.Path(folder)
+
+
+def test_a_baseline_can_be_checked_before_there_is_a_run(tmp_path):
+    base = make_run(tmp_path / "base", sets=("night",))
+    assert read_baseline(base).keys() == read_baseline(str(base / "eval/night/0000100.json")).keys() == {"night"}
+    for wrong, words in ((tmp_path / "nowhere", "nowhere holds no evaluation: give"), (base / "config.json", "not an evaluation")):
+        with pytest.raises(UserError, match=words):
+            read_baseline(wrong)
 
 
 def test_mistakes_are_user_errors(tmp_path):

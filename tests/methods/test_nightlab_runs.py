@@ -119,7 +119,9 @@ def test_configs_of_all_stages(tmp_path):
     first = nightlab.get_config(f"stage=regions,start={image}")
     assert first.method.hard_classes == (5, 12) and first.method.start == "image"
     assert nightlab.get_config(f"stage=regions,start={image},tau=0.3").method.hard_classes == (5,)
-    assert {"test_night", "test_night_image_level", "test_night_oracle_boxes"} <= set(first.eval.sets)
+    scored = {f"{name}_{other}" for name in ("val_night", "test_night") for other in ("image_level", "oracle_boxes")}
+    assert set(first.eval.sets) == scored | {"val_day"} and first.checkpoint.best == "val_night_oracle_boxes"
+    assert not methods.build(first).detects
     assert first.optim.lr == nightlab.get_config("").optim.lr
     real = [nightlab.get_config(f"data=nightcity_plus{more}").optim.lr for more in ("", f",stage=regions,start={image}")]
     assert real[1] == pytest.approx(0.1 * real[0])
@@ -128,6 +130,15 @@ def test_configs_of_all_stages(tmp_path):
         made = nightlab.get_config(f"stage={stage},start={levels}")
         assert made.method.hard_classes == (5, 6) and made.train.init == str(levels)
         assert methods.build(made).stage == stage
+        assert {"val_night", "test_night", "test_night_image_level"} <= set(made.eval.sets)
+        assert made.checkpoint.best == "val_night" and made.method.proposal_share == 0.0
+    trained = start("trained", {"name": "nightlab", "hard_classes": [5], "stage": "detector"})
+    again = nightlab.get_config(f"stage=regions,start={trained}")
+    assert again.method.proposal_share == 0.5 and again.checkpoint.best == "val_night" and "val_night" in again.eval.sets
+    scored = trained / "eval" / "val_night_image_level"
+    scored.mkdir(parents=True)
+    (scored / "0000600.json").write_text(json.dumps({"iou": {"wall": 30.0}}))
+    assert nightlab.get_config(f"stage=hdm,start={trained},hard=val").method.hard_classes == (3,)
     big = f"data=nightcity_plus,start={image}"
     assert nightlab.get_config(f"stage=regions,{big}").method.hard_classes == (5, 6, 9, 12, 17, 18)
     assert nightlab.get_config(f"stage=regions,{big},tau=0.6").method.hard_classes == (1, 3, 5, 6, 9, 12, 17, 18)

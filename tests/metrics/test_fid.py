@@ -38,6 +38,7 @@ def test_closed_forms():
     v, w = np.array([3.0, 4.0]), np.array([1.0, 0.0])
     assert fid.frechet(np.zeros(2), np.outer(v, v), np.zeros(2), np.outer(w, w)) == pytest.approx(20)
     assert fid.frechet([1, 2], np.zeros((2, 2)), [4, 6], 5 * np.eye(2)) == pytest.approx(35)
+    assert fid.frechet([1, 2], np.diag([4, 9]), [0, 0], np.diag([1, 16])) == pytest.approx(7.0)
 
 
 def test_scaled_covariance(sets):
@@ -75,6 +76,17 @@ def test_too_few_pictures():
         distance(many, few[:, :4])
     with pytest.warns(UserWarning, match="singular"):
         assert np.isfinite(distance(many, few))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*singular")
+def test_few_pictures_with_the_features_of_inception():
+    """2048 numbers of 20 and 30 pictures: covariances of rank 19 and 29."""
+    rng = np.random.default_rng(0)
+    one, other = rng.gamma(0.5, size=(20, 2048)), rng.gamma(0.4, size=(30, 2048))
+    value = distance(one, other)
+    assert np.isfinite(value) and value > 0
+    assert distance(other, one) == pytest.approx(value, rel=1e-6)
 
 
 def test_merged_shards_equal_one_pass(sets):
