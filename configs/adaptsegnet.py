@@ -11,8 +11,12 @@ The official setting is one GPU and batches of one image; the schedule is for 25
 supervised run of ours that was trained without it needs ``input=torchvision``. The authors' mIoU from GTA5 to Cityscapes: 42.4
 with two levels, 44.1 with ``gan=least_squares`` on one. DANNet's paper gives it 30.4 on Dark Zurich test.
 
+    python scripts/convert_weights.py --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
+        --allow_missing='head.*,auxiliary.*' --config=configs/adaptsegnet.py:data=gta5_to_cityscapes --output=pretrained/caffe
     python -m nightjax.main --config=configs/adaptsegnet.py:data=gta5_to_cityscapes \\
-        --config.data.manual_dir=DIR --config.train.init=RUN
+        --config.data.manual_dir=DIR --config.train.init=pretrained/caffe
+
+Of the authors' initial file (names ``Scale.*``) only the backbone is taken: its ``layer5`` is a classifier of other classes.
 """
 
 from configs import _base
@@ -31,8 +35,9 @@ FROZEN = r"^student/(head|auxiliary)/conv2d_list_[23]/|^student/backbone/(bn1|la
 
 
 def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, levels (1 or 2), gan (vanilla or least_squares)."""
-    args = parse_arg(arg, **(_base.ARGS | {"input": ""}), levels="", gan="vanilla")
+    """Arguments: those of `_base.ADVERSARIAL_ARGS`, levels (1 or 2), gan (vanilla or least_squares)."""
+    args = parse_arg(arg, **(_base.ADVERSARIAL_ARGS | {"input": ""}), levels="", gan="vanilla")
+    args["model"] = _base.DANNET_NAMES.get(args["model"], args["model"])
     small = args["data"] in _base.FROM_SCRATCH
     args["input"] = args["input"] or ("torchvision" if small else "caffe")
     config = _base.get_base(args, model="deeplab_multi", steps=250_000)

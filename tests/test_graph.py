@@ -18,10 +18,42 @@ def folder(tmp_path_factory):
     return toy.write_folder(tmp_path_factory.mktemp("data"), references=True)
 
 
+DAFORMER = {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8}
+
+VARIANTS = {
+    "daformer": {"model": DAFORMER},
+    "hrda": {"model": DAFORMER | {"hrda": True, "attention_channels": 8}},
+    "deeplab_v2": {"model": {"backbone": "resnet_tiny", "head": "deeplab_v2"}},
+    "refinenet": {"model": {"backbone": "resnet_tiny", "head": "refinenet", "head_channels": 8}},
+    "adapt_to_ref": {"method": {"adapt_to_ref": True}},
+    "true_flow": {"method": {"aligner": "true_flow"}, "fields": ("image", "reference", "flow", "flow_valid")},
+}
+"""Of DSR+FPA: another network, other settings of the method, other fields of the target."""
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_no_step_gathers_the_batch(folder, name, accumulate):
     config = toy.config(folder, name, batch=8, train__devices=4, train__accumulate=accumulate)
+    assert_no_gather(config, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_no_variant_gathers_the_batch(folder, variant, accumulate):
+    config = toy.config(folder, "dsr_fpa", batch=8, train__devices=4, train__accumulate=accumulate)
+    changes = VARIANTS[variant]
+    with config.unlocked():
+        config.model = changes.get("model", config.model)
+        config.method.update(changes.get("method", {}))
+        config.data.streams.target.fields = changes.get("fields", config.data.streams.target.fields)
+        for stream in config.data.streams.values():
+            stream.crop = (64, 96)  # HRDA's views are half of it, and a MiT reduces them by 32.
+    assert_no_gather(config, variant)
+
+
+def assert_no_gather(config, name):
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
     state, batch = run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh)
     text = compile_step(method, state, batch, mesh).as_text()

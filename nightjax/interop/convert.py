@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from nightjax.core.errors import UserError
 from nightjax.interop import namings
+from nightjax.interop.official_names import from_official
 from nightjax.interop.torch_weights import Variables, brief, from_torch, matches, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict, sha256
 
@@ -36,13 +37,16 @@ def import_files(
 ) -> Imported:
     """Reads the parameters of one model from one or more checkpoints.
 
+    Prefixes that wrap a whole network (`official_names.WRAPPERS`) are dropped first. The counters of batch norms,
+    ``num_batches_tracked``, are not kept: nothing here reads them, and `export_file` writes zeros.
+
     Args:
         paths: of the files, such as DANNet's segmentation and relighting network.
         template: structure and shapes of the model's variables, as ``jax.eval_shape`` gives them.
         naming: key of `namings.NAMINGS` for all files; by default each file's own is found.
         which: ``"student"`` or ``"teacher"`` of checkpoints that hold both.
         allow_missing: globs of our names that need not be in the files.
-        allow_surplus: globs of names of the files that need not be in the model.
+        allow_surplus: globs of names of the files, without prefixes, that need not be in the model.
 
     Raises:
         UserError: a file cannot be read, names differ beyond what is allowed, or a shape does.
@@ -50,7 +54,7 @@ def import_files(
     ours = named_leaves(template)
     state, notes = {}, []
     for path in paths:
-        whole = load_state_dict(path)
+        whole = from_official(load_state_dict(path), {})
         part, others = namings.one_network(whole, which, path)
         name = naming or namings.detect(part, ours, path)
         family = namings.find(name)
@@ -70,7 +74,9 @@ def import_files(
 def export_file(
     path: str, variables: Variables, naming: str, *, allow_missing: Sequence[str] = ()
 ) -> list[str]:
-    """Writes a model's variables under official names, with batch-norm counters of zero.
+    """Writes a model's variables under official names.
+
+    Weights that were imported come back bit for bit; the counters of batch norms are zeros.
 
     Args:
         path: to write to; its suffix is the format, see `weight_files.SAVED`.

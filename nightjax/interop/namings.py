@@ -138,7 +138,11 @@ _ATTENTION_FUSION = Change(
 
 NAMINGS = {
     "dannet_pspnet": Naming("DANNet's PSPNet", "dsn.0.weight", DANNET["pspnet"]),
-    "dannet_deeplab": Naming("DANNet's and AdaptSegNet's DeepLab-v2", "*layer6.conv2d_list.0.weight", DANNET["deeplab"]),
+    "dannet_deeplab": Naming(
+        "DANNet's and AdaptSegNet's DeepLab-v2, and the network AdaptSegNet starts from, whose layer5 is another one",
+        "layer5.conv2d_list.0.weight",
+        DANNET["deeplab"],
+    ),
     "dannet_refinenet": Naming("DANNet's RefineNet", "clf_conv.weight", DANNET["refinenet"]),
     "dannet_light": Naming("DANNet's relighting network", "model.10.conv_block.1.weight", {"model": "light.model"}),
     "resnet": Naming(
@@ -212,6 +216,12 @@ NAMINGS = {
         "alignment_head.decoder4.predict_mapping.weight",
         {part: part for part in _SAME if part.startswith("alignment_")},
         unused=("backbone.*", "head.*", "hrda_scale_attention.*"),
+    ),
+    "dsr_fpa_refinenet": Naming(
+        "DSR+FPA's RefineNet (DSRNSS), which has its decoder in the backbone",
+        "backbone.clf_conv.weight",
+        {f"backbone.{part}".rstrip("."): ours for part, ours in DANNET["refinenet"].items()},
+        unused=("alignment_*",),
     ),
     "refign": Naming(
         "Refign and DSR+FPA (DSRNSS)",

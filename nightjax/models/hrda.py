@@ -27,14 +27,18 @@ def view_size(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] // 2, size[1] // 2
 
 
-def draw_detail_offset(key: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Random offset int32 [2] (y, x) of a detail window in an image of ``size``.
+def offset_choices(size: tuple[int, int]) -> np.ndarray:
+    """How many offsets (y, x) a detail window may be drawn at in an image of ``size``: int [2].
 
-    A multiple of 8, uniform; as in the official code the last one that would fit is not drawn.
+    As in the official code the last one that would fit is not drawn.
     """
     margins = np.asarray(size) - view_size(size)
-    choices = np.maximum((margins + 1) // OFFSET_STRIDE, 1)
-    return OFFSET_STRIDE * jax.random.randint(key, (2,), 0, choices, jnp.int32)
+    return np.maximum((margins + 1) // OFFSET_STRIDE, 1)
+
+
+def draw_detail_offset(key: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Random offset int32 [2] (y, x) of a detail window: a multiple of 8, uniform."""
+    return OFFSET_STRIDE * jax.random.randint(key, (2,), 0, offset_choices(size), jnp.int32)
 
 
 def detail_crop(x: jax.Array, offset: jax.Array | tuple[int, int]) -> jax.Array:

@@ -96,7 +96,6 @@ def test_weighted_prediction(golden):
     for weights, expected in ((file["class_weights"], "pred"), (None, "pred_unweighted")):
         label, _ = protocol.predict(lambda _: logits, image, rule, size, weights)
         assert (np.asarray(label[0]) == file[expected]).mean() >= 0.999, expected
-    assert (file["pred"] != file["pred_unweighted"]).mean() > 0.01
     full = resize(logits * jnp.asarray(file["class_weights"]), size, align_corners=True)
     expected = np.moveaxis(file["upsampled_slice"], 1, -1)
     np.testing.assert_allclose(full[:, ::9, ::9], expected, rtol=1e-5, atol=1e-5)

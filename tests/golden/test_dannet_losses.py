@@ -12,14 +12,14 @@ import pytest
 
 from nightjax.core.schedules import mmseg_poly
 from nightjax.interop.torch_weights import from_torch, to_torch
-from nightjax.losses.adversarial import adversarial_loss, discriminator_loss
+from nightjax.losses.adversarial import SOURCE, TARGET, adversarial_loss, discriminator_loss, least_squares
 from nightjax.losses.light import exposure_loss, light_loss, ssim_map, total_variation
 from nightjax.losses.segmentation import (
     class_weighted_cross_entropy,
     class_weights,
     pixel_weighted_cross_entropy,
 )
-from nightjax.losses.static import static_loss
+from nightjax.losses.static import _shifted_onto_itself, static_loss
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.ops.pseudo_label import blend_day_night, static_pseudo_label
 from nightjax.ops.resize import resize
@@ -60,6 +60,8 @@ def test_exposure(golden):
     loss, gradient = jax.value_and_grad(exposure_loss)(enhanced, jnp.asarray(file["E"]))
     same_loss(loss, file["loss"])
     same_gradient(gradient, file["grad_enhanced"])
+    cells = jnp.asarray(file["pooled"][:, 0])  # One level a cell: what is left is each cell's distance to its own mean.
+    assert exposure_loss(enhanced, cells, form="paper") < 1e-5 * jnp.abs(cells).max()
 
 
 def test_ssim(golden):
@@ -130,6 +132,7 @@ def test_static_loss(golden, neighbourhood):
 def test_labels_at_the_border(golden):
     file = golden("dannet", "static_loss")
     logits, weights = nhwc(file["logits"]), jnp.asarray(file["class_weights_11"])
+    np.testing.assert_array_equal(_shifted_onto_itself(jnp.asarray(file["labels"])), file["labels_after_code"])
     moved = static_loss(logits, jnp.asarray(file["labels_after_code"]), weights)
     same_loss(moved, file["loss_code"])
 
@@ -161,6 +164,8 @@ def test_adversarial(golden):
 
     loss, gradients = jax.value_and_grad(both)(variables)
     same_loss(loss, file["loss_D_source_half"] + file["loss_D_target_half"])
+    for domain, logits, wanted in (("source", source, SOURCE), ("target", target, TARGET)):
+        same_loss(0.5 * least_squares(scores(variables, logits), wanted), file[f"loss_D_{domain}_half"])
     for name, gradient in to_torch(gradients).items():
         expected = file[f"g.{name}"]
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -163,7 +163,8 @@ def check_statistics(updated, expected, atol):
 def test_relight_small(golden):
     file = golden("dannet", "relight_small")
     x, state = nhwc(file["x"]), state_of(file, "w.")
-    model = LightNet(features=len(state["model.1.weight"]))
+    blocks = sum(name.endswith(".conv_block.1.weight") for name in state)
+    model = LightNet(features=len(state["model.1.weight"]), blocks=blocks)
     variables = from_torch(state, shapes_of(model, x))
     assert_within(nchw(model.apply(variables, x)), file["r_eval"], 1e-5, "eval")
     residual, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -224,6 +225,7 @@ def test_full_network(network, golden, recipe):
 
     outputs, taps = jax.jit(evaluation)(variables, x)
     taps |= {f"layer{i}": outputs[f"stage{i}"] for i in (1, 2, 3, 4)}
+    assert {name.split(".")[1] for name in file if name.startswith("tap_eval.")} == taps.keys()
     for name, value in taps.items():
         value, tap = nchw(value), f"tap_eval.{name}"
         assert value.shape == tuple(file[f"{tap}.shape"]), name

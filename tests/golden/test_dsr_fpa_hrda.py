@@ -1,6 +1,7 @@
 """HRDA in training and in evaluation against the official program."""
 
 import functools
+import itertools
 import json
 import pathlib
 import re
@@ -15,7 +16,7 @@ from nightjax.losses.segmentation import cross_entropy
 from nightjax.models.backbones.mit import MiT
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
-from nightjax.models.hrda import HRDA, OFFSET_STRIDE, detail_crop
+from nightjax.models.hrda import HRDA, OFFSET_STRIDE, detail_crop, offset_choices, view_size
 from nightjax.ops.resize import resize
 
 HR_WEIGHT = 0.1
@@ -43,13 +44,44 @@ def assert_close(actual, expected, tolerance, name=""):
 
 @pytest.fixture(scope="module")
 def network(golden, recipe, request):
-    """``network(base_seed)``: the tiny HRDA network, its sizes read from the stored key list."""
+    """``network(base_seed)``: the tiny HRDA network, its sizes read from the stored key list.
+
+    The number of attention heads, which no file holds, is found by the context view's features.
+    """
     root = pathlib.Path(request.config.getoption("--golden-dir"))
     root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
     keys = json.loads((root / "state_dict_keys.json").read_text())
     shapes = keys["small_networks_of_this_set"]["hrda_tiny"]
-    heads = tuple(golden("dsr_fpa", "mit_tiny")["heads"].tolist())
-    model = HRDA(
+
+    @functools.cache
+    def variables(seed):
+        weights = {
+            name: recipe(name, tuple(shape), seed)
+            for name, shape in shapes.items()
+            if not name.endswith("num_batches_tracked")
+        }
+        model, x = build_model(shapes, (1, 1, 1, 1)), jnp.zeros((1, 64, 64, 3))
+        template = jax.eval_shape(model.init, jax.random.key(0), x)
+        template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        return from_torch(weights, template)
+
+    file, sizes = golden("dsr_fpa", "hrda_tiny_train"), mit_sizes(shapes)
+    backbone = {"params": variables(int(file["base_seed"]))["params"]["backbone"]}
+    x, expected = normalised(file["x_uint8"]), file["lr_feat_stage4"]
+    context = resize(x, view_size(x.shape[1:3]), align_corners=False)
+    candidates = [
+        c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(sizes["dims"], c))
+    ]
+    for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
+        got = nchw(jax.jit(MiT(**sizes, heads=heads).apply)(backbone, context)["stage4"])
+        if np.abs(got - expected).max() < 1e-4 * np.abs(expected).max():
+            model = build_model(shapes, heads)
+            return lambda seed: (model, variables(seed))
+    pytest.fail("no number of attention heads gives the context view's features")
+
+
+def build_model(shapes, heads):
+    return HRDA(
         backbone=MiT(**mit_sizes(shapes), heads=heads),
         head=DAFormerHead(
             num_classes=shapes["head.conv_seg.weight"][0],
@@ -61,19 +93,6 @@ def network(golden, recipe, request):
             channels=shapes["hrda_scale_attention.linear_pred.weight"][1],
         ),
     )
-
-    @functools.cache
-    def build(seed):
-        weights = {
-            name: recipe(name, tuple(shape), seed)
-            for name, shape in shapes.items()
-            if not name.endswith("num_batches_tracked")
-        }
-        template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-        template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-        return model, from_torch(weights, template)
-
-    return build
 
 
 def mit_sizes(shapes):
@@ -101,6 +120,11 @@ def hrda_loss(out, offset, label, weight):
     fused = pixel_loss(out["logits"], label, weight)
     crops = detail_crop(label, offset), detail_crop(weight, offset)
     return (1 - HR_WEIGHT) * fused + HR_WEIGHT * pixel_loss(out["hr_logits"][:, 0], *crops)
+
+
+def test_offset_choices(golden):
+    file = golden("dsr_fpa", "hrda_tiny_train")
+    np.testing.assert_array_equal(offset_choices(file["x_uint8"].shape[2:]), file["n_choices"])
 
 
 @pytest.mark.parametrize("mode", ["train", "train_bn_eval"])

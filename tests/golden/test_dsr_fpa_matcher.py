@@ -1,5 +1,8 @@
 """VGG-16 and UAWarpC against the official programs."""
 
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +76,14 @@ def test_correlation(golden):
     assert_close(nchw(global_correlation(*all_pairs)), file["global_out"], 1e-4, "global")
 
 
+@pytest.fixture(scope="module")
+def key_lists(request):
+    """Name to the official names and shapes."""
+    root = pathlib.Path(request.config.getoption("--golden-dir"))
+    root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
+    return json.loads((root / "state_dict_keys.json").read_text())["refign_naming"]
+
+
 @pytest.mark.parametrize(
     "name, module",
     [
@@ -82,10 +93,12 @@ def test_correlation(golden):
         ("uncertainty16", Uncertainty()),
     ],
 )
-def test_modules(golden, recipe, name, module):
+def test_modules(golden, recipe, key_lists, name, module):
     file = golden("dsr_fpa", "uawarpc_modules")
     stored = [nhwc(file[key]) for key in sorted(file) if key.startswith(f"{name}.in")]
     variables = template(module, *stored)
+    shapes = {key: list(value.shape) for key, value in to_torch(variables, counters=True).items()}
+    assert shapes == key_lists[f"module_{name}"]
     variables = recipe_weights(recipe, variables, lambda _: ("", int(file["base_seed"])))
     outputs = jax.jit(module.apply)(variables, *stored)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)

@@ -13,10 +13,9 @@ import pytest
 
 from nightjax.core.optim import Group, Optimizer
 from nightjax.interop.torch_weights import from_torch, to_torch
-from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
-from nightjax.methods.network import Input
+from nightjax.methods.network import Input, NetworkMethod
 from nightjax.models.backbones.mit import MiT
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
@@ -29,6 +28,9 @@ pytestmark = pytest.mark.slow  # Whole train steps take a minute to compile.
 
 BYTES = Input(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
 """The programs were run on ``uint8 / 64 - 2``."""
+
+FPA_EPOCH = 8
+"""The first epoch with FPA."""
 
 TERMS = {
     "src": "loss_source",
@@ -127,11 +129,14 @@ def build_model(shapes, heads):
     )
 
 
+def empty_variables(model):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def recipe_variables(recipe, model, seed, head="head."):
     """Recipe weights under the names of a program that calls the decoder ``head``."""
-    template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-    weights = {}
+    template, weights = empty_variables(model), {}
     for name, value in to_torch(template).items():
         weights[name] = recipe(torch_name(name, head), value.shape, int(seed))
     weights["head.conv_seg.weight"] *= 9
@@ -142,8 +147,8 @@ def torch_name(name, head):
     return head + name.removeprefix("head.") if name.startswith("head.") else name
 
 
-def find_model(recipe, file, shapes, expected, head="head."):
-    """A plain network and its weights.
+def find_model(recipe, file, shapes, expected, head="head.", offset=None):
+    """A network and its weights.
 
     The number of attention heads, which no file holds, is found by one loss.
 
@@ -153,6 +158,7 @@ def find_model(recipe, file, shapes, expected, head="head."):
         shapes: of the weights by torch name.
         expected: ``(image, label, loss)`` of the source at the first step.
         head: name of the decoder in the program.
+        offset: of HRDA's detail window in that pass.
     """
     dims = mit_sizes(shapes)["dims"]
     candidates = [
@@ -162,19 +168,22 @@ def find_model(recipe, file, shapes, expected, head="head."):
     for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
         model = build_model(shapes, heads)
         variables = recipe_variables(recipe, model, file["base_seed"], head)
-        got = plain_loss(model, variables, image, label)
-        if abs(got / loss - 1) < 1e-4:
+        got = source_loss(model, variables, image, label, offset)
+        if abs(got / loss - 1) < 1e-5:
             return model, variables
     pytest.fail(f"no number of attention heads gives the source loss {loss}")
 
 
-def plain_loss(model, variables, image, label):
-    def loss(variables):
-        x = BYTES.normalize(BYTES.decode(image))
-        outputs, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
-        return pixel_weighted_cross_entropy(outputs["logits"], label)
+def source_loss(model, variables, image, label, offset):
+    method = NetworkMethod(model, Optimizer(), steps=1, input=BYTES)
 
-    return float(jax.jit(loss)(variables))
+    @jax.jit
+    def loss(params, stats):
+        image01, key = BYTES.decode(image), jax.random.key(0)
+        outputs, _ = method.forward(params, stats, image01, key, detail_offset=offset)
+        return method.segmentation_loss(outputs, label)
+
+    return float(loss(variables["params"], variables["batch_stats"]))
 
 
 def first_state(method, recipe, file, variables, batch, head="head."):
@@ -218,7 +227,11 @@ def read_batch(file, step, label="semantic_src"):
 def dsr_optimizer(file):
     lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
     return Optimizer(
-        lr=lr, weight_decay=decay, eps=eps, groups=(Group("^student/backbone/", lr=factor),)
+        lr=lr,
+        warmup=int(file["schedule_max_warmup"][1]),
+        weight_decay=decay,
+        eps=eps,
+        groups=(Group("^student/backbone/", lr=factor),),
     )
 
 
@@ -355,6 +368,7 @@ def check_final(file, method, state):
 
 
 def dsr_settings(file):
+    steps = steps_of(file)
     return {
         "optimizer": dsr_optimizer(file),
         "steps": int(file["schedule_max_warmup"][0]),
@@ -362,8 +376,8 @@ def dsr_settings(file):
         "threshold": float(file["pseudo_threshold"]),
         "refine_gamma": float(file["gamma"]),
         "photometric": None,
-        "fpa_start_step": 0,
-        "drawn": np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps_of(file)]),
+        "fpa_start_step": 0 if file["epoch"] >= FPA_EPOCH else len(steps),
+        "drawn": np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps]),
         "first_batch": int(file["batch_idx"][0]),
     }
 
@@ -382,7 +396,8 @@ def test_dsr_fpa(golden, recipe):
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)
     lr, decay = rates(method.optimizer, state.params, method.steps)
-    base, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
+    _, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
+    base = method.optimizer.schedule_fn(method.steps)(0)
     for name in lr:
         np.testing.assert_allclose(
             lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5
@@ -391,27 +406,39 @@ def test_dsr_fpa(golden, recipe):
 
 
 @pytest.fixture
-def hrda_shapes(request):
+def small_networks(request):
+    """Name to the names and shapes of the set's small networks."""
     root = pathlib.Path(request.config.getoption("--golden-dir"))
     root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
     keys = json.loads((root / "state_dict_keys.json").read_text())
     return {
-        k: tuple(v) for k, v in keys["small_networks_of_this_set"]["train_step_hrda_micro"].items()
+        network: {name: tuple(shape) for name, shape in shapes.items()}
+        for network, shapes in keys["small_networks_of_this_set"].items()
     }
 
 
-def test_dsr_fpa_hrda(golden, recipe, hrda_shapes):
+@pytest.mark.parametrize("name", ["train_step_micro", "train_step_hrda_micro"])
+def test_names_and_shapes(small_networks, name):
+    model = build_model(small_networks[name], (1, 1, 1, 1))
+    ours = to_torch(empty_variables(model), counters=True)
+    assert {name: value.shape for name, value in ours.items()} == small_networks[name]
+
+
+def test_dsr_fpa_hrda(golden, recipe, small_networks):
     file = golden("dsr_fpa", "train_step_hrda")
     offsets = jnp.asarray(file["it0.crop_draws"], jnp.int32).reshape(3, 2) * OFFSET_STRIDE
+    offsets = dict(zip(("source", "night", "mixed"), offsets, strict=True))
     batch = read_batch(file, "it0")
+    expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
+    shapes = small_networks["train_step_hrda_micro"]
+    model, variables = find_model(recipe, file, shapes, expected, offset=offsets["source"])
     method = DsrFpaReplay(
-        model=build_model(hrda_shapes, (1, 2, 3, 4)),
+        model=model,
         mixed_weight=0.8,
         fpa_mixed_weight=0.01,
-        offsets=dict(zip(("source", "night", "mixed"), offsets, strict=True)),
+        offsets=offsets,
         **dsr_settings(file),
     )
-    variables = recipe_variables(recipe, method.model, file["base_seed"])
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)
 

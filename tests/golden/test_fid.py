@@ -1,11 +1,14 @@
 """Fréchet distance, Inception-v3 and resize rules against pytorch-fid, clean-fid and Pillow. Tolerances are the README's."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hashed_weights import hashed, hashed_variables, hashed_weight
 
+from nightjax.data import transforms
 from nightjax.metrics import fid
 from nightjax.models.backbones.inception import INPUT_SIZE, InceptionV3
 
@@ -22,8 +25,9 @@ def test_frechet_distance(golden):
     assert cases
     for case in cases:
         one, other = (fid.Statistics.of(file[f"{case}/f{i}"]) for i in (1, 2))
-        np.testing.assert_allclose(one.mean, file[f"{case}/mu1"], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(other.covariance, file[f"{case}/sigma2"], rtol=1e-5, atol=1e-6)
+        for i, part in ((1, one), (2, other)):
+            np.testing.assert_allclose(part.mean, file[f"{case}/mu{i}"], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(part.covariance, file[f"{case}/sigma{i}"], rtol=1e-5, atol=1e-6)
         deficient = min(one.count, other.count) <= len(one.mean)
         if deficient:
             with pytest.warns(UserWarning, match="singular"):
@@ -35,24 +39,36 @@ def test_frechet_distance(golden):
         np.testing.assert_allclose(value, file[f"{case}/fid_symmetric_eig"], rtol=tolerance, err_msg=case)
         itself = fid.frechet(one.mean, one.covariance, one.mean, one.covariance)
         assert abs(itself) < 1e-8 * np.trace(one.covariance), case
+        np.testing.assert_allclose(itself, file[f"{case}/fid_self"], atol=tolerance * np.trace(one.covariance), err_msg=case)
+
+
+V, W = np.array([3.0, 4.0]), np.array([1.0, 0.0])
+CLOSED = {
+    "scalar": ([0], [[1]], [3], [[4]]),
+    "diag": (np.zeros(3), np.diag([1, 4, 9]), np.zeros(3), np.diag([4, 1, 16])),
+    "noncommuting2": (np.zeros(2), [[2, 1], [1, 2]], np.zeros(2), np.diag([1, 3])),
+    "rank1": (np.zeros(2), np.outer(V, V), np.zeros(2), np.outer(W, W)),
+    "zero_cov": ([1, 2], np.zeros((2, 2)), [4, 6], 5 * np.eye(2)),
+}
+"""The spec's Gaussians by the name of their case. ``identity_shift_D`` says itself what it is."""
 
 
 def test_frechet_closed_forms(golden):
-    file = golden("unit_fid", "fid_frechet")
-    v, w = np.array([3.0, 4.0]), np.array([1.0, 0.0])
-    gaussians = {
-        "identity_shift_8": (np.zeros(8), np.eye(8), np.ones(8), np.eye(8)),
-        "scalar": ([0], [[1]], [3], [[4]]),
-        "diag": (np.zeros(3), np.diag([1, 4, 9]), np.zeros(3), np.diag([4, 1, 16])),
-        "noncommuting2": (np.zeros(2), [[2, 1], [1, 2]], np.zeros(2), np.diag([1, 3])),
-        "rank1": (np.zeros(2), np.outer(v, v), np.zeros(2), np.outer(w, w)),
-        "zero_cov": ([1, 2], np.zeros((2, 2)), [4, 6], 5 * np.eye(2)),
-    }
-    for name in file:
+    """Against pytorch-fid's value and the closed form's; cases of other names do not say what they are of."""
+    file, checked = golden("unit_fid", "fid_frechet"), 0
+    for name, values in file.items():
         case = name.removeprefix("closed/")
-        if case != name:
-            _, closed = file[name]
-            np.testing.assert_allclose(fid.frechet(*gaussians[case]), closed, rtol=1e-6, err_msg=case)
+        shift = re.fullmatch(r"identity_shift_(\d+)", case)
+        if shift:
+            zeros, eye = np.zeros(int(shift[1])), np.eye(int(shift[1]))
+            gaussians = zeros, eye, zeros + 1, eye
+        elif case != name and case in CLOSED:
+            gaussians = CLOSED[case]
+        else:
+            continue
+        checked += 1
+        np.testing.assert_allclose(np.full(2, fid.frechet(*gaussians)), values, rtol=1e-6, err_msg=case)
+    assert checked
 
 
 def test_resize(golden):
@@ -66,7 +82,9 @@ def test_resize(golden):
         np.testing.assert_allclose(sample("pytorch_fid"), file[f"{name}_legacy_pytorch"], rtol=1e-4, atol=2e-5)
         unit = (fid.network_input(image, INPUT_SIZE, "pytorch_fid")[3::9, 3::9] + 1) / 2
         np.testing.assert_allclose(unit, file[f"{name}_torch_bilinear01"], rtol=1e-4, atol=2e-5)
-    # Rounded and antialiased, as some ports do, is neither rule.
+        # Rounded and antialiased, as some ports do, is neither rule; it is that of streams with ``antialias``.
+        pillow = transforms.resize({"image": image}, INPUT_SIZE, antialias=True)["image"][3::9, 3::9]
+        np.testing.assert_array_equal(pillow, file[f"{name}_pil_bilinear_u8"])
     assert np.abs(file["down_pil_bilinear_u8"] - file["down_legacy_pytorch"]).max() > 1
 
 

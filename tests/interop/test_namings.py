@@ -164,14 +164,15 @@ def test_dannets_two_files_and_adaptsegnets_prefix(tmp_path):
 
 def mit_sizes(shapes, decoder):
     """Options of the tiny MiT with DAFormer head that has these names and shapes."""
-    block = "backbone.block{}.0.mlp.fc1.weight"
-    hidden = [shapes[block.format(i)] for i in (1, 2, 3, 4)]
+    blocks = [f"backbone.block{i}.0" for i in (1, 2, 3, 4)]
+    hidden = [shapes[f"{block}.mlp.fc1.weight"] for block in blocks]
     return {
         "backbone": "mit_b0",
         "head": "daformer",
         "backbone_dims": tuple(dim for _, dim in hidden),
         "backbone_mlp_ratios": tuple(wide // dim for wide, dim in hidden),
         "backbone_depths": tuple(len({n.split(".")[2] for n in shapes if f".block{i}." in n}) for i in (1, 2, 3, 4)),
+        "backbone_sr_ratios": tuple(shapes.get(f"{block}.attn.sr.weight", (1,))[-1] for block in blocks),
         "backbone_heads": (1, 1, 1, 1),
         "head_embed_dim": shapes[f"{decoder}.embed_layers.0.proj.weight"][0],
         "head_channels": shapes[f"{decoder}.conv_seg.weight"][1],
@@ -221,6 +222,24 @@ def test_refign_checkpoint_holds_three_networks_and_a_matcher():
 def test_dlv2(tmp_path):
     template = shapes_of("", backbone="resnet101_v1c_d8", head="deeplab_v2", **TINY)
     round_trip(tmp_path, official_state(template, "dlv2"), template, "dlv2")
+
+
+def test_refinenet_of_dsr_fpa(tmp_path, official):
+    """DANNet's names, all under the backbone; its teacher and the matcher stay out."""
+    template = shapes_of("refinenet", **TINY, **TINY_HEADS["refinenet"])
+    state = official_state(template, "dsr_fpa_refinenet")
+    assert state.keys() <= {f"backbone.{name}" for name in official("dannet", "dannet_refinenet")}
+    dannet = official_state(template, "dannet_refinenet")
+    assert_same(state, {f"backbone.{name}": value for name, value in dannet.items()})
+    round_trip(tmp_path, state, template, "dsr_fpa_refinenet")
+    teacher = official_state(template, "dsr_fpa_refinenet", seed=1)
+    matcher = {"alignment_head.decoder4.predict_mapping.weight": np.zeros((2, 32, 3, 3), np.float32)}
+    save_state_dict(tmp_path / "whole.npz", state | {f"m_{name}": x for name, x in teacher.items()} | matcher)
+    for which, network in (("student", state), ("teacher", teacher)):
+        imported = import_files([str(tmp_path / "whole.npz")], template, which=which)
+        assert ": dsr_fpa_refinenet, " in imported.notes[0]
+        bias = imported.variables["params"]["head"]["clf_conv"]["bias"]
+        np.testing.assert_array_equal(bias, network["backbone.clf_conv.bias"])
 
 
 def test_matcher(tmp_path, official):

@@ -1,20 +1,24 @@
-"""Against torch itself: its files, its attention, transformers' SegFormer."""
+"""Against torch itself: its files, there and back, its attention, transformers' SegFormer."""
 
 import functools
+import json
+import pathlib
 import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nightjax.core.errors import UserError
 from nightjax.interop.convert import export_file, import_files
 from nightjax.interop.namings import find
-from nightjax.interop.torch_weights import from_torch
+from nightjax.interop.torch_weights import from_torch, matches, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
-from nightjax.models import build_segmenter
+from nightjax.models import DANNET_NETWORKS, build_segmenter
 from nightjax.models.backbones.mit import Attention
+from nightjax.models.relight import LightNet
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -81,6 +85,79 @@ def test_mmsegmentations_attention_is_torchs(tmp_path):
     tokens = torch.from_numpy(x.reshape(2, 15, dim))
     expected = theirs(tokens, tokens, tokens)[0].detach().numpy().reshape(x.shape)
     np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+class Relighting(nn.Module):
+    """DANNet's second file."""
+
+    light: nn.Module
+
+    def __call__(self, x):
+        return {"logits": self.light(x)}
+
+
+NARROW = {"backbone_widths": (2, 3, 4, 5), "backbone_stem_features": 2}
+NETWORKS = {
+    "dannet_pspnet": DANNET_NETWORKS["pspnet"] | NARROW | {"head_channels": 3, "auxiliary_channels": 2},
+    "dannet_deeplab": DANNET_NETWORKS["deeplab"] | NARROW,
+    "dannet_refinenet": DANNET_NETWORKS["refinenet"] | NARROW | {"head_channels": 2},
+    "dannet_light": {},
+    "resnet": {"backbone": "resnet50", "head": "deeplab_v2"} | NARROW,
+}
+"""As deep as the published ones, with fewer channels."""
+
+
+def published_names(naming, golden_dir):
+    """Of DANNet's networks the goldens' list; of ResNet-50 torchvision's rule, its classifier included."""
+    if naming != "resnet":
+        folder = golden_dir / "dannet" if (golden_dir / "dannet").is_dir() else golden_dir
+        keys = json.loads((folder / "state_dict_keys.json").read_text())
+        return keys[naming.replace("_light", "_lightnet")].keys()
+    blocks = [f"layer{i}.{j}." for i, depth in enumerate((3, 4, 6, 3), start=1) for j in range(depth)]
+    convs, norms = ["conv1"], ["bn1"]
+    for block in blocks:
+        down = [f"{block}downsample."] * block.endswith(".0.")
+        convs += [f"{block}conv{k}" for k in (1, 2, 3)] + [f"{name}0" for name in down]
+        norms += [f"{block}bn{k}" for k in (1, 2, 3)] + [f"{name}1" for name in down]
+    kinds = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{conv}.weight" for conv in convs} | {f"{norm}.{kind}" for norm in norms for kind in kinds} | {"fc.weight", "fc.bias"}
+
+
+def random_tensor(name, shape):
+    if name.endswith("num_batches_tracked"):
+        return torch.randint(1, 150_000, ())
+    return torch.rand(shape) + 0.5 if name.endswith("running_var") else 0.1 * torch.randn(shape)
+
+
+@pytest.mark.parametrize("naming", NETWORKS)
+def test_published_files_come_back_bit_for_bit(tmp_path, request, naming):
+    """Counters of batches excepted, which nothing here reads: they come back as zeros."""
+    torch.manual_seed(0)
+    model = Relighting(LightNet()) if naming == "dannet_light" else build_segmenter(**NETWORKS[naming])
+    image, missing = jnp.zeros((1, 64, 64, 3)), ["head.*"] if naming == "resnet" else []
+    template = jax.eval_shape(model.init, jax.random.key(0), image)
+    empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
+    ours = {name: value for name, value in to_torch(empty, counters=True).items() if not matches(name, missing)}
+    shapes = {name: value.shape for name, value in find(naming).to_official(ours).items()}
+    if naming == "resnet":
+        shapes |= {"fc.weight": (1000, 20), "fc.bias": (1000,)}
+    assert shapes.keys() == published_names(naming, pathlib.Path(request.config.getoption("--golden-dir")))
+
+    before = {name: random_tensor(name, shape) for name, shape in shapes.items()}
+    torch.save(before, tmp_path / "in.pth")
+    imported = import_files([str(tmp_path / "in.pth")], template, allow_missing=missing)
+    assert f": {naming}, " in imported.notes[0] and len(imported.missing) == (8 if missing else 0)
+    variables = jax.tree.map(lambda x, y: x if isinstance(x, np.ndarray) else y, imported.variables, empty)
+    outputs = jax.jit(model.apply)(variables, image)
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    export_file(str(tmp_path / "out.pth"), variables, naming, allow_missing=missing)
+
+    after = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert after.keys() == {name for name in before if not name.startswith("fc.")}
+    for name, value in after.items():
+        assert value.dtype == before[name].dtype and value.shape == before[name].shape, name
+        expected = torch.zeros_like(value) if name.endswith("num_batches_tracked") else before[name]
+        assert value.numpy().tobytes() == expected.numpy().tobytes(), name
 
 
 SIZES = {"hidden_sizes": [8, 16, 20, 24], "depths": [1, 2, 1, 2], "num_attention_heads": [1, 2, 5, 3]}

@@ -76,6 +76,24 @@ def test_two_steps(batch, small_resnet):
     assert distance(last.frozen, state.frozen) == 0
 
 
+def test_dropout_is_the_students_alone(batch, small_resnet):
+    method = Dacs(model=small_resnet, optimizer=SGD, steps=10)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
+    image = method.input.decode(batch["target"]["image"])
+
+    @jax.jit
+    def logits(step):
+        now = state.replace(step=step)
+        student = now.params["student"], now.batch_stats["student"], image
+        passes = [method.student_forward(now, *student, name)[0] for name in ("source", "mixed")]
+        return method.teacher_logits(now, now.teacher, image)[0], [out["logits"] for out in passes]
+
+    (teacher, passes), (later_teacher, later_passes) = logits(0), logits(1)
+    assert distance(teacher, later_teacher) == 0
+    assert min(map(distance, passes, later_passes)) > 1e-3
+    assert distance(*passes) > 1e-3
+
+
 def test_teacher_decay(method, state, batch):
     late = state.replace(step=jnp.int32(5000))
     after, _ = jax.jit(dataclasses.replace(method, teacher_decay=0.9).train_step)(late, batch)

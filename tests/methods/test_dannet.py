@@ -18,6 +18,7 @@ from nightjax.losses.static import static_loss
 from nightjax.methods.dannet import DOMAINS, Dannet
 from nightjax.models import DANNET_NETWORKS, build_segmenter
 from nightjax.models.discriminator import Discriminator
+from nightjax.models.relight import LightNet
 from nightjax.ops.pseudo_label import static_pseudo_label
 from nightjax.ops.resize import resize
 
@@ -119,6 +120,29 @@ def test_parts_can_be_switched_off(method, small_resnet, batch):
     np.testing.assert_allclose(scalars["loss"], scalars["segmentation"], rtol=1e-6)
     pictures = jax.eval_shape(source_only.panels, first, batch)
     assert not [name for name in pictures if "relit" in name or "discriminator" in name]
+
+
+def test_forms_of_the_paper(plain_model, batch):
+    """All of them in one step."""
+    paper = Dannet(
+        model=plain_model.clone(light=LightNet(2, 0)),
+        optimizer=SGD,
+        steps=10,
+        discriminator=Discriminator(features=2),
+        class_weights=WEIGHTS,
+        static_class_weights=WEIGHTS,
+        form="paper",
+        divisor="paper",
+        neighbourhood="3x3",
+    )
+    shapes, rng = jax.eval_shape(paper.init, jax.random.key(0), batch), np.random.default_rng(0)
+    first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)  # Compiling the real one takes longer than the step.
+    first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
+    after, scalars = jax.jit(paper.train_step)(first, batch)
+    assert all(np.isfinite(value) for value in scalars.values()) and scalars["static"] > 0
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(after))
+    unread = "student/backbone/last/"  # The head reads the stage before it.
+    assert all(changed for path, changed in moved(first.params, after.params).items() if not path.startswith(unread))
 
 
 def test_prediction_is_that_of_the_relit_image(method, steps, batch):
