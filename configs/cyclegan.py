@@ -9,7 +9,8 @@ weight 0.5 and the schedule are our choice, the paper does not give them. Hours 
 
     python -m nightjax.main --config=configs/cyclegan.py:data=nightcity --config.data.manual_dir=DIR
 
-Then translate NightCity's training and test nights with the checkpoint of the best FID (``scripts/fid.py``, ``--to=a``) and train
+Then translate NightCity's training nights with each of its ten checkpoints (``--to=a``), choose the one of the best FID to
+``cityscapes_seg/half@train`` (the loop is in ``scripts/fid.py``), translate the test nights with that one too, and train
 ``configs/supervised.py`` on the result.
 """
 
@@ -23,6 +24,9 @@ NIGHTCITY = {
 }
 """Days and nights of NightLab's baseline; labels are not read."""
 
+CANDIDATES = {"every": 5000, "keep": 10}
+"""Checkpoints of a translator on real data, among which FID chooses."""
+
 
 def get_config(arg=""):
     """Arguments: data (nightcity, or a benchmark with a target), steps."""
@@ -33,6 +37,7 @@ def get_config(arg=""):
     config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
     config.data.streams = NIGHTCITY if paper else unlabelled(config.data.streams.to_dict(), small)
     config.eval.sets, config.checkpoint.best = {}, ""
+    config.checkpoint.update({} if small else CANDIDATES)
     config.train.batch = 2
     config.model = {"features": 8 if small else 64, "blocks": 3 if small else 9, "dtype": "float32"}
     config.method = {"name": "cyclegan", "discriminator_features": 8 if small else 64}

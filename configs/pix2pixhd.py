@@ -14,11 +14,12 @@ of labels without instances are our choice, the paper does not give them. Hours 
     python -m nightjax.main --config=configs/pix2pixhd.py:data=folder,translates=image,size=full,vgg=VGG19.npz \\
         --config.data.manual_dir=PAIRS
 
-``vgg=`` names torchvision's VGG-19; without it there is no VGG loss.
+``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. The ten checkpoints of a run on real data are there for FID to
+choose from: see ``scripts/fid.py``.
 """
 
 from configs import _base
-from configs.cyclegan import adam
+from configs.cyclegan import CANDIDATES, adam
 from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
 
@@ -49,6 +50,7 @@ def get_config(arg=""):
         own |= {"split": "train", "crop": size, "resize": size}
     config.data.streams = DAYS if paper else {stream: own}
     config.eval.sets, config.checkpoint.best = {}, ""
+    config.checkpoint.update({} if small else CANDIDATES)
     config.train.batch, config.train.frozen = 2, {"vgg": args["vgg"]} if args["vgg"] else {}
     config.model = {"form": "global", "dtype": "float32"}
     config.method = {"name": "pix2pixhd", "translates": args["translates"], "vgg": bool(args["vgg"])}

@@ -11,7 +11,8 @@ label transfer scene parser" (Image and Vision Computing 151, 2024). Rounds are 
         --config.train.init=runs/first --workdir=runs/second
 
 NIGHT is a translated data set, such as ``translated/unit`` (scripts/translate_dataset.py); POOL and REFERENCE are folders or
-DATASET@SPLIT. Without ``train.init`` the student starts from scratch. With ``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the
+DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's checkpoint with the best
+score on ``checkpoint.best`` instead of its last. With ``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the
 teacher labels crops in the step instead (``labels=hard`` or ``soft``, ``threshold=0.9``). All rows of the thesis:
 ``scripts/sweep_thesis.py``.
 
@@ -37,14 +38,17 @@ def get_config(arg=""):
     in which the rate falls, 0 for the whole run), converted (test pictures translated to day); unlabelled, split, teacher,
     labels (hard, soft), threshold."""
     args = parse_arg(
-        arg, **_base.ARGS, labelled="", night="", pseudo="", loss="ce", zigzag="0", converted="",
-        unlabelled="", split="", teacher="", labels="hard", threshold="0",
+        arg, **_base.ARGS, labelled="", night="", pseudo="", loss="ce", zigzag="", converted="",
+        unlabelled="", split="", teacher="", labels="hard", threshold="0.0",
     )  # fmt: skip
     domains = ("source", "target") if args["unlabelled"] else ("source",)
     config = _base.get_base(args, domains, model="panoptic_fpn", steps=60 * 1488)
     small = args["data"] in _base.FROM_SCRATCH
     source = config.data.streams.source
     source.dataset = "+".join(_labelled(args, source.dataset))
+    if not small:
+        for stream in config.data.streams.values():
+            stream.antialias = True
     config.train.batch = 4
     config.method = {
         "name": "supervised",
@@ -86,5 +90,5 @@ def _label_in_the_step(config, args):
 def _sgd(args):
     return {
         "name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-5, "decay_vectors": True,
-        "schedule": "cosine", "cosine_steps": int(args["zigzag"]),
+        "schedule": "cosine", "cosine_steps": int(args["zigzag"] or 0),
     }  # fmt: skip

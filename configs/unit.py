@@ -14,19 +14,21 @@ perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7
 The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with ``--config.method.perceptual.pixels=imagenet_rgb``;
 without ``vgg=`` it is the thesis' run without that loss. ``form=unit2017`` is the paper's network and losses, with shared blocks.
 Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Maintainers advise the
-perceptual loss from 512-pixel crops on, and none at 256.
+perceptual loss from 512-pixel crops on, and none at 256. The last ten checkpoints, 5000 steps apart, are there for FID to choose
+from: see ``scripts/fid.py``.
 """
 
 import copy
 
 from configs import _base
+from configs.cyclegan import CANDIDATES
 from nightjax.core.config import choose, parse_arg
 
 NEXET = {
-    stream: {"dataset": f"nexet/{light}", "split": "train", "crop": (256, 256), "resize": (512, 910), "fields": ("image",)}
+    stream: {"dataset": f"nexet/{light}_agree", "split": "train", "crop": (256, 256), "resize": (512, 910), "fields": ("image",)}
     for stream, light in (("source", "day"), ("target", "night"))
 }
-"""By the official tags; one photo in five that is tagged night is a bright one."""
+"""Photos whose tag and brightness agree; one in four, ``test``, is left out."""
 
 LENGTH = {"unit2018": "330000", "unit2017": "500000"}
 """Steps of the thesis' checkpoint, and of the paper's street scenes."""
@@ -54,8 +56,10 @@ def get_config(arg=""):
     data = "cityscapes_to_dark_zurich" if nexet else args["data"]
     config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
     streams = NEXET if nexet else config.data.streams.to_dict()
-    config.data.streams = {name: _stream(stream, (128, 128) if small else CROP[args["form"]]) for name, stream in streams.items()}
+    own = {"crop": (128, 128)} if small else {"crop": CROP[args["form"]], "antialias": True}
+    config.data.streams = {name: _stream(stream, own) for name, stream in streams.items()}
     config.eval.sets, config.checkpoint.best = {}, ""
+    config.checkpoint.update({} if small else CANDIDATES)
     config.train.batch, config.train.frozen = 1, {"vgg": args["vgg"]} if args["vgg"] else {}
     config.model = {"form": args["form"], "dtype": "float32"}
     config.method = {"name": "unit"} | copy.deepcopy(form)
@@ -71,7 +75,7 @@ def get_config(arg=""):
     return config
 
 
-def _stream(stream, crop):
-    """Images alone, in crops of that size."""
+def _stream(stream, own):
+    """Images alone, with settings of our own."""
     kept = {name: value for name, value in stream.items() if name != "rare_class"}
-    return kept | {"fields": ("image",), "crop": crop}
+    return kept | {"fields": ("image",)} | own

@@ -148,11 +148,12 @@ def needed(only: Iterable[str]) -> list[str]:
 
 def plan(options: argparse.Namespace, wanted: Sequence[str]) -> Iterator[tuple[pathlib.Path, list[str]]]:
     """Commands, each with the file that says it is done."""
-    rows, root = ROWS | RANDOM, pathlib.Path(options.root)
+    rows, root, seeds = ROWS | RANDOM, pathlib.Path(options.root), options.seeds.split(",")
     for rule in dict.fromkeys(rows[name].select for name in wanted):
         if rule not in ("", "all"):
-            yield root / "selected" / rule / "selected.csv", _select(options, rule)
-    for seed in options.seeds.split(","):
+            for seed in seeds if rule == "random" else seeds[:1]:
+                yield pathlib.Path(_selected(options, rule, seed)) / "selected.csv", _select(options, rule, seed)
+    for seed in seeds:
         for name in wanted:
             row, folder = rows[name], root / f"thesis-{name}-seed{seed}"
             if row.unlabelled:
@@ -161,15 +162,21 @@ def plan(options: argparse.Namespace, wanted: Sequence[str]) -> Iterator[tuple[p
             yield folder / "report.html", _train(options, row, seed, folder)
 
 
-def _select(options: argparse.Namespace, rule: str) -> list[str]:
+def _selected(options: argparse.Namespace, rule: str, seed: str) -> str:
+    """Folder of a selection; what chance chooses is another for every seed."""
+    return f"{options.root}/selected/{rule}" + (f"-seed{seed}" if rule == "random" else "")
+
+
+def _select(options: argparse.Namespace, rule: str, seed: str) -> list[str]:
     flags = {
         "rule": RULES[rule],
+        "seed": seed if rule == "random" else "",
         "pool": options.night_pool,
         "reference": options.reference or (options.night and f"{options.night}@{options.split}"),
         "count": options.count,
         "features": options.features,
         "weights": options.weights,
-        "output": f"{options.root}/selected/{rule}",
+        "output": _selected(options, rule, seed),
     }
     return _command("scripts/select_images.py", flags | _folders(options))
 
@@ -178,7 +185,7 @@ def _label(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
     flags = {
         "workdir": f"{options.root}/thesis-{row.start}-seed{seed}",
         "images": options.day_pool if row.unlabelled == "day" else options.night_pool,
-        "list": "" if row.select == "all" else f"{options.root}/selected/{row.select}/selected.csv",
+        "list": "" if row.select == "all" else f"{_selected(options, row.select, seed)}/selected.csv",
         "split": options.split,
         "output": folder,
     }

@@ -1,5 +1,8 @@
 """Feature networks by name, and the script that compares two sets."""
 
+import os
+import socket
+import subprocess
 import sys
 
 import cv2
@@ -51,6 +54,33 @@ def test_night_is_farther_from_day_than_another_day(sets, monkeypatch, capsys):
     assert values[1] > 3 * values[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*singular")
+def test_processes_share_the_pictures(sets, monkeypatch, capsys):
+    call(monkeypatch, sets / "day", sets / "night", "--features=random")
+    alone = capsys.readouterr().out.splitlines()
+    with socket.socket() as sock:
+        sock.bind(("localhost", 0))
+        port = sock.getsockname()[1]
+    words = [sys.executable, script.__file__, sets / "day", sets / "night", "--features=random", "--processes=2"]
+    env = os.environ | {
+        "PYTHONPATH": os.getcwd(),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+    }
+    processes = [
+        subprocess.Popen(
+            [*words, f"--coordinator=localhost:{port}", f"--process_id={i}"],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    outputs, errors = zip(*(process.communicate(timeout=300) for process in processes))
+    assert [process.returncode for process in processes] == [0, 0], errors
+    first, second = ([line for line in output.splitlines() if not line.startswith("[Gloo]")] for output in outputs)
+    assert len(first) == 2 and first[0] == alone[0] and not second  # The kernel distance is left out.
+    assert float(first[1].split()[-1]) == pytest.approx(float(alone[1].split()[-1]), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "flags,words",
     [
@@ -59,6 +89,7 @@ def test_night_is_farther_from_day_than_another_day(sets, monkeypatch, capsys):
         (("--features=random", "--resize=clear"), "did you mean 'clean'"),
         (("--features=random", "--weights=x.pth"), "leave it out"),
         (("--weights=none.pth",), "no weights file"),
+        (("--features=random", "--distributed"), "cannot join the other processes"),
     ],
 )
 def test_wrong_flags_end_in_one_line(sets, flags, words, monkeypatch, capsys):
@@ -66,6 +97,26 @@ def test_wrong_flags_end_in_one_line(sets, flags, words, monkeypatch, capsys):
         call(monkeypatch, sets / "day", sets / "night", *flags)
     stderr = capsys.readouterr().err
     assert exit_.value.code == 2 and stderr.count("\n") == 1 and words in stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*singular")
+def test_the_best_of_several(sets, tmp_path, monkeypatch, capsys):
+    """Each against the last one; equal sets are a tie, and the later is taken."""
+    words = [sets / "night", sets / "day2", sets / "day2" / "part"]
+    call(monkeypatch, *words, sets / "day", "--features=random")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines[::3]] == [*map(str, words), "best"]
+    assert lines[4] == lines[7] and lines[-1] == f"best: {sets / 'day2' / 'part'}"
+    cv2.imwrite(str(tmp_path / "alone.png"), np.zeros((64, 128, 3), np.uint8))
+    for words, message in (((sets / "day2", tmp_path, sets / "day"), "hold [1, 6] pictures"), ((sets / "day",), "give two sets")):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, *words, "--features=random")
+        assert message in capsys.readouterr().err
+
+
+def test_of_near_distances_the_later_is_taken():
+    assert script.best_of([5.0, 3.05, 3.0, 3.09, 3.1, 9.0], 0.1) == 3
+    assert script.best_of([3.0, 3.09], 0.0) == 0 and script.best_of([3.0, 3.0], 0.0) == 1
 
 
 def test_wrong_sets(sets, monkeypatch, capsys):

@@ -21,6 +21,7 @@ from nightjax.core.optim import Optimizer
 from nightjax.data import labels, sources
 from nightjax.data.pictures import Pictures, scored_by
 from nightjax.data.sources import JoinedSource, ListSource
+from nightjax.metrics import confusion
 from nightjax.train import compile_step
 from scripts import make_pseudo_labels, make_results_table, select_images, sweep_thesis
 
@@ -106,6 +107,11 @@ def test_scored_pictures_are_refused_unless_said(root, tmp_path, monkeypatch, ca
         ("/data/leftImg8bit/test/night", True),
         ("/data/latest", False),
         ("nightstreet/std_pairs@target_pairs,nightstreet/std@val_day", True),
+        ("nightstreet/std@val_night[:50%]", True),
+        ("nightstreet/std@oracle_night[:50%] + val_night", True),
+        ("nightstreet/std@val_night+oracle_night", True),
+        ("folder:/data/days+nightstreet/std@val_night", True),
+        ("nightstreet/std@oracle_night[:50%]+source_day", False),
     ],
 )
 def test_what_results_are_scored_on(where, scored):
@@ -193,6 +199,14 @@ def test_union_draws_every_picture_alike(root, pseudo):
     assert len(joined) == 5 + 3 and joined[7]["image_id"] == "dark/dark_00"
 
 
+def test_metrics_of_the_thesis():
+    scores = confusion.summarise(np.array([[3, 1], [2, 4]]), "ab")
+    assert scores["iou"] == {"a": pytest.approx(50), "b": pytest.approx(100 * 4 / 7)}
+    assert scores["miou"]["skip"] == pytest.approx(53.5714, abs=1e-4)
+    assert scores["pa"] == pytest.approx(70) and scores["ca"] == pytest.approx(70.8333, abs=1e-4)
+    assert scores["fwiou"] == pytest.approx(54.2857, abs=1e-4)
+
+
 def test_sizes_of_the_thesis():
     sizes = {"day": 2975, "night": 2975, "real": 1653}
     union = JoinedSource([ListSource([{"image_id": f"{name}{i}"} for i in range(n)]) for name, n in sizes.items()])
@@ -250,6 +264,7 @@ def test_the_thesis_setting():
     )
     spec = run.stream_specs(config, method)["source"]
     assert spec.crop == (512, 1024) and spec.scale_range == (0.5, 2.0) and not spec.flip
+    assert spec.antialias and not run.stream_specs(load("configs/self_training.py"), method)["source"].antialias
     assert "nighttime_driving_ltsp" in config.eval.sets
 
 
@@ -292,7 +307,12 @@ def test_rows_of_the_thesis_are_config_chains(monkeypatch, capsys):
     assert "--config.train.init=runs/thesis-8.1-seed1" in last and "--config.seed=1" in last
     (scratch,) = [line for line in trained if "thesis-1.2-seed0" in line]
     assert "train.init" not in scratch and "pseudo=runs/pseudo-1.1-day-all-seed0" in scratch
-    assert sum("select_images" in line for line in lines) == 3
+    for seed in "01":  # Chance chooses anew for every seed, the other rules once.
+        (drawn,) = [line for line in lines if f"--output=runs/selected/random-seed{seed}" in line]
+        assert "--rule=random" in drawn and f"--seed={seed}" in drawn
+        labelled = [line for line in lines if f"--output=runs/pseudo-3.1-night-random-seed{seed}" in line]
+        assert labelled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labelled)
+    assert sum("select_images" in line for line in lines) == 2 + 2
     for line in trained:  # Every chain is a config that exists.
         load(line.split("--config=")[1].split()[0])
 
@@ -351,9 +371,8 @@ def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
 def test_published_numbers_stand_beside_ours(tmp_path, monkeypatch, capsys):
     (tmp_path / "published.json").write_text(json.dumps(sweep_thesis.published()))
     monkeypatch.setattr(make_results_table, "group_runs", lambda patterns: {"thesis-3.1": [], "thesis-1.1": [], "other": []})
-    monkeypatch.setattr(make_results_table, "main_set", lambda groups: "test_night")
     table = make_results_table.markdown(
-        make_results_table.group_runs(()), "test_night", make_results_table._read_published(str(tmp_path / "published.json"))
+        make_results_table.group_runs(()), {"night": "test_night"}, make_results_table._read_published(str(tmp_path / "published.json"))
     )
     head, _, first, second, other = table.splitlines()
     assert head == "| run | seeds | thesis | thesis, converted |"

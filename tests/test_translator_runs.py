@@ -11,6 +11,8 @@ from configs import cyclegan, pix2pixhd
 from nightjax import methods
 from nightjax.core.config import load, override
 from nightjax.core.errors import UserError
+from nightjax.data.sources import ListSource
+from nightjax.data.streams import StreamSpec, make_stream
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -55,7 +57,31 @@ def test_configs(path, streams, steps):
     config = load(f"{ROOT}/configs/{path}")
     assert set(config.data.streams) == streams and set(methods.build(config).streams) == streams
     assert config.train.steps == steps and config.train.batch == 2
+    _check_candidates(config, steps == 50_000)
     assert all("val" not in stream.split and "test" not in stream.split for stream in config.data.streams.values())
+
+
+def test_both_domains_are_seen_in_as_many_steps_as_the_larger_has_images():
+    """An epoch: the larger domain once, the smaller again and again."""
+    counts, seen = {"source": 5, "target": 3}, {}
+    for name, count in counts.items():
+        records = [{"image_id": f"{i}", "image": np.full((8, 8, 3), i, np.uint8)} for i in range(count)]
+        spec = StreamSpec(name, "in memory", "all", crop=(8, 8), fields=("image",))
+        stream = make_stream(ListSource(records), spec, batch_size=1, seed=0)
+        seen[name] = [int(next(stream)["index"][0]) for _ in range(max(counts.values()))]
+        stream.close()
+    assert sorted(seen["source"]) == [0, 1, 2, 3, 4] and set(seen["target"]) == {0, 1, 2}
+
+
+def test_checkpoints_of_unit():
+    _check_candidates(load(f"{ROOT}/configs/unit.py:data=nexet"), True)
+    _check_candidates(load(f"{ROOT}/configs/unit.py"), False)
+
+
+def _check_candidates(config, real):
+    """On real data FID has ten checkpoints to choose from."""
+    checkpoints = config.checkpoint.every, config.checkpoint.keep
+    assert (checkpoints == (5000, 10)) == real and not config.checkpoint.best
 
 
 def test_nights_of_nightcity_have_no_days():

@@ -1,6 +1,8 @@
 """Saving and restoring a run: state and data position together, atomically, newest and best kept."""
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,11 +29,13 @@ class Checkpointer:
     def __init__(self, workdir: epath.PathLike, *, keep: int = 2, best: str = ""):
         self.path = epath.Path(workdir) / "checkpoints"
         rules = [policies.LatestN(keep)]
+        score = (lambda metrics: metrics.get(best, -math.inf)) if best else None
         if best:
-            rules.append(policies.BestN(n=1, get_metric_fn=lambda m: m[best], keep_checkpoints_without_metrics=False))
+            rules.append(policies.BestN(n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False))
         self._best = best
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(rules),
+            best_fn=score,  # With it metrics are stored, so that a continued run still knows its best.
             # On CPU a host copy may share memory with the donated state, so the save must end before the next step.
             enable_async_checkpointing=jax.default_backend() != "cpu",
             cleanup_tmp_directories=True,
@@ -45,9 +49,9 @@ class Checkpointer:
 
     def save(self, step: int, state: TrainState, host: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Saves; on accelerators it returns once the arrays are copied and writes in the background."""
-        metrics = {self._best: metrics[self._best]} if self._best in metrics else None
+        score = {name: value for name, value in metrics.items() if name == self._best and value is not None}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(dict(host)))
-        self._manager.save(step, args=args, metrics=metrics, force=True)
+        self._manager.save(step, args=args, metrics=score, force=True)
 
     def restore(self, step: int, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restores onto the shapes, types and shardings of ``state`` (abstract or real).
@@ -108,19 +112,46 @@ def student_parts(path: epath.PathLike) -> set[str]:
         raise UserError(f"{path} is damaged or holds no student network ({_first(error)})") from error
 
 
-def latest_folder(workdir: epath.PathLike, step: int | None = None) -> epath.Path:
-    """Folder of the newest checkpoint of a run, or of the one at ``step``.
+BEST = "best"
+"""As a step: the checkpoint with the highest value of ``checkpoint.best``, the later one of two."""
+
+
+def latest_folder(workdir: epath.PathLike, step: int | str | None = None) -> epath.Path:
+    """Folder of the newest checkpoint of a run, or of the one at ``step``, a number or `BEST`.
+
+    ``WORKDIR@best`` is the same as ``step=BEST``.
 
     Raises:
         UserError: the workdir holds none.
     """
+    if step is None and os.fspath(workdir).endswith(f"@{BEST}"):
+        workdir, step = os.fspath(workdir).removesuffix(f"@{BEST}"), BEST
+    if isinstance(step, str) and step.isdigit():
+        step = int(step)
     root = epath.Path(workdir) / "checkpoints"
     folders = {int(p.name): p for p in root.iterdir() if p.name.isdigit()} if root.exists() else {}
     if not folders:
         raise UserError(f"{workdir} holds no checkpoint; train first, or check the path")
+    if step == BEST:
+        scores = {number: score for number, folder in folders.items() if (score := _score(folder)) is not None}
+        if not scores:
+            raise UserError(
+                f"{workdir} holds no checkpoint with a score: name a step, or train with --config.checkpoint.best=SET, one of "
+                "eval.sets"
+            )
+        step = max(scores, key=lambda number: (scores[number], number))
     if step is not None and step not in folders:
         raise UserError(f"{workdir} holds no checkpoint of step {step}; it has {sorted(folders)}")
     return folders[step if step is not None else max(folders)]
+
+
+def _score(folder: epath.Path) -> float | None:
+    """What ``checkpoint.best`` was at a checkpoint, where it was evaluated."""
+    path = folder / "metrics" / "metrics"
+    try:
+        return next(iter(json.loads(path.read_text()).values()), None) if path.exists() else None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({_first(error)}); name a step instead of {BEST!r}") from error
 
 
 def _first(error: Exception) -> str:

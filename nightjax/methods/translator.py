@@ -1,4 +1,4 @@
-"""Translators with adversaries whose gradients are all taken at the parameters from before the step."""
+"""Image translators: what generators and their discriminators share in training."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,7 +22,10 @@ Loss = Callable[[PyTree, Mapping[str, jax.Array]], tuple[jax.Array, Scalars]]
 
 @dataclasses.dataclass(frozen=True)
 class Translator:
-    """Base of CycleGAN and pix2pixHD: generators, called the student, and discriminators.
+    """Base of CycleGAN, pix2pixHD and UNIT: generators, called the student, and discriminators.
+
+    In `update`, the step of the first two, both players' gradients are taken at the parameters from before the step. UNIT's
+    players take turns instead.
 
     Attributes:
         model: a generator.

@@ -77,7 +77,10 @@ def test_published_settings():
     assert method.weights == Weights() and method.perceptual == Perceptual()
     assert (method.optimizer.b1, method.optimizer.decay_vectors, method.optimizer.weight_decay) == (0.5, True, 1e-4)
     assert config.train.frozen.to_dict() == {"vgg": "weights.npz"} and config.train.batch == 1
-    assert {stream.dataset for stream in config.data.streams.values()} == {"nexet/day", "nexet/night"}
+    datasets = {(stream.dataset, stream.split) for stream in config.data.streams.values()}
+    assert all(stream.antialias for stream in config.data.streams.values())
+    assert not any("antialias" in stream for stream in preset.get_config().data.streams.values())
+    assert datasets == {("nexet/day_agree", "train"), ("nexet/night_agree", "train")}
     config = preset.get_config("data=nexet,form=unit2017")
     older = methods.build(config)
     assert older.optimizer.schedule == "constant" and config.data.streams.target.crop == (480, 640)

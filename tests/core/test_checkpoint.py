@@ -1,0 +1,60 @@
+"""Which checkpoints stay, and which is meant by a word."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import toy
+
+from nightjax import methods, run
+from nightjax.core import checkpoint, sharding
+from nightjax.core.errors import UserError
+from nightjax.core.state import TrainState
+
+
+def save(workdir, scores, best="val"):
+    """One checkpoint a step, by a process of its own as it were."""
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32), params={"student": {"w": jnp.ones(2)}}, batch_stats={"student": {}}, opt_state={}
+    )
+    saver = checkpoint.Checkpointer(workdir, keep=1, best=best)
+    for step, score in scores.items():
+        saver.save(step, state, {}, {} if score is None else {"val": score, "test": -score})
+    found, _ = saver.restore(saver.latest(), state)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found.params, state.params))
+    saver.close()
+    return [int(path.name) for path in sorted((workdir / "checkpoints").iterdir())]
+
+
+def test_a_continued_run_keeps_its_best(tmp_path):
+    assert save(tmp_path, {1: 0.3, 2: 0.9, 3: 0.5}) == [2, 3]
+    assert save(tmp_path, {4: 0.4, 5: None}) == [2, 5]
+    assert checkpoint.latest_folder(tmp_path).name == "0000005"
+    assert checkpoint.latest_folder(tmp_path, "best").name == checkpoint.latest_folder(tmp_path, "2").name == "0000002"
+    assert checkpoint.latest_folder(f"{tmp_path}@best").name == "0000002"
+    assert save(tmp_path, {6: 0.9}) == [6]  # Of two equal ones the later.
+    assert checkpoint.latest_folder(tmp_path, "best").name == "0000006"
+
+
+def test_a_run_starts_from_the_best_of_another(tmp_path):
+    toy.untrained_run(tmp_path / "run", toy.config(tmp_path))
+    config = toy.config(tmp_path, train__init=f"{tmp_path}/run@best")
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
+    saver = checkpoint.Checkpointer(tmp_path / "run", best="val")
+    state = run.abstract_state(config, method, mesh)
+    for step, score, level in ((1, 0.5, 1.0), (2, 0.4, 2.0)):
+        whole, host = saver.restore(0, state)
+        saver.save(step, whole.replace(params=jax.tree.map(lambda x, v=level: x * 0 + v, whole.params)), host, {"val": score})
+    saver.close()
+    started = run.first_state(config, method, mesh)
+    assert all((leaf == 1.0).all() for leaf in jax.tree.leaves(method.variables(started)["params"]))
+    for step, level in (("best", 1.0), (None, 2.0)):
+        found = run.load(tmp_path / "run", step=step).variables
+        assert all((leaf == level).all() for leaf in jax.tree.leaves(found["params"]))
+
+
+def test_no_best_without_scores(tmp_path):
+    assert save(tmp_path, {1: 0.5, 2: 0.4}, best="") == [2]
+    with pytest.raises(UserError, match="no checkpoint with a score"):
+        checkpoint.latest_folder(f"{tmp_path}@best")
+    with pytest.raises(UserError, match="no checkpoint of step bset"):
+        checkpoint.latest_folder(tmp_path, "bset")
