@@ -47,6 +47,9 @@ INPUTS = {
 }
 """``input=``: how pixels enter, which the network's first weights decide."""
 
+DROPPED_ROWS = {"gta5_to_cityscapes": (15, 120), "synthia_to_cityscapes": (15, 120)}
+"""Top and bottom rows of Cityscapes crops without weight: sky and bonnet (DAFormer's rule for this target)."""
+
 ADVERSARIAL_SGD = {
     "name": "sgd",
     "lr": 2.5e-4,
@@ -60,6 +63,12 @@ ADVERSARIAL_ADAM = {"name": "adam", "lr": 1e-4, "schedule": "mmseg_poly", "power
 
 ARGS = {"data": "nightstreet", "model": "", "steps": "", "input": "torchvision", "exposure": "0", "photometric": "0"}
 """Arguments that every config takes. Empty ones depend on ``data``: the tiny network and 1000 steps, or the paper's."""
+
+ADVERSARIAL_ARGS = {name: value for name, value in ARGS.items() if name != "photometric"}
+"""Of the methods that augment no colours."""
+
+DANNET_NAMES = {"deeplab": "deeplab_multi"}
+"""The name of a network in DANNet's and AdaptSegNet's papers to ours, where they differ."""
 
 
 def get_base(
@@ -84,7 +93,7 @@ def get_base(
     model = args["model"] or ("tiny" if small else model)
     if not small and MODELS.get(model, {}).get("hrda"):
         _full_resolution(benchmark, streams)
-    every = max(steps // 4, 1)
+    every = max(steps // (4 if small else 10), 1)
     return ml_collections.ConfigDict(
         {
             "seed": 0,
@@ -117,16 +126,31 @@ def _full_resolution(benchmark: dict, streams: dict) -> None:
 
 
 def optim(args: dict[str, str]) -> dict:
-    """AdamW: for small networks from scratch, or with the backbone at a tenth of the rate (DAFormer, Refign, DSR+FPA)."""
-    if args["data"] in FROM_SCRATCH:
-        return {"name": "adamw", "lr": 4e-3, "warmup": 100, "power": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
+    """AdamW: for small networks from scratch, or with the backbone at a tenth of the rate (DAFormer, Refign, DSR+FPA).
+
+    Runs that are shorter than usual warm up for at most a quarter.
+    """
+    small = args["data"] in FROM_SCRATCH
+    warmup = min(100 if small else 1500, int(args["steps"] or 40_000) // 4)
+    if small:
+        return {"name": "adamw", "lr": 4e-3, "warmup": warmup, "power": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
     return {
         "name": "adamw",
         "lr": 6e-4,
-        "warmup": 1500,
+        "warmup": warmup,
         "weight_decay": 0.01,
         "groups": ({"pattern": "^student/backbone/", "lr": 0.1},),
     }
+
+
+def daformer_optim(args: dict[str, str], backbone: str) -> dict:
+    """`optim` as DAFormer has it on real data: poly from the first step; all but the backbone's layer norms decays."""
+    if args["data"] in FROM_SCRATCH:
+        return optim(args)
+    rest = {"pattern": "^student/backbone/", "lr": 0.1}
+    norms = {"pattern": "^student/backbone/.*norm", "lr": 0.1, "decay": 0.0}
+    groups = (norms, rest) if backbone.startswith(("mit", "swin")) else (rest,)
+    return optim(args) | {"schedule": "mmseg_poly", "decay_vectors": True, "groups": groups}
 
 
 def network_input(args: dict[str, str]) -> dict:
@@ -157,7 +181,8 @@ def self_training(args: dict[str, str]) -> dict:
     Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off, and the
     teacher follows faster.
     """
-    settings = {"input": network_input(args), "source_photometric": photometric(args)}
+    top, bottom = DROPPED_ROWS.get(args["data"], (0, 0))
+    settings = {"input": network_input(args), "source_photometric": photometric(args), "ignore_top": top, "ignore_bottom": bottom}
     if args["data"] in FROM_SCRATCH:
         settings |= {
             "class_weights": class_weights(),

@@ -17,6 +17,6 @@ def get_config(arg=""):
     args = parse_arg(arg, **_base.ARGS)
     config = _base.get_base(args)
     config.method = {"name": "dacs"} | _base.self_training(args)
-    config.optim = _base.optim(args)
+    config.optim = _base.daformer_optim(args, config.model.backbone)
     config.data.streams.target.fields = ("image",)
     return config

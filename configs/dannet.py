@@ -14,6 +14,9 @@ test mIoU in the paper: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-onl
         --config.data.manual_dir=DIR --workdir=runs/pspnet
     python -m nightjax.main --config=configs/dannet.py:data=cityscapes_to_dark_zurich,model=pspnet \\
         --config.data.manual_dir=DIR --config.train.init=runs/pspnet
+
+``model=deeplab`` here is DANNet's form of it, which the first command calls ``model=deeplab_multi``. Networks compute in bfloat16;
+the official program's float32 is ``--config.model.dtype=float32``.
 """
 
 from configs import _base
@@ -22,9 +25,6 @@ from nightjax.core.errors import UserError
 from nightjax.data.benchmarks import evaluation_sets
 from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.losses.segmentation import class_weights
-
-NETWORKS = {"deeplab": "deeplab_multi"}
-"""The paper's name of a network to ours, where they differ."""
 
 FROZEN = {
     "pspnet": "^student/auxiliary/",
@@ -39,9 +39,9 @@ PARTS = ("light", "static", "adversarial")
 
 
 def get_config(arg=""):
-    """Arguments: those of `_base.ARGS` (model: pspnet, deeplab, refinenet or any other), without."""
-    args = parse_arg(arg, **_base.ARGS, without="")
-    args["model"] = NETWORKS.get(args["model"], args["model"])
+    """Arguments: those of `_base.ADVERSARIAL_ARGS` (model: pspnet, deeplab, refinenet or any other), without."""
+    args = parse_arg(arg, **_base.ADVERSARIAL_ARGS, without="")
+    args["model"] = _base.DANNET_NAMES.get(args["model"], args["model"])
     without = args["without"].split("+") if args["without"] else ()
     if unknown := sorted(set(without) - set(PARTS)):
         raise UserError(f"config argument without={unknown[0]!r} is unknown; join any of {', '.join(PARTS)} by +")

@@ -65,7 +65,7 @@ def get_config(arg=""):
     config.method = {
         "name": "supervised",
         "input": _base.network_input(args),
-        "class_weights": None if mmseg else _base.class_weights(),
+        "class_weights": _base.class_weights() if args["data"] in _base.FROM_SCRATCH else None,
         "divisor": "valid" if mmseg else "all",
         "photometric": _base.photometric(args),
     }

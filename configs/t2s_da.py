@@ -48,9 +48,6 @@ PARTS = {
 
 PARTS_OF_DG = ("none", "fda", "uniform", "full", "untranslated")
 
-DROPPED_ROWS = {"gta5_to_cityscapes": (15, 120), "synthia_to_cityscapes": (15, 120)}
-"""Top and bottom rows of Cityscapes crops without weight: sky and bonnet (DAFormer's rule for this target)."""
-
 
 def get_config(arg=""):
     """Arguments: those of `_base.ARGS`, mode (uda or dg), preset, parts, translation (fda, style or none), style (a file)."""
@@ -69,19 +66,14 @@ def get_config(arg=""):
     if args["data"] in _base.FROM_SCRATCH:  # As little as a small network on a CPU needs.
         pull |= {"channels": 64, "queries": 64}
     config = _base.get_base(args, domains=domains)
-    top, bottom = DROPPED_ROWS.get(args["data"], (0, 0))
     config.method = {
         "name": {"uda": "t2s_da", "dg": "t2s_dg"}[args["mode"]],
         "translation": translation,
         "fda_beta": 0.01,
-        "ignore_top": top,
-        "ignore_bottom": bottom,
         "pull": pull,
     }
     config.method.update(_base.self_training(args) | settings)
-    config.optim = _base.optim(args)
-    if args["data"] not in _base.FROM_SCRATCH:
-        config.optim.schedule = "mmseg_poly"  # DAFormer's, which decays from the first step.
+    config.optim = _base.daformer_optim(args, config.model.backbone)
     if "target" in config.data.streams:
         config.data.streams.target.fields = ("image",)
     if args["style"]:

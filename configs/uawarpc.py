@@ -33,7 +33,7 @@ def get_config(arg=""):
     }
     if small:
         config.train.batch = 2
-        config.optim = {"name": "adamw", "lr": 2e-3, "warmup": 100, "power": 0.9, "weight_decay": 1e-4, "clip_norm": 1.0}
+        config.optim = {"name": "adamw", "lr": 2e-3, "warmup": min(100, config.train.steps // 4), "power": 0.9, "weight_decay": 1e-4, "clip_norm": 1.0}
     else:
         fixed = {"pattern": "^student/alignment_backbone/", "lr": 0.0}
         config.optim = {"name": "adam", "lr": 1e-4, "weight_decay": 4e-4, "groups": (fixed,)}

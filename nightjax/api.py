@@ -73,17 +73,18 @@ class Model:
         config = ml_collections.ConfigDict(self.run.config.to_dict())
         config.data.dir = data_dir or config.data.dir
         config.data.manual_dir = manual_dir or config.data.manual_dir
-        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir))
+        config.eval.which = self.run.which
+        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config.eval)
         return evaluator(self.run.variables, self.run.step)
 
 
-def load(workdir: str | os.PathLike, *, which: str = "", step: int | None = None) -> Model:
+def load(workdir: str | os.PathLike, *, which: str = "", step: int | str | None = None) -> Model:
     """Loads a trained network from its run folder.
 
     Args:
         workdir: of the run.
         which: ``"student"`` or ``"teacher"``; by default what the config evaluates.
-        step: of the checkpoint; the newest by default.
+        step: of the checkpoint, or "best"; the newest by default.
 
     Raises:
         UserError: no run or checkpoint there.
@@ -101,7 +102,7 @@ def get_config(path: str | os.PathLike, **overrides: Any) -> ml_collections.Conf
     Raises:
         UserError: no such file or key, or a value of the wrong type.
     """
-    return configs.override(configs.load(path), {key.replace("__", "."): value for key, value in overrides.items()})
+    return configs.override(run.load_config(path), {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:

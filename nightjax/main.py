@@ -2,20 +2,20 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
-import jax
 from absl import flags, logging
 
+from nightjax import run
 from nightjax.core import cli
-from nightjax.core.errors import UserError
 from nightjax.train import train
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, joins the other processes if there are any, and trains."""
     values = flags.FlagValues()
-    name, argv = cli.define_config(values, argv)
+    name, argv = cli.define_config(values, argv, run.load_config)
     flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "Join a job of several processes, found by itself on TPU.", flag_values=values)
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where it is not found.", flag_values=values)
@@ -25,23 +25,14 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     cli.use_compilation_cache()
     if values.distributed or values.coordinator:
-        _join(values.coordinator, values.processes, values.process_id)
+        cli.join_processes(values.coordinator, values.processes, values.process_id)
     train(values.config, values.workdir or _default_workdir(name))
-
-
-def _join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    try:
-        jax.distributed.initialize(coordinator, processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes and --process_id"
-        ) from error
 
 
 def _default_workdir(name: str) -> str:
     """``runs/dsr_fpa`` for ``--config=configs/dsr_fpa.py``, with the config's argument behind it."""
     path, _, arg = name.partition(":")
-    return os.path.join("runs", "-".join(filter(None, [pathlib.Path(path).stem, arg.replace(",", "-")])))
+    return os.path.join("runs", "-".join(filter(None, [pathlib.Path(path).stem, re.sub("[,/]+", "-", arg)])))
 
 
 if __name__ == "__main__":

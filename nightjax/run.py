@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -130,7 +131,7 @@ def load_initial(config: ml_collections.ConfigDict, method: Method, abstract: Va
     return load_variables(folder, kept)
 
 
-def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | None = None) -> Variables:
+def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | str | None = None) -> Variables:
     """One network's weights from a workdir or from one checkpoint's folder.
 
     Args:
@@ -157,7 +158,7 @@ def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
     Raises:
         UserError: nothing there, or the weights of another network.
     """
-    if epath.Path(path).is_dir():
+    if epath.Path(path).is_dir() or os.fspath(path).endswith("@best"):
         return load_variables(path, abstract)
     parts = {torch_name((part, "kernel")).split(".")[0] for part in abstract["params"]}
     state = from_official(load_state_dict(path), VGG16_CAFFE)
@@ -177,6 +178,7 @@ class Run:
         mesh: the devices.
         step: of the checkpoint.
         workdir: where it comes from.
+        which: ``"student"`` or ``"teacher"``.
     """
 
     config: ml_collections.ConfigDict
@@ -185,11 +187,17 @@ class Run:
     mesh: Mesh
     step: int
     workdir: epath.Path
+    which: str
 
     @functools.cached_property
     def predict_fn(self) -> jax.tree_util.Partial:
         """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
         return jax.tree_util.Partial(self.method.predict, self.variables)
+
+
+def load_config(path: str | os.PathLike) -> ml_collections.ConfigDict:
+    """The locked config of a file (see `configs.load`) with all settings of its method and optimiser."""
+    return methods.with_defaults(configs.load(path))
 
 
 def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
@@ -210,13 +218,13 @@ def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
     return config
 
 
-def load(workdir: epath.PathLike, which: str = "", step: int | None = None) -> Run:
+def load(workdir: epath.PathLike, which: str = "", step: int | str | None = None) -> Run:
     """Loads a trained network.
 
     Args:
         workdir: of the run.
         which: ``"student"`` or ``"teacher"``; by default what the config evaluates.
-        step: of the checkpoint; the newest by default.
+        step: of the checkpoint, or "best"; the newest by default.
 
     Raises:
         UserError: no run, no checkpoint, or no teacher.
@@ -229,7 +237,7 @@ def load(workdir: epath.PathLike, which: str = "", step: int | None = None) -> R
     check_network(abstract, which)
     folder = checkpoint.latest_folder(workdir, step)
     variables = load_variables(folder, method.variables(abstract, which), which)
-    return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir))
+    return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir), which)
 
 
 def check_network(state: TrainState, which: str) -> None:

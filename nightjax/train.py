@@ -23,7 +23,7 @@ from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluate import Evaluator
 from nightjax.inference.panels import write_panels
-from nightjax.inference.report import write_report
+from nightjax.inference.report import read_baseline, write_report
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -40,9 +40,11 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
         UserError: anything the user can put right; the message says what, where and how.
     """
     began = time.perf_counter()
-    workdir = epath.Path(workdir)
+    workdir, config = epath.Path(workdir), methods.with_defaults(config)
     steps, batch_size = config.train.steps, config.train.batch
     _check_numbers(config)
+    if config.log.baseline:
+        read_baseline(config.log.baseline)
     mesh = sharding.make_mesh(_devices(config.train.devices))
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
@@ -157,6 +159,18 @@ def _check_numbers(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{key}={config[section][name]} must be {least} or more")
     if config.checkpoint.best:
         configs.choose(config.eval.sets, config.checkpoint.best, "checkpoint.best")
+    for name, section in config.eval.sets.items():
+        if section.get("batch", 1) < 1:
+            raise UserError(f"eval.sets.{name}.batch={section.batch} must be 1 or more")
+    starts = {"optim.warmup": config.optim.get("warmup", 0)}
+    if config.method.get("fpa"):
+        starts["method.fpa_start_step"] = config.method.fpa_start_step
+    for key, start in starts.items():
+        if start >= config.train.steps:
+            raise UserError(
+                f"{key}={start} is not within the run's {config.train.steps} steps; choose the length by the config's argument, "
+                "--config=FILE.py:steps=N, which fits the rest to it, or set both"
+            )
 
 
 @contextlib.contextmanager
@@ -187,7 +201,7 @@ def _devices(limit: int) -> list[jax.Device]:
 def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     """Refuses a workdir that holds another config's run or cannot be one."""
     if (workdir / "config.json").exists():
-        configs.check_same_run(run.read_config(workdir), config, workdir)
+        configs.check_same_run(methods.with_defaults(run.read_config(workdir)), config, workdir)
     elif jax.process_index() == 0:
         with _writing_to(workdir):
             workdir.mkdir(parents=True, exist_ok=True)

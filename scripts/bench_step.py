@@ -62,7 +62,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure(path: str, dtype: str, batch_size: int, steps: int) -> tuple[str, ...]:
     """One row of the table."""
     changes = {"model.dtype": dtype, "train.batch": batch_size}
-    config = configs.override(configs.load(path), {key: value for key, value in changes.items() if value})
+    config = configs.override(run.load_config(path), {key: value for key, value in changes.items() if value})
     mesh, method = sharding.make_mesh(), methods.build(config)
     sharding.check_batch_size(config.train.batch, config.train.accumulate, mesh)
     state_shapes, batch_shapes = run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh)

@@ -43,11 +43,11 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", "", "Folder to write, or with --export a file.", flag_values=values)
     flags.DEFINE_string("naming", "", "Family of the names; found by itself when importing.", flag_values=values)
     flags.DEFINE_string("which", "", "student (default) or teacher, where there are both.", flag_values=values)
-    flags.DEFINE_integer("step", None, "With --export: step of the checkpoint; the newest by default.", flag_values=values)
+    flags.DEFINE_string("step", None, "With --export: step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_list("allow_missing", [], "Patterns of the model's names that the file may lack.", flag_values=values)
     flags.DEFINE_list("allow_surplus", [], "Patterns of the file's names that the model may lack.", flag_values=values)
     if any(word.startswith(("--config", "-config")) for word in argv):
-        _, argv = cli.define_config(values, argv)
+        _, argv = cli.define_config(values, argv, run.load_config)
     cli.parse(values, argv)
     if values.list:
         print(listing())

@@ -5,7 +5,7 @@
 #
 #   create   makes the slice                 --type=v5litepod-16 [--version=v2-alpha-tpuv5-lite] [--spot]
 #   install  puts nightjax on every worker   [--repo=URL (default: this clone's origin)] [--branch=main]
-#   train    starts the run on all workers   -- --config=configs/dsr_fpa.py --workdir=gs://bucket/run
+#   train    starts the run on all workers   -- --config=configs/dsr_fpa.py --config.train.batch=16 --workdir=gs://bucket/run
 #   status   state of the slice, and which workers train
 #   logs     follows the log of one worker   [--worker=0]
 #   resume   makes a preempted slice again, installs, and runs `train` with the same arguments
@@ -72,7 +72,7 @@ train() {
 
 status() {
   tpu describe --format="value(state,health)"
-  on_workers all "pgrep -f '[n]ightjax.main' >/dev/null && tail -n 1 nightjax/train.log || echo 'not training'"
+  on_workers all "pgrep -f '[n]ightjax.main' >/dev/null || echo 'not training; its last line:'; tail -n 1 nightjax/train.log"
 }
 
 logs() {

@@ -2,8 +2,9 @@
 
 import pytest
 
-from configs import dacs, dsr_fpa, supervised, uawarpc
+from configs import dacs, dsr_fpa, supervised, t2s_da, uawarpc
 from nightjax import methods
+from nightjax.core.config import check_key, override, to_json
 from nightjax.core.errors import UserError
 
 DZ = "data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=weights.npz"
@@ -23,6 +24,7 @@ def test_rows_can_be_built(model):
         supervised.get_config(f"data=cityscapes_to_dark_zurich,model={model}"),
     ):
         assert config.train.steps == 40_000 and config.train.batch == 2 and config.optim.lr == 6e-4
+        assert config.eval.every == 4000 and config.method.get("class_weights") is None
         methods.build(config)
 
 
@@ -70,6 +72,7 @@ def test_first_step_of_fpa():
     assert method_of(DZ)["fpa_start_step"] == 9664 == 8 * (2416 // 2)
     assert method_of(ACDC)["fpa_start_step"] == 1600 == 8 * (400 // 2)
     assert method_of("steps=1000")["fpa_start_step"] == 240
+    assert method_of(f"{DZ},steps=8000")["fpa_start_step"] == 1933 and dsr_fpa.get_config(f"{DZ},steps=800").optim.warmup == 200
 
 
 def test_refinenet_has_no_feature_distance():
@@ -98,6 +101,40 @@ def test_memory():
     assert dsr_fpa.get_config(f"{DZ},model=deeplab,mem=11").data.streams.target.crop == (512, 512)
     with pytest.raises(UserError, match="mem"):
         dsr_fpa.get_config("mem=12")
+
+
+def test_dacs_on_real_data_is_daformers():
+    config = dacs.get_config("data=gta5_to_cityscapes")
+    assert (config.method.ignore_top, config.method.ignore_bottom) == (15, 120)
+    assert config.optim.schedule == "mmseg_poly" and config.optim.decay_vectors
+    none = t2s_da.get_config("data=gta5_to_cityscapes,parts=none")
+    assert none.optim == config.optim and none.data == config.data and none.train == config.train
+    shared = {name: value for name, value in none.method.items() if name in config.method and name != "name"}
+    assert shared == {name: value for name, value in config.method.items() if name != "name"}
+
+
+def test_every_setting_is_a_flag():
+    config = methods.with_defaults(dsr_fpa.get_config(DZ))
+    for name in ("mask_include_ignore", "bank_classes", "bank_weight", "fpa_class_weight", "pixel_share", "refine_static"):
+        check_key(config, f"method.{name}")
+    check_key(config, "method.photometric.blur_sigma")
+    check_key(config, "optim.clip_norm")
+    assert methods.build(config) == methods.build(dsr_fpa.get_config(DZ))
+    assert "model" not in config.method and "steps" not in config.method
+
+
+@pytest.mark.parametrize("weight", ["overlap", "ds_inv", "dannet"])
+def test_weights_of_fpa(weight):
+    assert methods.build(override(methods.with_defaults(dsr_fpa.get_config()), {"method.fpa_class_weight": weight})).pixel_share
+
+
+def test_a_matcher_sees_what_it_was_trained_on(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(uawarpc.get_config("exposure=1")))
+    config = dsr_fpa.get_config(f"aligner=uawarpc,matcher={tmp_path},input=caffe")
+    method = methods.build(config)
+    assert method.matcher_input.exposure == 0.18 and method.matcher_input.order == "rgb" and method.input.order == "bgr"
+    with pytest.raises(UserError, match="aligner=uawarpc beside it"):
+        dsr_fpa.get_config("matcher=runs/uawarpc")
 
 
 def test_aligner_needs_its_weights_and_pairs():

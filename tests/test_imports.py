@@ -27,9 +27,9 @@ ALLOWED = {
     "submit": {"core", "data", "evaluate", "inference", "metrics", "run"},
     "train": {"core", "data", "evaluate", "inference", "methods", "run"},
     "api": {"core", "evaluate", "inference", "run", "train"},
-    "main": {"core", "train"},
+    "main": {"core", "run", "train"},
     "predict": {"api", "core", "inference"},
-    "export": {"core", "interop", "run"},
+    "export": {"api", "core", "inference", "interop"},
 }
 """Part to the parts it may import. ``data.labels`` is a table that several parts read."""
 

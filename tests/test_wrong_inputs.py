@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import toy
+from etils import epath
 
 from nightjax import evaluate, main, predict
 from nightjax.core import checkpoint, cli
@@ -104,6 +105,16 @@ def same_stems(world):
         write(f"pictures/night{suffix}", b"")(world)
 
 
+def read_only(path):
+    """Makes a folder in which nothing can be written, by root either."""
+
+    def prepare(world):
+        (world / path).mkdir(exist_ok=True)
+        return refuse(type(epath.Path()), "write_text", errno.EACCES)
+
+    return prepare
+
+
 CASES = {
     # Flags and configs.
     "no config": Case(["--config is missing", "configs/dsr_fpa.py"], flags="--workdir={world}/new"),
@@ -168,8 +179,31 @@ CASES = {
     "best of an unknown set": Case(
         ["checkpoint.best='vla' is unknown", "'val'"], flags=TRAIN + " --config.checkpoint.best=vla"
     ),
+    "switch that is neither on nor off": Case(
+        ["config argument exposure=true must be 0 or 1"], flags="--config=configs/supervised.py:exposure=true --workdir={world}/new"
+    ),
+    "argument without effect": Case(["'photometric' is unknown"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"),
+    "matcher that is not asked": Case(
+        ["matcher=runs/x needs aligner=uawarpc"], flags="--config=configs/dsr_fpa.py:matcher=runs/x --workdir={world}/new"
+    ),
+    "baseline without scores": Case(["holds no evaluation"], flags=TRAIN + " --config.log.baseline={world}/data"),
     # Numbers, devices.
+    "rate below 0": Case(["optim.lr=-1.0 must not be below 0"], flags=TRAIN + " --config.optim.lr=-1.0"),
+    "warm-up beyond the end": Case(
+        ["optim.warmup=9 is not within the run's", "steps=N"], flags=TRAIN + " --config.optim.warmup=9 --config.train.steps=4"
+    ),
+    "weights of too few classes": Case(
+        ["method.class_weights has 2 numbers", "19"], flags=TRAIN + " --config.method.class_weights=(1.0,2.0)"
+    ),
+    "bank never": Case(["method.bank_every=0 must be 1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"),
+    "teacher that never learns": Case(
+        ["method.teacher_decay=1.0", "below 1"], method="dsr_fpa", flags=TRAIN + " --config.method.teacher_decay=1.0"
+    ),
+    "crops of two sizes": Case(
+        ["crops of", "make them one size"], method="dsr_fpa", flags=TRAIN + " --config.data.streams.target.crop=(32,32)"
+    ),
     "no steps": Case(["train.steps=0 must be 1 or more"], flags=TRAIN + " --config.train.steps=0"),
+    "no batch": Case(["train.batch=0 must be 1 or more"], flags=TRAIN + " --config.train.batch=0"),
     "log never": Case(["log.every=0 must be 1 or more"], flags=TRAIN + " --config.log.every=0"),
     "batch not divisible by devices": Case(
         ["train.batch=6", "4 device(s)", "multiple of 4"], flags=TRAIN + " --config.train.batch=6 --config.train.devices=4"
@@ -189,6 +223,8 @@ CASES = {
     "file in the workdir's path": Case(
         ["cannot write to --workdir"], prepare=write("new", "a file"), flags="--config={world}/cfg.py --workdir={world}/new/run"
     ),
+    "read-only workdir": Case(["cannot write to --workdir={world}/new (Permission denied)"], prepare=read_only("new")),
+    "read-only workdir, evaluate": Case(["Permission denied"], "evaluate", prepare=read_only("run"), flags=EVALUATE),
     "config.json cut off": Case(["config.json is damaged"], prepare=truncate("run/config.json"), flags=CONTINUE),
     "config.json of something else": Case(
         ["config.json is damaged", "'data'"], prepare=write("run/config.json", '{"model": {}}'), flags=CONTINUE
@@ -222,9 +258,9 @@ CASES = {
     "predict no run": Case(["holds no run"], "predict", flags=PREDICT + " --workdir={world}/nowhere"),
     "no checkpoint yet": Case(["holds no checkpoint"], "evaluate", prepare=remove("run/checkpoints"), flags=EVALUATE),
     "no checkpoint of that step": Case(["no checkpoint of step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
-    "step is no number": Case(["--step=last"], "evaluate", flags=EVALUATE + " --step=last"),
+    "step is no number": Case(["no checkpoint of step last", "it has [2]"], "evaluate", flags=EVALUATE + " --step=last"),
     "teacher where there is none": Case(["no 'teacher' network", "student"], "predict", flags=PREDICT + " --which=teacher"),
-    "disk full": Case(["No space left on device"], prepare=lambda world: fill_disk(checkpoint.ocp.CheckpointManager, "save")),
+    "disk full": Case(["No space left on device"], prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC)),
     # Pictures to predict.
     "picture missing": Case(["nowhere.png does not exist"], "predict", flags=PREDICT + " --input=nowhere.png"),
     "picture cut off": Case(
@@ -286,17 +322,36 @@ CASES = {
     "unknown stream setting": Case(
         ["data.streams.source.crp is not a setting", "'crop'"], change=set_key("data.streams.source.crp", (8, 8))
     ),
+    "crop of nothing": Case(
+        ["stream 'source'", "crop=(0, 0) must be (height, width)"], change="config.data.streams.source.crop = (0, 0)"
+    ),
+    "negative crop": Case(["crop=(32, -48) must be"], change="config.data.streams.source.crop = (32, -48)"),
+    "crop of one number": Case(["crop=(32,) must have 2 entries"], change="config.data.streams.source.crop = (32,)"),
+    "size of nothing to train at": Case(["resize=(0, 48)"], change=set_key("data.streams.source.resize", (0, 48))),
+    "crop resized to nothing": Case(["crop_resize=(-1, 8)"], change=set_key("data.streams.source.crop_resize", (-1, 8))),
+    "scales in the wrong order": Case(
+        ["scale_range=(2.0, 0.5) must be (smallest, largest)"], change=set_key("data.streams.source.scale_range", (2.0, 0.5))
+    ),
+    "scale of nothing": Case(["scale_range=(0.0, 1.0)"], change=set_key("data.streams.source.scale_range", (0, 1))),
+    "share in percent": Case(["max_class_share=75.0 must be"], change=set_key("data.streams.source.max_class_share", 75)),
+    "two images of one name": Case(
+        ["frame_00.jpg and ", "frame_00.png have one name"], prepare=write("data/images/train/frame_00.jpg", "")
+    ),
+    "labels.json of something else": Case(["{data}/labels.json must be JSON such as"], prepare=write("data/labels.json", "[]")),
+    "fewer pixels than none for rare-class sampling": Case(
+        ["rare class sampling: min_pixels is -1"], change=set_key("data.streams.source.rare_class", {"min_pixels": -1})
+    ),
     "too few labels for rare-class sampling": Case(
         ["rare-class sampling", "min_pixels=3000"], change=set_key("data.streams.source.rare_class", {})
     ),
 }
 
 
-def fill_disk(owner, name):
-    """Makes a function fail as on a full disk; undone by the `world` fixture."""
+def refuse(owner, name, code):
+    """Makes a function fail as the system does; the test undoes it."""
 
     def fail(*_args, **_kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state")
+        raise OSError(code, os.strerror(code), "state")
 
     patch = pytest.MonkeyPatch()
     patch.setattr(owner, name, fail)

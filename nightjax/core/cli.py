@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import jax
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -73,10 +74,31 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/nightjax/xla"))
 
 
-def define_config(values: flags.FlagValues, argv: Sequence[str]) -> tuple[str, list[str]]:
+def join_processes(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes of a job; on TPU all three are found by themselves.
+
+    Raises:
+        UserError: they cannot be reached.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes and --process_id"
+        ) from error
+
+
+def define_config(
+    values: flags.FlagValues, argv: Sequence[str], load: Callable[[str], ml_collections.ConfigDict] = configs.load
+) -> tuple[str, list[str]]:
     """Loads the file of ``--config=FILE.py[:key=value,...]`` and adds a flag for every ``--config.a.b=value`` in argv.
 
     After `parse`, ``values.config`` is the config with these replacements.
+
+    Args:
+        values: gets the flags.
+        argv: the words of the command.
+        load: from ``FILE.py:key=value`` to a locked config.
 
     Returns:
         The file and argument as written, and the rest of argv, for `parse`.
@@ -95,7 +117,7 @@ def define_config(values: flags.FlagValues, argv: Sequence[str]) -> tuple[str, l
             flags.DEFINE_string("config", None, own["config"].help, flag_values=values)
             return "", rest
         raise UserError("--config is missing; try --config=configs/dsr_fpa.py")
-    config = configs.load(own.config)
+    config = load(own.config)
     for word in rest[1:]:
         if key := re.match(r"--?config\.([^=]*)", word):
             configs.check_key(config, key[1])

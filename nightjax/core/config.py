@@ -9,7 +9,7 @@ import pathlib
 import traceback
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 CHANGEABLE = ("log.", "checkpoint.", "eval.", "data.dir", "data.manual_dir", "data.workers", "data.threads", "train.devices")
 """Keys that may differ between the start of a run and its continuation."""
+
+
+SWITCH = ("0", "1")
+"""Values of a config argument that is on or off."""
 
 
 def suggestion(name: str, known: typing.Iterable[str]) -> str:
@@ -34,10 +38,10 @@ def parse_arg(arg: str | None, **defaults: str) -> dict[str, str]:
 
     Args:
         arg: the text, possibly empty.
-        **defaults: every key the config knows, with its default.
+        **defaults: every key the config knows, with its default; one of ``"0"`` or ``"1"`` makes a switch.
 
     Raises:
-        UserError: a key is unknown or an item is not ``key=value``.
+        UserError: a key is unknown, an item is not ``key=value``, or a switch is neither 0 nor 1.
     """
     values = dict(defaults)
     for item in filter(None, (arg or "").split(",")):
@@ -46,6 +50,8 @@ def parse_arg(arg: str | None, **defaults: str) -> dict[str, str]:
             raise UserError(f"config argument {item!r} is not key=value")
         if key not in defaults:
             raise UserError(f"config argument {key!r} is unknown{suggestion(key, defaults)}")
+        if defaults[key] in SWITCH and value not in SWITCH:
+            raise UserError(f"config argument {key}={value} must be 0 or 1")
         values[key] = value
     return values
 
@@ -78,6 +84,32 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         if required and name not in section:
             raise UserError(f"{where}.{name} is missing")
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in section.items()})
+
+
+def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """A section with the defaults of all fields of its dataclass that it leaves to them, nested ones too.
+
+    What `build` makes of it stays the same; what is wrong with it is left for `build` to say. Dataclasses that are not frozen,
+    such as networks, stay as they are.
+
+    Args:
+        cls: the dataclass.
+        section: field values.
+        leave_out: fields that no section gives.
+    """
+    filled = dict(section)
+    for name, hint in typing.get_type_hints(cls).items():
+        field = cls.__dataclass_fields__.get(name)
+        if field is None or not field.init or name in leave_out:
+            continue
+        nested = next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
+        if any(dataclasses.is_dataclass(x) and not x.__dataclass_params__.frozen for x in (nested, field.default)):
+            continue
+        if name not in filled and field.default is not dataclasses.MISSING:
+            filled[name] = dataclasses.asdict(field.default) if dataclasses.is_dataclass(field.default) else field.default
+        if nested and isinstance(filled.get(name), Mapping):
+            filled[name] = with_defaults(nested, filled[name])
+    return filled
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

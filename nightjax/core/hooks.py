@@ -1,16 +1,16 @@
 """What watches a run: its clock, its scalars, and the signals that stop it."""
 
 import contextlib
-import math
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -65,7 +65,8 @@ class Clock:
 class ScalarLog:
     """Scalars of the steps, fetched one step late so that the host never waits for the step it just started.
 
-    Every step's scalars are checked to be finite; their means since the last log step are written and printed.
+    Every step's scalars are checked to be finite; their means since the last log step are written and printed. A scalar may come
+    with a weight, as [value, weight]; it is left out where its weights are 0.
 
     Args:
         writer: where the numbers go.
@@ -105,8 +106,8 @@ class ScalarLog:
         if self._pending is None:
             return
         (step, scalars, index), self._pending = self._pending, None
-        values = {name: float(value) for name, value in jax.device_get(dict(scalars)).items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        values = {name: np.asarray(value, np.float64) for name, value in jax.device_get(dict(scalars)).items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value).all()]
         if bad:
             records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
             raise UserError(
@@ -118,7 +119,8 @@ class ScalarLog:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        means = {name: sum(v[name] for v in self._window) / len(self._window) for name in self._window[-1]}
+        means = {name: _mean([values[name] for values in self._window]) for name in self._window[-1]}
+        means = {name: mean for name, mean in means.items() if mean is not None}
         self._window = []
         step0, elapsed0, waited0 = self._last
         elapsed, waited = self._clock.elapsed(), self._clock.waited()
@@ -140,6 +142,12 @@ class ScalarLog:
             f"{100 * speed['input_wait_share']:.1f}%  mem {speed['memory_gb']:.1f} GB  left {left // 60}:{left % 60:02d}",
             flush=True,
         )
+
+
+def _mean(values: Sequence[np.ndarray]) -> float | None:
+    """Mean of scalars, or of pairs [value, weight] by weight; None if nothing weighs."""
+    value, weight = np.asarray([x if x.ndim else (x, 1.0) for x in values]).T
+    return float((value * weight).sum() / weight.sum()) if weight.any() else None
 
 
 def memory_gb() -> float:

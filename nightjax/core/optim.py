@@ -75,6 +75,15 @@ class Optimizer:
     clip_norm: float = 0.0
     groups: tuple[Group, ...] = ()
 
+    def __post_init__(self):
+        if self.lr < 0:
+            raise UserError(f"optim.lr={self.lr} must not be below 0")
+        for group in self.groups:
+            try:
+                re.compile(group.pattern)
+            except re.error as error:
+                raise UserError(f"optim.groups: {group.pattern!r} is no regular expression ({error})") from error
+
     def schedule_fn(self, steps: int) -> Callable[[jax.Array], jax.Array]:
         """Learning rate as a function of the step, for a run of ``steps`` steps."""
         table = {

@@ -105,11 +105,11 @@ def _class_weights(
     elif rule == "dannet":
         if pixel_share is None:
             raise UserError(
-                "fpa_weight 'dannet' needs the pixel share of each class; pass pixel_share"
+                "fpa_class_weight 'dannet' needs the pixel share of each class; pass pixel_share"
             )
         weight = jnp.asarray(class_weights(pixel_share, std=0.05), jnp.float32)
     else:
-        raise UserError(f"fpa_weight '{rule}' is unknown; use one of {', '.join(FPA_WEIGHTS)}")
+        raise UserError(f"fpa_class_weight '{rule}' is unknown; use one of {', '.join(FPA_WEIGHTS)}")
     return jnp.where(shared, weight, 0.0)
 
 

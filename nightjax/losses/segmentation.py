@@ -218,7 +218,7 @@ def class_weights(pixel_share: np.ndarray, std: float) -> np.ndarray:
 
     Args:
         pixel_share: [K], above 0.
-        std: 0.05 in DANNet's losses, 0.16 in its pseudo-labels at test.
+        std: 0.05 in DANNet's losses and pseudo-labels, 0.16 on its logits at test.
 
     Returns:
         [K] float64.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from nightjax.core import config as configs
 from nightjax.core.method import Method
 from nightjax.core.optim import Optimizer
@@ -49,6 +51,27 @@ MODELS = {
     "pix2pixhd": build_generator,
 }
 """Method to the builder of its network from the section ``model``, where that is no segmenter."""
+
+
+GIVEN_ELSEWHERE = ("model", "optimizer", "steps", "accumulate", "seed")
+"""Fields of a method that `build` takes from other sections than ``method``."""
+
+
+def with_defaults(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The locked config with every setting of its method and optimiser, those left to their default too.
+
+    So every setting can be given as a flag and is kept with the run. A config without a known method comes back as it is.
+    """
+    section, optim = config.get("method"), config.get("optim")
+    if not isinstance(section, ml_collections.ConfigDict) or not isinstance(optim, ml_collections.ConfigDict):
+        return config
+    cls = METHODS.get(section.get("name"))
+    if cls is None:
+        return config
+    filled = ml_collections.ConfigDict(config.to_dict())
+    filled.method = configs.with_defaults(cls, section.to_dict(), GIVEN_ELSEWHERE)
+    filled.optim = configs.with_defaults(Optimizer, optim.to_dict())
+    return filled.lock()
 
 
 def build(config: Mapping[str, Any]) -> Method:

@@ -39,6 +39,7 @@ class AdaptSegNet(AdversarialMethod):
     adversarial: str = "vanilla"
 
     def __post_init__(self):
+        super().__post_init__()
         if "level1" in self._levels() and not isinstance(self.model, AuxiliarySegmenter):
             raise UserError(
                 "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, or set "

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.ema import ema_update
+from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.core.optim import accumulate
 from nightjax.core.state import TrainState
@@ -75,8 +76,16 @@ class Dacs(NetworkMethod):
 
     streams = ("source", "target")
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0.0 <= self.teacher_decay < 1.0:
+            raise UserError(f"method.teacher_decay={self.teacher_decay} must be at least 0 and below 1")
+
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `Method`."""
+        sizes = {name: domain["image"].shape[1:3] for name, domain in batch.items()}
+        if len(set(sizes.values())) > 1:
+            raise UserError(f"data.streams: crops of {sizes}; objects of one are pasted onto the other, so make them one size")
         state = super().init(rng, batch)
         return self._with_copies(state)
 

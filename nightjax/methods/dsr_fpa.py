@@ -14,12 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.config import choose
+from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
 from nightjax.losses.contrastive import fpa_loss
 from nightjax.methods.aligners import ALIGNERS, Aligner
 from nightjax.methods.dacs import Dacs, Targets, Terms
+from nightjax.methods.network import Input
 from nightjax.ops import bank as banks
 from nightjax.ops import pseudo_label
 
@@ -39,7 +41,10 @@ class DsrFpa(Dacs):
         refine: whether day predictions refine the night pseudo-labels (section 3.2.2).
         aligner: ``"none"``, ``"uawarpc"`` or ``"true_flow"`` (NightStreet only: an upper bound for any aligner).
         matcher: name of the network of ``"uawarpc"``; its weights are ``frozen["aligner"]`` of the state.
+        matcher_input: how pixels enter it, whatever the student's ``input``.
         refine_gamma: exponent of the trust in the day view.
+        refine_static: whether it always counts for classes that are static in both views (official ``disable_M``).
+        refine_confidence: whether the aligner's confidence counts elsewhere (``disable_P``).
         adapt_to_ref: whether, at every second step on average, the day view takes the night
             image's place.
         fpa: whether features are aligned to prototypes (section 3.3).
@@ -59,7 +64,10 @@ class DsrFpa(Dacs):
     refine: bool = True
     aligner: str = "none"
     matcher: str = "uawarpc"
+    matcher_input: Input = Input()
     refine_gamma: float = 0.25
+    refine_static: bool = True
+    refine_confidence: bool = True
     adapt_to_ref: bool = False
     fpa: bool = True
     fpa_start_step: int = 9664
@@ -69,7 +77,11 @@ class DsrFpa(Dacs):
     pixel_share: tuple[float, ...] | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         choose(ALIGNERS, self.aligner, "method.aligner")
+        for name in ("bank_size", "bank_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"method.{name}={getattr(self, name)} must be 1 or more")
 
     @property
     def align(self) -> Aligner:
@@ -102,10 +114,16 @@ class DsrFpa(Dacs):
             both = jnp.stack([night, day], axis=1).reshape(-1, *night.shape[1:])
             logits, stats = self.teacher_logits(state, teacher, both)
             logits = logits.reshape(-1, 2, *logits.shape[1:])
-            views = self.input.normalize(night), self.input.normalize(day)
+            views = (
+                self.matcher_input.normalize(self.matcher_input.decode(batch["target"][name])) for name in ("image", "reference")
+            )
             network = state.frozen.get("aligner", {})
             aligned = self.align(network, batch["target"], *views, logits[:, 1])
-            scores = pseudo_label.refine(logits[:, 0], *aligned, gamma=self.refine_gamma)
+            if not self.refine_confidence:
+                aligned = aligned._replace(confidence=None)
+            scores = pseudo_label.refine(
+                logits[:, 0], *aligned, gamma=self.refine_gamma, use_static_mask=self.refine_static
+            )
             return self._label(night, scores), stats
 
         def on_day() -> tuple[Targets, PyTree]:
@@ -140,7 +158,7 @@ class DsrFpa(Dacs):
         return examples | {"mixed": image, "mixed_label": label, "mixed_weight": weight}, bank
 
     def bank_is_due(self, state: TrainState) -> jax.Array:
-        """Whether this step pastes; every step pushes."""
+        """Whether this step pastes; every step pushes. Counted over the run; the official program begins anew each epoch."""
         return state.step % self.bank_every == 0
 
     def losses(

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from nightjax.core.config import choose
+from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
+from nightjax.core.types import NUM_CLASSES, Batch, Scalars
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.models import hrda
 from nightjax.ops import color
@@ -105,6 +106,10 @@ class NetworkMethod:
     class_weights: tuple[float, ...] | None = None
     detail_weight: float = 0.1
 
+    def __post_init__(self):
+        if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
+            raise UserError(f"method.class_weights has {len(self.class_weights)} numbers; give one for each of {NUM_CLASSES} classes")
+
     scratch = ()
     """Parts of the student that the run named by ``train.init`` may lack; they start from scratch."""
 
@@ -138,6 +143,19 @@ class NetworkMethod:
         """See `Method`."""
         x = self.input.normalize(self.input.decode(image))
         return self.model.apply(variables, x, train=False)["logits"].astype(jnp.float32)
+
+    def decoded(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """What the head's classifier reads of uint8 [B, H, W, 3] images in evaluation mode: [B, h, w, C].
+
+        Raises:
+            UserError: the head does not show it, or the model has several views of an image (HRDA).
+        """
+        x = self.input.normalize(self.input.decode(image))
+        _, sown = self.model.apply(variables, x, train=False, mutable=["intermediates"])
+        found = sown.get("intermediates", {}).get("head", {}).get("decoded", ())
+        if len(found) != 1 or len(found[0]) != len(image):
+            raise UserError("this network shows no features before its classifier; heads fpn, daformer, segformer and deeplab_v2 do")
+        return found[0]
 
     def forward(
         self,

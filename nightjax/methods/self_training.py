@@ -41,6 +41,7 @@ class SelfTraining(Supervised):
     streams = ("source", "target")
 
     def __post_init__(self):
+        super().__post_init__()
         choose({"hard": 0, "soft": 0}, self.labels, "method.labels")
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:

@@ -20,7 +20,6 @@ from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.core.state import TrainState
 from nightjax.core.types import IGNORE, NUM_CLASSES, Batch, Scalars
-from nightjax.losses.pull import running_means
 from nightjax.methods.dacs import Dacs, Terms
 from nightjax.methods.network import Outputs
 from nightjax.methods.pulling import Contrast, Pulling
@@ -35,12 +34,14 @@ from nightjax.ops.resize import resize, resize_nearest
 PyTree = Any
 Examples = dict[str, jax.Array]
 TRANSLATIONS = {"fda": "fourier_adapt", "style": "StyleRandomizer", "none": ""}
-SIMILARITY_DECAY = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class T2sDa(Dacs):
     """T2S-DA. The fields of `Dacs` hold too; without pulling loss and ``translated_weight`` it is `Dacs`.
+
+    The teacher sees source and target in two passes, not in one batch of both: each domain has norm statistics of its own, and
+    the pseudo-labels stay those of `Dacs`.
 
     Attributes:
         translation: of the source into a pseudo-target image: ``"fda"`` (Fourier domain adaptation to the target image of the
@@ -64,6 +65,7 @@ class T2sDa(Dacs):
     scratch = ("projection",)
 
     def __post_init__(self):
+        super().__post_init__()
         choose(TRANSLATIONS, self.translation, "method.translation")
         if self.translated_weight and self.translation == "none":
             raise UserError("method.translated_weight needs translated images: set method.translation, or the weight to 0")
@@ -89,14 +91,10 @@ class T2sDa(Dacs):
         features = jax.eval_shape(lambda: self.features_to_pull(self.forward(*network, image, rng)[0], 1))
         head = ProjectionHead(self.pull.channels).init(jax.random.fold_in(rng, 1), jnp.zeros((1, 2, 2, features.shape[-1])))
         params = {"student": state.params["student"] | {"projection": head["params"]}}
-        similarity = {
-            "similarity": jnp.zeros((NUM_CLASSES, 2), jnp.float32),
-            "similarity_seen": jnp.zeros((NUM_CLASSES,), jnp.int32),
-        }
         state = state.replace(
             params=params,
             opt_state={"student": self.optimizer.build(params, self.steps).init(params)},
-            memory=self.pull.memory() | similarity,
+            memory=self.pull.memory(),
             bank=self.pull.empty_ring(images),
         )
         return self._with_copies(state)
@@ -155,23 +153,21 @@ class T2sDa(Dacs):
         both = jnp.stack([near, far], axis=1)
         keys = self.project(state.teacher["params"], both.reshape(-1, *near.shape[1:])).reshape(*both.shape[:-1], -1)
         trusted = jnp.where(confidence >= self.pull.negative_confidence, target_cells, IGNORE).astype(jnp.uint8)
-        memory, scalars = self._similarity(state.memory, near, cells, far, target_cells)
-        memory = self.pull.remember(memory, keys[:, 0], cells, target_cells, confidence)
+        memory = self.pull.remember(state.memory, keys[:, 0], cells, target_cells, confidence)
         bank = self.pull.push(state.bank, self.key(state, "ring"), keys[:, 1], trusted)
         examples = {"source_keys": keys[:, 0], "target_keys": keys[:, 1], "target_cells": trusted}
-        return examples, state.replace(memory=memory, bank=bank), scalars | {"confidence": memory["confidence"].mean()}
+        scalars = {"confidence": memory["confidence"].mean()} | self._similarity(near, cells, far, target_cells)
+        return examples, state.replace(memory=memory, bank=bank), scalars
 
-    def _similarity(self, memory, source, source_cells, target, target_cells) -> tuple[PyTree, Scalars]:
-        """Running cosines of target features to source prototypes, by train id; the report draws them."""
+    def _similarity(self, source, source_cells, target, target_cells) -> Scalars:
+        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them."""
         prototypes, count = class_means(source, source_cells)
-        own, other, known = class_similarity(target, target_cells, prototypes, count > 0)
-        mean, seen = running_means(
-            memory["similarity"], memory["similarity_seen"], jnp.stack([own, other], axis=1), known, SIMILARITY_DECAY
-        )
-        scalars = {
-            f"similarity/{kind}/{k:02d}": mean[k, j] for k in range(NUM_CLASSES) for j, kind in enumerate(("own", "other"))
+        *cosines, known = class_similarity(target, target_cells, prototypes, count > 0)
+        return {
+            f"similarity/{kind}/{k:02d}": jnp.stack([cosine[k], known[k].astype(jnp.float32)])
+            for k in range(NUM_CLASSES)
+            for kind, cosine in zip(("own", "other"), cosines, strict=True)
         }
-        return memory | {"similarity": mean, "similarity_seen": seen}, scalars
 
     def context_only(self) -> jax.Array | None:
         """The offset that gives HRDA one detail window rather than all, where only its context view counts."""

@@ -39,7 +39,13 @@ def spectrum(image: Array, half: int, xp: ModuleType = jnp) -> Array:
 
     Returns:
         Complex [..., 2b + 1, 2b + 1, C]: vertical and horizontal frequencies from -b to b, divided by H * W.
+
+    Raises:
+        UserError: the image is too small to have them.
     """
+    if 2 * half >= min(image.shape[-3:-1]):
+        sides = "x".join(map(str, image.shape[-3:-1]))
+        raise UserError(f"fourier: an image of {sides} has no frequencies up to {half}; use larger images or a smaller beta")
     rows, columns = (_waves(half, side).conj() / side for side in image.shape[-3:-1])
     return xp.einsum("yh,...hwc,xw->...yxc", rows, image, columns, optimize=True)
 

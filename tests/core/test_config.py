@@ -29,6 +29,15 @@ def test_parse_arg():
         configs.parse_arg("modle=x", model="")
     with pytest.raises(UserError, match="not key=value"):
         configs.parse_arg("model", model="")
+    assert configs.parse_arg("light=0", light="1") == {"light": "0"}
+    with pytest.raises(UserError, match="light=true must be 0 or 1"):
+        configs.parse_arg("light=true", light="0")
+
+
+def test_with_defaults():
+    section = {"steps": 3, "inner": {"rate": 2.0}, "nmae": "kept for build to refuse"}
+    assert configs.with_defaults(Outer, section) == section | {"name": "a", "inner": {"size": (1, 2), "rate": 2.0}, "rules": ()}
+    assert configs.with_defaults(Outer, {}, ("name",)) == {"inner": None, "rules": ()}
 
 
 def test_build_nests_and_converts():

@@ -33,6 +33,15 @@ def test_scalars_come_one_step_late_as_means():
     assert {"images_per_second", "input_wait_share", "memory_gb", "seconds"} <= values.keys()
 
 
+def test_pairs_are_weighted_and_left_out_without_weight():
+    writer = Lines()
+    scalars = log(writer)
+    for step, weights in ((1, (1.0, 0.0)), (2, (3.0, 0.0)), (3, (1.0, 1.0))):
+        scalars.push(step, {name: jnp.asarray([step, w]) for name, w in zip("ab", weights, strict=True)}, [0])
+    values = writer.lines[0][1]
+    assert values["a"] == 1.75 and "b" not in values
+
+
 def test_last_step_is_written():
     writer = Lines()
     scalars = log(writer, every=100)
