@@ -31,8 +31,11 @@ VARIANTS = {
 """Of DSR+FPA: another network, other settings of the method, other fields of the target."""
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("accumulate", [1, 2])
+IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "dsr_fpa")) for name in METHODS]
+"""Every method accumulates in one place; the others are compiled in parts too where there is time."""
+
+
+@pytest.mark.parametrize("accumulate, name", [*((1, name) for name in METHODS), *IN_PARTS])
 def test_no_step_gathers_the_batch(folder, name, accumulate):
     config = toy.config(folder, name, batch=8, train__devices=4, train__accumulate=accumulate)
     assert_no_gather(config, name)
