@@ -72,6 +72,7 @@ def get_config(arg=""):
     config.optim = MMSEG[args["model"]] if mmseg else _base.optim(args)
     if mmseg:
         config.train.batch = 8
+        config.optim.warmup = min(config.optim.get("warmup", 0), config.train.steps // 4)
     if args["train_on"] == "oracle" or (args["joint"] == "1" and args["data"] in _base.FROM_SCRATCH):
         config.data.streams = _base.oracle_streams(args["data"])
     elif args["train_on"] != "source":

@@ -158,7 +158,7 @@ def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
     Raises:
         UserError: nothing there, or the weights of another network.
     """
-    if epath.Path(path).is_dir() or os.fspath(path).endswith("@best"):
+    if epath.Path(path).is_dir() or os.fspath(path).endswith(f"@{checkpoint.BEST}"):
         return load_variables(path, abstract)
     parts = {torch_name((part, "kernel")).split(".")[0] for part in abstract["params"]}
     state = from_official(load_state_dict(path), VGG16_CAFFE)

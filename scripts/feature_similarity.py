@@ -31,10 +31,11 @@ BATCH = 4
 
 
 def labelled(section: dict, size: tuple[int, int] | None, count: int, **folders: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Up to ``count`` images of a data set, as large as the network sees them, with their labels, in batches of `BATCH`."""
+    """Up to ``count`` images of a data set, as large as the network sees them, with their labels, in batches of `BATCH` and a rest."""
     source = sources.open_source(section["dataset"], section["split"], **folders)
-    for start in range(0, min(count, len(source)) // BATCH * BATCH, BATCH):
-        pairs = [transforms.decode(source[i], ("image", "label")) for i in range(start, start + BATCH)]
+    count = min(count, len(source))
+    for start in range(0, count, BATCH):
+        pairs = [transforms.decode(source[i], ("image", "label")) for i in range(start, min(start + BATCH, count))]
         images = [transforms.resize({"image": pair["image"]}, size)["image"] if size else pair["image"] for pair in pairs]
         yield np.stack(images), np.stack([pair["label"] for pair in pairs])
 
@@ -58,7 +59,7 @@ def similarity(loaded: run.Run, eval_set: str, count: int) -> tuple[np.ndarray, 
         batches = labelled(data, size, count, **folders)
         found = [sums(loaded.method, loaded.variables, *batch, unit=unit) for batch in batches]
         if not found:
-            raise UserError(f"{data['dataset']}@{data['split']} has fewer than {BATCH} images")
+            raise UserError(f"{data['dataset']}@{data['split']} holds no images")
         total, number = (np.sum(part, axis=0) for part in zip(*jax.device_get(found), strict=True))
         totals.append((total / np.maximum(number, 1)[:, None], number > 0))
     (prototypes, known), (features, seen) = totals
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> None:
     values = flags.FlagValues()
     flags.DEFINE_list("workdir", [], "Folders of runs, with commas between.", flag_values=values)
     flags.DEFINE_string("set", "val_night", "Evaluation set of the runs' configs, labelled.", flag_values=values)
-    flags.DEFINE_integer("images", 100, "At most so many of either domain.", lower_bound=BATCH, flag_values=values)
+    flags.DEFINE_integer("images", 100, "At most so many of either domain.", lower_bound=1, flag_values=values)
     flags.DEFINE_bool("classes", False, "Show every class.", flag_values=values)
     cli.parse(values, argv, required=("workdir",))
     cli.use_compilation_cache()
