@@ -22,6 +22,7 @@ from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import from_torch, torch_name
 from nightjax.interop.weight_files import load_state_dict
 from nightjax.methods.network import Input, NetworkMethod
+from nightjax.models.initializers import drawn_together
 
 PyTree = Any
 
@@ -72,7 +73,8 @@ def init_fn(config: ml_collections.ConfigDict, method: Method):
 
     def init() -> TrainState:
         batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return method.init(jax.random.key(config.seed), batch)
+        key = jax.random.key(config.seed)
+        return drawn_together(lambda: method.init(key, batch), key)
 
     return init
 

@@ -15,13 +15,11 @@ import numpy as np
 
 from nightjax.core.config import choose
 from nightjax.models.backbones.resnet import ResNet
+from nightjax.models.initializers import lecun_uniform, normal
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.anchors import cell_anchors, grid_anchors
 from nightjax.ops.boxes import best_boxes, clip_boxes, decode_boxes, nms
-
-_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-"""Kaiming's uniform initialisation with a = 1."""
 
 
 class FeaturePyramid(nn.Module):
@@ -38,7 +36,7 @@ class FeaturePyramid(nn.Module):
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
         """Levels [B, h, w, features]. Sizes of neighbouring stages must differ by 2 exactly."""
-        conv = functools.partial(Conv, self.features, use_bias=True, kernel_init=_uniform, dtype=self.dtype)
+        conv = functools.partial(Conv, self.features, use_bias=True, kernel_init=lecun_uniform, dtype=self.dtype)
         levels, above = [], None
         for number, stage in reversed(list(enumerate(stages, start=1))):
             inner = conv(kernel=1, name=f"fpn_inner{number}")(stage)
@@ -84,7 +82,7 @@ class ProposalHead(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        conv = functools.partial(Conv, use_bias=True, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype)
+        conv = functools.partial(Conv, use_bias=True, kernel_init=normal(0.01), dtype=self.dtype)
         self.conv = conv(self.features)
         self.cls_logits = conv(self.anchors, kernel=1)
         self.bbox_pred = conv(4 * self.anchors, kernel=1)

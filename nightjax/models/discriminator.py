@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.core.errors import UserError
-from nightjax.models.initializers import bias_init, kernel_init
+from nightjax.models.initializers import torch_uniform, uniform
 from nightjax.models.layers import Conv
 
 VARIANTS = {
@@ -62,8 +62,8 @@ class Discriminator(nn.Module):
                 padding=1,
                 use_bias=True,
                 dtype=self.dtype,
-                kernel_init=kernel_init,
-                bias_init=bias_init(16 * x.shape[-1]),
+                kernel_init=torch_uniform,
+                bias_init=uniform((16 * x.shape[-1]) ** -0.5),
                 name=name,
             )(x)
             if name != "classifier":

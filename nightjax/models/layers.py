@@ -6,6 +6,7 @@ behind the choice.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from nightjax.models.initializers import normal
 
 Pair = tuple[int, int]
 
@@ -61,9 +64,8 @@ class Conv(nn.Module):
         if padding is None:
             padding = tuple(self.dilation * (k - 1) // 2 for k in size)
         padding = _pair(padding)
-        kernel_init = self.kernel_init or nn.initializers.variance_scaling(
-            2.0, "fan_out", "normal", batch_axis=(-1,) if depthwise else ()
-        )
+        fan_out = math.prod(size) * (1 if depthwise else self.features)
+        kernel_init = self.kernel_init or normal(math.sqrt(2 / fan_out))
         inputs = 1 if depthwise else x.shape[-1]
         kernel = self.param("kernel", kernel_init, (*size, inputs, self.features), jnp.float32)
         form = _form(size, padding, depthwise)

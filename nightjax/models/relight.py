@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nightjax.models.initializers import bias_init, kernel_init
+from nightjax.models.initializers import torch_uniform, uniform
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 
@@ -42,7 +42,7 @@ class LightNet(nn.Module):
             [B, H, W, C] float32 in (-1, 1).
         """
         _, height, width, channels = x.shape
-        conv = functools.partial(Conv, kernel_init=kernel_init, dtype=self.dtype)
+        conv = functools.partial(Conv, kernel_init=torch_uniform, dtype=self.dtype)
 
         def norm_relu(x, index):
             return nn.relu(BatchNorm(dtype=self.dtype, name=f"model_{index}")(x, train=train))
@@ -62,7 +62,7 @@ class LightNet(nn.Module):
             kernel=7,
             padding=0,
             use_bias=True,
-            bias_init=bias_init(49 * self.features),
+            bias_init=uniform((49 * self.features) ** -0.5),
             name=f"model_{17 + self.blocks}",
         )
         return jnp.tanh(last(_reflect(y, 3)).astype(jnp.float32))[:, :height, :width]
@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv = functools.partial(
-            Conv, x.shape[-1], padding=0, kernel_init=kernel_init, dtype=self.dtype
+            Conv, x.shape[-1], padding=0, kernel_init=torch_uniform, dtype=self.dtype
         )
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = conv(name="conv_block_1")(_reflect(x, 1))
@@ -110,8 +110,7 @@ class DoublingConv(nn.Module):
         """[B, H, W, I] to [B, 2H, 2W, O] in ``dtype``; torch's padding 1 and output padding 1."""
         shape = (3, 3, x.shape[-1], self.features)
         # torch takes the fan of a transposed weight from its output channels.
-        torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
-        init = self.kernel_init or torch_init
+        init = self.kernel_init or uniform((9 * self.features) ** -0.5)
         kernel = self.param("kernel_t", init, shape, jnp.float32).astype(self.dtype)
         phases = _phase_taps(_phase_taps(kernel, 0), 2)  # [2, phase, 2, phase, I, O]
         phases = phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, shape[2], 4 * self.features)

@@ -13,13 +13,11 @@ from flax import linen as nn
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.models.initializers import he_normal, normal, uniform
 from nightjax.models.layers import Conv
 from nightjax.ops.instance_norm import instance_norm
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-"""Initializer of generators; biases start at 0."""
-
-normal_002 = nn.initializers.normal(0.02)
+normal_002 = normal(0.02)
 """Initializer of discriminators; biases start at 0."""
 
 PADDINGS = {"reflect": "reflect", "zero": "constant", "replicate": "edge"}
@@ -100,7 +98,7 @@ class SampleNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] to the same, statistics in float32."""
-        gamma = self.param("gamma", nn.initializers.uniform(1.0), x.shape[-1:], jnp.float32)
+        gamma = self.param("gamma", lambda *of: 0.5 + uniform(0.5)(*of), x.shape[-1:], jnp.float32)
         beta = self.param("beta", nn.initializers.zeros, x.shape[-1:], jnp.float32)
         wide = x.astype(jnp.float32)
         centred = wide - wide.mean((1, 2, 3), keepdims=True)

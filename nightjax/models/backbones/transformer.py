@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-linear_init = nn.initializers.truncated_normal(0.02)
+from nightjax.models.initializers import truncated_normal
+
+linear_init = truncated_normal(0.02)
 
 
 def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:

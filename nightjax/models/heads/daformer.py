@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.models.initializers import normal, torch_uniform
 from nightjax.models.layers import Conv, Dropout2d
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.resize import resize
-
-embed_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Embed(nn.Module):
@@ -22,7 +21,7 @@ class Embed(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dense(self.channels, dtype=self.dtype, kernel_init=embed_init, name="proj")(x)
+        return nn.Dense(self.channels, dtype=self.dtype, kernel_init=torch_uniform, name="proj")(x)
 
 
 class ConvBNReLU(nn.Module):
@@ -139,7 +138,7 @@ class DAFormerHead(nn.Module):
             kernel=1,
             use_bias=True,
             dtype=self.dtype,
-            kernel_init=nn.initializers.normal(0.01),
+            kernel_init=normal(0.01),
             name="conv_seg",
         )
         return classifier(x).astype(jnp.float32)

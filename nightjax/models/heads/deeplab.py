@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv, Dropout2d
 
 
@@ -56,7 +57,7 @@ class DeepLabV2Head(nn.Module):
                 dilation=dilation,
                 use_bias=True,
                 dtype=self.dtype,
-                kernel_init=nn.initializers.normal(0.01),
+                kernel_init=normal(0.01),
                 name=f"conv2d_list_{i}",
             )
             y = branch(x).astype(jnp.float32)

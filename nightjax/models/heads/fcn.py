@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.models.heads.daformer import ConvBNReLU
+from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv, Dropout2d
 
 
@@ -57,7 +58,7 @@ def classify(x: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
         kernel=1,
         use_bias=True,
         dtype=dtype,
-        kernel_init=nn.initializers.normal(0.01),
+        kernel_init=normal(0.01),
         name="conv_seg",
     )
     return classifier(x).astype(jnp.float32)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv, Dropout2d
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.resize import resize
@@ -61,7 +62,7 @@ class FPNHead(nn.Module):
             kernel=1,
             use_bias=True,
             dtype=self.dtype,
-            kernel_init=nn.initializers.normal(0.01),
+            kernel_init=normal(0.01),
             name="conv_seg",
         )
         return classifier(x).astype(jnp.float32)

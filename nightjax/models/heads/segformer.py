@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.models.heads.daformer import ConvBNReLU, Embed
+from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv, Dropout2d
 from nightjax.ops.resize import resize
 
@@ -58,7 +59,7 @@ class SegFormerHead(nn.Module):
             kernel=1,
             use_bias=True,
             dtype=self.dtype,
-            kernel_init=nn.initializers.normal(0.01),
+            kernel_init=normal(0.01),
             name="linear_pred",
         )
         return classifier(x).astype(jnp.float32)
