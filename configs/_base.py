@@ -22,6 +22,7 @@ MODELS = {
     "daformer": {"backbone": "mit_b5", "head": "daformer"},
     "daformer_b0": {"backbone": "mit_b0", "head": "daformer"},
     "segformer": {"backbone": "mit_b5", "head": "segformer", "head_channels": 768},
+    "mmseg_segformer": {"backbone": "mit_b5", "head": "segformer", "head_level_norm": True},
     "hrda": {"backbone": "mit_b5", "head": "daformer", "hrda": True},
     "deeplabv3plus": {"backbone": "resnet101_v1c_d8_contracted", "head": "deeplab_v3plus", "auxiliary": "fcn"},
     "upernet_swin_t": {"backbone": "swin_t", "head": "upernet", "auxiliary": "fcn"},

@@ -3,9 +3,9 @@
     python scripts/bench_step.py
     python scripts/bench_step.py --config=configs/dsr_fpa.py --dtype=bfloat16 --steps=50
 
-``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache. The batch is
-made up and stays on the device, so no input is timed. Every config runs in a process of its own, since peak memory is
-that of a process.
+``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is the first
+state, its compilation included, with an empty one. The batch is made up and stays on the device, so no input is timed.
+Every config runs in a process of its own, since peak memory is that of a process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT = (
     "configs/dacs.py:data=nightstreet_tiny",
     "configs/dsr_fpa.py:data=nightstreet_tiny",
 )
-HEAD = ("config", "type", "M params", "cold s", "cached s", "step ms", "images/s", "GB")
+HEAD = ("config", "type", "M params", "cold s", "cached s", "init s", "step ms", "images/s", "GB")
 
 
 def made_up_batch(shapes: dict[str, dict[str, jax.ShapeDtypeStruct]]) -> dict[str, dict[str, jax.Array]]:
@@ -59,9 +59,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def measure(path: str, dtype: str, batch_size: int, steps: int) -> tuple[str, ...]:
+def measure(path: str, dtype: str, batch_size: int, accumulate: int, steps: int) -> tuple[str, ...]:
     """One row of the table."""
-    changes = {"model.dtype": dtype, "train.batch": batch_size}
+    changes = {"model.dtype": dtype, "train.batch": batch_size, "train.accumulate": accumulate}
     config = configs.override(run.load_config(path), {key: value for key, value in changes.items() if value})
     mesh, method = sharding.make_mesh(), methods.build(config)
     sharding.check_batch_size(config.train.batch, config.train.accumulate, mesh)
@@ -72,7 +72,7 @@ def measure(path: str, dtype: str, batch_size: int, steps: int) -> tuple[str, ..
         cold, _ = timed(lambda: compile_step(method, state_shapes, batch_shapes, mesh))
         jax.clear_caches()
         cached, step = timed(lambda: compile_step(method, state_shapes, batch_shapes, mesh))
-        state = run.first_state(config, method, mesh)
+        init, state = timed(lambda: run.first_state(config, method, mesh))
     batch = made_up_batch(batch_shapes)
     seconds = []
     for _ in range(steps + 2):  # The first two do not count.
@@ -81,8 +81,8 @@ def measure(path: str, dtype: str, batch_size: int, steps: int) -> tuple[str, ..
     median = statistics.median(seconds[2:])
     images = config.train.batch * len(batch)
     parameters = run.count_parameters(state_shapes.params) / 1e6
-    numbers = (f"{cold:.1f}", f"{cached:.1f}", f"{1000 * median:.0f}", f"{images / median:.1f}", f"{hooks.memory_gb():.2f}")
-    return path, config.model.dtype, f"{parameters:.2f}", *numbers
+    times = (f"{cold:.1f}", f"{cached:.1f}", f"{init:.1f}", f"{1000 * median:.0f}", f"{images / median:.1f}")
+    return path, config.model.dtype, f"{parameters:.2f}", *times, f"{hooks.memory_gb():.2f}"
 
 
 def main(argv: list[str]) -> None:
@@ -90,6 +90,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_multi_string("config", list(DEFAULT), "Config file; may be repeated.", flag_values=values)
     flags.DEFINE_string("dtype", "", "Compute type, instead of the config's.", flag_values=values)
     flags.DEFINE_integer("batch", 0, "Global batch, instead of the config's.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("steps", 20, "Steps to time.", lower_bound=1, flag_values=values)
     cli.parse(values, argv)
     width = max(map(len, values.config))
@@ -101,7 +102,7 @@ def main(argv: list[str]) -> None:
     for path in values.config:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
-            show(process.submit(measure, path, values.dtype, values.batch, values.steps).result())
+            show(process.submit(measure, path, values.dtype, values.batch, values.accumulate, values.steps).result())
 
 
 if __name__ == "__main__":

@@ -117,6 +117,10 @@ def _levels_reversed(weight: np.ndarray) -> tuple[np.ndarray]:
     return (levels[:, ::-1].reshape(weight.shape),)
 
 
+def _fusion(theirs: str, ours: str) -> Change:
+    return Change((f"{theirs}.conv.weight",), (f"{ours}.conv.weight",), _levels_reversed, _levels_reversed)
+
+
 _STAGES = (1, 2, 3, 4)
 _MMSEG = {"backbone": "backbone", "decode_head": "head", "auxiliary_head": "auxiliary"}
 _CONSTANTS = ("*.relative_position_index", "*.attn_mask")  # What a Swin's configuration determines.
@@ -129,12 +133,13 @@ _ATTENTION = {
         for stage in _STAGES
     },
 }
-_ATTENTION_FUSION = Change(
-    ("decode_head.scale_attention.fuse_layer.conv.weight",),
-    ("hrda_scale_attention.linear_fuse.conv.weight",),
-    _levels_reversed,
-    _levels_reversed,
-)
+_ATTENTION_FUSION = _fusion("decode_head.scale_attention.fuse_layer", "hrda_scale_attention.linear_fuse")
+_MMSEG_MIT, _MMSEG_MIT_CHANGES = mmseg_mit("backbone.")
+_MMSEG_SEGFORMER = {
+    "decode_head.fusion_conv": "head.linear_fuse",
+    "decode_head.conv_seg": "head.linear_pred",
+    **{f"decode_head.convs.{i - 1}.{part}": f"head.linear_c{i}.{part}" for i in _STAGES for part in ("conv", "bn")},
+}
 
 NAMINGS = {
     "dannet_pspnet": Naming("DANNet's PSPNet", "dsn.0.weight", DANNET["pspnet"]),
@@ -178,9 +183,10 @@ NAMINGS = {
     ),
     "mmseg_mit": Naming("mmsegmentation's MiT, ImageNet", "layers.0.0.projection.weight", *mmseg_mit("")),
     "mmseg_segformer": Naming(
-        "mmsegmentation's SegFormer: the backbone only, as its head is another one (batch norm and ReLU on every level)",
+        "mmsegmentation's SegFormer-B0 to B5, whose head has norms (model.head_level_norm, config argument model=mmseg_segformer)",
         "backbone.layers.0.0.projection.weight",
-        *mmseg_mit("backbone."),
+        _MMSEG_MIT | _MMSEG_SEGFORMER,
+        (*_MMSEG_MIT_CHANGES, _fusion("decode_head.fusion_conv", "head.linear_fuse")),
     ),
     "huggingface_segformer": Naming(
         "transformers' SegFormer, as its files have it",

@@ -325,6 +325,16 @@ def segformer_head_names(prefix):
     return {prefix + name: shape for name, shape in names.items()}
 
 
+def mmseg_head_names(prefix):
+    shapes = {f"convs.{i}": (6, dim, 1, 1) for i, dim in enumerate(MIT["dims"])} | {"fusion_conv": (6, 24, 1, 1)}
+    names = {f"{layer}.conv.weight": shape for layer, shape in shapes.items()}
+    for layer in shapes:
+        names |= {f"{layer}.bn.{kind}": (6,) for kind in ("weight", "bias", "running_mean", "running_var")}
+        names[f"{layer}.bn.num_batches_tracked"] = ()
+    names |= {"conv_seg.weight": (19, 6, 1, 1), "conv_seg.bias": (19,)}
+    return {prefix + name: shape for name, shape in names.items()}
+
+
 def test_mit(tmp_path):
     state = random_state(mit_names() | {"head.weight": (1000, 64), "head.bias": (1000,)})
     round_trip(tmp_path, state, shapes_of("", **SEGFORMER), "mit", ["head.*"], dropped="head.")
@@ -336,7 +346,13 @@ def test_segformer(tmp_path):
     round_trip(tmp_path, random_state(names), template, "segformer", dropped="decode_head.conv_seg.")
 
 
-@pytest.mark.parametrize("naming", ["mmseg_mit", "mmseg_segformer", "huggingface_segformer", "huggingface_segformer_5"])
+def test_mmsegmentations_segformer(tmp_path):
+    backbone = find("mmseg_segformer").to_official(random_state(mit_names("backbone.")))
+    state = backbone | random_state(mmseg_head_names("decode_head."))
+    round_trip(tmp_path, state, shapes_of("", **SEGFORMER, head_level_norm=True), "mmseg_segformer")
+
+
+@pytest.mark.parametrize("naming", ["mmseg_mit", "huggingface_segformer", "huggingface_segformer_5"])
 def test_other_names_of_a_mit(tmp_path, naming):
     """Ours out and in again; the torch tests compare with transformers' own names."""
     ours = random_state(mit_names("backbone.") | segformer_head_names("head."))

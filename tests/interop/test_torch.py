@@ -18,6 +18,7 @@ from nightjax.interop.torch_weights import from_torch, matches, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import DANNET_NETWORKS, build_segmenter
 from nightjax.models.backbones.mit import Attention
+from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.relight import LightNet
 
 pytestmark = pytest.mark.torch
@@ -211,6 +212,39 @@ def test_huggingface_segformer_agrees_and_comes_back(tmp_path, suffix):
     assert after.keys() == before.keys()
     for name, value in before.items():
         assert name.endswith("tracked") or np.array_equal(after[name], value), name
+
+
+def test_mmsegmentations_segformer_head_agrees():
+    """Its forward pass written out: normed 1x1 convolutions resized, concatenated fine to coarse, fused, classified."""
+    rng = np.random.default_rng(0)
+    dims, sides, width = (8, 16, 20, 24), (16, 8, 4, 2), 6
+    state = {"conv_seg.weight": rng.normal(size=(19, width, 1, 1)), "conv_seg.bias": rng.normal(size=19)}
+    for layer, inputs in [*((f"convs.{i}", dim) for i, dim in enumerate(dims)), ("fusion_conv", 4 * width)]:
+        state[f"{layer}.conv.weight"] = rng.normal(size=(width, inputs, 1, 1)) / inputs**0.5
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            state[f"{layer}.bn.{kind}"] = rng.uniform(0.5, 1.5, width)
+    state = {name: value.astype(np.float32) for name, value in state.items()}
+    features = [rng.normal(size=(2, dim, side, side)).astype(np.float32) for dim, side in zip(dims, sides, strict=True)]
+
+    weight = {name: torch.from_numpy(value) for name, value in state.items()}
+    functional = torch.nn.functional
+
+    def layer(name, x):
+        x = functional.conv2d(x, weight[f"{name}.conv.weight"])
+        mean, var, scale, bias = (weight[f"{name}.bn.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias"))
+        return functional.relu(functional.batch_norm(x, mean, var, scale, bias))
+
+    levels = [layer(f"convs.{i}", torch.from_numpy(x)) for i, x in enumerate(features)]
+    levels = [functional.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False) for x in levels]
+    expected = functional.conv2d(layer("fusion_conv", torch.cat(levels, 1)), weight["conv_seg.weight"], weight["conv_seg.bias"])
+
+    head = SegFormerHead(19, width, level_norm=True)
+    inputs = {f"stage{i}": jnp.asarray(np.moveaxis(x, 1, -1)) for i, x in enumerate(features, start=1)}
+    template = jax.eval_shape(head.init, jax.random.key(0), inputs)
+    ours = find("mmseg_segformer").to_ours({f"decode_head.{name}": value for name, value in state.items()})
+    variables = from_torch({name.removeprefix("head."): value for name, value in ours.items()}, template)
+    logits = np.moveaxis(np.asarray(jax.jit(head.apply)(variables, inputs)), -1, 1)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_huggingface_classifier_gives_a_backbone(tmp_path):

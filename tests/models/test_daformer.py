@@ -19,6 +19,7 @@ SHAPES = {
 HEADS = {
     "daformer": DAFormerHead(num_classes=3, embed_dim=6, channels=8),
     "segformer": SegFormerHead(num_classes=3, channels=6),
+    "mmseg_segformer": SegFormerHead(num_classes=3, channels=6, level_norm=True),
 }
 
 

@@ -24,12 +24,14 @@ class SegFormerHead(nn.Module):
     Attributes:
         num_classes: K.
         channels: channels of each embedded level and of the fused map.
+        level_norm: batch norm and ReLU on every embedded level, instead of a bias, as mmsegmentation's head has them.
         dropout: rate at which whole channels are zeroed before the classifier.
         dtype: compute dtype; logits are float32.
     """
 
     num_classes: int
     channels: int = 256
+    level_norm: bool = False
     dropout: float = 0.1
     dtype: Any = jnp.float32
 
@@ -46,9 +48,11 @@ class SegFormerHead(nn.Module):
         size = features["stage1"].shape[1:3]
         levels = []
         for stage in (4, 3, 2, 1):
-            level = Embed(self.channels, dtype=self.dtype, name=f"linear_c{stage}")(
-                features[f"stage{stage}"]
-            )
+            level, name = features[f"stage{stage}"], f"linear_c{stage}"
+            if self.level_norm:
+                level = ConvBNReLU(self.channels, dtype=self.dtype, name=name)(level, train=train)
+            else:
+                level = Embed(self.channels, dtype=self.dtype, name=name)(level)
             levels.append(resize(level, size, align_corners=False))
         fuse = ConvBNReLU(self.channels, dtype=self.dtype, name="linear_fuse")
         x = fuse(jnp.concatenate(levels, axis=-1), train=train)
