@@ -22,6 +22,7 @@ from configs import _base
 from nightjax.core.config import parse_arg
 from nightjax.core.errors import UserError
 from nightjax.data.benchmarks import BENCHMARKS
+from nightjax.ops import color
 
 SWIN = {
     "name": "adamw",
@@ -67,7 +68,7 @@ def get_config(arg=""):
         "input": _base.network_input(args),
         "class_weights": _base.class_weights() if args["data"] in _base.FROM_SCRATCH else None,
         "divisor": "valid" if mmseg else "all",
-        "photometric": _base.photometric(args),
+        "photometric": _base.photometric(args) if args["photometric"] == "1" or not mmseg else color.MMSEG_DISTORTION,
     }
     config.optim = MMSEG[args["model"]] if mmseg else _base.optim(args)
     if mmseg:

@@ -6,6 +6,8 @@ from configs import supervised
 from nightjax import methods
 from nightjax.core.errors import UserError
 from nightjax.data import layouts
+from nightjax.methods.network import Photometric
+from nightjax.ops import color
 from tfds_builders.nightcity import nightcity_dataset_builder as nightcity
 
 
@@ -16,6 +18,9 @@ def test_mmsegmentation_recipes():
     assert (config.train.steps, config.train.batch) == (80_000, 8)
     assert [float(rate(step)) for step in (0, 80_000)] == pytest.approx([0.01, 1e-4])
     assert (method.auxiliary_weight, method.divisor, method.class_weights) == (0.4, "valid", None)
+    assert method.photometric == Photometric(**color.MMSEG_DISTORTION)
+    ours = supervised.get_config("data=nightcity_plus,model=deeplabv3plus,photometric=1")
+    assert methods.build(ours).photometric == Photometric()
     assert (method.optimizer.momentum, method.optimizer.weight_decay, method.optimizer.decay_vectors) == (0.9, 5e-4, True)
 
     config = supervised.get_config("data=nightcity_plus,model=upernet_swin_b")

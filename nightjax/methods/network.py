@@ -64,14 +64,21 @@ class Photometric:
     """Colour jitter and blur on the device; see `color.photometric`.
 
     Attributes:
-        jitter_probability, jitter_strength: of the colour jitter.
+        jitter_probability: of the colour jitter.
+        jitter_strength, jitter_ranges, jitter_each, jitter_order: see `color.draw_jitter`.
         blur_probability, blur_sigma: of the Gaussian blur, pixels.
     """
 
     jitter_probability: float = 0.8
     jitter_strength: float = 0.2
+    jitter_ranges: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    jitter_each: float = 1.0
+    jitter_order: str = "any"
     blur_probability: float = 0.5
     blur_sigma: tuple[float, float] = (0.15, 1.15)
+
+    def __post_init__(self):
+        choose(color.ORDERS, self.jitter_order, "photometric.jitter_order")
 
     def __call__(self, image: jax.Array, key: jax.Array) -> jax.Array:
         """[B, H, W, 3] float32 in [0, 1] to the same."""

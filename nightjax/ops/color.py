@@ -13,6 +13,11 @@ from nightjax.ops.blur import gaussian_blur
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+ORDERS = {
+    "any": None,
+    "mmseg": ((BRIGHTNESS, CONTRAST, SATURATION, HUE), (BRIGHTNESS, SATURATION, HUE, CONTRAST)),
+}
+"""Orders of the four operations that an image draws from, all alike likely; None for every order."""
 
 
 def normalize(image: jax.Array, mean=IMAGENET_MEAN, std=IMAGENET_STD) -> jax.Array:
@@ -65,12 +70,35 @@ class Jitter:
     order: jax.Array
 
 
-def draw_jitter(key: jax.Array, batch: int, strength: float = 0.2) -> Jitter:
-    """Draws factors in 1 +- ``strength``, a hue in +- ``strength`` turns and an order per image."""
+def draw_jitter(
+    key: jax.Array,
+    batch: int,
+    strength: float = 0.2,
+    *,
+    ranges: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    each: float = 1.0,
+    order: str = "any",
+) -> Jitter:
+    """Draws the jitter of each image.
+
+    Args:
+        key: random key.
+        batch: B.
+        strength: the first three factors lie in 1 +- ``strength``, the hue in +- ``strength`` turns.
+        ranges: multiply ``strength`` for brightness, contrast, saturation and hue.
+        each: probability of each operation in each image.
+        order: key of `ORDERS`.
+    """
     factor_key, order_key = jax.random.split(key)
     factor = jax.random.uniform(factor_key, (4, batch), minval=-strength, maxval=strength)
-    order = jnp.argsort(jax.random.uniform(order_key, (batch, 4)), axis=1)
-    return Jitter(1 + factor[0], 1 + factor[1], 1 + factor[2], factor[3], order)
+    factor *= np.float32(ranges)[:, None]
+    if each < 1:
+        factor *= jax.random.bernoulli(jax.random.fold_in(key, 1), each, (4, batch))
+    if ORDERS[order] is None:
+        places = jnp.argsort(jax.random.uniform(order_key, (batch, 4)), axis=1)
+    else:
+        places = jax.random.choice(order_key, np.int32(ORDERS[order]), (batch,))
+    return Jitter(1 + factor[0], 1 + factor[1], 1 + factor[2], factor[3], places)
 
 
 def apply_jitter(image: jax.Array, jitter: Jitter) -> jax.Array:
@@ -162,19 +190,23 @@ def photometric(
     *,
     jitter_probability: float = 0.8,
     jitter_strength: float = 0.2,
+    jitter_ranges: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+    jitter_each: float = 1.0,
+    jitter_order: str = "any",
     blur_probability: float = 0.5,
     blur_sigma: tuple[float, float] = (0.15, 1.15),
 ) -> jax.Array:
     """Strong augmentation of mixed images: colour jitter, then Gaussian blur.
 
     Source: DACS ``strong_transform``. Whether to jitter and whether to blur is drawn once for the
-    batch; factors, orders and sigmas for each image.
+    batch; factors, orders and sigmas for each image. `MMSEG_DISTORTION` makes it mmsegmentation's
+    ``PhotoMetricDistortion``, less its rounding to whole grey levels.
 
     Args:
         image: [B, H, W, 3] in [0, 1].
         key: random key.
         jitter_probability: of jittering the batch.
-        jitter_strength: see ``draw_jitter``.
+        jitter_strength, jitter_ranges, jitter_each, jitter_order: see ``draw_jitter``.
         blur_probability: of blurring the batch.
         blur_sigma: range of the standard deviation, pixels.
 
@@ -183,7 +215,9 @@ def photometric(
     """
     gate_key, jitter_key, sigma_key = jax.random.split(key, 3)
     gate = jax.random.uniform(gate_key, (2,))
-    jitter = draw_jitter(jitter_key, image.shape[0], jitter_strength)
+    jitter = draw_jitter(
+        jitter_key, image.shape[0], jitter_strength, ranges=jitter_ranges, each=jitter_each, order=jitter_order
+    )
     sigma = jax.random.uniform(
         sigma_key, image.shape[:1], minval=blur_sigma[0], maxval=blur_sigma[1]
     )
@@ -197,3 +231,15 @@ def photometric(
         lambda x: x,
         image,
     )
+
+
+MMSEG_DISTORTION = {
+    "jitter_probability": 1.0,
+    "jitter_strength": 1.0,
+    "jitter_ranges": (32 / 255, 0.5, 0.5, 0.1),
+    "jitter_each": 0.5,
+    "jitter_order": "mmseg",
+    "blur_probability": 0.0,
+}
+"""Settings of ``photometric``: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each in half of
+the images, contrast before or after the other two."""

@@ -75,6 +75,27 @@ def test_drawn_jitter_ranges():
     assert len(np.unique(np.asarray(jitter.order), axis=0)) == 24
 
 
+def test_mmsegmentations_distortion():
+    """Ranges, that each operation changes about half of the images, and that contrast comes second or last."""
+    settings = {k.removeprefix("jitter_"): v for k, v in color.MMSEG_DISTORTION.items() if "blur" not in k}
+    del settings["probability"]
+    jitter = color.draw_jitter(jax.random.key(0), 2000, **settings)
+    factors = jnp.stack([jitter.brightness - 1, jitter.contrast - 1, jitter.saturation - 1, jitter.hue])
+    for value, reach in zip(factors, (32 / 255, 0.5, 0.5, 0.1), strict=True):
+        assert -reach <= value.min() < -0.98 * reach and 0.98 * reach < value.max() <= reach + 1e-6
+        assert abs((value == 0).mean() - 0.5) < 0.05
+    orders, times = np.unique(np.asarray(jitter.order), axis=0, return_counts=True)
+    np.testing.assert_array_equal(orders, [[0, 1, 2, 3], [0, 2, 3, 1]])
+    assert abs(times[0] / 2000 - 0.5) < 0.05
+    assert np.abs(np.corrcoef(factors != 0) - np.eye(4)).max() < 0.1
+    image = jnp.asarray(np.random.default_rng(0).random((8, 6, 5, 3), np.float32))
+    np.testing.assert_allclose(
+        color.photometric(image, jax.random.key(1), **color.MMSEG_DISTORTION),
+        color.apply_jitter(image, color.draw_jitter(jax.random.split(jax.random.key(1), 3)[1], 8, **settings)),
+        atol=1e-5,
+    )
+
+
 def test_blur_kernel_sizes():
     assert [blur_kernel_size(side) for side in (512, 1024, 20, 101)] == [51, 103, 1, 11]
 
