@@ -37,6 +37,7 @@ EVAL_SETS: dict[str, Section] = {
     "dark_zurich_val_dannet": _DARK_ZURICH | HALF_HD | DANNET,
     "acdc_night_val": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HALF_HD,
     "acdc_night_val_windows": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HRDA_HD,
+    "acdc_night_val_squeezed": {"dataset": "acdc/night", "split": "validation"} | FULL_HD | {"input_size": (1024, 1024)},
     "acdc_fog_val": {"dataset": "acdc/fog", "split": "validation"} | HALF_HD,
     "acdc_rain_val": {"dataset": "acdc/rain", "split": "validation"} | HALF_HD,
     "acdc_snow_val": {"dataset": "acdc/snow", "split": "validation"} | HALF_HD,
@@ -56,7 +57,8 @@ EVAL_SETS: dict[str, Section] = {
     "camvid_dusk_test": _CAMVID | {"split": "dusk_test"},
     "camvid_day_test": _CAMVID | {"split": "day_test"},
 }
-"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test; ``_ltsp``: squeezed to 2:1, scored whole."""
+"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test; ``_ltsp``: squeezed to 2:1, scored whole;
+``_squeezed``: to a square, as DSR+FPA's HRDA sees sets that it was not trained on."""
 
 OVERLAPS = {
     "dark_zurich/val": ("acdc/night", "acdc/all"),
