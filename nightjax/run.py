@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from nightjax import methods
 from nightjax.core import checkpoint, config as configs, sharding
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.state import TrainState
@@ -22,7 +23,6 @@ from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import from_torch, torch_name
 from nightjax.interop.weight_files import load_state_dict
 from nightjax.methods.network import Input, NetworkMethod
-from nightjax.models.initializers import drawn_together
 
 PyTree = Any
 
@@ -73,8 +73,7 @@ def init_fn(config: ml_collections.ConfigDict, method: Method):
 
     def init() -> TrainState:
         batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        key = jax.random.key(config.seed)
-        return drawn_together(lambda: method.init(key, batch), key)
+        return drawn_together(method.init)(jax.random.key(config.seed), batch)
 
     return init
 

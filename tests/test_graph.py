@@ -31,11 +31,12 @@ VARIANTS = {
 """Of DSR+FPA: another network, other settings of the method, other fields of the target."""
 
 
+WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "adaptsegnet"))) for name in METHODS]
 IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "dsr_fpa")) for name in METHODS]
-"""Every method accumulates in one place; the others are compiled in parts too where there is time."""
+"""Every method accumulates in one place, and DSR+FPA does what DACS does, DANNet what AdaptSegNet does: the rest where there is time."""
 
 
-@pytest.mark.parametrize("accumulate, name", [*((1, name) for name in METHODS), *IN_PARTS])
+@pytest.mark.parametrize("accumulate, name", [*WHOLE, *IN_PARTS])
 def test_no_step_gathers_the_batch(folder, name, accumulate):
     config = toy.config(folder, name, batch=8, train__devices=4, train__accumulate=accumulate)
     assert_no_gather(config, name)

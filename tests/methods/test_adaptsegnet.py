@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from configs import _base
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Group, Optimizer
 from nightjax.methods.adaptsegnet import AdaptSegNet
@@ -52,7 +53,7 @@ def method():
 
 @pytest.fixture(scope="module")
 def first(method, batch):
-    return jax.jit(method.init)(jax.random.key(0), batch)
+    return jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
 
 
 def test_two_steps(method, first, batch):
@@ -136,6 +137,7 @@ def test_prediction_and_panels(method, first, batch):
         assert panels[f"discriminator_{level}"].shape[-1] == 3
 
 
+@pytest.mark.slow
 def test_one_level(method, batch):
     """Weights of 0 leave a level, its discriminator and its classifier out."""
     one = dataclasses.replace(
@@ -147,7 +149,7 @@ def test_one_level(method, batch):
             method.optimizer, groups=(Group("^student/auxiliary/|conv2d_list_[23]", lr=0.0),)
         ),
     )
-    first = jax.jit(one.init)(jax.random.key(0), batch)
+    first = jax.jit(drawn_together(one.init))(jax.random.key(0), batch)
     assert set(first.params) == {"student", "level2"}
     state, scalars = jax.jit(one.train_step)(first, batch)
     assert not [name for name in scalars if name.endswith("level1")]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
@@ -89,7 +90,7 @@ def test_two_steps(batch, small_resnet):
         fpa_start_step=1,
         photometric=None,
     )
-    state = jax.jit(method.init)(jax.random.key(0), batch)
+    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
     step = jax.jit(method.train_step)
     after, first = step(state, batch)
     last, second = step(after, batch)

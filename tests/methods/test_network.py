@@ -77,6 +77,7 @@ def test_hrda_features_are_those_of_the_context_view(method, state, batch):
     np.testing.assert_allclose(features["stage4"], outputs["stage4"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_hrda_two_steps(method, state, batch):
     step = jax.jit(method.train_step)
     after, first = step(state, batch)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.methods.nightlab import STAGES, NightLab, draw
@@ -44,7 +45,7 @@ def make(small_resnet):
 
 @pytest.fixture(scope="module")
 def state(make, batch):
-    return jax.jit(make("all").init)(jax.random.key(0), batch)
+    return jax.jit(drawn_together(make("all").init))(jax.random.key(0), batch)
 
 
 def first_state(method, state):
@@ -284,7 +285,7 @@ def test_a_score_that_none_reaches_leaves_the_image_level(make, state, batch):
 def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     method = make("detector")
     method = dataclasses.replace(method, model=method.model.clone(light=LightNet(features=4, blocks=1)))
-    lit = jax.jit(method.init)(jax.random.key(0), batch)
+    lit = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
     variables, image = method.variables(lit), batch["source"]["image"]
     other = jax.tree.map(lambda x: x, variables)
     for name in ("image", "region"):
@@ -310,7 +311,7 @@ def test_boxes_are_scaled_back_from_the_detectors_view(make):
 def test_both_levels_start_from_the_image_level(make, state, batch):
     method = make()
     single = Supervised(method.model, method.optimizer, steps=10)
-    given = single.variables(jax.jit(single.init)(jax.random.key(5), batch))
+    given = single.variables(jax.jit(drawn_together(single.init))(jax.random.key(5), batch))
     shapes = jax.tree.map(jnp.shape, method.initial_variables(state))
     assert shapes == jax.tree.map(jnp.shape, given)
     started = method.variables(method.with_weights(state, given))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.optim import Optimizer
 from nightjax.losses.light import light_loss
 from nightjax.methods.supervised import Supervised, _every, _in_turn
@@ -45,7 +46,7 @@ def joint_batch(batch):
 
 @pytest.fixture(scope="module")
 def first(method, joint_batch):
-    return jax.jit(method.init)(jax.random.key(0), joint_batch)
+    return jax.jit(drawn_together(method.init))(jax.random.key(0), joint_batch)
 
 
 def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):

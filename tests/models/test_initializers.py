@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from nightjax.core.draws import drawn_together
 from nightjax.models import initializers
-from nightjax.models.initializers import drawn_together
 
 SHAPE = (3, 3, 40, 60)  # fan in 360
 
@@ -25,8 +25,8 @@ SHAPE = (3, 3, 40, 60)  # fan in 360
 @pytest.mark.parametrize("together", [False, True])
 def test_laws(init, deviation, limit, together):
     key = jax.random.key(0)
-    draw = lambda: init(key, SHAPE)
-    values = np.asarray(drawn_together(draw, key) if together else draw())
+    draw = lambda key: init(key, SHAPE)
+    values = np.asarray(drawn_together(draw)(key) if together else draw(key))
     assert values.shape == SHAPE and values.dtype == np.float32
     assert abs(values.mean()) < 4 * deviation / values.size**0.5
     np.testing.assert_allclose(values.std(), deviation, rtol=0.02)
@@ -46,8 +46,7 @@ class Net(nn.Module):
 
 
 def weights(layers: int, seed: int = 0):
-    key = jax.random.key(seed)
-    return drawn_together(lambda: Net(layers).init(key, np.zeros((1, 8), np.float32))["params"], key)
+    return drawn_together(Net(layers).init)(jax.random.key(seed), np.zeros((1, 8), np.float32))["params"]
 
 
 def test_weights_are_independent():
@@ -74,6 +73,6 @@ def test_one_generator_a_law():
 def test_drawing_ends_with_the_call():
     key = jax.random.key(0)
     with pytest.raises(ZeroDivisionError):
-        drawn_together(lambda: 1 / 0, key)
-    drawn_together(lambda: initializers.normal(1.0)(key, (3,)), key)
+        drawn_together(lambda _: 1 / 0)(key)
+    drawn_together(lambda key: initializers.normal(1.0)(key, (3,)))(key)
     np.testing.assert_array_equal(initializers.normal(1.0)(key, (3,)), jax.random.normal(key, (3,)))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models.backbones.resnet import VARIANTS, ResNet
@@ -19,7 +20,7 @@ def x():
 
 
 def initial(model, x):
-    return jax.jit(model.init)(jax.random.key(1), x)
+    return jax.jit(drawn_together(model.init))(jax.random.key(1), x)
 
 
 def parameters(model, size=(32, 32)):
@@ -119,7 +120,7 @@ def test_unknown_choice(attribute, x):
         ResNet(**{**SMALL, attribute: "odd"}).init(jax.random.key(0), x)
 
 
-@pytest.mark.parametrize("option", ["remat", "scan"])
+@pytest.mark.parametrize("option", [pytest.param("remat", marks=pytest.mark.slow), "scan"])
 def test_way_to_compute_changes_nothing(x, option):
     """Neither gradients nor statistics; a stage of three blocks has two equal ones to scan."""
     small = SMALL | {"depths": (1, 3, 1, 1)}

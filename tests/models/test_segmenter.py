@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.models import BACKBONES, HEADS, build_segmenter
 from nightjax.models.heads.deeplab import DeepLabV2Head
@@ -34,7 +35,7 @@ def test_every_pair(backbone, head, x):
 
 def test_train_and_dropout(x):
     model = build_segmenter("resnet_tiny", "fpn", **SMALL, head_dropout=0.5)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
 
     apply = jax.jit(
         functools.partial(model.apply, mutable=["batch_stats"]),
@@ -98,7 +99,7 @@ def test_fpn_reads_its_stages():
 def test_sharded_batch(x):
     """Forward and gradient on four devices: equal to one device, and nothing gathers the batch."""
     model = build_segmenter("resnet_tiny", "fpn", **SMALL)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
 
     def loss(params, x):

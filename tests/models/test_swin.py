@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.models import build_segmenter
 from nightjax.models.backbones.swin import VARIANTS, Swin, relative_position_index, shift_mask
 
@@ -19,7 +20,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def variables(model, x):
-    return jax.jit(model.init)(jax.random.key(1), x)
+    return jax.jit(drawn_together(model.init))(jax.random.key(1), x)
 
 
 def test_sizes_are_rounded_up(model, variables, x):

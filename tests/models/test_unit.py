@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.models.backbones.vgg import VGG
 from nightjax.models.unit import Autoencoder, Decoder, Discriminators, Encoder, build_unit
@@ -60,19 +61,20 @@ def test_vgg_features_are_at_stride_8():
 
 
 def test_initialisation():
-    params = jax.jit(build_unit(features=8, blocks=1).init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    x = jnp.zeros((1, 16, 16, 3))
+    params = jax.jit(drawn_together(build_unit(features=8, blocks=1).init))(jax.random.key(0), x)["params"]
     kernel = params["gen_a"]["enc"]["model_3"]["model_0"]["model_0"]["conv"]["kernel"]
     np.testing.assert_allclose(kernel.std(), (2 / np.prod(kernel.shape[:3])) ** 0.5, rtol=0.05)
     assert not params["gen_a"]["enc"]["model_0"]["conv"]["bias"].any()
-    judge = jax.jit(Discriminators(features=8, layers=2, scales=1).build().init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    judge = jax.jit(drawn_together(Discriminators(features=8, layers=2, scales=1).build().init))(jax.random.key(0), x)
     np.testing.assert_allclose(judge["params"]["cnns_0"]["1"]["conv"]["kernel"].std(), 0.02, rtol=0.05)
 
 
-@pytest.mark.parametrize("form", ["unit2018", "unit2017"])
+@pytest.mark.parametrize("form", ["unit2018", pytest.param("unit2017", marks=pytest.mark.slow)])
 def test_decoding_the_mean_is_deterministic_and_bounded(form):
     model = build_unit(form, features=2, blocks=1)
     x = jax.random.uniform(jax.random.key(1), (2, 16, 24, 3), minval=-1)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
 
     @jax.jit
     def translate(x, noise):
