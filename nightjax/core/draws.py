@@ -18,7 +18,6 @@ Shape = tuple[int, ...]
 
 LAWS: dict[str, Callable[[jax.Array, Shape], jax.Array]] = {
     "normal": random.normal,
-    "truncated_normal": lambda key, shape: random.truncated_normal(key, -2.0, 2.0, shape),
     "uniform": lambda key, shape: random.uniform(key, shape, minval=-1.0, maxval=1.0),
 }
 

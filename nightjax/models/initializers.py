@@ -24,11 +24,6 @@ def normal(stddev: float) -> Initializer:
     return _scaled("normal", lambda shape: stddev)
 
 
-def truncated_normal(stddev: float) -> Initializer:
-    """Normal of mean 0 cut at two standard deviations, which makes its own smaller, as torch's ``trunc_normal_`` is."""
-    return _scaled("truncated_normal", lambda shape: stddev)
-
-
 def uniform(limit: float) -> Initializer:
     """Uniform in [-limit, limit]."""
     return _scaled("uniform", lambda shape: limit)

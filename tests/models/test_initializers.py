@@ -15,7 +15,6 @@ SHAPE = (3, 3, 40, 60)  # fan in 360
     "init, deviation, limit",
     [
         (initializers.normal(0.5), 0.5, np.inf),
-        (initializers.truncated_normal(0.5), 0.5 * 0.8796, 1.0),
         (initializers.uniform(0.3), 0.3 / 3**0.5, 0.3),
         (initializers.he_normal, (2 / 360) ** 0.5, np.inf),
         (initializers.lecun_uniform, 360**-0.5, (3 / 360) ** 0.5),
