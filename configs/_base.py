@@ -13,6 +13,7 @@ from nightjax.core.errors import UserError
 from nightjax.data.benchmarks import BENCHMARKS
 from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.models import DANNET_NETWORKS
+from nightjax.ops.color import MIDDLE_GREY
 
 MODELS = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
@@ -157,7 +158,7 @@ def daformer_optim(args: dict[str, str], backbone: str) -> dict:
 def network_input(args: dict[str, str]) -> dict:
     """``exposure=1`` brings every image, day and night, to one log-mean luminance; see also `INPUTS`."""
     own = choose(INPUTS, args["input"], "config argument input")
-    return own | {"exposure": 0.18 if args["exposure"] == "1" else 0.0}
+    return own | {"exposure": MIDDLE_GREY if args["exposure"] == "1" else 0.0}
 
 
 def class_weights() -> tuple[float, ...]:

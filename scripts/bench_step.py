@@ -2,6 +2,7 @@
 
     python scripts/bench_step.py
     python scripts/bench_step.py --config=configs/dsr_fpa.py --dtype=bfloat16 --steps=50
+    python scripts/bench_step.py --config=configs/dannet.py:data=cityscapes_to_dark_zurich --batch=1 --warmup=0 --steps=1
 
 ``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is the first
 state, its compilation included, with an empty one. The batch is made up and stays on the device, so no input is timed.
@@ -59,7 +60,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def measure(path: str, dtype: str, batch_size: int, accumulate: int, steps: int) -> tuple[str, ...]:
+def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int, steps: int) -> tuple[str, ...]:
     """One row of the table."""
     changes = {"model.dtype": dtype, "train.batch": batch_size, "train.accumulate": accumulate}
     config = configs.override(run.load_config(path), {key: value for key, value in changes.items() if value})
@@ -75,10 +76,10 @@ def measure(path: str, dtype: str, batch_size: int, accumulate: int, steps: int)
         init, state = timed(lambda: run.first_state(config, method, mesh))
     batch = made_up_batch(batch_shapes)
     seconds = []
-    for _ in range(steps + 2):  # The first two do not count.
+    for _ in range(warmup + steps):
         taken, (state, _) = timed(lambda: step(state, batch))
         seconds.append(taken)
-    median = statistics.median(seconds[2:])
+    median = statistics.median(seconds[warmup:])
     images = config.train.batch * len(batch)
     parameters = run.count_parameters(state_shapes.params) / 1e6
     times = (f"{cold:.1f}", f"{cached:.1f}", f"{init:.1f}", f"{1000 * median:.0f}", f"{images / median:.1f}")
@@ -91,6 +92,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("dtype", "", "Compute type, instead of the config's.", flag_values=values)
     flags.DEFINE_integer("batch", 0, "Global batch, instead of the config's.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("warmup", 2, "Steps before those.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("steps", 20, "Steps to time.", lower_bound=1, flag_values=values)
     cli.parse(values, argv)
     width = max(map(len, values.config))
@@ -102,7 +104,8 @@ def main(argv: list[str]) -> None:
     for path in values.config:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
-            show(process.submit(measure, path, values.dtype, values.batch, values.accumulate, values.steps).result())
+            changes = values.dtype, values.batch, values.accumulate
+            show(process.submit(measure, path, *changes, values.warmup, values.steps).result())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from configs import dacs, dsr_fpa, supervised, t2s_da, uawarpc
 from nightjax import methods
 from nightjax.core.config import check_key, override, to_json
 from nightjax.core.errors import UserError
+from nightjax.ops.color import MIDDLE_GREY
 
 DZ = "data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=weights.npz"
 ACDC = "data=cityscapes_to_acdc_night"
@@ -132,7 +133,7 @@ def test_a_matcher_sees_what_it_was_trained_on(tmp_path):
     (tmp_path / "config.json").write_text(to_json(uawarpc.get_config("exposure=1")))
     config = dsr_fpa.get_config(f"aligner=uawarpc,matcher={tmp_path},input=caffe")
     method = methods.build(config)
-    assert method.matcher_input.exposure == 0.18 and method.matcher_input.order == "rgb" and method.input.order == "bgr"
+    assert method.matcher_input.exposure == MIDDLE_GREY and method.matcher_input.order == "rgb" and method.input.order == "bgr"
     with pytest.raises(UserError, match="aligner=uawarpc beside it"):
         dsr_fpa.get_config("matcher=runs/uawarpc")
 

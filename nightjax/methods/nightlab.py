@@ -96,7 +96,7 @@ class NightLab(TwoLevel):
             batch_stats={"student": state.batch_stats["student"] | stats},
             opt_state=opt_state,
         )
-        return state, scalars
+        return self.with_shared_light(state), scalars
 
     def _image_step(self, state, batch, variables):
         """One step of the image level on whole images."""
@@ -125,7 +125,7 @@ class NightLab(TwoLevel):
             more = draw(self.key(state, f"proposals_{name}"), found, valid, detected, size)
             drawn = jnp.concatenate([drawn, more], 1)
         cut = self.crop(image, drawn)
-        labels = regions.crop_label(label, drawn, self.region_size)
+        labels = regions.crop_label(label, drawn, self.region_size, keep_aspect=self.keep_aspect)
         return {"image": cut.reshape(-1, *cut.shape[2:]), "label": labels.reshape(-1, *labels.shape[2:])}
 
     def _jittered(self, key, found, size):
@@ -206,6 +206,7 @@ class NightLab(TwoLevel):
             examples["label"],
             found,
             self.hard_classes if self.hard_only else None,
+            keep_aspect=self.keep_aspect,
         )
         wins &= judged & (sides.min(-1) >= regions.LEAST_SIDE)
         wins = jax.lax.stop_gradient(wins)

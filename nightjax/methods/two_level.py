@@ -51,8 +51,11 @@ class TwoLevel(Supervised):
             (ours). Without weights there is nothing to take off.
         score: of a box above which it counts (ours).
         max_regions: the best so many count (ours).
-        region_size: side to which regions are resampled, their aspect not kept (ours).
+        region_size: side to which regions are resampled (ours).
+        keep_aspect: resample the long side to it and fill up the short one; otherwise both become ``region_size`` (ours).
         antialias: along sides that shrink (ours).
+        share_light: both levels relight by the image level's network; otherwise the region level has its own, which starts
+            from it (ours: the paper has one symbol for both).
         min_side: to which smaller regions are grown (ours).
         context: factor on the sides of boxes from labels (ours).
         context_in_target: the detector learns boxes with their context, and what it finds is not grown again (ours).
@@ -74,7 +77,9 @@ class TwoLevel(Supervised):
     score: float = 0.5
     max_regions: int = 20
     region_size: int = 512
+    keep_aspect: bool = False
     antialias: bool = True
+    share_light: bool = False
     min_side: float = 64.0
     context: float = 2.0
     context_in_target: bool = True
@@ -94,6 +99,8 @@ class TwoLevel(Supervised):
         wrong = [c for c in self.hard_classes if not 0 <= c < NUM_CLASSES]
         if wrong or not self.hard_classes:
             raise UserError(f"method.hard_classes={self.hard_classes} must be train ids, 0 to {NUM_CLASSES - 1}, at least one")
+        if self.share_light and getattr(self.model, "light", None) is None:
+            raise UserError("method.share_light needs light adaptation to share: add light=1 to the config's arguments")
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `Method`."""
@@ -104,7 +111,7 @@ class TwoLevel(Supervised):
         for key, (name, model) in zip(jax.random.split(rng, len(models)), models.items(), strict=True):
             found[name] = model.init(key, inputs[name], train=False)
         params = {name: variables["params"] for name, variables in found.items()}
-        return TrainState(
+        state = TrainState(
             step=jnp.zeros((), jnp.int32),
             params={"student": params},
             batch_stats={"student": {name: variables.get("batch_stats", {}) for name, variables in found.items()}},
@@ -112,6 +119,20 @@ class TwoLevel(Supervised):
                 name: self.optimizer_of(name).build({"student": params[name]}, self.steps).init({"student": params[name]})
                 for name in self.trained
             },
+        )
+        return self.with_shared_light(state)
+
+    def with_shared_light(self, state: TrainState) -> TrainState:
+        """With ``share_light``, the state in which the region level has the image level's relighting network."""
+        if not self.share_light:
+            return state
+
+        def put(student: PyTree) -> PyTree:
+            light = jax.tree.map(jnp.copy, student["image"].get("light", {}))  # Donated buffers must not be shared.
+            return student | {"region": student["region"] | ({"light": light} if light else {})}
+
+        return state.replace(
+            params={"student": put(state.params["student"])}, batch_stats={"student": put(state.batch_stats["student"])}
         )
 
     @property
@@ -134,7 +155,7 @@ class TwoLevel(Supervised):
             variables = {
                 key: {name: own[key][name] | tree for name in ("image", "region")} for key, tree in variables.items()
             }
-        return super().with_weights(state, variables)
+        return self.with_shared_light(super().with_weights(state, variables))
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Merged logits [B, H, W, K] at the image's size; see `Method`."""
@@ -190,12 +211,13 @@ class TwoLevel(Supervised):
 
     def crop(self, image: jax.Array, found: jax.Array) -> jax.Array:
         """Regions [B, M, 4] of images [B, H, W, 3] at the region level's size, float32 in 0..255."""
-        return regions.crop(image.astype(jnp.float32), found, self.region_size, antialias=self.antialias)
+        options = {"antialias": self.antialias, "keep_aspect": self.keep_aspect}
+        return regions.crop(image.astype(jnp.float32), found, self.region_size, **options)
 
     def merge(self, variables: Variables, image: jax.Array, found: jax.Array, valid: jax.Array) -> jax.Array:
         """Merged logits [B, H, W, K]: see `ops.regions.merge_regions`."""
         logits, closer = self.image_level(variables, image), self.segment_regions(variables, image, found)
-        return regions.merge_regions(logits, closer, found, valid, self.hard_classes)
+        return regions.merge_regions(logits, closer, found, valid, self.hard_classes, keep_aspect=self.keep_aspect)
 
     def detect(self, variables: Variables, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The regions to look at: the best boxes above the score, after a suppression over all levels.

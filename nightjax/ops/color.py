@@ -12,6 +12,9 @@ from nightjax.ops.blur import gaussian_blur
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MIDDLE_GREY = 0.46
+"""The photographers' middle grey, which reflects 18 % of the light, as sRGB stores it."""
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ORDERS = {
     "any": None,
@@ -32,10 +35,10 @@ def denormalize(image: jax.Array, mean=IMAGENET_MEAN, std=IMAGENET_STD) -> jax.A
     return image.astype(jnp.float32) * np.float32(std) + np.float32(mean)
 
 
-def normalize_exposure(image: jax.Array, target: float = 0.18, floor: float = 1 / 255) -> jax.Array:
+def normalize_exposure(image: jax.Array, target: float = MIDDLE_GREY, floor: float = 1 / 255) -> jax.Array:
     """Scales each image so that its log-average luminance becomes ``target``.
 
-    Source: Reinhard et al. 2002, equation 1.
+    Source: Reinhard et al. 2002, equation 1, whose key value of 0.18 is of linear light; here values are sRGB's.
 
     Args:
         image: [B, H, W, 3] in [0, 1].

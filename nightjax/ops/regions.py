@@ -68,7 +68,9 @@ def label_boxes(
     return boxes.astype(jnp.float32), kind.ravel()[chosen], area
 
 
-def crop(image: jax.Array, regions: jax.Array, size: int, *, antialias: bool = False) -> jax.Array:
+def crop(
+    image: jax.Array, regions: jax.Array, size: int, *, antialias: bool = False, keep_aspect: bool = False
+) -> jax.Array:
     """Regions resampled to ``size`` x ``size``, bilinear, half-pixel centres, their borders repeated.
 
     Args:
@@ -76,35 +78,42 @@ def crop(image: jax.Array, regions: jax.Array, size: int, *, antialias: bool = F
         regions: [B, M, 4].
         size: side of the result.
         antialias: along a side that shrinks, widens the filter by the shrinking factor, as `resize.resize` does.
+        keep_aspect: only the long side becomes ``size``; the rest, to the right or below, is 0.
 
     Returns:
         [B, M, size, size, C].
     """
     build = functools.partial(_bilinear_in, antialias=antialias)
-    rows, columns = _matrices(build, regions, image.shape[1:3], size)
+    rows, columns = _matrices(build, regions, image.shape[1:3], size, keep_aspect)
     return _sample(rows, columns, image)
 
 
-def crop_label(label: jax.Array, regions: jax.Array, size: int) -> jax.Array:
-    """The same of a label map [B, H, W], by the pixel under the centre: [B, M, size, size] of label's dtype."""
-    rows, columns = _matrices(_nearest_in, regions, label.shape[1:3], size)
-    return _sample(rows, columns, label[..., None].astype(jnp.float32))[..., 0].astype(label.dtype)
+def crop_label(label: jax.Array, regions: jax.Array, size: int, *, keep_aspect: bool = False) -> jax.Array:
+    """The same of a label map [B, H, W], by the pixel under the centre: [B, M, size, size] of label's dtype; the rest is 255."""
+    rows, columns = _matrices(_nearest_in, regions, label.shape[1:3], size, keep_aspect)
+    cut = _sample(rows, columns, label[..., None].astype(jnp.float32))[..., 0]
+    inside = rows.any(-1)[..., :, None] & columns.any(-1)[..., None, :]
+    return jnp.where(inside, cut, IGNORE).astype(label.dtype)
 
 
-def paste(values: jax.Array, regions: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def paste(
+    values: jax.Array, regions: jax.Array, size: tuple[int, int], *, keep_aspect: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Values of one region an image, resized to the region and put in its place; the inverse of `crop`.
 
     Args:
-        values: [B, h, w, C] float.
+        values: [B, h, w, C] float; with ``keep_aspect`` h = w.
         regions: [B, 4].
         size: (H, W) of the image.
+        keep_aspect: as the values were cut out.
 
     Returns:
         [B, H, W, C], of which only the inside of the region means anything, and that inside, bool [B, H, W].
     """
     height, width = values.shape[1:3]
-    rows = _bilinear_out(regions[:, 1], regions[:, 3], height, size[0])
-    columns = _bilinear_out(regions[:, 0], regions[:, 2], width, size[1])
+    across, down = _spans(regions, keep_aspect)
+    rows = _bilinear_out(regions[:, 1], regions[:, 3], down, height, size[0])
+    columns = _bilinear_out(regions[:, 0], regions[:, 2], across, width, size[1])
     y, x = jnp.arange(size[0]), jnp.arange(size[1])
     inside_rows = (y >= regions[:, 1:2]) & (y < regions[:, 3:4])
     inside_columns = (x >= regions[:, 0:1]) & (x < regions[:, 2:3])
@@ -114,7 +123,13 @@ def paste(values: jax.Array, regions: jax.Array, size: tuple[int, int]) -> tuple
 
 
 def merge_regions(
-    logits: jax.Array, region_logits: jax.Array, regions: jax.Array, valid: jax.Array, hard_classes: tuple[int, ...]
+    logits: jax.Array,
+    region_logits: jax.Array,
+    regions: jax.Array,
+    valid: jax.Array,
+    hard_classes: tuple[int, ...],
+    *,
+    keep_aspect: bool = False,
 ) -> jax.Array:
     """Two levels in one: inside a region, pixels that the region level calls hard take its logits.
 
@@ -127,6 +142,7 @@ def merge_regions(
         regions: [B, M, 4] whole numbers, the best first.
         valid: bool [B, M].
         hard_classes: train ids.
+        keep_aspect: as the regions were cut out, see `crop`.
 
     Returns:
         [B, H, W, K]; their arg-max is the merged prediction.
@@ -134,7 +150,7 @@ def merge_regions(
 
     def put(canvas, item):
         values, region, there = item
-        full, inside = paste(values, region, canvas.shape[1:3])
+        full, inside = paste(values, region, canvas.shape[1:3], keep_aspect=keep_aspect)
         takes = inside & there[:, None, None] & class_mask(full.argmax(-1), hard_classes)
         return jnp.where(takes[..., None], full, canvas), None
 
@@ -173,6 +189,8 @@ def region_gain(
     label: jax.Array,
     regions: jax.Array,
     classes: tuple[int, ...] | None = None,
+    *,
+    keep_aspect: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Where the region level is better than the image level: eq. (1) of arXiv 2204.05538's supplementary.
 
@@ -184,6 +202,7 @@ def region_gain(
         label: [B, H, W], 255 = ignore.
         regions: [B, M, 4] whole numbers.
         classes: compare these only; None for all.
+        keep_aspect: as the regions were cut out, see `crop`.
 
     Returns:
         bool [B, M] that says where the mean IoU is strictly higher (never in a region with a side below `LEAST_SIDE` or
@@ -192,7 +211,7 @@ def region_gain(
 
     def one(_, item):
         values, region = item
-        full, inside = paste(values, region, label.shape[1:3])
+        full, inside = paste(values, region, label.shape[1:3], keep_aspect=keep_aspect)
         levels = (full.argmax(-1), prediction)
         return None, tuple(region_iou(x, label, inside, values.shape[-1], classes) for x in levels)
 
@@ -216,11 +235,18 @@ def draw_regions(image: jax.Array, regions: jax.Array, valid: jax.Array, color: 
     return jax.lax.scan(draw, image, (regions.swapaxes(0, 1), valid.swapaxes(0, 1)))[0]
 
 
-def _matrices(build, regions, size, count):
-    """Matrices [B, M, count, H] of the rows and [B, M, count, W] of the columns."""
+def _spans(regions, keep_aspect):
+    """Pixels [...] that a region's columns and rows stand for: its sides, or twice the long one."""
+    across, down = (jnp.maximum(regions[..., i + 2] - regions[..., i], 1.0) for i in (0, 1))
+    return (jnp.maximum(across, down),) * 2 if keep_aspect else (across, down)
+
+
+def _matrices(build, regions, size, count, keep_aspect):
+    """Matrices [B, M, count, H] of the rows and [B, M, count, W] of the columns; rows of zeros beyond the region."""
+    across, down = _spans(regions, keep_aspect)
     return (
-        build(regions[..., 1], regions[..., 3], size[0], count),
-        build(regions[..., 0], regions[..., 2], size[1], count),
+        build(regions[..., 1], regions[..., 3], down, size[0], count),
+        build(regions[..., 0], regions[..., 2], across, size[1], count),
     )
 
 
@@ -229,30 +255,37 @@ def _sample(rows, columns, image):
     return jnp.einsum("bmxw,bmywc->bmyxc", columns, cut, precision="highest")
 
 
-def _bilinear_in(start, stop, before, after, antialias):
-    """Weights [..., after, before] that resample [start, stop) to ``after`` cells."""
-    start, length = start[..., None], jnp.maximum(stop - start, 1.0)[..., None]
-    source = start + jnp.clip((jnp.arange(after) + 0.5) * length / after - 0.5, 0.0, length - 1)
-    if not antialias:
-        return _hat(source, before)
-    start, length, cell = start[..., None], length[..., None], jnp.arange(before)
-    weights = jnp.maximum(1.0 - jnp.abs(source[..., None] - cell) / jnp.maximum(length / after, 1.0), 0.0)
-    weights = jnp.where((cell > start - 1) & (cell < start + length), weights, 0.0)
-    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
+def _centres(span, cells):
+    """Middles [..., cells] of equal cells of [0, span)."""
+    return (jnp.arange(cells) + 0.5) * span[..., None] / cells
 
 
-def _nearest_in(start, stop, before, after):
+def _bilinear_in(start, stop, span, before, after, antialias):
+    """Weights [..., after, before] that resample [start, start + span) to ``after`` cells, zeros from ``stop`` on."""
+    start, length, centre = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centres(span, after)
+    source = start + jnp.clip(centre - 0.5, 0.0, length - 1)
+    weights = _hat(source, before)
+    if antialias:
+        cell, wide = jnp.arange(before), jnp.maximum(span / after, 1.0)[..., None, None]
+        weights = jnp.maximum(1.0 - jnp.abs(source[..., None] - cell) / wide, 0.0)
+        weights = jnp.where((cell > start[..., None] - 1) & (cell < (start + length)[..., None]), weights, 0.0)
+        weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
+    return jnp.where((centre < length)[..., None], weights, 0.0)
+
+
+def _nearest_in(start, stop, span, before, after):
     """The same with one weight of 1 a row."""
-    start, length = start[..., None], (stop - start)[..., None]
-    source = jnp.floor(start + (jnp.arange(after) + 0.5) * length / after)
-    return (jnp.clip(source, 0, before - 1)[..., None] == jnp.arange(before)).astype(jnp.float32)
+    start, length, centre = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centres(span, after)
+    source = jnp.clip(jnp.floor(start + centre), 0, before - 1)
+    return ((source[..., None] == jnp.arange(before)) & (centre < length)[..., None]).astype(jnp.float32)
 
 
-def _bilinear_out(start, stop, before, after):
-    """Weights [..., after, before] that resample ``before`` cells to [start, stop) of ``after`` pixels."""
-    start, length = start[..., None], jnp.maximum(stop - start, 1.0)[..., None]
-    source = (jnp.arange(after) + 0.5 - start) * before / length - 0.5
-    return _hat(jnp.clip(source, 0.0, before - 1), before)
+def _bilinear_out(start, stop, span, before, after):
+    """Weights [..., after, before] that resample ``before`` cells of [start, start + span) to [start, stop) of ``after`` pixels."""
+    start, length, span = (x[..., None] for x in (start, jnp.maximum(stop - start, 1.0), span))
+    last = jnp.ceil(before * length / span - 0.5) - 1  # The last cell with its centre in the region.
+    source = (jnp.arange(after) + 0.5 - start) * before / span - 0.5
+    return _hat(jnp.clip(source, 0.0, jnp.maximum(last, 0.0)), before)
 
 
 def _hat(source, before):

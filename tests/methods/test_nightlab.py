@@ -95,7 +95,7 @@ def verdict(monkeypatch):
     """``verdict(value)``: every region wins, or none."""
 
     def fix(value):
-        def gain(region_logits, prediction, label, found, classes=None):
+        def gain(region_logits, prediction, label, found, classes=None, **_):
             shape = found.shape[:2]
             return jnp.full(shape, value), jnp.zeros(shape), jnp.zeros(shape)
 
@@ -298,6 +298,38 @@ def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     assert float(jnp.abs(segment(variables, image) - segment(other, image)).max()) > 0
     expected = regions.crop(image.astype(jnp.float32), found, 32, antialias=True)
     np.testing.assert_array_equal(method.crop(image, found), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [True, False])
+def test_both_levels_may_relight_by_one_network(make, batch, share):
+    method = make("regions")
+    light = LightNet(features=4, blocks=1)
+    method = dataclasses.replace(method, model=method.model.clone(light=light), share_light=share)
+    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    after, _ = jax.jit(method.train_step)(state, batch)
+    networks = after.params["student"]
+    before = state.params["student"]["image"]["light"]
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, networks["image"]["light"], before)))
+    same = jax.tree.map(np.array_equal, networks["region"]["light"], networks["image"]["light"])
+    assert all(jax.tree.leaves(same)) is share
+    moved = jax.tree.map(np.array_equal, networks["region"]["head"], state.params["student"]["region"]["head"])
+    assert not all(jax.tree.leaves(moved))
+
+
+def test_without_light_there_is_none_to_share(make):
+    with pytest.raises(UserError, match="light=1"):
+        make(share_light=True)
+
+
+def test_regions_may_keep_their_aspect(make, state, batch):
+    method, image = make("hdm", keep_aspect=True), batch["source"]["image"]
+    tall = jnp.array([[[0, 0, 16, 32]]] * 2, jnp.float32)
+    cut = method.crop(image, tall)
+    assert cut.shape == (2, 1, 32, 32, 3) and float(jnp.abs(cut[..., 16:, :]).max()) == 0.0
+    np.testing.assert_allclose(cut[:, 0, :, :16], image[:, :32, :16], atol=1e-3)
+    shape = (2, *image.shape[1:3], 19)
+    assert jax.eval_shape(method.predict, method.variables(state), image).shape == shape
 
 
 def test_boxes_are_scaled_back_from_the_detectors_view(make):

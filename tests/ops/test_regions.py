@@ -54,6 +54,34 @@ def test_crop_keeps_a_linear_ramp():
     np.testing.assert_allclose(cut[5, 1:-1], (8 + (np.arange(32) + 0.5) / 2 - 0.5)[1:-1], atol=1e-4)
 
 
+TALL = jnp.array([[[10, 4, 18, 20]]], jnp.float32)
+
+
+def test_aspect_kept_leaves_the_rest_empty():
+    ramp = jnp.broadcast_to(jnp.arange(40.0)[None, None, :, None], (1, 24, 40, 1))
+    for antialias in (False, True):
+        cut = regions.crop(ramp, TALL, 32, antialias=antialias, keep_aspect=True)[0, 0, :, :, 0]
+        np.testing.assert_allclose(cut[5, 1:15], (10 + (np.arange(16) + 0.5) / 2 - 0.5)[1:15], atol=1e-4)
+        np.testing.assert_array_equal(cut[:, 16:], 0)
+        np.testing.assert_allclose(cut[:, :16], np.broadcast_to(cut[:1, :16], (32, 16)), atol=1e-4)
+    label = jnp.full((1, 24, 40), 7, jnp.uint8)
+    cut = regions.crop_label(label, TALL, 32, keep_aspect=True)[0, 0]
+    np.testing.assert_array_equal(cut[:, :16], 7)
+    np.testing.assert_array_equal(cut[:, 16:], 255)
+
+
+def test_paste_undoes_a_crop_that_keeps_the_aspect():
+    label = jnp.asarray(np.random.RandomState(0).randint(0, 19, (1, 24, 40)), jnp.uint8)
+    cut = regions.crop_label(label, TALL, 16, keep_aspect=True)
+    np.testing.assert_array_equal(cut[0, 0, :, :8], label[0, 4:20, 10:18])
+    full, inside = regions.paste(one_hot(cut[:, 0]), TALL[:, 0], (24, 40), keep_aspect=True)
+    assert int(inside.sum()) == 128
+    np.testing.assert_array_equal(full.argmax(-1)[inside], label[inside])
+    closer = regions.crop(one_hot(label), TALL, 64, keep_aspect=True)[:, 0]  # Four cells a pixel.
+    full, inside = regions.paste(closer, TALL[:, 0], (24, 40), keep_aspect=True)
+    np.testing.assert_array_equal(full.argmax(-1)[inside], label[inside])
+
+
 MERGE = {"image": np.zeros((1, 3, 4), int), "region": np.array([[[[5, 0], [7, 11]]]]), "box": (1, 0, 3, 2)}
 
 
