@@ -147,10 +147,10 @@ def batch_norm() -> Iterator[Case]:
         zeros = jnp.zeros(shape[-1])
         forms = {
             "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(
-                norm._normalise_forward(x, s, b, m, 1e-5)[0][0]
+                norm._normalise_forward(x[:, None], s, b, m, 1e-5)[0][0]
             ),
             "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(
-                norm._normalise(x, s, b, m, 1e-5)[0]
+                norm._normalise(x[:, None], s, b, m, 1e-5)[0]
             ),
         }
         yield "x".join(map(str, shape)) + " + ReLU", forms, (shape, shape[-1:], shape[-1:])

@@ -78,9 +78,9 @@ class AdaptSegNet(AdversarialMethod):
     def _student_loss(self, params, stats, part, i, *, state):
         """See ``AdversarialMethod.adversarial_step``."""
         scalars, probs, total = {}, {}, 0.0
-        for domain in ("source", "target"):
+        passes, stats = self.student_passes(state, params, stats, {domain: part[domain] for domain in self.streams}, i)
+        for domain, outputs in passes.items():
             image = part[domain]
-            outputs, stats = self.student_forward(state, params, stats, image, domain, i)
             probs[domain] = self._probabilities(outputs, image)
             for level, (segmentation, adversarial) in self._levels().items():
                 if domain == "source":

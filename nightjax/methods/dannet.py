@@ -99,9 +99,9 @@ class Dannet(AdversarialMethod):
     def _student_loss(self, params, stats, part, i, *, state, level):
         """See ``AdversarialMethod.adversarial_step``."""
         scalars, logits, total = {}, {}, 0.0
-        for domain in DOMAINS:
+        passes, stats = self.student_passes(state, params, stats, {domain: part[domain] for domain in DOMAINS}, i)
+        for domain, outputs in passes.items():
             image = part[domain]
-            outputs, stats = self.student_forward(state, params, stats, image, domain, i)
             if "residual" in outputs:
                 x, source = self.input.normalize(image), domain == "source"
                 light = light_loss(x, outputs["residual"], level, form=self.form)

@@ -1,6 +1,7 @@
 """One network under one optimiser: what supervised training and the self-training methods share."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -173,6 +174,7 @@ class NetworkMethod:
         *,
         deterministic: bool = False,
         detail_offset: jax.Array | None = None,
+        groups: int = 1,
     ) -> tuple[Outputs, PyTree]:
         """One training pass, with the batch's own norm statistics.
 
@@ -183,6 +185,7 @@ class NetworkMethod:
             deterministic: switches those off.
             detail_offset: of the one detail window of an HRDA model; None for all windows, and for
                 other models.
+            groups: of examples, in turn, with norm statistics of their own; see `models.norm.BatchNorm`.
 
         Returns:
             The model's outputs, with ``decoded``, what the head's classifier reads, where the head sows it
@@ -192,7 +195,7 @@ class NetworkMethod:
         outputs, updated = self.model.apply(
             {"params": params, "batch_stats": stats},
             self.input.normalize(image),
-            train=True,
+            train=groups,
             deterministic=deterministic,
             rngs={"dropout": key},
             mutable=["batch_stats", "intermediates"],
@@ -215,6 +218,30 @@ class NetworkMethod:
         return self.forward(
             params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset
         )
+
+    def student_passes(
+        self, state: TrainState, params: PyTree, stats: PyTree, images: dict[str, jax.Array], part: jax.Array | int = 0
+    ) -> tuple[dict[str, Outputs], PyTree]:
+        """`student_forward` of several domains, the running statistics handed on from one to the next.
+
+        Domains that follow each other with images of one size are one program's work, not several: a third of the compile
+        time where three are. HRDA models look at each domain through a window of its own, so there every domain has its pass.
+
+        Args:
+            images: domain to [B, H, W, 3] float32 in [0, 1].
+        """
+        found = {}
+        size = lambda name: name if isinstance(self.model, hrda.HRDA) else images[name].shape
+        for _, names in itertools.groupby(images, key=size):
+            names = list(names)
+            if len(names) == 1:
+                found[names[0]], stats = self.student_forward(state, params, stats, images[names[0]], names[0], part)
+                continue
+            key = self.key(state, f"dropout_{'_'.join(names)}", part)
+            outputs, stats = self.forward(params, stats, in_turn([images[name] for name in names]), key, groups=len(names))
+            for i, name in enumerate(names):
+                found[name] = {output: every(x, i, len(names)) for output, x in outputs.items()}
+        return found, stats
 
     def detail_offset(
         self, state: TrainState, name: str, part: jax.Array | int, size: tuple[int, int]
@@ -306,3 +333,13 @@ class NetworkMethod:
             **changes,
         )
         return state, scalars
+
+
+def in_turn(arrays: list[jax.Array]) -> jax.Array:
+    """One example of each of N arrays [B, ...] in turn, [N * B, ...]: examples stay on their devices."""
+    return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
+
+
+def every(x: jax.Array, first: int, step: int) -> jax.Array:
+    """The inverse for one array: examples ``first``, ``first + step``, ..."""
+    return x.reshape(-1, step, *x.shape[1:])[:, first]

@@ -10,7 +10,7 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars
 from nightjax.losses.light import light_loss
 from nightjax.losses.segmentation import focal_mixture
-from nightjax.methods.network import NetworkMethod, Photometric
+from nightjax.methods.network import NetworkMethod, Photometric, every, in_turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Supervised(NetworkMethod):
 
         def grad_fn(stats, part, i):
             def loss_fn(params):
-                image, label = (_in_turn([part[name][field] for name in self.streams]) for field in ("image", "label"))
+                image, label = (in_turn([part[name][field] for name in self.streams]) for field in ("image", "label"))
                 outputs, new = self.student_forward(state, params["student"], stats, image, "source", i)
                 loss, scalars = self._loss(outputs, image, label, level)
                 return loss, (new, scalars | {"loss": loss})
@@ -107,7 +107,7 @@ class Supervised(NetworkMethod):
         if "residual" in outputs:
             weights = {"source": self.night_light_weight, "day": self.day_light_weight}
             for i, name in enumerate(self.streams):
-                own = (_every(x, i, len(self.streams)) for x in (self.input.normalize(image), outputs["residual"]))
+                own = (every(x, i, len(self.streams)) for x in (self.input.normalize(image), outputs["residual"]))
                 scalars[f"light_{name}"] = light_loss(*own, level)["total"]
                 loss += weights[name] * scalars[f"light_{name}"]
         return loss, scalars
@@ -118,13 +118,3 @@ class Supervised(NetworkMethod):
             return {"image": image}
         stream = "photometric" if name == "source" else f"photometric_{name}"
         return {"image": self.photometric(image, self.key(state, stream))}
-
-
-def _in_turn(arrays: list[jax.Array]) -> jax.Array:
-    """One example of each of N arrays [B, ...] in turn, [N * B, ...]: examples stay on their devices."""
-    return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
-
-
-def _every(x: jax.Array, first: int, step: int) -> jax.Array:
-    """The inverse for one array: examples ``first``, ``first + step``, ..."""
-    return x.reshape(-1, step, *x.shape[1:])[:, first]

@@ -102,3 +102,28 @@ def test_hrda_is_built_by_name():
     assert shapes["hrda_scale_attention"]["linear_pred"]["kernel"].shape[-2:] == (4, 7)
     with pytest.raises(UserError, match="attention_channels"):
         build_segmenter("mit_tiny", "segformer", attention_channels=4)
+
+
+@pytest.mark.parametrize("size", [64, 48])
+def test_passes_of_one_size_are_one(small_resnet, batch, make_state, size):
+    """Outputs, gradients and running statistics are those of passes one after the other, whatever the sizes are."""
+    model = small_resnet.clone(head=small_resnet.head.clone(dropout=0.0))
+    method = NetworkMethod(model=model, optimizer=SGD, steps=1)
+    state = make_state(method, batch)
+    images = {"source": batch["source"]["image"], "night": batch["target"]["image"]}
+    images = {"day": batch["target"]["reference"][:, :size]} | images
+    images = {name: method.input.decode(image) for name, image in images.items()}
+
+    def together(params):
+        found, stats = method.student_passes(state, params, state.batch_stats["student"], images)
+        return sum(jnp.sum(jnp.sin(outputs["logits"])) for outputs in found.values()), (found, stats)
+
+    def apart(params):
+        found, stats = {}, state.batch_stats["student"]
+        for name, image in images.items():
+            found[name], stats = method.student_forward(state, params, stats, image, name)
+        return sum(jnp.sum(jnp.sin(outputs["logits"])) for outputs in found.values()), (found, stats)
+
+    results = [jax.jit(jax.grad(form, has_aux=True))(state.params["student"]) for form in (together, apart)]
+    for got, want in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-4 * max(1.0, float(jnp.abs(want).max())))

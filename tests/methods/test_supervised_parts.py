@@ -10,7 +10,8 @@ import pytest
 from nightjax.core.draws import drawn_together
 from nightjax.core.optim import Optimizer
 from nightjax.losses.light import light_loss
-from nightjax.methods.supervised import Supervised, _every, _in_turn
+from nightjax.methods.network import every, in_turn
+from nightjax.methods.supervised import Supervised
 from nightjax.models import build_segmenter
 
 
@@ -61,19 +62,19 @@ def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):
 def test_light_losses_are_each_domains_own(method, first, joint_batch):
     images = [method.input.decode(joint_batch[name]["image"]) for name in ("source", "day")]
     level = method.input.normalize(images[0]).mean()
-    x = _in_turn(images)
+    x = in_turn(images)
     outputs, _ = method.forward(first.params["student"], first.batch_stats["student"], x, jax.random.key(0))
-    _, values = method._loss(outputs, x, _in_turn([joint_batch[name]["label"] for name in ("source", "day")]), level)
+    _, values = method._loss(outputs, x, in_turn([joint_batch[name]["label"] for name in ("source", "day")]), level)
     for i, name in enumerate(("source", "day")):
         expected = light_loss(method.input.normalize(images[i]), outputs["residual"][i::2], level)["total"]
         np.testing.assert_allclose(values[f"light_{name}"], expected, rtol=1e-4)
 
 
-def test_one_of_each_in_turn():
+def test_one_of_eachin_turn():
     night, day = jnp.array([1, 2]), jnp.array([10, 20])
-    both = _in_turn([night, day])
+    both = in_turn([night, day])
     np.testing.assert_array_equal(both, [1, 10, 2, 20])
-    np.testing.assert_array_equal(_every(both, 1, 2), day)
+    np.testing.assert_array_equal(every(both, 1, 2), day)
 
 
 def test_streams(method):

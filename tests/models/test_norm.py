@@ -95,6 +95,32 @@ def test_statistics_without_update(x, variables):
     np.testing.assert_allclose(y, definition(variables["params"], x), atol=1e-5)
 
 
+def test_groups_are_passes_one_after_the_other(x, variables):
+    """Two groups in one pass: outputs, gradients and running statistics of two passes."""
+    cotangent = jax.random.normal(jax.random.key(2), SHAPE)
+
+    def apart(params, x):
+        stats, out = variables["batch_stats"], []
+        for g in range(2):
+            y, new = apply({"params": params, "batch_stats": stats}, x[g::2])
+            stats, out = new["batch_stats"], [*out, y]
+        return jnp.stack(out, axis=1).reshape(SHAPE), stats
+
+    def together(params, x):
+        y, new = BatchNorm().apply({**variables, "params": params}, x, train=2, mutable=["batch_stats"])
+        return y, new["batch_stats"]
+
+    def with_gradients(form):
+        def loss(params, x):
+            y, stats = form(params, x)
+            return jnp.sum(jnp.tanh(y) * cotangent), (y, stats)
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
+
+    for got, want in zip(*map(jax.tree.leaves, map(with_gradients, (together, apart))), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_bfloat16_keeps_float32_statistics(x, variables):
     half = x.astype(jnp.bfloat16)
     y, updated = apply(variables, half, dtype=jnp.bfloat16, bn_decay=0.0)

@@ -169,14 +169,14 @@ class ResNet(nn.Module):
             x = new_block(stride=stride, dilation=each[0], name=names[0])(x, train)
             equal = depth > 2 and len(set(each[1:])) == 1
             if self.scan and equal and train and not self.is_initializing():
-                x = self._scan_blocks(new_block(dilation=each[1], parent=None), names[1:], x)
+                x = self._scan_blocks(new_block(dilation=each[1], parent=None), names[1:], x, train)
             else:
                 for name, block_dilation in zip(names[1:], each[1:], strict=True):
                     x = new_block(dilation=block_dilation, name=name)(x, train)
             features[f"stage{stage}"] = x
         return features
 
-    def _scan_blocks(self, block, names, x):
+    def _scan_blocks(self, block, names, x, train):
         """Equal blocks in training mode."""
         params, stats = (
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self.variables[kind][name] for name in names))
@@ -185,7 +185,7 @@ class ResNet(nn.Module):
 
         def body(x, layer):
             variables = {"params": layer[0], "batch_stats": layer[1]}
-            x, updated = block.apply(variables, x, True, mutable=["batch_stats"])
+            x, updated = block.apply(variables, x, train, mutable=["batch_stats"])
             return x, updated["batch_stats"]
 
         x, updated = jax.lax.scan(body, x, (params, stats))
