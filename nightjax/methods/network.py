@@ -239,8 +239,9 @@ class NetworkMethod:
                 continue
             key = self.key(state, f"dropout_{'_'.join(names)}", part)
             outputs, stats = self.forward(params, stats, in_turn([images[name] for name in names]), key, groups=len(names))
+            apart = {output: out_of_turn(x, len(names)) for output, x in outputs.items()}
             for i, name in enumerate(names):
-                found[name] = {output: every(x, i, len(names)) for output, x in outputs.items()}
+                found[name] = {output: parts[i] for output, parts in apart.items()}
         return found, stats
 
     def detail_offset(
@@ -340,6 +341,6 @@ def in_turn(arrays: list[jax.Array]) -> jax.Array:
     return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
 
-def every(x: jax.Array, first: int, step: int) -> jax.Array:
-    """The inverse for one array: examples ``first``, ``first + step``, ..."""
-    return x.reshape(-1, step, *x.shape[1:])[:, first]
+def out_of_turn(x: jax.Array, count: int) -> list[jax.Array]:
+    """The inverse: [N * B, ...] to N arrays [B, ...]."""
+    return [part[:, 0] for part in jnp.split(x.reshape(-1, count, *x.shape[1:]), count, axis=1)]

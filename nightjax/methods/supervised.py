@@ -10,7 +10,7 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars
 from nightjax.losses.light import light_loss
 from nightjax.losses.segmentation import focal_mixture
-from nightjax.methods.network import NetworkMethod, Photometric, every, in_turn
+from nightjax.methods.network import NetworkMethod, Photometric, in_turn, out_of_turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +106,9 @@ class Supervised(NetworkMethod):
             loss += self.auxiliary_weight * scalars["auxiliary"]
         if "residual" in outputs:
             weights = {"source": self.night_light_weight, "day": self.day_light_weight}
-            for i, name in enumerate(self.streams):
-                own = (every(x, i, len(self.streams)) for x in (self.input.normalize(image), outputs["residual"]))
-                scalars[f"light_{name}"] = light_loss(*own, level)["total"]
+            pairs = (out_of_turn(x, len(self.streams)) for x in (self.input.normalize(image), outputs["residual"]))
+            for name, own, residual in zip(self.streams, *pairs, strict=True):
+                scalars[f"light_{name}"] = light_loss(own, residual, level)["total"]
                 loss += weights[name] * scalars[f"light_{name}"]
         return loss, scalars
 

@@ -10,7 +10,7 @@ import pytest
 from nightjax.core.draws import drawn_together
 from nightjax.core.optim import Optimizer
 from nightjax.losses.light import light_loss
-from nightjax.methods.network import every, in_turn
+from nightjax.methods.network import in_turn, out_of_turn
 from nightjax.methods.supervised import Supervised
 from nightjax.models import build_segmenter
 
@@ -70,11 +70,11 @@ def test_light_losses_are_each_domains_own(method, first, joint_batch):
         np.testing.assert_allclose(values[f"light_{name}"], expected, rtol=1e-4)
 
 
-def test_one_of_eachin_turn():
+def test_one_of_each_in_turn():
     night, day = jnp.array([1, 2]), jnp.array([10, 20])
     both = in_turn([night, day])
     np.testing.assert_array_equal(both, [1, 10, 2, 20])
-    np.testing.assert_array_equal(every(both, 1, 2), day)
+    np.testing.assert_array_equal(out_of_turn(both, 2)[1], day)
 
 
 def test_streams(method):
