@@ -163,10 +163,12 @@ class UAWarpCHead(nn.Module):
     Attributes:
         copy: side of the square copy on which the two coarse levels work.
         narrow: divisor of all widths.
+        centred: see `Matcher`.
     """
 
     copy: int = 256
     narrow: int = 1
+    centred: bool = False
 
     @nn.compact
     def __call__(
@@ -189,7 +191,7 @@ class UAWarpCHead(nn.Module):
             and ``logvar4`` .. ``logvar1`` [B, h, w, 1], their log-variances.
         """
         (t1, t2, t3, t4), (s1, s2, s3, s4) = (
-            tuple(unit(level.astype(jnp.float32)) for level in levels) for levels in (target, source)
+            tuple(self.directions(level.astype(jnp.float32)) for level in levels) for levels in (target, source)
         )
         copy = np.asarray([self.copy, self.copy], np.float32)
         pixels = np.asarray(size[::-1], np.float32)  # width, height, as flows are (dx, dy)
@@ -233,6 +235,10 @@ class UAWarpCHead(nn.Module):
             f"logvar{i}": logvar for i, logvar in enumerate(logvars, start=1)
         }
 
+    def directions(self, x: jax.Array) -> jax.Array:
+        """Features [B, h, w, C] as they are compared: of unit norm."""
+        return unit(x - x.mean((1, 2), keepdims=True) if self.centred else x)
+
 
 class Matcher(nn.Module):
     """Flow from a target image into a source image of the same place, and its uncertainty.
@@ -241,15 +247,18 @@ class Matcher(nn.Module):
         channels: of the VGG's convolutions, by group; as many groups as are used.
         copy: side of the square copies on which the two coarse levels work: 64 times a power of 2.
         narrow: divisor of the head's widths.
+        centred: features are compared after each image's mean is taken off (ours, for matchers from scratch: after a ReLU
+            all features of an untrained network point the same way, and their correlations say nothing).
     """
 
     channels: tuple[tuple[int, ...], ...] = VGG16
     copy: int = 256
     narrow: int = 1
+    centred: bool = False
 
     def setup(self):
         self.alignment_backbone = VGG(self.channels)
-        self.alignment_head = UAWarpCHead(self.copy, self.narrow)
+        self.alignment_head = UAWarpCHead(self.copy, self.narrow, self.centred)
 
     def __call__(self, target: jax.Array, source: jax.Array) -> dict[str, jax.Array]:
         """Matches pairs in evaluation mode.
@@ -292,7 +301,7 @@ class Matcher(nn.Module):
 
 MATCHERS = {
     "uawarpc": {},
-    "uawarpc_tiny": {"channels": ((8,), (16, 16), (24, 24)), "copy": 128, "narrow": 4},
+    "uawarpc_tiny": {"channels": ((8,), (16, 16), (24, 24)), "copy": 128, "narrow": 4, "centred": True},
 }
 """Name to the attributes of a `Matcher`: Refign's, and one that trains on two CPU cores."""
 

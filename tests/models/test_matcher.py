@@ -8,6 +8,7 @@ from nightjax.models.backbones.vgg import VGG
 from nightjax.models.matcher import (
     PATCH,
     Matcher,
+    UAWarpCHead,
     global_correlation,
     local_correlation,
     mapping_to_flow,
@@ -47,6 +48,18 @@ def test_global_correlation_finds_each_cell():
     x = random_features((1, 4, 5, 32))
     best = jnp.argmax(global_correlation(x, x), axis=-1)
     np.testing.assert_array_equal(best[0], np.arange(20).reshape(4, 5))
+
+
+def test_centred_features_are_compared_by_their_differences():
+    """What all cells share, as after a ReLU, says nothing."""
+    x = random_features((2, 4, 5, 8))
+    common = jnp.arange(8.0)
+    for centred in (False, True):
+        head = UAWarpCHead(centred=centred)
+        one, two = head.directions(x), head.directions(x + common)
+        np.testing.assert_allclose(jnp.linalg.norm(two, axis=-1), 1, rtol=1e-5)
+        assert np.allclose(one, two, atol=1e-4) is centred
+    assert not UAWarpCHead(centred=True).directions(jnp.ones((1, 4, 5, 8))).any()
 
 
 def test_identity_mapping_is_zero_flow():
