@@ -224,8 +224,8 @@ class NetworkMethod:
     ) -> tuple[dict[str, Outputs], PyTree]:
         """`student_forward` of several domains, the running statistics handed on from one to the next.
 
-        Domains that follow each other with images of one size are one program's work, not several: a third of the compile
-        time where three are. HRDA models look at each domain through a window of its own, so there every domain has its pass.
+        Domains that follow each other with images of one size share one pass, which is traced and compiled once. HRDA models
+        look at each domain through a window of its own, so there every domain has its pass.
 
         Args:
             images: domain to [B, H, W, 3] float32 in [0, 1].
