@@ -21,7 +21,7 @@ from nightjax.core.types import Batch
 from nightjax.losses.contrastive import fpa_loss
 from nightjax.methods.aligners import ALIGNERS, Aligner
 from nightjax.methods.dacs import Dacs, Targets, Terms
-from nightjax.methods.network import Input
+from nightjax.methods.network import Input, in_turn, out_of_turn
 from nightjax.ops import bank as banks
 from nightjax.ops import pseudo_label
 
@@ -111,18 +111,17 @@ class DsrFpa(Dacs):
             if not self.refine:
                 return Dacs.targets(self, state, teacher, batch)
             # Night and day alternate in one batch: the norms see both, no example changes device.
-            both = jnp.stack([night, day], axis=1).reshape(-1, *night.shape[1:])
-            logits, stats = self.teacher_logits(state, teacher, both)
-            logits = logits.reshape(-1, 2, *logits.shape[1:])
+            logits, stats = self.teacher_logits(state, teacher, in_turn([night, day]))
+            night_logits, day_logits = out_of_turn(logits, 2)
             views = (
                 self.matcher_input.normalize(self.matcher_input.decode(batch["target"][name])) for name in ("image", "reference")
             )
             network = state.frozen.get("aligner", {})
-            aligned = self.align(network, batch["target"], *views, logits[:, 1])
+            aligned = self.align(network, batch["target"], *views, day_logits)
             if not self.refine_confidence:
                 aligned = aligned._replace(confidence=None)
             scores = pseudo_label.refine(
-                logits[:, 0], *aligned, gamma=self.refine_gamma, use_static_mask=self.refine_static
+                night_logits, *aligned, gamma=self.refine_gamma, use_static_mask=self.refine_static
             )
             return self._label(night, scores), stats
 

@@ -17,7 +17,7 @@ from nightjax.core.optim import accumulate
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars
 from nightjax.losses.matching import balanced, bipath, warp_supervision
-from nightjax.methods.network import NetworkMethod, Photometric
+from nightjax.methods.network import NetworkMethod, Photometric, in_turn, out_of_turn
 from nightjax.models.matcher import Matcher
 from nightjax.ops.resize import resize
 from nightjax.ops.synthetic_flow import random_flow
@@ -134,13 +134,11 @@ class MatcherTraining(NetworkMethod):
 def _match_triplets(model: Matcher, part: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], ...]:
     """Levels from warped to image, warped to other, and other to image, in one pass that shares its norm statistics."""
     warped = part["warped"]
-    images = jnp.stack([warped, part["image"], part["other"]], axis=1)
-    found = model.features(images.reshape(-1, *warped.shape[1:]))
+    found = [out_of_turn(x, 3) for x in model.features(in_turn([warped, part["image"], part["other"]]))]
 
     def side(*places):
-        maps = [x.reshape(len(warped), 3, *x.shape[1:]) for x in found]
-        return tuple(jnp.stack([x[:, i] for i in places], axis=1).reshape(-1, *x.shape[2:]) for x in maps)
+        return tuple(in_turn([maps[i] for i in places]) for maps in found)
 
     levels = model.match(side(0, 0, 2), side(1, 2, 1), warped.shape[1:3], train=True)
-    split = {name: x.reshape(len(warped), 3, *x.shape[1:]) for name, x in levels.items()}
-    return tuple({name: x[:, i] for name, x in split.items()} for i in range(3))
+    split = {name: out_of_turn(x, 3) for name, x in levels.items()}
+    return tuple({name: maps[i] for name, maps in split.items()} for i in range(3))

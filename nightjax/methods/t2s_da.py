@@ -21,7 +21,7 @@ from nightjax.core.method import Variables
 from nightjax.core.state import TrainState
 from nightjax.core.types import IGNORE, NUM_CLASSES, Batch, Scalars
 from nightjax.methods.dacs import Dacs, Terms
-from nightjax.methods.network import Outputs
+from nightjax.methods.network import Outputs, in_turn, out_of_turn
 from nightjax.methods.pulling import Contrast, Pulling
 from nightjax.models.hrda import HRDA
 from nightjax.models.projection import ProjectionHead, project
@@ -150,12 +150,11 @@ class T2sDa(Dacs):
         scores = jax.nn.softmax(resize_nearest(outputs["logits"].astype(jnp.float32), near.shape[1:3]))
         target_cells, confidence = pseudo_label(scores)
         # The domains alternate in one batch: the head's norm sees both, no example changes device.
-        both = jnp.stack([near, far], axis=1)
-        keys = self.project(state.teacher["params"], both.reshape(-1, *near.shape[1:])).reshape(*both.shape[:-1], -1)
+        near_keys, far_keys = out_of_turn(self.project(state.teacher["params"], in_turn([near, far])), 2)
         trusted = jnp.where(confidence >= self.pull.negative_confidence, target_cells, IGNORE).astype(jnp.uint8)
-        memory = self.pull.remember(state.memory, keys[:, 0], cells, target_cells, confidence)
-        bank = self.pull.push(state.bank, self.key(state, "ring"), keys[:, 1], trusted)
-        examples = {"source_keys": keys[:, 0], "target_keys": keys[:, 1], "target_cells": trusted}
+        memory = self.pull.remember(state.memory, near_keys, cells, target_cells, confidence)
+        bank = self.pull.push(state.bank, self.key(state, "ring"), far_keys, trusted)
+        examples = {"source_keys": near_keys, "target_keys": far_keys, "target_cells": trusted}
         scalars = {"confidence": memory["confidence"].mean()} | self._similarity(near, cells, far, target_cells)
         return examples, state.replace(memory=memory, bank=bank), scalars
 

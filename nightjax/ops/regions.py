@@ -264,8 +264,9 @@ def _bilinear_in(start, stop, span, before, after, antialias):
     """Weights [..., after, before] that resample [start, start + span) to ``after`` cells, zeros from ``stop`` on."""
     start, length, centre = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centres(span, after)
     source = start + jnp.clip(centre - 0.5, 0.0, length - 1)
-    weights = _hat(source, before)
-    if antialias:
+    if not antialias:
+        weights = _hat(source, before)
+    else:
         cell, wide = jnp.arange(before), jnp.maximum(span / after, 1.0)[..., None, None]
         weights = jnp.maximum(1.0 - jnp.abs(source[..., None] - cell) / wide, 0.0)
         weights = jnp.where((cell > start[..., None] - 1) & (cell < (start + length)[..., None]), weights, 0.0)
