@@ -97,7 +97,9 @@ def first_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -
     variables = load_initial(config, method, initial(shapes)) if config.train.init else None
     places = config.train.get("frozen", {})
     frozen = {name: load_frozen(places[name], configs.choose(shapes.frozen, name, "train.frozen")) for name in places}
-    state = jax.jit(init_fn(config, method), out_shardings=shardings)()
+    # Runs once, so what a CPU's compiler spends on it beyond the least is lost.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    state = jax.jit(init_fn(config, method), out_shardings=shardings, compiler_options=options)()
     state = state.replace(frozen=state.frozen | frozen)
     if variables is None:
         return state

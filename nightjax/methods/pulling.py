@@ -1,6 +1,7 @@
 """The contrast of T2S-DA on key maps: what is remembered, what is drawn, what is lost (spec of `t2s_da`)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +11,38 @@ from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE, NUM_CLASSES
 from nightjax.losses import pull
-from nightjax.ops.class_cells import ClassCells, class_means, draw_cells, sort_by_class, take_cells
+from nightjax.ops.class_cells import Draw, class_means, draw_cells, sort_by_class, take_cells
 
 PyTree = Any
 NEGATIVES_FROM = {"both": ("source", "target"), "source": ("source",)}
+
+
+def same(x: jax.Array) -> jax.Array:
+    """x."""
+    return x
+
+
+class Keys(NamedTuple):
+    """Keys or queries of all cells, of which a few are drawn or averaged: only those go through the head's last layer.
+
+    Attributes:
+        hidden: [B, h, w, C] what the last layer reads; [B, N, S, C] of the ring.
+        label: [B, h, w] of each cell, 255 = to be left out.
+        last: the linear layer, [..., C] to [..., D].
+    """
+
+    hidden: jax.Array
+    label: jax.Array
+    last: Callable[[jax.Array], jax.Array] = same
+
+    def means(self) -> tuple[jax.Array, jax.Array]:
+        """Mean of each class [K, D] and its number of cells [K]; see `class_means`."""
+        mean, count = class_means(self.hidden, self.label)
+        return self.last(mean), count
+
+    def take(self, draw: Draw) -> jax.Array:
+        """The drawn cells, [K, M, D]; see `take_cells`."""
+        return self.last(take_cells(self.hidden, draw))
 
 
 class Contrast(NamedTuple):
@@ -96,13 +125,12 @@ class Pulling:
         shape = (self.ring, batch, self.ring_cells)
         return {"key": jnp.zeros((*shape, self.channels), jnp.float32), "label": jnp.full(shape, IGNORE, jnp.uint8)}
 
-    def remember(self, memory: PyTree, keys: jax.Array, cells: jax.Array, label: jax.Array, confidence: jax.Array) -> PyTree:
+    def remember(self, memory: PyTree, keys: Keys, label: jax.Array, confidence: jax.Array) -> PyTree:
         """The tables after a step.
 
         Args:
             memory: see `memory`; other entries stay.
-            keys: [B, h, w, D] of the source.
-            cells: [B, h, w] its labels.
+            keys: of the source.
             label: [B, h, w] pseudo-labels of the target.
             confidence: [B, h, w] their score.
         """
@@ -111,56 +139,54 @@ class Pulling:
         memory = memory | {"confidence": known}
         if self.prototype_decay is None:
             return memory
-        mean, count = class_means(keys, cells)
+        mean, count = keys.means()
         prototypes, seen = pull.running_means(
             memory["prototypes"], memory["prototypes_seen"], mean, count > 0, self.prototype_decay
         )
         return memory | {"prototypes": prototypes, "prototypes_seen": seen}
 
-    def push(self, ring: PyTree, key: jax.Array, keys: jax.Array, cells: jax.Array) -> PyTree:
-        """The ring with random cells of the target keys [B, h, w, D] and labels [B, h, w] instead of its oldest."""
+    def push(self, ring: PyTree, key: jax.Array, keys: Keys) -> PyTree:
+        """The ring with random cells of the target instead of its oldest."""
         if not self.ring:
             return ring
-        batch, height, width, channels = keys.shape
+        batch, height, width, channels = keys.hidden.shape
         place = jax.random.randint(key, (batch, self.ring_cells), 0, height * width)
-        rows = keys.reshape(batch, -1, channels).astype(jnp.float32)
+        rows = jnp.take_along_axis(keys.hidden.reshape(batch, -1, channels), place[..., None], axis=1)
         new = {
-            "key": jnp.take_along_axis(rows, place[..., None], axis=1),
-            "label": jnp.take_along_axis(cells.reshape(batch, -1), place, axis=1),
+            "key": keys.last(rows).astype(jnp.float32),
+            "label": jnp.take_along_axis(keys.label.reshape(batch, -1), place, axis=1),
         }
         return {name: jnp.concatenate([ring[name][1:], x[None]]) for name, x in new.items()}
 
-    def contrast(
-        self, key: jax.Array, memory: PyTree, source: tuple[jax.Array, jax.Array], target: tuple[jax.Array, jax.Array] | None
-    ) -> Contrast:
+    def contrast(self, key: jax.Array, memory: PyTree, source: Keys, target: Keys | None) -> Contrast:
         """Source prototypes, and negatives of every class.
 
         Args:
             key: random key.
             memory: after `remember`.
-            source: keys [B, h, w, D] and labels [B, h, w].
-            target: the same, in which labels to be left out are 255; of the ring [B, N, S, D] and [B, N, S]. None where
-                negatives come from the source alone.
+            source: its keys.
+            target: its keys, or those of the ring. None where negatives come from the source alone.
         """
-        mean, count = class_means(*source)
+        mean, count = source.means()
         usable = count > 0
         if self.prototype_decay is not None:
             mean, usable = memory["prototypes"], memory["prototypes_seen"] > 0
         domains = [source, target][: len(NEGATIVES_FROM[self.negatives_from])]
         sets, number = [], self.negatives // len(domains)
-        for i, (keys, label) in enumerate(domains):
-            cells = sort_by_class(label)
+        for i, keys in enumerate(domains):
+            cells = sort_by_class(keys.label)
             draws = number * (self.queries if self.per_query else 1)
-            taken = take_cells(keys, draw_cells(jax.random.fold_in(key, i), cells, draws, others=True))
+            taken = keys.take(draw_cells(jax.random.fold_in(key, i), cells, draws, others=True))
             sets.append(taken.reshape(NUM_CLASSES, -1, number, self.channels))
             usable &= cells.others.sum(axis=0) > 0
         negatives = jnp.concatenate(sets, axis=2)
         weight = pull.confidence_weights(memory["confidence"], self.exponent, present_only=self.seen_only)
         return Contrast(mean, negatives if self.per_query else negatives[:, 0], usable, weight)
 
-    def loss(self, key: jax.Array, projected: jax.Array, cells: ClassCells, contrast: Contrast) -> jax.Array:
-        """The pulling loss of queries drawn from the student's projections [B, h, w, D], without its weight."""
-        query = take_cells(projected, draw_cells(key, cells, self.queries))
+    def loss(self, key: jax.Array, queries: Keys, contrast: Contrast) -> jax.Array:
+        """The pulling loss of cells drawn from the student's queries, without its weight."""
+        cells = sort_by_class(queries.label)
+        query = queries.take(draw_cells(key, cells, self.queries))
         present = (cells.count.sum(axis=0) > 0) & contrast.usable
         return pull.pull_loss(
             query, contrast.prototype, contrast.negatives, present, contrast.weight, temperature=self.temperature

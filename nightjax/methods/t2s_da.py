@@ -10,6 +10,7 @@ re-weighting. Every formula and constant is a decision of ours: the paper's body
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -22,11 +23,11 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import IGNORE, NUM_CLASSES, Batch, Scalars
 from nightjax.methods.dacs import Dacs, Terms
 from nightjax.methods.network import Outputs, in_turn, out_of_turn
-from nightjax.methods.pulling import Contrast, Pulling
+from nightjax.methods.pulling import Contrast, Keys, Pulling
 from nightjax.models.hrda import HRDA
-from nightjax.models.projection import ProjectionHead, project
+from nightjax.models.projection import ProjectionHead
 from nightjax.models.style import EMBEDDING, StyleRandomizer
-from nightjax.ops.class_cells import class_means, class_similarity, sort_by_class
+from nightjax.ops.class_cells import class_means, class_similarity
 from nightjax.ops.fourier import fourier_adapt
 from nightjax.ops.pseudo_label import pseudo_label
 from nightjax.ops.resize import resize, resize_nearest
@@ -139,7 +140,8 @@ class T2sDa(Dacs):
             outputs: the teacher's on the target images.
 
         Returns:
-            ``source_keys``, ``target_keys`` [B, h, w, D] and ``target_cells`` [B, h, w]; the state; and scalars to log.
+            ``source_keys``, ``target_keys`` [B, h, w, D], without the head's last layer, and ``target_cells`` [B, h, w];
+            the state; and scalars to log.
         """
         if not self.pull.weight:
             return {}, state, {}
@@ -150,16 +152,21 @@ class T2sDa(Dacs):
         scores = jax.nn.softmax(resize_nearest(outputs["logits"].astype(jnp.float32), near.shape[1:3]))
         target_cells, confidence = pseudo_label(scores)
         # The domains alternate in one batch: the head's norm sees both, no example changes device.
-        near_keys, far_keys = out_of_turn(self.project(state.teacher["params"], in_turn([near, far])), 2)
+        teacher = state.teacher["params"]
+        near_keys, far_keys = out_of_turn(self.project(teacher, in_turn([near, far])), 2)
         trusted = jnp.where(confidence >= self.pull.negative_confidence, target_cells, IGNORE).astype(jnp.uint8)
-        memory = self.pull.remember(state.memory, near_keys, cells, target_cells, confidence)
-        bank = self.pull.push(state.bank, self.key(state, "ring"), far_keys, trusted)
+        memory = self.pull.remember(state.memory, self.keys(teacher, near_keys, cells), target_cells, confidence)
+        bank = self.pull.push(state.bank, self.key(state, "ring"), self.keys(teacher, far_keys, trusted))
         examples = {"source_keys": near_keys, "target_keys": far_keys, "target_cells": trusted}
         scalars = {"confidence": memory["confidence"].mean()} | self._similarity(near, cells, far, target_cells)
         return examples, state.replace(memory=memory, bank=bank), scalars
 
     def _similarity(self, source, source_cells, target, target_cells) -> Scalars:
-        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them."""
+        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them.
+
+        Of every fourth cell, since a log is no reason for a slower step.
+        """
+        source, source_cells, target, target_cells = (x[:, ::2, ::2] for x in (source, source_cells, target, target_cells))
         prototypes, count = class_means(source, source_cells)
         *cosines, known = class_similarity(target, target_cells, prototypes, count > 0)
         return {
@@ -181,8 +188,14 @@ class T2sDa(Dacs):
         return x.reshape(batch, -1, *x.shape[1:])[:, 0]
 
     def project(self, params: PyTree, features: jax.Array) -> jax.Array:
-        """Features [B, h, w, C] to keys or queries [B, h, w, D] by a network's projection head."""
-        return project(ProjectionHead(self.pull.channels), params["projection"], features)
+        """Features [B, h, w, C] through a network's projection head but its last layer, [B, h, w, D]."""
+        head = ProjectionHead(self.pull.channels, features.dtype)
+        return head.apply({"params": params["projection"]}, features, method="hidden", mutable=["batch_stats"])[0]
+
+    def keys(self, params: PyTree, projected: jax.Array, label: jax.Array) -> Keys:
+        """Keys or queries of these cells, with the last layer of the same network's head."""
+        head = ProjectionHead(self.pull.channels)
+        return Keys(projected, label, functools.partial(head.apply, {"params": params["projection"]}, method="last"))
 
     def losses(
         self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
@@ -206,8 +219,8 @@ class T2sDa(Dacs):
         if not self.pull.weight:
             return terms, stats
         cells = resize_nearest(label, part["source_keys"].shape[1:3])
-        target = self.target_keys(state, part)
-        contrast = self.pull.contrast(self.key(state, "negatives", i), state.memory, (part["source_keys"], cells), target)
+        source, target = self.keys(state.teacher["params"], part["source_keys"], cells), self.target_keys(state, part)
+        contrast = self.pull.contrast(self.key(state, "negatives", i), state.memory, source, target)
         loss = self.pull_queries(state, params, outputs, cells, contrast, "translated", i)
         if self.real_target_queries:
             outputs, stats = self.student_forward(state, params, stats, part["target"], "target", i)
@@ -216,18 +229,18 @@ class T2sDa(Dacs):
         terms["loss_pull"] = jnp.where(state.step >= self.pull.start_step, self.pull.weight * loss, 0.0)
         return terms, stats
 
-    def target_keys(self, state: TrainState, part: dict) -> tuple[jax.Array, jax.Array] | None:
-        """Target keys and their labels to draw negatives from: this batch's, or the ring's, which holds this batch too."""
+    def target_keys(self, state: TrainState, part: dict) -> Keys:
+        """Target keys to draw negatives from: this batch's, or the ring's, which holds this batch too."""
         if not self.pull.ring:
-            return part["target_keys"], part["target_cells"]
-        return jnp.moveaxis(state.bank["key"], 0, 1), jnp.moveaxis(state.bank["label"], 0, 1)
+            return self.keys(state.teacher["params"], part["target_keys"], part["target_cells"])
+        return Keys(*(jnp.moveaxis(state.bank[name], 0, 1) for name in ("key", "label")))
 
     def pull_queries(
         self, state: TrainState, params: PyTree, outputs: Outputs, cells: jax.Array, contrast: Contrast, name: str, i
     ) -> jax.Array:
         """The pulling loss of queries drawn from the student's pass ``name``, whose labels at the grid are ``cells``."""
         projected = self.project(params, self.features_to_pull(outputs, cells.shape[0]))
-        return self.pull.loss(self.key(state, f"queries_{name}", i), projected, sort_by_class(cells), contrast)
+        return self.pull.loss(self.key(state, f"queries_{name}", i), self.keys(params, projected, cells), contrast)
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`."""

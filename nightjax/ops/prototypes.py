@@ -60,11 +60,12 @@ def class_prototypes(
     Returns:
         Prototypes [B, K, C] float32 (0 for absent classes) and cell counts [B, K] float32.
     """
-    member = (label[..., None].astype(jnp.int32) == jnp.arange(num_classes)).astype(jnp.float32)
-    count = member.sum(axis=(1, 2))
-    total = jnp.einsum(
-        "bhwc,bhwk->bkc", features.astype(jnp.float32), member, precision=jax.lax.Precision.HIGHEST
-    )
+    batch, *_, channels = features.shape
+    cells = features.reshape(batch, -1, channels).astype(jnp.float32)
+    # Classes before cells, as the product reads them: the compiler would write a transposed copy.
+    member = (label.reshape(batch, 1, -1).astype(jnp.int32) == jnp.arange(num_classes)[:, None]).astype(jnp.float32)
+    count = member.sum(axis=2)
+    total = jnp.einsum("bkn,bnc->bkc", member, cells, precision=jax.lax.Precision.HIGHEST)
     return total / jnp.maximum(count, 1.0)[..., None], count
 
 

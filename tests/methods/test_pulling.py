@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.methods.pulling import Pulling
-from nightjax.ops.class_cells import sort_by_class
+from nightjax.methods.pulling import Keys, Pulling
+from nightjax.models.projection import ProjectionHead
 
 K, M, N, D = 19, 6, 8, 3
 SOURCE, TARGET = 1.0, 2.0
@@ -22,12 +22,11 @@ def domains():
     """Key maps and labels of source and target; class 2 is in the target alone, class 5 in the source alone."""
     rng = np.random.default_rng(0)
     source, target = (rng.choice(classes, (2, 4, 5)).astype(np.uint8) for classes in ([0, 1, 5, 255], [0, 1, 2, 255]))
-    return (key_map(source, SOURCE), jnp.asarray(source)), (key_map(target, TARGET), jnp.asarray(target))
+    return Keys(key_map(source, SOURCE), jnp.asarray(source)), Keys(key_map(target, TARGET), jnp.asarray(target))
 
 
 def contrast(pulling, source, target, memory=None):
-    run = jax.jit(lambda source, target, memory: pulling.contrast(jax.random.key(0), memory, source, target))
-    return run(source, target, memory or pulling.memory())
+    return jax.jit(lambda memory: pulling.contrast(jax.random.key(0), memory, source, target))(memory or pulling.memory())
 
 
 @pytest.mark.parametrize("per_query", [False, True])
@@ -49,7 +48,7 @@ def test_negatives_from_the_source_alone(domains):
 
 def test_prototypes_are_means_of_the_source(domains):
     found = contrast(Pulling(channels=D, queries=M, negatives=N), *domains)
-    keys, cells = (np.asarray(x) for x in domains[0])
+    keys, cells = (np.asarray(x) for x in domains[0][:2])
     for k in (0, 1, 5):
         np.testing.assert_allclose(found.prototype[k], keys[cells == k].mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(found.usable, np.isin(np.arange(K), [0, 1, 5]))
@@ -57,11 +56,11 @@ def test_prototypes_are_means_of_the_source(domains):
 
 def test_running_prototypes(domains):
     pulling = Pulling(channels=D, queries=M, negatives=N, prototype_decay=0.9)
-    (keys, cells), (_, label) = domains
+    (keys, cells, _), (_, label, _) = domains
     confidence = jnp.full(label.shape, 0.5)
-    step = jax.jit(pulling.remember)
-    memory = step(pulling.memory(), keys, cells, label, confidence)
-    memory = step(memory, keys + 1, cells, label, confidence)
+    step = jax.jit(lambda memory, keys: pulling.remember(memory, Keys(keys, cells), label, confidence))
+    memory = step(pulling.memory(), keys)
+    memory = step(memory, keys + 1)
     found = contrast(pulling, *domains, memory)
     mean = np.asarray(keys)[np.asarray(cells) == 1].mean(axis=0)
     np.testing.assert_allclose(found.prototype[1], mean + 0.5, rtol=1e-5)
@@ -77,8 +76,8 @@ def test_a_class_without_negatives_is_dropped():
 
     @jax.jit
     def run(keys):
-        found = pulling.contrast(jax.random.key(0), pulling.memory(), (keys, cells), (keys, cells + 1))
-        return jax.value_and_grad(lambda x: pulling.loss(jax.random.key(1), x, sort_by_class(cells), found))(keys)
+        found = pulling.contrast(jax.random.key(0), pulling.memory(), Keys(keys, cells), Keys(keys, cells + 1))
+        return jax.value_and_grad(lambda x: pulling.loss(jax.random.key(1), Keys(x, cells), found))(keys)
 
     loss, grads = run(jnp.ones((1, 3, 3, D)))
     assert loss == 0 and (grads == 0).all()
@@ -89,20 +88,46 @@ def test_loss_of_separated_classes_is_the_floor():
     cells = jnp.asarray([[[0, 0, 1, 1, 255]]], jnp.uint8)
     keys = jnp.where((cells == 0)[..., None], 1.0, -1.0) * jnp.array([1.0, 0, 0])
     pulling = Pulling(channels=D, queries=M, negatives=50)
-    found = contrast(pulling, (keys, cells), (keys, cells))
-    loss = pulling.loss(jax.random.key(1), keys, sort_by_class(cells), found)
+    found = contrast(pulling, Keys(keys, cells), Keys(keys, cells))
+    loss = pulling.loss(jax.random.key(1), Keys(keys, cells), found)
     np.testing.assert_allclose(loss, 0.002267, rtol=2e-4)
 
 
 def test_ring_drops_its_oldest_batch():
     pulling = Pulling(channels=D, queries=M, negatives=N, ring=2, ring_cells=4)
-    ring, push = pulling.empty_ring(1), jax.jit(pulling.push)
+    ring = pulling.empty_ring(1)
+    push = jax.jit(lambda ring, key, keys, cells: pulling.push(ring, key, Keys(keys, cells)))
     assert (ring["label"] == 255).all()
     for k in (3, 4, 5):
         cells = jnp.full((1, 2, 5), k, jnp.uint8)
         ring = push(ring, jax.random.key(k), key_map(cells, TARGET), cells)
     np.testing.assert_array_equal(ring["label"][:, 0], [[4] * 4, [5] * 4])
     np.testing.assert_array_equal(ring["key"][:, 0, :, 0], [[4] * 4, [5] * 4])
+
+
+def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
+    """Prototypes, negatives and loss: a linear layer commutes with a choice and with a mean."""
+    head = ProjectionHead(D)
+    variables = jax.jit(head.init)(jax.random.key(0), domains[0].hidden)
+    variables = jax.tree.map(lambda x: x + 0.3, variables)  # Biases that are not 0.
+    pulling = Pulling(channels=D, queries=M, negatives=N)
+
+    @jax.jit
+    def both(variables):
+        pairs = []
+        last = lambda x: head.apply(variables, x, method="last")
+        for change in (lambda keys: keys._replace(last=last), lambda keys: keys._replace(hidden=last(keys.hidden))):
+            source, target = map(change, domains)
+            found = pulling.contrast(jax.random.key(0), pulling.memory(), source, target)
+            pairs.append((found, pulling.loss(jax.random.key(1), source, found)))
+        return pairs
+
+    (found, loss), (expected, expected_loss) = both(variables)
+    usable = np.asarray(expected.usable)
+    np.testing.assert_array_equal(found.usable, usable)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
+    for ours, theirs in ((found.prototype, expected.prototype), (found.negatives, expected.negatives)):
+        np.testing.assert_allclose(ours[usable], theirs[usable], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
