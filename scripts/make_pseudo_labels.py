@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--split", default="train", help="name of the split to write")
     parser.add_argument("--threshold", type=float, default=0.0, help="least probability of a label, 0 to 1")
     parser.add_argument("--which", default="", help="student or teacher; by default what the run evaluates")
-    parser.add_argument("--step", type=int, help="step of the checkpoint; the newest by default")
+    parser.add_argument("--step", help="step of the checkpoint, or best; the newest by default")
     parser.add_argument("--data_dir", default="", help="where prepared data sets are kept")
     parser.add_argument("--manual_dir", default="", help="where downloaded files are")
     options = parser.parse_args(argv[1:])

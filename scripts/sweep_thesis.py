@@ -6,7 +6,8 @@
 NIGHT and NIGHT_PLAIN are the labelled days translated with and without perceptual loss, such as ``translated/unit`` (see
 scripts/translate_dataset.py). A row is a run ``ROOT/thesis-ID-seedS``; selections and pseudo-labels lie beside it, and what is
 there already is not made again. Rows on test pictures translated to day are no runs of their own: with --converted=DATASET every
-run scores that set too. The thesis beside ours:
+run scores that set too. With --best=SET the checkpoint that is best on that validation set teaches and is gone on from, as in the
+thesis; choose one without test pictures. The thesis beside ours:
 
     python scripts/make_results_table.py --runs='ROOT/thesis-*' --published=ROOT/published.json
 """
@@ -97,6 +98,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--weights", default="", help="Inception weights")
     parser.add_argument("--args", default="", help="more config arguments, such as model=panoptic_fpn_tiny,steps=400")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config value of every run; repeatable")
+    parser.add_argument(
+        "--best", default="", metavar="SET", help="teach and go on from the checkpoint that is best on it, not from the last"
+    )
     parser.add_argument("--data_dir", default="", help="where prepared data sets are kept")
     parser.add_argument("--manual_dir", default="", help="where downloaded files are")
     parser.add_argument("--root", default="runs", help="folder of all runs")
@@ -187,6 +191,7 @@ def _label(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
         "images": options.day_pool if row.unlabelled == "day" else options.night_pool,
         "list": "" if row.select == "all" else f"{_selected(options, row.select, seed)}/selected.csv",
         "split": options.split,
+        "step": "best" if options.best else "",
         "output": folder,
     }
     return _command("scripts/make_pseudo_labels.py", flags | _folders(options))
@@ -203,10 +208,12 @@ def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
     if row.unlabelled:
         arguments["pseudo"] = f"{options.root}/pseudo-{row.start}-{row.unlabelled}-{row.select}-seed{seed}"
     words = [f"{key}={value}" for key, value in arguments.items() if value] + ([options.args] if options.args else [])
+    start = f"{options.root}/thesis-{row.start}-seed{seed}" + ("@best" if options.best else "")
     flags = {
         "config": f"configs/self_training.py:{','.join(words)}",
         "config.seed": seed,
-        "config.train.init": f"{options.root}/thesis-{row.start}-seed{seed}" if row.start and not row.scratch else "",
+        "config.train.init": start if row.start and not row.scratch else "",
+        "config.checkpoint.best": options.best,
         "config.data.dir": options.data_dir,
         "config.data.manual_dir": options.manual_dir,
         "workdir": folder,

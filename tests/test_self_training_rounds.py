@@ -317,6 +317,14 @@ def test_rows_of_the_thesis_are_config_chains(monkeypatch, capsys):
         load(line.split("--config=")[1].split()[0])
 
 
+def test_rounds_go_on_from_the_best_checkpoint(monkeypatch, capsys):
+    call(monkeypatch, sweep_thesis, "--night=folder:/n", "--only=7.1", "--best=val_day")
+    *_, first, labels, second = capsys.readouterr().out.splitlines()
+    assert "--config.checkpoint.best=val_day" in first and "train.init" not in first
+    assert "make_pseudo_labels" in labels and "--workdir=runs/thesis-3.1-seed0" in labels and "--step=best" in labels
+    assert "--config.train.init=runs/thesis-3.1-seed0@best" in second
+
+
 def test_a_row_brings_what_it_starts_from():
     assert sweep_thesis.needed(["8.2"]) == ["3.1", "5.2", "8.1", "8.2"]
     with pytest.raises(UserError, match="no row '8.9'"):
