@@ -52,6 +52,8 @@ class T2sDa(Dacs):
         translated_weight: of a cross-entropy on the pseudo-target images.
         real_target_queries: draws as many queries from the target images, under their pseudo-labels; both losses are averaged.
         feature: what is projected: ``"decoded"``, which the classifier reads, or a stage such as ``"stage4"``.
+        cell: pixels between neighbouring cells, at least. Finer features are thinned: published networks have theirs at a
+            quarter or an eighth of the image, and more cells cost time while as many are drawn.
         pull: the pulling loss.
     """
 
@@ -61,6 +63,7 @@ class T2sDa(Dacs):
     translated_weight: float = 0.0
     real_target_queries: bool = False
     feature: str = "decoded"
+    cell: int = 4
     pull: Pulling = Pulling()
 
     scratch = ("projection",)
@@ -68,6 +71,8 @@ class T2sDa(Dacs):
     def __post_init__(self):
         super().__post_init__()
         choose(TRANSLATIONS, self.translation, "method.translation")
+        if self.cell < 1:
+            raise UserError(f"method.cell={self.cell} must be 1 pixel or more")
         if self.translated_weight and self.translation == "none":
             raise UserError("method.translated_weight needs translated images: set method.translation, or the weight to 0")
 
@@ -140,33 +145,29 @@ class T2sDa(Dacs):
             outputs: the teacher's on the target images.
 
         Returns:
-            ``source_keys``, ``target_keys`` [B, h, w, D], without the head's last layer, and ``target_cells`` [B, h, w];
-            the state; and scalars to log.
+            ``source_keys``, ``target_keys`` [B, h, w, D], without the head's last layer, and ``source_cells``,
+            ``target_cells`` [B, h, w], their labels; the state; and scalars to log.
         """
         if not self.pull.weight:
             return {}, state, {}
         batch = source.shape[0]
         source_outputs, _ = self.teacher_forward(state, state.teacher, source, self.context_only())
         near, far = (self.features_to_pull(x, batch) for x in (source_outputs, outputs))
-        cells = resize_nearest(label, near.shape[1:3])
-        scores = jax.nn.softmax(resize_nearest(outputs["logits"].astype(jnp.float32), near.shape[1:3]))
-        target_cells, confidence = pseudo_label(scores)
+        labels = (resize_nearest(x, near.shape[1:3]) for x in (label, outputs["logits"].astype(jnp.float32)))
+        near, far, cells, logits = (self.thin(x, source) for x in (near, far, *labels))
+        target_cells, confidence = pseudo_label(jax.nn.softmax(logits))
         # The domains alternate in one batch: the head's norm sees both, no example changes device.
         teacher = state.teacher["params"]
         near_keys, far_keys = out_of_turn(self.project(teacher, in_turn([near, far])), 2)
         trusted = jnp.where(confidence >= self.pull.negative_confidence, target_cells, IGNORE).astype(jnp.uint8)
         memory = self.pull.remember(state.memory, self.keys(teacher, near_keys, cells), target_cells, confidence)
         bank = self.pull.push(state.bank, self.key(state, "ring"), self.keys(teacher, far_keys, trusted))
-        examples = {"source_keys": near_keys, "target_keys": far_keys, "target_cells": trusted}
+        examples = {"source_keys": near_keys, "source_cells": cells, "target_keys": far_keys, "target_cells": trusted}
         scalars = {"confidence": memory["confidence"].mean()} | self._similarity(near, cells, far, target_cells)
         return examples, state.replace(memory=memory, bank=bank), scalars
 
     def _similarity(self, source, source_cells, target, target_cells) -> Scalars:
-        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them.
-
-        Of every fourth cell, since a log is no reason for a slower step.
-        """
-        source, source_cells, target, target_cells = (x[:, ::2, ::2] for x in (source, source_cells, target, target_cells))
+        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them."""
         prototypes, count = class_means(source, source_cells)
         *cosines, known = class_similarity(target, target_cells, prototypes, count > 0)
         return {
@@ -186,6 +187,11 @@ class T2sDa(Dacs):
             raise UserError(f"method.feature={self.feature!r} is nothing that this network gives; choose from {known}")
         x = outputs[self.feature]
         return x.reshape(batch, -1, *x.shape[1:])[:, 0]
+
+    def thin(self, x: jax.Array, image: jax.Array) -> jax.Array:
+        """Of features or labels [B, h, w, ...] of images [B, H, W, 3], a cell every ``cell`` pixels or more."""
+        step = max(1, self.cell * x.shape[1] // image.shape[1])
+        return x[:, ::step, ::step]
 
     def project(self, params: PyTree, features: jax.Array) -> jax.Array:
         """Features [B, h, w, C] through a network's projection head but its last layer, [B, h, w, D]."""
@@ -218,13 +224,15 @@ class T2sDa(Dacs):
             terms["loss_translated"] = self.translated_weight * loss
         if not self.pull.weight:
             return terms, stats
-        cells = resize_nearest(label, part["source_keys"].shape[1:3])
-        source, target = self.keys(state.teacher["params"], part["source_keys"], cells), self.target_keys(state, part)
+        source = self.keys(state.teacher["params"], part["source_keys"], part["source_cells"])
+        target = self.target_keys(state, part)
         contrast = self.pull.contrast(self.key(state, "negatives", i), state.memory, source, target)
-        loss = self.pull_queries(state, params, outputs, cells, contrast, "translated", i)
+        features = self.thin(self.features_to_pull(outputs, len(label)), part["source"])
+        loss = self.pull_queries(state, params, features, part["source_cells"], contrast, "translated", i)
         if self.real_target_queries:
             outputs, stats = self.student_forward(state, params, stats, part["target"], "target", i)
-            loss += self.pull_queries(state, params, outputs, part["target_cells"], contrast, "target", i)
+            features = self.thin(self.features_to_pull(outputs, len(label)), part["source"])
+            loss += self.pull_queries(state, params, features, part["target_cells"], contrast, "target", i)
             loss /= 2
         terms["loss_pull"] = jnp.where(state.step >= self.pull.start_step, self.pull.weight * loss, 0.0)
         return terms, stats
@@ -236,11 +244,11 @@ class T2sDa(Dacs):
         return Keys(*(jnp.moveaxis(state.bank[name], 0, 1) for name in ("key", "label")))
 
     def pull_queries(
-        self, state: TrainState, params: PyTree, outputs: Outputs, cells: jax.Array, contrast: Contrast, name: str, i
+        self, state: TrainState, params: PyTree, features: jax.Array, cells: jax.Array, contrast: Contrast, name: str, i
     ) -> jax.Array:
-        """The pulling loss of queries drawn from the student's pass ``name``, whose labels at the grid are ``cells``."""
-        projected = self.project(params, self.features_to_pull(outputs, cells.shape[0]))
-        return self.pull.loss(self.key(state, f"queries_{name}", i), self.keys(params, projected, cells), contrast)
+        """The pulling loss of queries drawn from the features of the student's pass ``name``, labelled ``cells``."""
+        queries = self.keys(params, self.project(params, features), cells)
+        return self.pull.loss(self.key(state, f"queries_{name}", i), queries, contrast)
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`."""

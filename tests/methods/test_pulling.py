@@ -105,6 +105,18 @@ def test_ring_drops_its_oldest_batch():
     np.testing.assert_array_equal(ring["key"][:, 0, :, 0], [[4] * 4, [5] * 4])
 
 
+def test_ring_keeps_keys_that_have_been_through_the_last_layer():
+    """The layer moves on with the teacher, so what was remembered must not be read through a later one."""
+    pulling = Pulling(channels=D, queries=M, negatives=N, ring=1, ring_cells=30)
+    cells = jnp.arange(10, dtype=jnp.uint8).reshape(1, 2, 5)
+    keys = key_map(cells, TARGET)
+    ring = pulling.push(pulling.empty_ring(1), jax.random.key(0), Keys(keys, cells, lambda x: 2 * x[..., ::-1] + 1))
+    classes = np.asarray(ring["label"]).astype(np.float32)
+    assert len(np.unique(classes)) > 5
+    expected = np.stack([np.full(classes.shape, 2 * TARGET + 1), 2 * classes + 1, 2 * classes + 1], axis=-1)
+    np.testing.assert_allclose(ring["key"], expected)
+
+
 def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
     """Prototypes, negatives and loss: a linear layer commutes with a choice and with a mean."""
     head = ProjectionHead(D)

@@ -95,10 +95,11 @@ def test_pseudo_targets_are_the_source_under_the_targets_amplitude(method, batch
     np.testing.assert_array_equal(default["examples"]["source_label"], batch["source"]["label"])
 
 
-def test_keys_and_tables(default, state):
+def test_keys_and_tables(default, state, batch):
     examples, memory = default["examples"], default["after"].memory
     assert examples["source_keys"].shape == examples["target_keys"].shape == (2, 16, 16, 6)
     assert examples["target_cells"].shape == (2, 16, 16) and examples["target_cells"].dtype == jnp.uint8
+    np.testing.assert_array_equal(examples["source_cells"], batch["source"]["label"][:, ::4, ::4])
     predicted = np.isin(np.arange(19), examples["target_cells"])
     assert ((np.asarray(memory["confidence"]) > 0) == predicted).all() and float(memory["confidence"].max()) <= 0.01
     np.testing.assert_allclose(default["scalars"]["confidence"], memory["confidence"].mean(), rtol=1e-6)
@@ -109,6 +110,19 @@ def test_keys_and_tables(default, state):
     assert known.any() and not (known & ~predicted).any() and (own[:, 1] == other[:, 1]).all()
     assert (np.abs([own[:, 0], other[:, 0]]) <= 1.001).all() and (own[known, 0] > other[known, 0]).any()
     assert set(state.memory) == set(memory)
+
+
+def test_fine_features_are_thinned(settings, batch, make_state, default):
+    """Features at a quarter, a cell every 8 pixels: labels and keys of the same places, the queries' too."""
+    method = T2sDa(**settings, feature="stage1", fda_beta=0.05, cell=8, pull=PULL)
+    state = make_state(method, batch)
+    found = jax.jit(lambda state, batch: everything(method, state, batch))(state, batch)
+    examples, every = found["examples"], default["examples"]
+    assert examples["source_keys"].shape == examples["target_keys"].shape == (2, 8, 8, 6)
+    for name in ("source_cells", "target_cells"):
+        np.testing.assert_array_equal(examples[name], every[name][:, ::2, ::2])
+    np.testing.assert_array_equal(examples["source_cells"], batch["source"]["label"][:, ::8, ::8])
+    assert float(found["terms"]["loss_pull"]) > 0
 
 
 @pytest.mark.slow
