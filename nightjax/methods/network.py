@@ -1,6 +1,7 @@
 """One network under one optimiser: what supervised training and the self-training methods share."""
 
 import dataclasses
+import functools
 import itertools
 from typing import Any
 
@@ -192,15 +193,9 @@ class NetworkMethod:
             ([B * views, h, w, C] in HRDA); and the updated running statistics.
         """
         window = {} if detail_offset is None else {"detail_offset": detail_offset}
-        outputs, updated = self.model.apply(
-            {"params": params, "batch_stats": stats},
-            self.input.normalize(image),
-            train=groups,
-            deterministic=deterministic,
-            rngs={"dropout": key},
-            mutable=["batch_stats", "intermediates"],
-            **window,
-        )
+        variables = {"params": params, "batch_stats": stats}
+        image = self.input.normalize(image)
+        outputs, updated = _training_pass(self.model, variables, image, key, groups, deterministic, window)
         sown = updated.get("intermediates", {}).get("head", {})
         return outputs | {name: x for name, (x,) in sown.items()}, updated.get("batch_stats", stats)
 
@@ -334,6 +329,22 @@ class NetworkMethod:
             **changes,
         )
         return state, scalars
+
+
+@functools.partial(jax.jit, static_argnames=("model", "groups", "deterministic"))
+def _training_pass(
+    model: nn.Module, variables: Variables, x: jax.Array, key: jax.Array, groups: int, deterministic: bool, window: dict
+) -> tuple[Outputs, PyTree]:
+    """The model on normalised images. Jitted so that the passes of a step are traced once; the compiler inlines it."""
+    return model.apply(
+        variables,
+        x,
+        train=groups,
+        deterministic=deterministic,
+        rngs={"dropout": key},
+        mutable=["batch_stats", "intermediates"],
+        **window,
+    )
 
 
 def in_turn(arrays: list[jax.Array]) -> jax.Array:
