@@ -66,8 +66,8 @@ def test_soft_labels_of_a_certain_teacher_are_hard(method, state, batch):
     hard = method._target_loss(outputs, part)
     soft = dataclasses.replace(method, labels="soft")._target_loss(outputs, part)
     assert float(soft) == pytest.approx(float(hard), rel=1e-6)
-    uniform = part | {"probabilities": jnp.full((2, 8, 8, 19), 1 / 19)}
-    entropy = dataclasses.replace(method, labels="soft")._target_loss({"logits": jnp.zeros((2, 8, 8, 19))}, uniform)
+    uniform = {"target_label": jnp.zeros((1, 2, 2), jnp.uint8), "probabilities": jnp.full((1, 2, 2, 19), 1 / 19)}
+    entropy = dataclasses.replace(method, labels="soft")._target_loss({"logits": jnp.zeros((1, 2, 2, 19))}, uniform)
     assert float(entropy) == pytest.approx(np.log(19), rel=1e-6)
 
 
