@@ -3,8 +3,8 @@
     python -m nightjax.main --config=configs/unit.py
     python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
 
-On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns within 10 minutes of one CPU core to make
-nights of the same streets, somewhat blurred; half as wide it had painted white markings black. The Fréchet distance of random
+On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns in about 10 minutes of one CPU core, beside other
+work, to make nights of the same streets, somewhat blurred; half as wide it had painted white markings black. The Fréchet distance of random
 features (``scripts/fid.py --features=random``) from days to nights falls from 10.5 to 0.3.
 
 The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators

@@ -227,12 +227,10 @@ class T2sDa(Dacs):
         source = self.keys(state.teacher["params"], part["source_keys"], part["source_cells"])
         target = self.target_keys(state, part)
         contrast = self.pull.contrast(self.key(state, "negatives", i), state.memory, source, target)
-        features = self.thin(self.features_to_pull(outputs, len(label)), part["source"])
-        loss = self.pull_queries(state, params, features, part["source_cells"], contrast, "translated", i)
+        loss = self.pull_queries(state, params, outputs, part["source"], part["source_cells"], contrast, "translated", i)
         if self.real_target_queries:
             outputs, stats = self.student_forward(state, params, stats, part["target"], "target", i)
-            features = self.thin(self.features_to_pull(outputs, len(label)), part["source"])
-            loss += self.pull_queries(state, params, features, part["target_cells"], contrast, "target", i)
+            loss += self.pull_queries(state, params, outputs, part["target"], part["target_cells"], contrast, "target", i)
             loss /= 2
         terms["loss_pull"] = jnp.where(state.step >= self.pull.start_step, self.pull.weight * loss, 0.0)
         return terms, stats
@@ -244,9 +242,11 @@ class T2sDa(Dacs):
         return Keys(*(jnp.moveaxis(state.bank[name], 0, 1) for name in ("key", "label")))
 
     def pull_queries(
-        self, state: TrainState, params: PyTree, features: jax.Array, cells: jax.Array, contrast: Contrast, name: str, i
-    ) -> jax.Array:
-        """The pulling loss of queries drawn from the features of the student's pass ``name``, labelled ``cells``."""
+        self, state: TrainState, params: PyTree, outputs: Outputs, image: jax.Array, cells: jax.Array, contrast: Contrast,
+        name: str, i,
+    ) -> jax.Array:  # fmt: skip
+        """The pulling loss of queries drawn from the student's pass ``name`` over ``image``, labelled ``cells``."""
+        features = self.thin(self.features_to_pull(outputs, len(image)), image)
         queries = self.keys(params, self.project(params, features), cells)
         return self.pull.loss(self.key(state, f"queries_{name}", i), queries, contrast)
 
