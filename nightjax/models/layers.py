@@ -19,6 +19,9 @@ from nightjax.models.initializers import normal
 
 Pair = tuple[int, int]
 
+TINY = 400
+"""Most values of a map that is worth a matrix product with a row for each; as many maps at least."""
+
 
 class Conv(nn.Module):
     """2-D convolution, [B, H, W, I] -> [B, H', W', features] in ``dtype``, kernel HWIO float32.
@@ -68,7 +71,7 @@ class Conv(nn.Module):
         kernel_init = self.kernel_init or normal(math.sqrt(2 / fan_out))
         inputs = 1 if depthwise else x.shape[-1]
         kernel = self.param("kernel", kernel_init, (*size, inputs, self.features), jnp.float32)
-        form = _form(size, padding, depthwise)
+        form = _form(x.shape, kernel.shape, padding, depthwise)
         y = form(
             x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation, padding
         )
@@ -78,12 +81,16 @@ class Conv(nn.Module):
         return y
 
 
-def _form(size: Pair, padding: Pair, depthwise: bool) -> Callable:
+def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthwise: bool) -> Callable:
     """The fastest ``(x, kernel, stride, dilation, padding) -> y`` for this convolution here."""
     if depthwise:
         return _shifted_depthwise
-    if size == (1, 1) and padding == (0, 0) and jax.default_backend() == "cpu":
+    if jax.default_backend() != "cpu":
+        return _library
+    if kernel[:2] == (1, 1) and padding == (0, 0):
         return _pointwise_dot
+    if math.prod(shape[1:]) <= TINY and kernel[-1] <= 8 and shape[0] > TINY:
+        return _whole_map_dot
     return _library
 
 
@@ -107,6 +114,14 @@ def _pointwise_dot(x, kernel, stride, dilation, padding):
     del dilation, padding
     x = x[:, ::stride, ::stride]
     return jnp.dot(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _whole_map_dot(x, kernel, stride, dilation, padding):
+    """Many tiny maps of few channels: a matrix product over all of a map. Row i is what becomes of a map that is 1 at i alone."""
+    cells = math.prod(x.shape[1:])
+    units = jnp.eye(cells, dtype=x.dtype).reshape(cells, *x.shape[1:])
+    rows = _library(units, kernel, stride, dilation, padding)
+    return jnp.dot(x.reshape(len(x), cells), rows.reshape(cells, -1)).reshape(len(x), *rows.shape[1:])
 
 
 def _shifted_depthwise(x, kernel, stride, dilation, padding):

@@ -42,6 +42,8 @@ CASES = {
     "depthwise": dict(groups="depthwise", features=6, use_bias=True),
     "depthwise dilation 3": dict(groups="depthwise", features=6, dilation=3),
     "depthwise stride 2": dict(groups="depthwise", features=6, stride=2),
+    "many tiny maps": dict(shape=(500, 9, 7, 6), padding=0, use_bias=True),
+    "many tiny maps stride 2": dict(shape=(500, 7, 8, 6), stride=2, kernel=(3, 2), padding=1),
     "depthwise 5x3": dict(groups="depthwise", features=6, kernel=(5, 3), padding=0),
 }
 
@@ -49,8 +51,9 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_conv_equals_the_library(name):
     options = {"features": 5, **CASES[name]}
+    shape = options.pop("shape", (2, 13, 18, 6))
     conv = Conv(**options, bias_init=jax.nn.initializers.normal(1.0))
-    x = jax.random.normal(jax.random.key(0), (2, 13, 18, 6))
+    x = jax.random.normal(jax.random.key(0), shape)
     params = conv.init(jax.random.key(1), x)["params"]
     stride, dilation = options.get("stride", 1), options.get("dilation", 1)
     size = np.broadcast_to(options.get("kernel", 3), 2)
