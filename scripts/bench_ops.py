@@ -119,6 +119,15 @@ def dilated() -> Iterator[Case]:
         yield f"{b}x{h}x{w} {i}->{o} dilation {d}", forms, ((b, h, w, i), (3, 3, i, o))
 
 
+def tiny_maps() -> Iterator[Case]:
+    for b, side, i, o in [(12288, 9, 1, 8), (12288, 7, 8, 8), (12288, 5, 8, 4), (1536, 16, 1, 8), (4096, 9, 1, 32), (4096, 7, 32, 32)]:
+        forms = {
+            "library": _convolution(layers._library, 1, 1, (0, 0)),
+            "whole map": _convolution(layers._whole_map_dot, 1, 1, (0, 0)),
+        }
+        yield f"{b}x{side}x{side} {i}->{o}", forms, ((b, side, side, i), (3, 3, i, o))
+
+
 def stem() -> Iterator[Case]:
     for b, h, w, o in [(2, 256, 512, 64), (8, 128, 256, 32)]:
         # The image is no argument: its gradient is never needed.
@@ -205,6 +214,7 @@ OPERATIONS = {
     "1x1": pointwise,
     "depthwise": depthwise,
     "dilated": dilated,
+    "tiny_maps": tiny_maps,
     "stem": stem,
     "max-pool": pool,
     "batch norm": batch_norm,
