@@ -21,7 +21,7 @@ MODELS = {
     "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
     "daformer": {"backbone": "mit_b5", "head": "daformer"},
-    "daformer_b0": {"backbone": "mit_b0", "head": "daformer"},
+    "daformer_b0": {"backbone": "mit_b0", "head": "daformer", "head_embed_dim": 256, "head_channels": 256},
     "segformer": {"backbone": "mit_b5", "head": "segformer", "head_channels": 768},
     "mmseg_segformer": {"backbone": "mit_b5", "head": "segformer", "head_level_norm": True},
     "hrda": {"backbone": "mit_b5", "head": "daformer", "hrda": True},
@@ -35,6 +35,9 @@ MODELS = {
     "panoptic_fpn_tiny": {"backbone": "resnet_tiny", "head": "panoptic_fpn_shared", "head_channels": 32, "head_width": 32},
 }
 """``model=``: name to backbone and head."""
+
+SMALL_LIGHT = {"light": True, "light_features": 4, "light_blocks": 1}
+"""Light adaptation of networks that learn from scratch; one form, so that DANNet's runs can be fine-tuned."""
 
 FROM_SCRATCH = ("nightstreet", "nightstreet_tiny", "nightstreet_large", "camvid_day_to_dusk", "folder")
 """Benchmarks on which a small network learns from nothing within minutes; the others follow their papers."""

@@ -79,7 +79,7 @@ def _small(config, args):
     config.method.discriminator.features = 8
     config.method.discriminator_optimizer.lr = 1e-3
     if config.model.light:
-        config.model.update(light_features=4, light_blocks=1)
+        config.model.update(_base.SMALL_LIGHT)
     config.train.batch = 2
     config.optim = _base.optim(args) | {"lr": 2e-3}
     return config

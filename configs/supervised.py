@@ -79,9 +79,7 @@ def get_config(arg=""):
     elif args["train_on"] != "source":
         raise UserError(f"config argument train_on={args['train_on']!r} is unknown; choose source or oracle")
     if args["light"] == "1":
-        config.model.light = True
-        if args["data"] in _base.FROM_SCRATCH:
-            config.model.update(light_features=8, light_blocks=1)
+        config.model.update(_base.SMALL_LIGHT if args["data"] in _base.FROM_SCRATCH else {"light": True})
     if args["joint"] == "1":
         if args["data"] not in DAYS:
             raise UserError(f"data={args['data']} has no nights and days to join: joint=1 is for {', '.join(DAYS)}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import supervised
+from configs import dannet, supervised
 from nightjax import methods
 from nightjax.core.errors import UserError
 from nightjax.data import layouts
@@ -44,6 +44,14 @@ def test_light_adaptation_and_joint_training():
     config = supervised.get_config("joint=1")
     assert (config.data.streams.source.split, config.data.streams.day.split) == ("oracle_night", "source_day")
     assert methods.build(config).model.light is None
+
+
+@pytest.mark.parametrize("data", ["nightstreet", "cityscapes_to_dark_zurich"])
+def test_a_run_of_dannet_is_fine_tuned_with_light(data):
+    """One network, so that its weights fit."""
+    model = "model=pspnet," if data != "nightstreet" else ""
+    before, after = (config.get_config(f"{arg}data={data}") for config, arg in ((dannet, model), (supervised, f"{model}light=1,")))
+    assert after.model == before.model and after.model.light
 
 
 def test_a_surplus_label_of_nightcity_plus_makes_no_example(tmp_path):
