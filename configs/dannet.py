@@ -3,7 +3,7 @@
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dannet.py --config.train.init=runs/source
 
-adapts a source-only network on the embedded benchmark, two CPU cores (results in the README); without the first command and
+adapts a source-only network on the embedded benchmark, two CPU cores (results in `docs/results.md`); without the first command and
 ``train.init`` it learns from nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or several joined by ``+``.
 
 The official setting is one GPU, 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; on our side unmeasured). It

@@ -2,7 +2,7 @@
 
     python -m nightjax.main --config=configs/dsr_fpa.py
 
-On the embedded benchmark, two CPU cores, 9 to 11 minutes; results in the README. Better by night and by day, with no more
+On the embedded benchmark, two CPU cores, 9 to 11 minutes; results in `docs/results.md`. Better by night and by day, with no more
 computing, is what the paper does too, to start from a trained network:
 
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source

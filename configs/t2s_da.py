@@ -2,7 +2,7 @@
 
     python -m nightjax.main --config=configs/t2s_da.py
 
-On the embedded benchmark, two CPU cores (time and result: see the README). The structure is the paper's, the constants are ours:
+On the embedded benchmark, two CPU cores (results in `docs/results.md`). The structure is the paper's, the constants are ours:
 neither the paper's body nor its training code could be read, so there is no published number to compare with here.
 
 Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (hours and result on our side: unmeasured):
