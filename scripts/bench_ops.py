@@ -120,7 +120,14 @@ def dilated() -> Iterator[Case]:
 
 
 def tiny_maps() -> Iterator[Case]:
-    for b, side, i, o in [(12288, 9, 1, 8), (12288, 7, 8, 8), (12288, 5, 8, 4), (1536, 16, 1, 8), (4096, 9, 1, 32), (4096, 7, 32, 32)]:
+    for b, side, i, o in [
+        (12288, 9, 1, 8),
+        (12288, 7, 8, 8),
+        (12288, 5, 8, 4),
+        (1536, 16, 1, 8),
+        (4096, 9, 1, 32),
+        (4096, 7, 32, 32),
+    ]:
         forms = {
             "library": _convolution(layers._library, 1, 1, (0, 0)),
             "whole map": _convolution(layers._whole_map_dot, 1, 1, (0, 0)),
@@ -214,7 +221,7 @@ OPERATIONS = {
     "1x1": pointwise,
     "depthwise": depthwise,
     "dilated": dilated,
-    "tiny_maps": tiny_maps,
+    "tiny maps": tiny_maps,
     "stem": stem,
     "max-pool": pool,
     "batch norm": batch_norm,

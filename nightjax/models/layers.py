@@ -19,8 +19,9 @@ from nightjax.models.initializers import normal
 
 Pair = tuple[int, int]
 
-TINY = 400
-"""Most values of a map that is worth a matrix product with a row for each; as many maps at least."""
+TINY, FEW = 400, 8
+"""A convolution is worth a matrix product over the whole of a map if the map has at most ``TINY`` values, there are more maps than
+that, and at most ``FEW`` outputs: with 32 the product wins nothing (``scripts/bench_ops.py``)."""
 
 
 class Conv(nn.Module):
@@ -89,7 +90,7 @@ def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthw
         return _library
     if kernel[:2] == (1, 1) and padding == (0, 0):
         return _pointwise_dot
-    if math.prod(shape[1:]) <= TINY and kernel[-1] <= 8 and shape[0] > TINY:
+    if math.prod(shape[1:]) <= TINY and kernel[-1] <= FEW and shape[0] > TINY:
         return _whole_map_dot
     return _library
 
