@@ -90,7 +90,8 @@ def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthw
         return _library
     if kernel[:2] == (1, 1) and padding == (0, 0):
         return _pointwise_dot
-    if math.prod(shape[1:]) <= TINY and kernel[-1] <= FEW and shape[0] > TINY:
+    many = isinstance(shape[0], int) and shape[0] > TINY  # a program exported for any batch has a symbol there, which compares to nothing
+    if many and math.prod(shape[1:]) <= TINY and kernel[-1] <= FEW:
         return _whole_map_dot
     return _library
 
