@@ -3,6 +3,7 @@
     python scripts/bench_step.py
     python scripts/bench_step.py --config=configs/dsr_fpa.py --dtype=bfloat16 --steps=50
     python scripts/bench_step.py --config=configs/dannet.py:data=cityscapes_to_dark_zurich --batch=1 --warmup=0 --steps=1
+    python scripts/bench_step.py --config=configs/dsr_fpa.py:data=cityscapes_to_dark_zurich --steps=0
 
 ``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is the first
 state, its compilation included, with an empty one. The batch is made up and stays on the device, so no input is timed.
@@ -74,15 +75,17 @@ def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int
         jax.clear_caches()
         cached, step = timed(lambda: compile_step(method, state_shapes, batch_shapes, mesh))
         init, state = timed(lambda: run.first_state(config, method, mesh))
-    batch = made_up_batch(batch_shapes)
-    seconds = []
-    for _ in range(warmup + steps):
-        taken, (state, _) = timed(lambda: step(state, batch))
-        seconds.append(taken)
-    median = statistics.median(seconds[warmup:])
-    images = config.train.batch * len(batch)
+    speed = ("", "")
+    if steps:
+        batch = made_up_batch(batch_shapes)
+        seconds = []
+        for _ in range(warmup + steps):
+            taken, (state, _) = timed(lambda: step(state, batch))
+            seconds.append(taken)
+        median = statistics.median(seconds[warmup:])
+        speed = (f"{1000 * median:.0f}", f"{config.train.batch * len(batch) / median:.1f}")
     parameters = run.count_parameters(state_shapes.params) / 1e6
-    times = (f"{cold:.1f}", f"{cached:.1f}", f"{init:.1f}", f"{1000 * median:.0f}", f"{images / median:.1f}")
+    times = (f"{cold:.1f}", f"{cached:.1f}", f"{init:.1f}", *speed)
     return path, config.model.dtype, f"{parameters:.2f}", *times, f"{hooks.memory_gb():.2f}"
 
 
@@ -93,7 +96,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_integer("batch", 0, "Global batch, instead of the config's.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("warmup", 2, "Steps before those.", lower_bound=0, flag_values=values)
-    flags.DEFINE_integer("steps", 20, "Steps to time.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("steps", 20, "Steps to time; 0 compiles only.", lower_bound=0, flag_values=values)
     cli.parse(values, argv)
     width = max(map(len, values.config))
 

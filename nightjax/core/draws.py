@@ -41,27 +41,55 @@ def drawn_together(init: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(init)
     def together(key: jax.Array, *args) -> T:
-        sizes = collections.Counter()
-
-        def count(law, _, shape):
-            sizes[law] += math.prod(shape)
-            return jnp.zeros(shape)
-
-        with _drawing(count):
-            jax.eval_shape(init, key, *args)
-        drawn = {law: LAWS[law](random.fold_in(key, zlib.crc32(law.encode())), (size,)) for law, size in sizes.items()}
+        drawn = _all_draws(LAWS.__getitem__, init, key, *args)
         drawn = jax.lax.optimization_barrier(drawn)  # or the compiler repeats a draw in all that read a part of it
-        used = collections.Counter()
-
-        def take(law, _, shape):
-            start = used[law]
-            used[law] += math.prod(shape)
-            return drawn[law][start : used[law]].reshape(shape)
-
-        with _drawing(take):
+        with _drawing(_taken_from(drawn)):
             return init(key, *args)
 
     return together
+
+
+def drawn_copies(init: Callable[..., T], copies: int) -> Callable[..., T]:
+    """``init`` many times over, as weights with a leading axis of ``copies``, each with numbers of its own. Traceable.
+
+    Args:
+        init: ``(key, *args)`` to weights that `draw` makes, always in the same order.
+        copies: at least one.
+    """
+
+    def several(key: jax.Array, *args) -> T:
+        def one(drawn):
+            with _drawing(_taken_from(drawn)):
+                return init(key, *args)
+
+        each = lambda law: lambda key, shape: draw(law, key, (copies, *shape))
+        return jax.vmap(one)(_all_draws(each, init, key, *args))
+
+    return several
+
+
+def _all_draws(law_of, init, key, *args):
+    """The numbers of each law that ``init`` draws, in one array."""
+    sizes = collections.Counter()
+
+    def count(law, _, shape):
+        sizes[law] += math.prod(shape)
+        return jnp.zeros(shape)
+
+    with _drawing(count):
+        jax.eval_shape(lambda *args: init(*args), key, *args)  # a function of its own, or a trace of before is taken for this
+    return {law: law_of(law)(random.fold_in(key, zlib.crc32(law.encode())), (size,)) for law, size in sizes.items()}
+
+
+def _taken_from(drawn):
+    used = collections.Counter()
+
+    def take(law, _, shape):
+        start = used[law]
+        used[law] += math.prod(shape)
+        return drawn[law][start : used[law]].reshape(shape)
+
+    return take
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from nightjax.core import schedules
+from nightjax.core import schedules, stacks
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 
@@ -125,7 +125,7 @@ class Optimizer:
             group = next((g for g in self.groups if re.search(g.pattern, path)), Group(""))
             unused.discard(group.pattern)
             lr[path] = group.lr
-            decays = value.ndim > 1 or self.decay_vectors
+            decays = value.ndim - stacks.is_stacked(path.split("/")) > 1 or self.decay_vectors
             decay[path] = group.decay * decays * (group.lr != 0)
         if unused:
             raise UserError(

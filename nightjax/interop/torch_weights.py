@@ -5,6 +5,7 @@ flax                      torch                                    layout
 ========================  =======================================  ==========================
 path ``layer1_0/conv1``   ``layer1.0.conv1``                       ``_N`` stands for ``.N``
 path ``conv__0``          ``conv_0``                               ``__N`` for a literal ``_N``
+path ``block_each``       ``block.0``, ``block.1``, ...            the leading axis, see `core.stacks`
 ``kernel``, 4-D           ``weight``                               HWIO from OIHW
 ``kernel``, 2-D           ``weight``                               (in, out) from (out, in)
 ``kernel_t``, 4-D         ``weight`` of a transposed convolution   HWIO from IOHW
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from nightjax.core import stacks
 from nightjax.core.errors import UserError
 
 Variables = Mapping[str, Any]
@@ -52,10 +54,11 @@ def to_torch(variables: Variables, *, counters: bool = False) -> dict[str, np.nd
     """
     state = {}
     for path, leaf in _leaves(variables):
-        name = torch_name(path)
-        state[name] = np.ascontiguousarray(_to_layout(path[-1], np.asarray(leaf)))
-        if counters and path[-1] == "mean":
-            state[f"{name.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
+        leaf = np.asarray(leaf)
+        for name, value in zip(_names(path, leaf), leaf if stacks.is_stacked(path) else [leaf], strict=True):
+            state[name] = np.ascontiguousarray(_to_layout(path[-1], value))
+            if counters and path[-1] == "mean":
+                state[f"{name.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
     return dict(sorted(state.items()))
 
 
@@ -72,7 +75,7 @@ def from_torch(
         state_dict: torch names to arrays. Counters of batches are ignored.
         template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
             ``jax.eval_shape``.
-        allow_missing: glob patterns of torch names that may be missing; the template's value stays.
+        allow_missing: glob patterns of torch names that may be missing; the template's value stays, of equal blocks that of all.
         allow_surplus: glob patterns of torch names that may be left over.
 
     Returns:
@@ -86,21 +89,26 @@ def from_torch(
     loose = {_loose(name): name for name in given}
     missing, filled = [], {}
     for path, leaf in _leaves(template_variables):
-        name = torch_name(path)
-        source = given.get(name) or loose.get(_loose(name))
-        if source is None:
-            missing.append(name)
+        names = _names(path, leaf)
+        sources = [given.get(name) or loose.get(_loose(name)) for name in names]
+        if None in sources:
+            missing += [name for name, source in zip(names, sources, strict=True) if source is None]
             filled[path] = leaf
             continue
-        given.pop(source, None)
-        value = _from_layout(path[-1], np.asarray(state_dict[source]))
-        if value.shape != leaf.shape:
-            expected = _to_layout(path[-1], np.empty(leaf.shape, np.bool_)).shape
-            raise UserError(
-                f"parameter {source!r} is {tuple(np.shape(state_dict[source]))} in the checkpoint, "
-                f"but the model needs {expected}; check the variant and the number of classes"
-            )
-        filled[path] = np.ascontiguousarray(value, leaf.dtype)
+        stacked = stacks.is_stacked(path)
+        values = []
+        for source in sources:
+            given.pop(source, None)
+            value = _from_layout(path[-1], np.asarray(state_dict[source]))
+            shape = leaf.shape[stacked:]
+            if value.shape != shape:
+                raise UserError(
+                    f"parameter {source!r} is {tuple(np.shape(state_dict[source]))} in the checkpoint, "
+                    f"but the model needs {_to_layout(path[-1], np.empty(shape, np.bool_)).shape}; "
+                    "check the variant and the number of classes"
+                )
+            values.append(value)
+        filled[path] = np.ascontiguousarray(np.stack(values) if stacked else values[0], leaf.dtype)
     missing = [name for name in missing if not matches(name, allow_missing)]
     surplus = [name for name in given if not matches(name, allow_surplus)]
     if missing or surplus:
@@ -114,14 +122,21 @@ def from_torch(
 
 
 def named_leaves(variables: Variables) -> dict[str, Any]:
-    """torch names to leaves, whatever these are; in flax's layouts."""
-    return {torch_name(path): leaf for path, leaf in _leaves(variables)}
+    """torch names to leaves, whatever these are; in flax's layouts, equal blocks each to the array of all."""
+    return {name: leaf for path, leaf in _leaves(variables) for name in _names(path, leaf)}
 
 
 def torch_name(path: Sequence[str]) -> str:
     """torch name of a leaf: ``("layer1_0", "conv1", "kernel")`` is ``layer1.0.conv1.weight``."""
     modules = [re.sub(r"(?<!_)_(?=\d+(_|$))", ".", part).replace("__", "_") for part in path[:-1]]
     return ".".join([*modules, _LEAF_NAMES.get(path[-1], path[-1])])
+
+
+def _names(path, leaf):
+    """torch names of a leaf, one for each block if it is an array of equal blocks."""
+    if stacks.is_stacked(path):
+        return [torch_name(each) for each in stacks.block_paths(path, leaf.shape[0])]
+    return [torch_name(path)]
 
 
 def _to_layout(leaf: str, value: np.ndarray) -> np.ndarray:

@@ -32,6 +32,13 @@ def test_vectors_decay_if_asked():
     np.testing.assert_allclose(new["backbone"]["bias"], 1 - 0.1 - 0.02, rtol=1e-6)
 
 
+def test_vectors_of_equal_blocks_are_vectors():
+    params = {"student": {name: {"norm": {"scale": np.ones((4, 3), np.float32)}} for name in ("blocks_each", "blocks")}}
+    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0), params, jax.tree.map(np.ones_like, params))
+    np.testing.assert_allclose(new["blocks_each"]["norm"]["scale"], 1 - 0.1, rtol=1e-6)
+    np.testing.assert_allclose(new["blocks"]["norm"]["scale"], 1 - 0.1 - 0.02, rtol=1e-6)
+
+
 def test_sgd_with_momentum_follows_torch():
     # torch: d = g + wd * p; buffer = m * buffer + d; p -= lr * buffer.
     new = step(Optimizer("sgd", lr=0.1, schedule="constant", weight_decay=0.2, momentum=0.9), times=2)["head"]["kernel"]

@@ -118,7 +118,8 @@ def module_outputs(model, params, x):
         x = taps[f"patch_embed{stage}"] = embed.apply({"params": params[f"patch_embed{stage}"]}, x)
         block = jax.jit(Block(model.heads[i], model.mlp_ratios[i], model.sr_ratios[i]).apply)
         for j in range(depth):
-            x = taps[f"block{stage}.{j}"] = block({"params": params[f"block{stage}_{j}"]}, x)
+            one = jax.tree.map(lambda leaf, j=j: leaf[j], params[f"block{stage}_each"])
+            x = taps[f"block{stage}.{j}"] = block({"params": one}, x)
         norm = layer_norm(BLOCK_EPSILON, jnp.float32, f"norm{stage}")
         x = norm.apply({"params": params[f"norm{stage}"]}, x)
     return taps

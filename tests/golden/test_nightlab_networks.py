@@ -19,7 +19,7 @@ from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.models import build_segmenter
 from nightjax.models.backbones.resnet import VARIANTS, ResNet
-from nightjax.models.backbones.swin import Swin, relative_position_index, shift_mask
+from nightjax.models.backbones.swin import Block, Swin, relative_position_index, shift_mask
 from nightjax.models.heads.deeplabv3plus import DeepLabV3PlusHead
 from nightjax.models.heads.fcn import FCNHead
 from nightjax.models.heads.upernet import UPerNetHead
@@ -207,17 +207,37 @@ def swin_of(state, heads, window, **options):
 
 def check_taps(file, model, variables, x, taps, tolerance):
     """Compares intermediate values; ``taps`` gives the file's name and the module's path."""
-    plain = model.clone(scan=False)
-    apply = functools.partial(plain.apply, capture_intermediates=True, mutable=["intermediates"])
+    apply = functools.partial(model.apply, capture_intermediates=True, mutable=["intermediates"])
     _, captured = jax.jit(apply)(variables, x)
+    captured = captured["intermediates"]
     for name, path in taps.items():
-        value = functools.reduce(lambda node, key: node[key], path, captured["intermediates"])
-        value = np.asarray(value["__call__"][0])
+        if path[-1].startswith("blocks_"):
+            value = block_output(model, variables["params"], captured, *(int(part.split("_")[1]) for part in path))
+        else:
+            value = output(captured, *path)
         expected = file[name]
         assert value.shape[0] == expected.shape[0] and value.shape[-1] == expected.shape[-1], name
         if f"{name}_hw" in file:
             assert value.shape[1:-1] == tuple(file[f"{name}_hw"]), name
         np.testing.assert_allclose(value.reshape(expected.shape), expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+def output(captured, *path):
+    return np.asarray(functools.reduce(lambda node, key: node[key], path, captured)["__call__"][0])
+
+
+def block_output(model, params, captured, stage, number):
+    """Output of a block, from the stage's input and the blocks up to it, each run by itself."""
+    x = output(captured, f"stages_{stage - 1}", "downsample") if stage else output(captured, "patch_embed")
+    params = params[f"stages_{stage}"]
+    for i in range(number + 1):
+        block = Block(model.heads[stage], model.window, model.window // 2 * (i % 2), model.mlp_ratio)
+        if f"blocks_{i}" in params:
+            one = params[f"blocks_{i}"]
+        else:
+            one = jax.tree.map(lambda leaf, i=i: leaf[i // 2], params["blocks_odd" if i % 2 else "blocks_even"])
+        x = jax.jit(block.apply)({"params": one}, x)
+    return np.asarray(x)
 
 
 TAPS = {

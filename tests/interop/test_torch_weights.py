@@ -77,6 +77,35 @@ def test_round_trip_is_exact(variables):
     same(from_torch(to_torch(real), shapes), real)
 
 
+@pytest.fixture
+def stacks():
+    rng = np.random.default_rng(0)
+    kernel = lambda count: {"fc": {"kernel": rng.normal(size=(count, 4, 5))}}
+    return {"params": {"block1_each": kernel(3), "stages_0": {"blocks_even": kernel(2), "blocks_odd": kernel(2)}}}
+
+
+def test_equal_blocks_are_entries_of_their_own(stacks):
+    state = to_torch(stacks)
+    assert list(state) == [f"block1.{i}.fc.weight" for i in range(3)] + [f"stages.0.blocks.{i}.fc.weight" for i in range(4)]
+    same(from_torch(state, stacks), stacks)
+    np.testing.assert_array_equal(state["block1.2.fc.weight"], stacks["params"]["block1_each"]["fc"]["kernel"][2].T)
+    np.testing.assert_array_equal(
+        state["stages.0.blocks.3.fc.weight"], stacks["params"]["stages_0"]["blocks_odd"]["fc"]["kernel"][1].T
+    )
+
+
+def test_equal_blocks_come_all_together(stacks):
+    state = to_torch(stacks)
+    del state["block1.1.fc.weight"]
+    with pytest.raises(UserError, match=r"1 missing in the checkpoint \(block1.1.fc.weight\), 2 unknown"):
+        from_torch(state, stacks)
+    filled = from_torch(state, stacks, allow_missing=["block1.1.*"], allow_surplus=["block1.*"])
+    assert filled["params"]["block1_each"]["fc"]["kernel"] is stacks["params"]["block1_each"]["fc"]["kernel"]
+    state = to_torch(stacks) | {"block1.1.fc.weight": np.zeros((5, 3))}
+    with pytest.raises(UserError, match=r"'block1.1.fc.weight' is \(5, 3\) in the checkpoint, but the model needs \(5, 4\)"):
+        from_torch(state, stacks)
+
+
 def test_import_takes_a_literal_underscore(variables):
     """A model that calls a torch ``conv_0`` simply ``conv_0`` can still be filled."""
     template = {"params": {"conv_0": {"kernel": np.zeros((1, 1, 2, 3), np.float32)}}}

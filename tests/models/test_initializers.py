@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from nightjax.core.draws import drawn_together
+from nightjax.core.draws import drawn_copies, drawn_together
 from nightjax.models import initializers
 
 SHAPE = (3, 3, 40, 60)  # fan in 360
@@ -54,6 +54,17 @@ def test_weights_are_independent():
     correlation = np.corrcoef(kernels) - np.eye(12)
     assert np.abs(correlation).max() < 0.5  # of 64 values: 4 standard deviations
     assert np.abs(np.corrcoef(kernels[0], weights(1, seed=1)["Dense_0"]["kernel"].ravel())[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_copies_are_independent(together):
+    init = drawn_copies(lambda key: Net(2).init(key, np.zeros((1, 8), np.float32))["params"], 6)
+    found = (drawn_together(init) if together else init)(jax.random.key(0))
+    assert found["Dense_1"]["bias"].shape == (6, 8)
+    kernels = np.concatenate([found[name]["kernel"].reshape(6, -1) for name in found])
+    assert np.abs(np.corrcoef(kernels) - np.eye(12)).max() < 0.5
+    np.testing.assert_allclose(kernels.std(), 1.0, rtol=0.1)
+    assert np.abs(found["Dense_0"]["bias"]).max() <= 1.0
 
 
 def test_what_comes_later_changes_nothing():

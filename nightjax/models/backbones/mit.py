@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks
+from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
 BLOCK_EPSILON = 1e-6
@@ -118,9 +118,8 @@ class MiT(nn.Module):
     Attributes:
         dims, depths, heads, mlp_ratios, sr_ratios: one value a stage.
         drop_path: rate of the last block; rates grow linearly from 0.
-        scan: run the equal blocks of a stage as one compiled loop: compile time no longer grows
-            with depth, for one copy of the stage's parameters a call. Parameters keep one sub-tree
-            a block, so weights are the same either way.
+        scan: run the equal blocks of a stage as one compiled loop: compile time does not grow with depth. Parameters are
+            the same either way.
         remat: recompute each block in the backward pass instead of storing its inner values.
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
@@ -165,17 +164,10 @@ class MiT(nn.Module):
                 name=f"patch_embed{stage}",
             )
             x = embed(x)
-            new_block = functools.partial(
-                block_class, self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype
-            )
-            stage_keep = None if keep is None else keep[first : first + depth]
-            if self.scan and depth > 1 and not self.is_initializing():
-                params = [self.variables["params"][f"block{stage}_{j}"] for j in range(depth)]
-                x = scan_blocks([new_block(parent=None)], params, x, stage_keep)
-            else:
-                for j in range(depth):
-                    block_keep = None if stage_keep is None else stage_keep[j]
-                    x = new_block(name=f"block{stage}_{j}")(x, block_keep)
+            block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, parent=None)
+            if depth:
+                params = stacked_params(self, f"block{stage}_each", block, depth, x)
+                x = scan_blocks([block], [params], x, None if keep is None else keep[first : first + depth], not self.scan)
             first += depth
             x = layer_norm(BLOCK_EPSILON, self.dtype, f"norm{stage}")(x)
             features[f"stage{stage}"] = x

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks
+from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
 EPSILON = 1e-5
@@ -207,13 +207,12 @@ class Stage(nn.Module):
                 self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options
             )
 
-        scanned = self.depth // 2 * 2 if self.scan and self.depth > 3 and not self.is_initializing() else 0
-        if scanned:
-            params = [self.variables["params"][f"blocks_{i}"] for i in range(scanned)]
+        if pairs := self.depth // 2:
             pair = [block(i, parent=None) for i in range(2)]
-            x = scan_blocks(pair, params, x, None if keep is None else keep[:scanned])
-        for i in range(scanned, self.depth):
-            x = block(i, name=f"blocks_{i}")(x, None if keep is None else keep[i])
+            params = [stacked_params(self, f"blocks_{name}", each, pairs, x) for name, each in zip(("even", "odd"), pair, strict=True)]
+            x = scan_blocks(pair, params, x, None if keep is None else keep[: 2 * pairs], not self.scan)
+        if self.depth % 2:
+            x = block(self.depth - 1, name=f"blocks_{self.depth - 1}")(x, None if keep is None else keep[-1])
         return x, PatchMerging(dtype=self.dtype, name="downsample")(x) if self.merges else x
 
 

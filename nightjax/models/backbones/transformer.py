@@ -1,6 +1,6 @@
 """What the transformer backbones share: norms, drop path, and loops over equal blocks that are compiled once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.core.draws import drawn_copies
 from nightjax.models.initializers import normal
 
 linear_init = normal(0.02)
@@ -29,22 +30,35 @@ def drop_path_scales(key: jax.Array, rate: float, blocks: int, batch: int) -> ja
     return jax.random.bernoulli(key, kept, (blocks, 2, batch)) / kept
 
 
+def stacked_params(module: nn.Module, name: str, block: nn.Module, count: int, x: jax.Array) -> Any:
+    """Parameters of ``count`` equal blocks, as one tree ``name`` of ``module`` whose arrays have a leading axis of blocks.
+
+    Args:
+        module: whose compact method calls.
+        name: ends as `core.stacks` says, which is how optimisers and checkpoints of torch know of the axis.
+        block: unbound, called with ``(x, keep)``; has parameters only.
+        count: at least one.
+        x: an input.
+    """
+    if module.is_initializing():
+        module.param(name, drawn_copies(lambda key: block.init(key, x)["params"], count))
+    return module.variables["params"][name]
+
+
 def scan_blocks(
-    blocks: Sequence[nn.Module], params: Sequence[Mapping[str, Any]], x: jax.Array, keep: jax.Array | None
+    blocks: Sequence[nn.Module], params: Sequence[Any], x: jax.Array, keep: jax.Array | None, unroll: bool = False
 ) -> jax.Array:
     """Applies a repeating sequence of blocks in a loop that is compiled once.
 
     Args:
         blocks: one period, unbound modules called with ``(x, keep)``.
-        params: of every block, a whole number of periods; stacked at each call.
+        params: of each block of the period, see `stacked_params`.
         x: input of the first block, of the shape of every output.
-        keep: [len(params), 2, B], see `drop_path_scales`, or None.
+        keep: [blocks in all, 2, B], see `drop_path_scales`, or None.
+        unroll: compile every block by itself instead.
     """
-    period = len(blocks)
-    periods = [params[i : i + period] for i in range(0, len(params), period)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *periods)
     if keep is not None:
-        keep = keep.reshape(len(periods), period, *keep.shape[1:])
+        keep = keep.reshape(-1, len(blocks), *keep.shape[1:])
 
     def body(x, layer):
         layer_params, layer_keep = layer
@@ -52,4 +66,4 @@ def scan_blocks(
             x = block.apply({"params": layer_params[i]}, x, None if layer_keep is None else layer_keep[i])
         return x, None
 
-    return jax.lax.scan(body, x, (stacked, keep))[0]
+    return jax.lax.scan(body, x, (tuple(params), keep), unroll=unroll)[0]

@@ -1,0 +1,29 @@
+"""Names of the parameters of equal blocks, which are kept as one array with a leading axis.
+
+A network of forty equal blocks has forty times as many arrays as one block. Kept apart, each is a small program of its own in the
+optimiser and in the teacher's average, and most of the time to compile goes there.
+"""
+
+from collections.abc import Sequence
+
+Path = tuple[str, ...]
+
+_BLOCKS = {"_each": (0, 1), "_even": (0, 2), "_odd": (1, 2)}
+"""Ending of a name to the number of the first block and the distance of the next."""
+
+
+def is_stacked(path: Sequence[str]) -> bool:
+    """Whether a parameter of this path has a leading axis of blocks."""
+    return _part(path) is not None
+
+
+def block_paths(path: Sequence[str], count: int) -> list[Path]:
+    """The path of each of ``count`` blocks: of ``("blocks_odd", "kernel")``, ``("blocks_1", "kernel")``, ``("blocks_3", ...)``."""
+    i = _part(path)
+    name, ending = path[i].rsplit("_", 1)
+    first, step = _BLOCKS[f"_{ending}"]
+    return [(*path[:i], f"{name}_{first + step * k}", *path[i + 1 :]) for k in range(count)]
+
+
+def _part(path):
+    return next((i for i, part in enumerate(path) if part.endswith(tuple(_BLOCKS))), None)
