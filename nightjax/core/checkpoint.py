@@ -80,7 +80,7 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
 
     Args:
         path: the folder of one step.
-        part: tree of ``jax.ShapeDtypeStruct`` with shardings, or arrays.
+        part: tree of ``jax.ShapeDtypeStruct`` with shardings.
 
     Raises:
         UserError: there is no such checkpoint, or it holds another model.
@@ -91,11 +91,20 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
     restore_args = ocp.checkpoint_utils.construct_restore_args(part)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.restore(
+            found = checkpointer.restore(
                 folder.resolve(), ocp.args.PyTreeRestore(part, restore_args=restore_args, partial_restore=True)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise UserError(f"{path} holds another model than the config's or is damaged ({_first(error)})") from error
+    # What is not there stays the shape that was asked for.
+    lost = [place for place, leaf in jax.tree.leaves_with_path(found) if isinstance(leaf, jax.ShapeDtypeStruct)]
+    if lost:
+        name = jax.tree_util.keystr(lost[0], simple=True, separator="/")
+        raise UserError(
+            f"{path} holds another model than the config's, or one of an earlier version: {len(lost)} parameters are not in it, "
+            f"such as {name}"
+        )
+    return found
 
 
 def student_parts(path: epath.PathLike) -> set[str]:

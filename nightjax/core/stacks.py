@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 Path = tuple[str, ...]
 
-_BLOCKS = {"_each": (0, 1), "_even": (0, 2), "_odd": (1, 2)}
-"""Ending of a name to the number of the first block and the distance of the next."""
+_BLOCKS = {"each": (0, 1), "even": (0, 2), "odd": (1, 2)}
+"""Last word of a name to the number of the first block and the distance of the next."""
 
 
 def is_stacked(path: Sequence[str]) -> bool:
@@ -20,10 +20,10 @@ def is_stacked(path: Sequence[str]) -> bool:
 def block_paths(path: Sequence[str], count: int) -> list[Path]:
     """The path of each of ``count`` blocks: of ``("blocks_odd", "kernel")``, ``("blocks_1", "kernel")``, ``("blocks_3", ...)``."""
     i = _part(path)
-    name, ending = path[i].rsplit("_", 1)
-    first, step = _BLOCKS[f"_{ending}"]
+    name, _, word = path[i].rpartition("_")
+    first, step = _BLOCKS[word]
     return [(*path[:i], f"{name}_{first + step * k}", *path[i + 1 :]) for k in range(count)]
 
 
 def _part(path):
-    return next((i for i, part in enumerate(path) if part.endswith(tuple(_BLOCKS))), None)
+    return next((i for i, part in enumerate(path) if part.rpartition("_")[2] in _BLOCKS), None)

@@ -35,6 +35,16 @@ def test_a_continued_run_keeps_its_best(tmp_path):
     assert checkpoint.latest_folder(tmp_path, "best").name == "0000006"
 
 
+def test_a_parameter_that_is_not_there_is_named(tmp_path):
+    save(tmp_path, {1: 0.5})
+    folder = checkpoint.latest_folder(tmp_path)
+    like = jax.ShapeDtypeStruct((2,), jnp.float32, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    found = checkpoint.restore_part(folder, {"params": {"student": {"w": like}}})
+    assert (found["params"]["student"]["w"] == 1).all()
+    with pytest.raises(UserError, match="1 parameters are not in it, such as params/student/block1_each"):
+        checkpoint.restore_part(folder, {"params": {"student": {"w": like, "block1_each": like}}})
+
+
 def test_a_run_starts_from_the_best_of_another(tmp_path):
     toy.untrained_run(tmp_path / "run", toy.config(tmp_path))
     config = toy.config(tmp_path, train__init=f"{tmp_path}/run@best")

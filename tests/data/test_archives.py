@@ -5,6 +5,7 @@ import stat
 import tarfile
 import zipfile
 
+import hypothesis
 import pytest
 
 from nightjax.core.errors import UserError
@@ -137,7 +138,6 @@ def test_truncated_tar_is_refused(tmp_path):
 
 
 def test_random_damage_never_escapes(tmp_path):
-    hypothesis = pytest.importorskip("hypothesis")
     original = make_zip(
         tmp_path / "good.zip", {"a/x": bytes(range(200)), "a/y": "text"}
     ).read_bytes()

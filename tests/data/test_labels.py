@@ -1,7 +1,9 @@
 """Label tables: bijections, published values, merges and the content checks."""
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis.extra import numpy as arrays
 
 from nightjax.data import labels
 
@@ -134,8 +136,6 @@ def test_class_pixels():
 
 
 def test_random_label_images_round_trip():
-    hypothesis = pytest.importorskip("hypothesis")
-    arrays = pytest.importorskip("hypothesis.extra.numpy")
     values = hypothesis.strategies.sampled_from(list(range(19)) + [255])
 
     @hypothesis.settings(max_examples=50, deadline=None)

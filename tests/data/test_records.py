@@ -3,6 +3,7 @@
 import io
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,7 +116,6 @@ def test_truncated_photos_are_refused(kind):
 
 
 def test_damaged_headers_raise_nothing_else():
-    hypothesis = pytest.importorskip("hypothesis")
     strategies = hypothesis.strategies
     originals = [encoded(photo(), "PNG"), encoded(photo(), "JPEG"), encoded(LABEL)]
     edits = strategies.lists(

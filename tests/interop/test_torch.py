@@ -22,7 +22,7 @@ from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.relight import LightNet
 
 pytestmark = pytest.mark.torch
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the convert extra")
 
 
 def test_files_are_torchs(tmp_path):
@@ -59,7 +59,7 @@ def test_code_in_a_file_is_never_run(tmp_path, capsys):
 
 
 def test_safetensors_are_the_packages(tmp_path):
-    package = pytest.importorskip("safetensors.torch")
+    package = pytest.importorskip("safetensors.torch", reason="needs the convert extra")
     state = {"w": torch.randn(3, 2), "h": torch.randn(2).to(torch.bfloat16), "n": torch.tensor(3), "e": torch.zeros(0, 2)}
     package.save_file(state, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     loaded = load_state_dict(tmp_path / "theirs.safetensors")

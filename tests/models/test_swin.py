@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.draws import drawn_together
+from nightjax.interop.torch_weights import to_torch
 from nightjax.models import build_segmenter
 from nightjax.models.backbones.swin import VARIANTS, Swin, relative_position_index, shift_mask
 
@@ -36,6 +37,16 @@ def test_scan_and_remat_change_nothing(model, variables, x):
     scanned = features()
     np.testing.assert_allclose(features(scan=False), scanned, atol=1e-5)
     np.testing.assert_allclose(features(remat=True), scanned, atol=1e-5)
+
+
+def test_an_odd_number_of_blocks(x):
+    model = Swin(**VARIANTS["swin_tiny"] | {"depths": (3, 1)})
+    variables = jax.jit(drawn_together(model.init))(jax.random.key(1), x)
+    blocks = {name.split(".attn")[0] for name in to_torch(variables) if ".attn." in name}
+    assert blocks == {"stages.0.blocks.0", "stages.0.blocks.1", "stages.0.blocks.2", "stages.1.blocks.0"}
+    run = lambda model: jax.jit(lambda v, k: model.apply(v, x, deterministic=False, rngs={"dropout": k})["stage2"])
+    key = jax.random.key(2)
+    np.testing.assert_allclose(run(model)(variables, key), run(model.clone(scan=False))(variables, key), atol=1e-5)
 
 
 def test_drop_path_scales_keep_the_mean(model, variables):

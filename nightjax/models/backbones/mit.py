@@ -167,7 +167,7 @@ class MiT(nn.Module):
             block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, parent=None)
             if depth:
                 params = stacked_params(self, f"block{stage}_each", block, depth, x)
-                x = scan_blocks([block], [params], x, None if keep is None else keep[first : first + depth], not self.scan)
+                x = scan_blocks([block], [params], x, None if keep is None else keep[first : first + depth], unroll=not self.scan)
             first += depth
             x = layer_norm(BLOCK_EPSILON, self.dtype, f"norm{stage}")(x)
             features[f"stage{stage}"] = x

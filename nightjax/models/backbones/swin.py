@@ -210,7 +210,7 @@ class Stage(nn.Module):
         if pairs := self.depth // 2:
             pair = [block(i, parent=None) for i in range(2)]
             params = [stacked_params(self, f"blocks_{name}", each, pairs, x) for name, each in zip(("even", "odd"), pair, strict=True)]
-            x = scan_blocks(pair, params, x, None if keep is None else keep[: 2 * pairs], not self.scan)
+            x = scan_blocks(pair, params, x, None if keep is None else keep[: 2 * pairs], unroll=not self.scan)
         if self.depth % 2:
             x = block(self.depth - 1, name=f"blocks_{self.depth - 1}")(x, None if keep is None else keep[-1])
         return x, PatchMerging(dtype=self.dtype, name="downsample")(x) if self.merges else x
