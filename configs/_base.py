@@ -32,7 +32,12 @@ MODELS = {
     "deeplab_multi": DANNET_NETWORKS["deeplab"],
     "refinenet": DANNET_NETWORKS["refinenet"],
     "panoptic_fpn": {"backbone": "resnet101", "head": "panoptic_fpn_shared"},
-    "panoptic_fpn_tiny": {"backbone": "resnet_tiny", "head": "panoptic_fpn_shared", "head_channels": 32, "head_width": 32},
+    "panoptic_fpn_tiny": {
+        "backbone": "resnet_tiny",
+        "head": "panoptic_fpn_shared",
+        "head_channels": 32,
+        "head_width": 32,
+    },
 }
 """``model=``: name to backbone and head."""
 
@@ -88,7 +93,9 @@ def get_base(
     """
     benchmark = copy.deepcopy(choose(BENCHMARKS, args["data"], "config argument data"))
     if lacking := sorted(set(domains) - set(benchmark["streams"])):
-        raise UserError(f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
+        raise UserError(
+            f"data={args['data']} has no {lacking[0]} stream: choose another benchmark, or a supervised config"
+        )
     streams = {name: benchmark["streams"][name] for name in domains}
     small = args["data"] in FROM_SCRATCH
     length = args["steps"] or str(1000 if small else steps)
@@ -183,11 +190,16 @@ def photometric(args: dict[str, str]) -> dict | None:
 def self_training(args: dict[str, str]) -> dict:
     """Settings of student and teacher that depend on the benchmark; the papers' are the defaults of the methods.
 
-    Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off, and the
-    teacher follows faster.
+    Within a short run from scratch there is no pretrained network to stay close to, so the feature distance is off, and
+    the teacher follows faster.
     """
     top, bottom = DROPPED_ROWS.get(args["data"], (0, 0))
-    settings = {"input": network_input(args), "source_photometric": photometric(args), "ignore_top": top, "ignore_bottom": bottom}
+    settings = {
+        "input": network_input(args),
+        "source_photometric": photometric(args),
+        "ignore_top": top,
+        "ignore_bottom": bottom,
+    }
     if args["data"] in FROM_SCRATCH:
         settings |= {
             "class_weights": class_weights(),

@@ -1,17 +1,19 @@
-"""CycleGAN: night to day and back without pairs and without labels (arXiv 1703.10593), NightLab's unpaired translation baseline.
+"""CycleGAN: night to day and back without pairs and without labels (arXiv 1703.10593), NightLab's unpaired translation
+baseline.
 
     python -m nightjax.main --config=configs/cyclegan.py
     python scripts/translate_dataset.py --workdir=runs/cyclegan --to=a --data=nightstreet/std --split=test_night
 
-On the embedded benchmark a narrow network on whole pictures, two CPU cores. NightLab's setting (arXiv 2204.05538, supplement C):
-50,000 steps of 2 crops, NightCity's training nights against Cityscapes' training days; crop 256 of pictures 1024 wide, identity
-weight 0.5 and the schedule are our choice, the paper does not give them. Hours on our side: unmeasured.
+On the embedded benchmark a narrow network on whole pictures, two CPU cores. NightLab's setting (arXiv 2204.05538,
+supplement C): 50,000 steps of 2 crops, NightCity's training nights against Cityscapes' training days; crop 256 of
+pictures 1024 wide, identity weight 0.5 and the schedule are our choice, the paper does not give them. Hours on our
+side: unmeasured.
 
     python -m nightjax.main --config=configs/cyclegan.py:data=nightcity --config.data.manual_dir=DIR
 
-Then translate NightCity's training nights with each of its ten checkpoints (``--to=a``), choose the one of the best FID to
-``cityscapes_seg/half@train`` (the loop is in ``scripts/fid.py``), translate the test nights with that one too, and train
-``configs/supervised.py`` on the result.
+Then translate NightCity's training nights with each of its ten checkpoints (``--to=a``), choose the one of the best FID
+to ``cityscapes_seg/half@train`` (the loop is in ``scripts/fid.py``), translate the test nights with that one too, and
+train ``configs/supervised.py`` on the result.
 """
 
 from configs import _base

@@ -2,8 +2,9 @@
 
     python -m nightjax.main --config=configs/dacs.py
 
-On the embedded benchmark, two CPU cores, about 5 minutes; results in `docs/results.md`. DAFormer's setting, one GPU, 40,000 steps of
-2 + 2 crops; the authors report 53.8 mIoU on Dark Zurich test (hours and result on our side: unmeasured):
+On the embedded benchmark, two CPU cores, about 5 minutes; results in `docs/results.md`. DAFormer's setting, one GPU,
+40,000 steps of 2 + 2 crops; the authors report 53.8 mIoU on Dark Zurich test (hours and result on our side:
+unmeasured):
 
     python -m nightjax.main --config=configs/dacs.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
 """

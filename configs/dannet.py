@@ -3,20 +3,23 @@
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dannet.py --config.train.init=runs/source
 
-adapts a source-only network on the embedded benchmark, two CPU cores (results in `docs/results.md`); without the first command and
-``train.init`` it learns from nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or several joined by ``+``.
+adapts a source-only network on the embedded benchmark, two CPU cores (results in `docs/results.md`); without the first
+command and ``train.init`` it learns from nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or
+several joined by ``+``.
 
-The official setting is one GPU, 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; on our side unmeasured). It
-starts from the same network trained on Cityscapes, 150,000 steps there, and reports the checkpoint of step 35,000. Dark Zurich
-test mIoU in the paper: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-only 28.8, 28.5, 28.8); validation, PSPNet: 36.76.
+The official setting is one GPU, 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; on our side
+unmeasured). It starts from the same network trained on Cityscapes, 150,000 steps there, and reports the checkpoint of
+step 35,000. Dark Zurich
+test mIoU in the paper: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-only 28.8, 28.5, 28.8); validation, PSPNet:
+    36.76.
 
     python -m nightjax.main --config=configs/supervised.py:data=cityscapes_to_dark_zurich,model=pspnet,steps=150000 \\
         --config.data.manual_dir=DIR --workdir=runs/pspnet
     python -m nightjax.main --config=configs/dannet.py:data=cityscapes_to_dark_zurich,model=pspnet \\
         --config.data.manual_dir=DIR --config.train.init=runs/pspnet
 
-``model=deeplab`` here is DANNet's form of it, which the first command calls ``model=deeplab_multi``. Networks compute in bfloat16;
-the official program's float32 is ``--config.model.dtype=float32``.
+``model=deeplab`` here is DANNet's form of it, which the first command calls ``model=deeplab_multi``. Networks compute
+in bfloat16; the official program's float32 is ``--config.model.dtype=float32``.
 """
 
 from configs import _base
@@ -47,7 +50,9 @@ def get_config(arg=""):
         raise UserError(f"config argument without={unknown[0]!r} is unknown; join any of {', '.join(PARTS)} by +")
     config = _base.get_base(args, model="pspnet", steps=50_000)
     if "reference" not in config.data.streams.target.fields:
-        raise UserError(f"data={args['data']} has no day views of its nights, which DANNet needs; try configs/adaptsegnet.py")
+        raise UserError(
+            f"data={args['data']} has no day views of its nights, which DANNet needs; try configs/adaptsegnet.py"
+        )
     weights = tuple(float(weight) for weight in class_weights(CITYSCAPES_PIXEL_SHARE, 0.05).round(7))
     config.model.light = "light" not in without
     config.method = {

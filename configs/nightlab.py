@@ -8,19 +8,22 @@ A reconstruction: the paper's body and code are not public. What is ours is mark
     python -m nightjax.main --config=configs/nightlab.py:stage=detector,start=runs/regions --workdir=runs/rdn
     python -m nightjax.main --config=configs/nightlab.py:stage=hdm,start=runs/rdn --workdir=runs/hdm
 
-``stage=detector`` is the paper's RDN, ``stage=hdm`` its HDM, ``stage=all`` trains all three networks together at a hundredth of
-the rate. Every run is scored by the image level alone (``test_night_image_level``), merged with regions around the truth
-(``test_night_oracle_boxes``) and, once the detector has been trained, by the two levels merged (``test_night``). All three
-take the class weights of the loss off the logits (``method.unweight``); the image run's own scores do not.
+``stage=detector`` is the paper's RDN, ``stage=hdm`` its HDM, ``stage=all`` trains all three networks together at a
+hundredth of the rate. Every run is scored by the image level alone (``test_night_image_level``), merged with regions
+around the truth (``test_night_oracle_boxes``) and, once the detector has been trained, by the two levels merged
+(``test_night``). All three take the class weights of the loss off the logits (``method.unweight``); the image run's own
+scores do not.
 
-The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which is no result:
-beside this, it chooses the checkpoint that is kept; on NightCity the published ones. ``hard=5+6+17`` names them by train id,
-``hard=val`` takes the evaluation set, which on NightCity is the test set: results are then not to be compared. The paper (one
-GPU, hours and results on our side unmeasured):
+The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which is no
+result: beside this, it chooses the checkpoint that is kept; on NightCity the published ones. ``hard=5+6+17`` names them
+    by train id,
+``hard=val`` takes the evaluation set, which on NightCity is the test set: results are then not to be compared. The
+paper (one GPU, hours and results on our side unmeasured):
 
     python -m nightjax.main --config=configs/nightlab.py:data=nightcity_plus,stage=image --config.data.manual_dir=DIR
 
-with ``model=deeplabv3plus`` (default) or ``upernet_swin_b``, ``light=1`` for light adaptation and ``joint=1`` for Cityscapes.
+with ``model=deeplabv3plus`` (default) or ``upernet_swin_b``, ``light=1`` for light adaptation and ``joint=1`` for
+Cityscapes.
 """
 
 import json
@@ -31,7 +34,13 @@ from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
 from nightjax.data import hard_classes
 
-STEPS = {"image": (1000, 80_000), "regions": (800, 40_000), "detector": (600, 24_000), "hdm": (300, 12_000), "all": (200, 10_000)}
+STEPS = {
+    "image": (1000, 80_000),
+    "regions": (800, 40_000),
+    "detector": (600, 24_000),
+    "hdm": (300, 12_000),
+    "all": (200, 10_000),
+}
 """Stage to its steps on small benchmarks and on the others."""
 
 RATE = {"image": (1.0, 1.0), "regions": (1.0, 0.1), "detector": (1.0, 1.0), "hdm": (0.1, 0.1), "all": (0.01, 0.01)}
@@ -84,7 +93,9 @@ def get_config(arg=""):
     levels = saved["name"] == "nightlab"
     detects = levels and (saved.get("stage", "regions") != "regions" or saved.get("proposal_share", 0) > 0)
     if stage != "regions" and not levels:
-        raise UserError(f"stage={stage} starts from a run of this config's stage=regions or later; {own['start']} is none")
+        raise UserError(
+            f"stage={stage} starts from a run of this config's stage=regions or later; {own['start']} is none"
+        )
     known = _hard_classes(own, args["data"], list(config.eval.sets), levels)
     config.method = config.method.to_dict() | {
         "name": "nightlab",
@@ -113,7 +124,8 @@ def _scaled(optimizer, stage, small):
 
 
 def _sets(sets, small, merged):
-    """Sets of the night by the image level alone, with the true regions, and if ``merged`` as predicted; those of the day.
+    """Sets of the night by the image level alone, with the true regions, and if ``merged`` as predicted; those of the
+    day.
 
     Without a detector the method's own prediction is the image level's, so that is how the day is scored then.
     """
@@ -142,7 +154,9 @@ def _hard_classes(own, data, sets, levels):
         threshold = float(own["tau"])
         named = tuple(map(int, own["hard"].split("+"))) if own["hard"] not in ("", "val") else ()
     except ValueError:
-        raise UserError(f"tau={own['tau']} must be a number, hard={own['hard']} val or train ids such as 5+6+17") from None
+        raise UserError(
+            f"tau={own['tau']} must be a number, hard={own['hard']} val or train ids such as 5+6+17"
+        ) from None
     if named:
         return lambda: named
     if data in PUBLISHED and own["hard"] != "val":

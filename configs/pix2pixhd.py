@@ -5,16 +5,18 @@
     python -m nightjax.main --config=configs/pix2pixhd.py:translates=image,data=folder --config.data.manual_dir=pairs
     python scripts/translate_dataset.py --workdir=runs/pix2pixhd --to=a --data=nightstreet/std --split=test_night
 
-On the embedded benchmark narrow networks, two CPU cores; ``translates=image`` alone learns from its coarsely aligned pairs of night
-and day. NightLab's setting (arXiv 2204.05538, supplement C), 50,000 steps of 2 pictures each time; sizes, schedule and the encoding
-of labels without instances are our choice, the paper does not give them. Hours on our side: unmeasured.
+On the embedded benchmark narrow networks, two CPU cores; ``translates=image`` alone learns from its coarsely aligned
+pairs of night and day. NightLab's setting (arXiv 2204.05538, supplement C), 50,000 steps of 2 pictures each time;
+sizes, schedule and the encoding of labels without instances are our choice, the paper does not give them. Hours on our
+side: unmeasured.
 
     python -m nightjax.main --config=configs/pix2pixhd.py:data=nightcity,vgg=VGG19.npz --config.data.manual_dir=DIR
     python scripts/make_pairs.py --workdir=RUN --data=nightcity/original --split=train --output=PAIRS --manual_dir=DIR
     python -m nightjax.main --config=configs/pix2pixhd.py:data=folder,translates=image,size=full,vgg=VGG19.npz \\
         --config.data.manual_dir=PAIRS
 
-``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. The ten checkpoints of a run on real data are there for FID to
+``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. The ten checkpoints of a run on real data are
+there for FID to
 choose from: see ``scripts/fid.py``.
 """
 
@@ -32,14 +34,17 @@ FIELDS = {"label": ("source", ("image", "label")), "image": ("target", ("image",
 
 
 def get_config(arg=""):
-    """Arguments: data (nightcity, folder, or a benchmark), steps, translates (label or image), size (small or full), vgg (file)."""
+    """Arguments: data (nightcity, folder, or a benchmark), steps, translates (label or image), size (small or full),
+    vgg (file)."""
     args = parse_arg(arg, data="nightstreet", steps="", translates="label", size="", vgg="")
     stream, fields = choose(FIELDS, args["translates"], "config argument translates")
     paper, small = args["data"] == "nightcity", args["data"] in _base.FROM_SCRATCH
     if args["size"]:
         small = choose({"small": True, "full": False}, args["size"], "config argument size")
     if paper and args["translates"] == "image":
-        raise UserError("data=nightcity has no days of its nights: make pairs with scripts/make_pairs.py and give data=folder")
+        raise UserError(
+            "data=nightcity has no days of its nights: make pairs with scripts/make_pairs.py and give data=folder"
+        )
     data = "cityscapes_to_dark_zurich" if paper else args["data"]
     length = args["steps"] or ("600" if small else "50000")
     config = _base.get_base(_base.ARGS | {"data": data, "steps": length})

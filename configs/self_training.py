@@ -1,7 +1,9 @@
-r"""Training on labelled day, translated night and pseudo-labelled real night: the UIT thesis of 2021 and its journal form.
+r"""Training on labelled day, translated night and pseudo-labelled real night: the UIT thesis of 2021 and its journal
+form.
 
-"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021); "Nighttime scene understanding with
-label transfer scene parser" (Image and Vision Computing 151, 2024). Rounds are joined by what is on disk; on NightStreet:
+"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021); "Nighttime scene
+understanding with label transfer scene parser" (Image and Vision Computing 151, 2024). Rounds are joined by what is on
+disk; on NightStreet:
 
     python -m nightjax.main --config=configs/self_training.py:night=NIGHT --workdir=runs/first
     python scripts/select_images.py --rule=fid_point --pool=POOL --reference=REFERENCE --count=200 --output=selected
@@ -10,14 +12,15 @@ label transfer scene parser" (Image and Vision Computing 151, 2024). Rounds are 
     python -m nightjax.main --config=configs/self_training.py:night=NIGHT,pseudo=pseudo,loss=combined \
         --config.train.init=runs/first --workdir=runs/second
 
-NIGHT is a translated data set, such as ``translated/unit`` (scripts/translate_dataset.py); POOL and REFERENCE are folders or
-DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's checkpoint with the best
-score on ``checkpoint.best`` instead of its last. With ``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the
-teacher labels crops in the step instead (``labels=hard`` or ``soft``, ``threshold=0.9``). All rows of the thesis:
-``scripts/sweep_thesis.py``.
+NIGHT is a translated data set, such as ``translated/unit`` (scripts/translate_dataset.py); POOL and REFERENCE are
+folders or DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's
+checkpoint with the best score on ``checkpoint.best`` instead of its last. With
+``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the teacher labels crops in the step instead (``labels=hard`` or
+``soft``, ``threshold=0.9``). All rows of the thesis: ``scripts/sweep_thesis.py``.
 
-The thesis' setting, one GPU, 60 epochs of 1488 steps of 4 crops of 512x1024 (hours and results on our side: unmeasured). It
-reports 27.5 mIoU on Nighttime Driving from day alone and 40.7 with everything; ``zigzag=1488`` is its rate, which rises and falls:
+The thesis' setting, one GPU, 60 epochs of 1488 steps of 4 crops of 512x1024 (hours and results on our side:
+unmeasured). It reports 27.5 mIoU on Nighttime Driving from day alone and 40.7 with everything; ``zigzag=1488`` is its
+rate, which rises and falls:
 
     python -m nightjax.main --config=configs/self_training.py:data=cityscapes_to_nighttime_driving --config.data.manual_dir=DIR
 """
@@ -34,13 +37,24 @@ TESTS = {"cityscapes_to_nighttime_driving": "nighttime_driving_ltsp"}
 
 
 def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`; labelled (day, night or both), night, pseudo, loss (ce, focal, combined), zigzag (steps
-    in which the rate falls, 0 for the whole run), converted (test pictures translated to day); unlabelled, split, teacher,
-    labels (hard, soft), threshold."""
+    """Arguments: those of `_base.ARGS`; labelled (day, night or both), night, pseudo, loss (ce, focal, combined),
+    zigzag (steps in which the rate falls, 0 for the whole run), converted (test pictures translated to day);
+    unlabelled, split, teacher, labels (hard, soft), threshold."""
     args = parse_arg(
-        arg, **_base.ARGS, labelled="", night="", pseudo="", loss="ce", zigzag="", converted="",
-        unlabelled="", split="", teacher="", labels="hard", threshold="0.0",
-    )  # fmt: skip
+        arg,
+        **_base.ARGS,
+        labelled="",
+        night="",
+        pseudo="",
+        loss="ce",
+        zigzag="",
+        converted="",
+        unlabelled="",
+        split="",
+        teacher="",
+        labels="hard",
+        threshold="0.0",
+    )
     domains = ("source", "target") if args["unlabelled"] else ("source",)
     config = _base.get_base(args, domains, model="panoptic_fpn", steps=60 * 1488)
     small = args["data"] in _base.FROM_SCRATCH
@@ -80,7 +94,9 @@ def _labelled(args, day):
 
 def _label_in_the_step(config, args):
     if not args["teacher"] or not args["split"]:
-        raise UserError("config argument unlabelled needs teacher=RUN, whose network labels it, and split=SPLIT, its part to read")
+        raise UserError(
+            "config argument unlabelled needs teacher=RUN, whose network labels it, and split=SPLIT, its part to read"
+        )
     target = config.data.streams.target
     target.dataset, target.split, target.fields = args["unlabelled"], args["split"], ("image",)
     config.train.frozen = {"teacher": args["teacher"]}
@@ -89,6 +105,11 @@ def _label_in_the_step(config, args):
 
 def _sgd(args):
     return {
-        "name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 1e-5, "decay_vectors": True,
-        "schedule": "cosine", "cosine_steps": int(args["zigzag"] or 0),
-    }  # fmt: skip
+        "name": "sgd",
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 1e-5,
+        "decay_vectors": True,
+        "schedule": "cosine",
+        "cosine_steps": int(args["zigzag"] or 0),
+    }

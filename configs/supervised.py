@@ -5,15 +5,15 @@
     python -m nightjax.main --config=configs/supervised.py:exposure=1
     python -m nightjax.main --config=configs/supervised.py:photometric=1
 
-``light=1`` puts DANNet's relighting network in front of the segmenter; ``joint=1`` trains on labelled nights and labelled
-days, one of each in turn. NightLab's image level (arXiv 2204.05538; a reconstruction, its settings are mmsegmentation's of
-the time), one GPU, 80,000 steps of 8, hours and result on our side unmeasured:
+``light=1`` puts DANNet's relighting network in front of the segmenter; ``joint=1`` trains on labelled nights and
+labelled days, one of each in turn. NightLab's image level (arXiv 2204.05538; a reconstruction, its settings are
+mmsegmentation's of the time), one GPU, 80,000 steps of 8, hours and result on our side unmeasured:
 
     python -m nightjax.main --config=configs/supervised.py:data=nightcity_plus,model=deeplabv3plus,light=1,joint=1
 
 or ``model=upernet_swin_b``; weights of ImageNet come by ``--config.train.init``. Without light adaptation,
-``data=nightcity_with_cityscapes`` mixes the two data sets as one. After DANNet, ``--config.train.init=runs/dannet`` fine-tunes
-it on labels.
+``data=nightcity_with_cityscapes`` mixes the two data sets as one. After DANNet, ``--config.train.init=runs/dannet``
+fine-tunes it on labels.
 """
 
 import copy

@@ -2,8 +2,9 @@
 
     python -m nightjax.main --config=configs/t2s_da.py
 
-On the embedded benchmark, two CPU cores (results in `docs/results.md`). The structure is the paper's, the constants are ours:
-neither the paper's body nor its training code could be read, so there is no published number to compare with here.
+On the embedded benchmark, two CPU cores (results in `docs/results.md`). The structure is the paper's, the constants are
+ours: neither the paper's body nor its training code could be read, so there is no published number to compare with
+    here.
 
 Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (hours and result on our side: unmeasured):
 
@@ -12,14 +13,15 @@ Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (ho
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:data=synthia_to_cityscapes --config.data.manual_dir=DIR
 
-Generalisation reads no target at all. With the style randomiser (``scripts/convert_style.py`` makes the file), or without:
+Generalisation reads no target at all. With the style randomiser (``scripts/convert_style.py`` makes the file), or
+without:
 
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes,mode=dg,style=style.npz --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:mode=dg
 
-The ablation is ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (and re-weighting, the
-default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target`` (queries from the target
-too) and ``fda`` (translated source images under cross-entropy, no pull).
+The ablation is ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (and
+re-weighting, the default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target``
+(queries from the target too) and ``fda`` (translated source images under cross-entropy, no pull).
 """
 
 from configs import _base
@@ -50,7 +52,8 @@ PARTS_OF_DG = ("none", "fda", "uniform", "full", "untranslated")
 
 
 def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, mode (uda or dg), preset, parts, translation (fda, style or none), style (a file)."""
+    """Arguments: those of `_base.ARGS`, mode (uda or dg), preset, parts, translation (fda, style or none), style (a
+    file)."""
     args = parse_arg(arg, **_base.ARGS, mode="uda", preset="default", parts="full", translation="", style="")
     domains = choose(MODES, args["mode"], "config argument mode")
     settings, pull = choose(PARTS, args["parts"], "config argument parts")
@@ -59,7 +62,9 @@ def get_config(arg=""):
         raise UserError(f"config argument parts={args['parts']} needs a target, and mode=dg has none; choose {known}")
     translation = settings.get("translation") or args["translation"] or ("style" if args["style"] else "fda")
     if (translation == "style") != bool(args["style"]):
-        raise UserError("translation=style and style=FILE, the randomiser's weights (scripts/convert_style.py), belong together")
+        raise UserError(
+            "translation=style and style=FILE, the randomiser's weights (scripts/convert_style.py), belong together"
+        )
     pull = choose(PRESETS, args["preset"], "config argument preset") | pull
     if args["mode"] == "dg":
         pull |= {"negatives_from": "source"}

@@ -3,19 +3,24 @@
     python -m nightjax.main --config=configs/unit.py
     python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
 
-On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns in about 10 minutes of one CPU core, beside other
-work, to make nights of the same streets, somewhat blurred; half as wide it had painted white markings black. The Fréchet distance of random
-features (``scripts/fid.py --features=random``) from days to nights falls from 10.5 to 0.3.
+On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns in about 10 minutes of one CPU core,
+beside other work, to make nights of the same streets, somewhat blurred; half as wide it had painted white markings
+black. The Fréchet distance of random features (``scripts/fid.py --features=random``) from days to nights falls from
+10.5 to 0.3.
 
-The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side, discriminators
-with layer norm, perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were reported):
+The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side,
+discriminators with layer norm, perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were
+reported):
 
     python -m nightjax.main --config=configs/unit.py:data=nexet,vgg=VGG16.npz --config.data.manual_dir=DIR
 
-The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with ``--config.method.perceptual.pixels=imagenet_rgb``;
-without ``vgg=`` it is the thesis' run without that loss. ``form=unit2017`` is the paper's network and losses, with shared blocks.
-Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Maintainers advise the
-perceptual loss from 512-pixel crops on, and none at 256. The last ten checkpoints, 5000 steps apart, are there for FID to choose
+The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with
+``--config.method.perceptual.pixels=imagenet_rgb``; without ``vgg=`` it is the thesis' run without that loss.
+``form=unit2017`` is the paper's network and losses, with shared blocks.
+Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Maintainers advise
+    the
+perceptual loss from 512-pixel crops on, and none at 256. The last ten checkpoints, 5000 steps apart, are there for FID
+to choose
 from: see ``scripts/fid.py``.
 """
 
@@ -26,7 +31,13 @@ from configs.cyclegan import CANDIDATES
 from nightjax.core.config import choose, parse_arg
 
 NEXET = {
-    stream: {"dataset": f"nexet/{light}_agree", "split": "train", "crop": (256, 256), "resize": (512, 910), "fields": ("image",)}
+    stream: {
+        "dataset": f"nexet/{light}_agree",
+        "split": "train",
+        "crop": (256, 256),
+        "resize": (512, 910),
+        "fields": ("image",),
+    }
     for stream, light in (("source", "day"), ("target", "night"))
 }
 """Photos whose tag and brightness agree; one in four, ``test``, is left out."""
@@ -49,7 +60,8 @@ FORMS = {
 
 
 def get_config(arg=""):
-    """Arguments: data (a benchmark, or nexet), steps, form (unit2018 or unit2017), vgg (file; "" for no perceptual loss)."""
+    """Arguments: data (a benchmark, or nexet), steps, form (unit2018 or unit2017), vgg (file; "" for no perceptual
+    loss)."""
     args = parse_arg(arg, data="nightstreet", steps="", form="unit2018", vgg="")
     nexet, small = args["data"] == "nexet", args["data"] in _base.FROM_SCRATCH
     form = choose(FORMS, args["form"], "config argument form")
@@ -67,8 +79,13 @@ def get_config(arg=""):
     config.method.weights.perceptual = 1.0 if args["vgg"] else 0.0
     config.method.perceptual = {"pixels": "caffe_bgr"}
     config.optim = {
-        "name": "adam", "lr": 1e-4, "b1": 0.5, "weight_decay": 1e-4, "decay_vectors": True, "schedule": SCHEDULE[args["form"]]
-    }  # fmt: skip
+        "name": "adam",
+        "lr": 1e-4,
+        "b1": 0.5,
+        "weight_decay": 1e-4,
+        "decay_vectors": True,
+        "schedule": SCHEDULE[args["form"]],
+    }
     if small:
         config.model.update({"features": 16, "blocks": 2, "downsamplings": 1})
         config.method.discriminator.update({"features": 16, "scales": 2})

@@ -1,9 +1,9 @@
 """nightjax from Python and Colab: load a run, predict, evaluate, look, train.
 
-    from nightjax import api
-    model = api.load("runs/dsr_fpa")
-    prediction = model.predict("night.jpg")
-    model.overlay("night.jpg")
+from nightjax import api
+model = api.load("runs/dsr_fpa")
+prediction = model.predict("night.jpg")
+model.overlay("night.jpg")
 """
 
 import os
@@ -39,8 +39,8 @@ class Model:
 
         Args:
             image: uint8 [H, W, 3] RGB, or the path of any picture file.
-            **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``. ``input_size`` is by default
-                `input_size`; None feeds the picture as it is.
+            **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``. ``input_size`` is by
+                default `input_size`; None feeds the picture as it is.
 
         Returns:
             Train ids [H, W] uint8 and confidence [H, W] float32, at the picture's own size.
@@ -49,13 +49,15 @@ class Model:
         return predict_image(self.run.predict_fn, image, **{"input_size": self.input_size(image.shape[:2])} | options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Where things in a picture of this size are as large as in training: the height to which the run resized its images.
+        """Where things in a picture of this size are as large as in training: the height to which the run resized its
+        images.
 
         Args:
             size: (height, width) of a picture.
 
         Returns:
-            (height, width), the aspect kept up to a width that 32 divides; None where the run trained at its images' own size.
+            (height, width), the aspect kept up to a width that 32 divides; None where the run trained at its images'
+            own size.
         """
         streams = self.run.config.data.streams
         trained = streams.get("target", streams.source).get("resize")
@@ -74,7 +76,9 @@ class Model:
         config.data.dir = data_dir or config.data.dir
         config.data.manual_dir = manual_dir or config.data.manual_dir
         config.eval.which = self.run.which
-        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config.eval)
+        evaluator = Evaluator(
+            config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config.eval
+        )
         return evaluator(self.run.variables, self.run.step)
 
 

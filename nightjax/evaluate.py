@@ -1,8 +1,8 @@
 """The one evaluation loop: several named sets, integer counts, one table.
 
-    python -m nightjax.evaluate --workdir=runs/dsr_fpa
-    python -m nightjax.evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
-    python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
+python -m nightjax.evaluate --workdir=runs/dsr_fpa
+python -m nightjax.evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
+python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ from absl import flags
 from etils import epath
 
 from nightjax import run
-from nightjax.core import cli, config as configs, sharding, writers
+from nightjax.core import cli, sharding, writers
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.types import NUM_CLASSES
@@ -59,10 +60,14 @@ class Evaluator:
         known = _build_sets(benchmarks.EVAL_SETS | dict(own.sets.items()))
         self._which = config.eval.which
         network = "" if self._which == own.which else self._which
-        self._folders = {name: score_folder(name, eval_set, known.get(name), network) for name, eval_set in self.sets.items()}
+        self._folders = {
+            name: score_folder(name, eval_set, known.get(name), network) for name, eval_set in self.sets.items()
+        }
         for name, eval_set in self.sets.items():
             if eval_set.prediction and not hasattr(method, "predict_as"):
-                raise UserError(f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} has one prediction only")
+                raise UserError(
+                    f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} has one prediction only"
+                )
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
         self._counts = jax.jit(
             functools.partial(batch_counts, method),
@@ -74,13 +79,14 @@ class Evaluator:
     def __call__(
         self, variables: Variables, step: int, writer: writers.Writer | None = None
     ) -> dict[str, dict[str, Any]]:
-        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` (see `score_folder`) and one line of metrics.
+        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` (see `score_folder`) and one line of
+        metrics.
 
         Returns:
             Set name to `confusion.summarise`'s result, with ``which`` (the network), ``dataset``, ``split``,
-            ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the number
-            should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of pixels that the
-            method's own prediction has otherwise.
+            ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the
+            number should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of
+            pixels that the method's own prediction has otherwise.
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
@@ -93,7 +99,10 @@ class Evaluator:
             print(table.format_results(results), flush=True)
             for name, folder in self._folders.items():
                 if folder != name:
-                    print(f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}", flush=True)
+                    print(
+                        f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}",
+                        flush=True,
+                    )
         return results
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
@@ -126,16 +135,18 @@ class Evaluator:
         if len(source) == 0:
             raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no records")
         if eval_set.uiou and "invalid" not in source[0]:
-            raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False")
+            raise UserError(
+                f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False"
+            )
         return source
 
 
 def score_folder(name: str, eval_set: EvalSet, known: EvalSet | None, network: str = "") -> str:
     """The folder under ``eval/`` for the scores of a set: what is not the run's own never replaces what is.
 
-    It is the set's name where that means this set. Another set under the name, such as the same split of another size of
-    NightStreet, has its data set in front, and the scores of a network that the run does not evaluate have the network's:
-    ``teacher.nightstreet_large.test_night``.
+    It is the set's name where that means this set. Another set under the name, such as the same split of another size
+    of NightStreet, has its data set in front, and the scores of a network that the run does not evaluate have the
+    network's: ``teacher.nightstreet_large.test_night``.
 
     Args:
         name: of the set.
@@ -154,7 +165,8 @@ def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]
 def batch_counts(
     method: Method, variables: Variables, batch: Mapping[str, jax.Array], eval_set: EvalSet
 ) -> dict[str, jax.Array]:
-    """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s histogram."""
+    """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s
+    histogram."""
     label, mask = batch["label"], batch["mask"]
     predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set))
     own = functools.partial(method.predict, variables)
@@ -192,7 +204,9 @@ def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str
     """What makes a number less comparable than it looks."""
     notes = []
     if eval_set.native_size and (others := sorted(sizes - {eval_set.native_size})):
-        notes.append(f"labels of {others[0][0]}x{others[0][1]}, the protocol scores {'x'.join(map(str, eval_set.native_size))}")
+        notes.append(
+            f"labels of {others[0][0]}x{others[0][1]}, the protocol scores {'x'.join(map(str, eval_set.native_size))}"
+        )
     doubtful = benchmarks.OVERLAPS.get(eval_set.dataset.partition(":")[0], ())
     for name, stream in training.items():
         if any(dataset.strip().startswith(doubtful) for dataset in stream["dataset"].split("+")):
@@ -214,7 +228,9 @@ def headlines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def main(argv: Sequence[str]) -> None:
     """Evaluates finished or running runs; several, of different seeds, give mean and spread."""
     values = flags.FlagValues()
-    flags.DEFINE_list("workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values)
+    flags.DEFINE_list(
+        "workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values
+    )
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_string("data", "", "Benchmark whose sets to evaluate, instead of the run's.", flag_values=values)

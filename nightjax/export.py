@@ -1,8 +1,8 @@
 """Ships a trained network: ``python -m nightjax.export --workdir=RUN --output=DIR --size=540,960``.
 
-The folder holds a program that needs jax alone, its weights, and a note of what they are; see `interop.export`. Images go in
-as uint8 RGB of one size, train ids and confidences come out at that size; in between the network sees them at the size that
-``python -m nightjax.predict`` shows them at.
+The folder holds a program that needs jax alone, its weights, and a note of what they are; see `interop.export`. Images
+go in as uint8 RGB of one size, train ids and confidences come out at that size; in between the network sees them at the
+size that ``python -m nightjax.predict`` shows them at.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,16 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", None, "Folder to write to; made if missing.", flag_values=values)
     flags.DEFINE_list("size", [], "height,width of the images.", flag_values=values)
     flags.DEFINE_list(
-        "input_size", [], "height,width the network sees, or own; by default the height it was trained at.", flag_values=values
+        "input_size",
+        [],
+        "height,width the network sees, or own; by default the height it was trained at.",
+        flag_values=values,
     )
     flags.DEFINE_integer("batch", 0, "Images of a call; 0 for any number.", lower_bound=0, flag_values=values)
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"Of {', '.join(export.PLATFORMS)}.", flag_values=values)
-    flags.DEFINE_enum("format", "stablehlo", ["stablehlo", "saved_model"], "saved_model needs TensorFlow.", flag_values=values)
+    flags.DEFINE_enum(
+        "format", "stablehlo", ["stablehlo", "saved_model"], "saved_model needs TensorFlow.", flag_values=values
+    )
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     cli.parse(values, argv, required=("workdir", "output", "size"))

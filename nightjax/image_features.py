@@ -1,6 +1,5 @@
-"""What describes a whole picture as a row of numbers: Inception-v3 for FID and KID, or a random network that needs no weights."""
-
-from __future__ import annotations
+"""What describes a whole picture as a row of numbers: Inception-v3 for FID and KID, or a random network that needs no
+weights."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -35,8 +34,8 @@ def describe_with(name: str, *, weights: str = "", rule: str = "pytorch_fid", ba
     """A feature network by name.
 
     Args:
-        name: ``"inception"``, 2048 numbers, the network of FID and KID; or ``"random"``, 112 numbers of an untrained network:
-            its distances say whether one thing's colours and edges are nearer another's, and are no FID.
+        name: ``"inception"``, 2048 numbers, the network of FID and KID; or ``"random"``, 112 numbers of an untrained
+            network: its distances say whether one thing's colours and edges are nearer another's, and are no FID.
         weights: file of the Inception weights, as pytorch-fid's.
         rule: see `fid.resize`.
         batch: pictures at a time, split over the devices of this process.
@@ -79,14 +78,17 @@ def _random(weights: str) -> Network:
     if weights:
         raise UserError("--weights is for --features=inception: leave it out with random features")
     rng, widths = np.random.RandomState(0), (3, *RANDOM_WIDTHS)
-    kernels = [rng.normal(0, np.sqrt(2 / (9 * i)), (3, 3, i, o)).astype(np.float32) for i, o in itertools.pairwise(widths)]
+    kernels = [
+        rng.normal(0, np.sqrt(2 / (9 * i)), (3, 3, i, o)).astype(np.float32) for i, o in itertools.pairwise(widths)
+    ]
 
     def apply(kernels: list[jax.Array], x: jax.Array) -> jax.Array:
         means = []
         for kernel in kernels:
-            x = nn.relu(jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+            x = nn.relu(
+                jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            )
             means.append(x.mean((1, 2)))
         return jnp.concatenate(means, -1)
 
     return RANDOM_SIZE, kernels, apply
-

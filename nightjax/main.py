@@ -17,7 +17,9 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     name, argv = cli.define_config(values, argv, run.load_config)
     flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>.", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "Join a job of several processes, found by itself on TPU.", flag_values=values)
+    flags.DEFINE_bool(
+        "distributed", False, "Join a job of several processes, found by itself on TPU.", flag_values=values
+    )
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where it is not found.", flag_values=values)
     flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.", flag_values=values)

@@ -29,7 +29,10 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_list(
-        "size", [], "height,width the network sees, or own; by default the height it was trained at.", flag_values=values
+        "size",
+        [],
+        "height,width the network sees, or own; by default the height it was trained at.",
+        flag_values=values,
     )
     flags.DEFINE_list("scales", ["1"], "Scales to average over.", flag_values=values)
     flags.DEFINE_bool("flip", False, "Average over the mirror image too.", flag_values=values)

@@ -13,7 +13,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from nightjax import methods
-from nightjax.core import checkpoint, config as configs, sharding
+from nightjax.core import checkpoint, sharding
+from nightjax.core import config as configs
 from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
@@ -37,7 +38,9 @@ def stream_specs(config: ml_collections.ConfigDict, method: Method) -> dict[str,
     specs = {}
     for name in method.streams:
         if name not in section:
-            raise UserError(f"method {config.method.name!r} reads the domain {name!r}, but data.streams has {list(section)}")
+            raise UserError(
+                f"method {config.method.name!r} reads the domain {name!r}, but data.streams has {list(section)}"
+            )
         specs[name] = configs.build(StreamSpec, dict(section[name]) | {"name": name}, f"data.streams.{name}")
     return specs
 
@@ -109,8 +112,8 @@ def first_state(config: ml_collections.ConfigDict, method: Method, mesh: Mesh) -
 def load_initial(config: ml_collections.ConfigDict, method: Method, abstract: Variables) -> Variables:
     """The weights of ``train.init`` for the student of a new run.
 
-    Parts of the student (backbone, head, light, ...) that ``method.scratch`` names may be absent from the checkpoint; they
-    are left out here and start from scratch. Parts that only the checkpoint has are dropped. Either is printed.
+    Parts of the student (backbone, head, light, ...) that ``method.scratch`` names may be absent from the checkpoint;
+    they are left out here and start from scratch. Parts that only the checkpoint has are dropped. Either is printed.
 
     Raises:
         UserError: another part is absent, the run saw its images in another form, or see `load_variables`.
@@ -119,14 +122,18 @@ def load_initial(config: ml_collections.ConfigDict, method: Method, abstract: Va
     folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
     held, wanted = checkpoint.student_parts(folder), set(abstract["params"])
     if missing := sorted(wanted - held - set(getattr(method, "scratch", ()))):
-        raise UserError(f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; give a run of its model")
+        raise UserError(
+            f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; give a run of its model"
+        )
     if isinstance(method, NetworkMethod) and (folder.parent.parent / "config.json").exists():
         saved = read_config(folder.parent.parent).method.get("input", {})
         before = configs.build(Input, dict(saved), "method.input")
         for name in ("mean", "std", "order"):
             old, new = getattr(before, name), getattr(method.input, name)
             if old != new:
-                raise UserError(f"train.init={path} was trained with method.input.{name}={old}, this run has {new}; make them one")
+                raise UserError(
+                    f"train.init={path} was trained with method.input.{name}={old}, this run has {new}; make them one"
+                )
     for parts, what in ((wanted - held, "not in it, from scratch"), (held - wanted, "in it, left out")):
         if parts:
             print(f"train.init={path}: {', '.join(sorted(parts))} {what}", flush=True)
@@ -134,7 +141,9 @@ def load_initial(config: ml_collections.ConfigDict, method: Method, abstract: Va
     return load_variables(folder, kept)
 
 
-def load_variables(path: epath.PathLike, abstract: Variables, which: str = "student", step: int | str | None = None) -> Variables:
+def load_variables(
+    path: epath.PathLike, abstract: Variables, which: str = "student", step: int | str | None = None
+) -> Variables:
     """One network's weights from a workdir or from one checkpoint's folder.
 
     Args:

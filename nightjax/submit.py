@@ -17,7 +17,8 @@ from etils import epath
 from tqdm import tqdm
 
 from nightjax import run
-from nightjax.core import cli, config as configs
+from nightjax.core import cli
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.data import benchmarks, sources, streams
@@ -41,11 +42,17 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("benchmark", None, f"One of {', '.join(PACKAGES)}.", flag_values=values)
     flags.DEFINE_string("check", "", "Folder or zip to check; nothing is written.", flag_values=values)
     flags.DEFINE_string("workdir", "", "Folder of the run.", flag_values=values)
-    flags.DEFINE_string("output", "", "Folder of the package, new or empty; its zip is written beside it.", flag_values=values)
-    flags.DEFINE_string("dataset", "", "Data set to predict; by default the benchmark's test images.", flag_values=values)
+    flags.DEFINE_string(
+        "output", "", "Folder of the package, new or empty; its zip is written beside it.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "dataset", "", "Data set to predict; by default the benchmark's test images.", flag_values=values
+    )
     flags.DEFINE_string("split", "test", "Its split.", flag_values=values)
     flags.DEFINE_string("protocol", "", "Evaluation set that says how; by default the benchmark's.", flag_values=values)
-    flags.DEFINE_float("invalid_below", 0.5, "Confidence below which labelTrainIds_invalid declines.", flag_values=values)
+    flags.DEFINE_float(
+        "invalid_below", 0.5, "Confidence below which labelTrainIds_invalid declines.", flag_values=values
+    )
     flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)

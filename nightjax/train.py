@@ -15,7 +15,8 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods, run
-from nightjax.core import checkpoint, config as configs, hooks, sharding, writers
+from nightjax.core import checkpoint, hooks, sharding, writers
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method
 from nightjax.core.state import TrainState
@@ -115,7 +116,10 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
         return {}
     if jax.process_index() == 0:
         write_report(workdir, baseline=config.log.baseline or None)
-    print(f"done in {time.perf_counter() - began:.0f} s, peak memory {hooks.memory_gb():.1f} GB; see {workdir}/report.html")
+    print(
+        f"done in {time.perf_counter() - began:.0f} s, peak memory {hooks.memory_gb():.1f} GB; see "
+        f"{workdir}/report.html"
+    )
     return results
 
 
@@ -128,7 +132,8 @@ def compile_step(method: Method, state: TrainState, batch: Batch, mesh: jax.shar
         mesh: the devices.
     """
     shardings = sharding.state_sharding(mesh, state)
-    # At a CPU's usual level 3 it takes longer to compile, and the two programs measured (supervised, dsr_fpa) ran no faster.
+    # At a CPU's usual level 3 it takes longer to compile, and the two programs measured (supervised, dsr_fpa) ran no
+    # faster.
     options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
     step = jax.jit(
         method.train_step,
@@ -237,9 +242,7 @@ def _open_streams(config: ml_collections.ConfigDict, method: Method, mesh: jax.s
     """The sources by domain, and an iterator over (device batch, host record positions)."""
     data, readers, iterators = config.data, {}, {}
     for name, spec in run.stream_specs(config, method).items():
-        readers[name] = sources.open_source(
-            spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir
-        )
+        readers[name] = sources.open_source(spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir)
         iterators[name] = streams.make_stream(
             readers[name],
             spec,

@@ -9,8 +9,6 @@ into 512x512 training crops (or their own size, if smaller). With a data set, a 
 ``--against_decoding`` compares a stream of 2048x1024 PNGs with nothing but decoding them, both on two threads.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import time
 from collections.abc import Callable, Iterator
@@ -89,9 +87,7 @@ def made_up_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, .
 
 def dataset_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
     yield "stream", "records", "workers", "records/s"
-    source = sources.open_source(
-        _DATASET.value, _SPLIT.value, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
-    )
+    source = sources.open_source(_DATASET.value, _SPLIT.value, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value)
     optional = {"label": "label", "reference": "image_ref", "flow": "flow", "flow_valid": "flow_valid"}
     fields = ("image", *(field for field, feature in optional.items() if feature in source[0]))
     spec = streams.StreamSpec("source", _DATASET.value, _SPLIT.value, crop, fields)

@@ -9,8 +9,6 @@ parameters for a given cotangent. The forms the library uses by default (``night
 is in the first line of the output.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable, Iterator
@@ -40,17 +38,13 @@ def main() -> None:
         if options.only in ("", name):
             for label, forms, shapes in cases():
                 for form, forward, both in measure(forms, shapes, options.dtype, options.repeats):
-                    print(
-                        f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True
-                    )
+                    print(f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True)
 
 
 def measure(forms, shapes, dtype, repeats) -> list[tuple[str, float, float]]:
     """Least milliseconds of each form: (name, forward, forward with gradients)."""
     keys = jax.random.split(jax.random.key(0), len(shapes) + 1)
-    arguments = [
-        jax.random.normal(k, shape, dtype) for k, shape in zip(keys[1:], shapes, strict=True)
-    ]
+    arguments = [jax.random.normal(k, shape, dtype) for k, shape in zip(keys[1:], shapes, strict=True)]
     timed = {}
     for name, form in forms.items():
         output = jax.eval_shape(form, *arguments)
@@ -162,12 +156,8 @@ def batch_norm() -> Iterator[Case]:
     for shape in [(2, 32, 64, 1024), (8, 64, 128, 32)]:
         zeros = jnp.zeros(shape[-1])
         forms = {
-            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(
-                norm._normalise_forward(x[:, None], s, b, m, 1e-5)[0][0]
-            ),
-            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(
-                norm._normalise(x[:, None], s, b, m, 1e-5)[0]
-            ),
+            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise_forward(x[:, None], s, b, m, 1e-5)[0][0]),
+            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise(x[:, None], s, b, m, 1e-5)[0]),
         }
         yield "x".join(map(str, shape)) + " + ReLU", forms, (shape, shape[-1:], shape[-1:])
 
@@ -181,9 +171,7 @@ def upsample() -> Iterator[Case]:
     ]:
         size = (h * k, w * k)
         forms = {
-            "library": lambda x, size=size: jax.image.resize(
-                x, (x.shape[0], *size, x.shape[-1]), "bilinear"
-            ),
+            "library": lambda x, size=size: jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "bilinear"),
             "matrices": lambda x, size=size: _matrix_resize(x, size),
             "blend": lambda x, k=k: resize._blend(resize._blend(x, k, 2), k, 1),
         }
@@ -205,16 +193,10 @@ def _matrix_resize(x, size):
 def _space_to_depth_stem(x, kernel):
     """The 7x7 stride-2 stem as a 4x4 stride-1 convolution of 2x2 blocks."""
     b, h, w, c = x.shape
-    blocks = (
-        x.reshape(b, h // 2, 2, w // 2, 2, c)
-        .transpose(0, 1, 3, 2, 4, 5)
-        .reshape(b, h // 2, w // 2, 4 * c)
-    )
+    blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
     wide = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
     wide = wide.reshape(4, 2, 4, 2, c, -1).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, 4 * c, -1)
-    return lax.conv_general_dilated(
-        blocks, wide, (1, 1), ((2, 1), (2, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(blocks, wide, (1, 1), ((2, 1), (2, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 OPERATIONS = {

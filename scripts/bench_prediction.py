@@ -1,13 +1,13 @@
-"""What a prediction costs: milliseconds an image of a run's own prediction and of its others, such as the image level alone.
+"""What a prediction costs: milliseconds an image of a run's own prediction and of its others, such as the image level
+alone.
 
     python scripts/bench_prediction.py --workdir=runs/hdm --size=128,256
     python scripts/bench_prediction.py --workdir=runs/hdm --size=512,1024 --batch=4 --repeats=20
 
-The images are noise: what a detector finds in them costs nothing, since every region is computed whether it is found or not.
+The images are noise: what a detector finds in them costs nothing, since every region is computed whether it is found or
+    not.
 The least time counts.
 """
-
-from __future__ import annotations
 
 import functools
 import time

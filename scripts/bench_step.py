@@ -5,12 +5,10 @@
     python scripts/bench_step.py --config=configs/dannet.py:data=cityscapes_to_dark_zurich --batch=1 --warmup=0 --steps=1
     python scripts/bench_step.py --config=configs/dsr_fpa.py:data=cityscapes_to_dark_zurich --steps=0
 
-``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is the first
-state, its compilation included, with an empty one. The batch is made up and stays on the device, so no input is timed.
-Every config runs in a process of its own, since peak memory is that of a process.
+``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is
+the first state, its compilation included, with an empty one. The batch is made up and stays on the device, so no input
+is timed. Every config runs in a process of its own, since peak memory is that of a process.
 """
-
-from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
@@ -25,7 +23,8 @@ import numpy as np
 from absl import flags
 
 from nightjax import methods, run
-from nightjax.core import cli, config as configs, hooks, sharding
+from nightjax.core import cli, hooks, sharding
+from nightjax.core import config as configs
 from nightjax.train import compile_step
 
 DEFAULT = (
@@ -94,7 +93,9 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_multi_string("config", list(DEFAULT), "Config file; may be repeated.", flag_values=values)
     flags.DEFINE_string("dtype", "", "Compute type, instead of the config's.", flag_values=values)
     flags.DEFINE_integer("batch", 0, "Global batch, instead of the config's.", lower_bound=0, flag_values=values)
-    flags.DEFINE_integer("accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer(
+        "accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values
+    )
     flags.DEFINE_integer("warmup", 2, "Steps before those.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("steps", 20, "Steps to time; 0 compiles only.", lower_bound=0, flag_values=values)
     cli.parse(values, argv)

@@ -7,8 +7,6 @@ labels/, references/ of your own python scripts/check_data.py --prepared=DIR
      a prepared data set (.../name/config/1.0.0)
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import pathlib
@@ -35,12 +33,8 @@ DATA_SETS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the check; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", metavar="NAME[/CONFIG]", help=f"folder or one of {', '.join(DATA_SETS)}"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="NAME[/CONFIG]", help=f"folder or one of {', '.join(DATA_SETS)}")
     parser.add_argument("--manual_dir", metavar="DIR", help="where the downloaded files are")
     parser.add_argument(
         "--extract_dir",

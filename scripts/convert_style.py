@@ -6,8 +6,6 @@
 The files are those of github.com/philipjackson/style-augmentation; reading them needs torch (the extra ``convert``).
 """
 
-from __future__ import annotations
-
 from absl import flags
 
 from nightjax.core import cli

@@ -8,13 +8,12 @@
     python scripts/convert_weights.py --export=runs/dannet_official --naming=dannet_pspnet --allow_missing='light.*' \
         --output=psp.pth
 
-The config says which network the weights are for. The folder is a run's: ``predict`` and ``evaluate`` take it, and training
-starts from it by ``--config.train.init=FOLDER``. Names that only one side has are listed and end the conversion, unless
-``--allow_missing`` (of the model's names) or ``--allow_surplus`` (of the file's) names them; what is missing is
-initialised from the config's seed. ``.npz`` and ``.safetensors`` need nothing else, torch's files need ``nightjax[convert]``.
+The config says which network the weights are for. The folder is a run's: ``predict`` and ``evaluate`` take it, and
+training starts from it by ``--config.train.init=FOLDER``. Names that only one side has are listed and end the
+conversion, unless ``--allow_missing`` (of the model's names) or ``--allow_surplus`` (of the file's) names them; what is
+missing is initialised from the config's seed. ``.npz`` and ``.safetensors`` need nothing else, torch's files need
+``nightjax[convert]``.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -25,7 +24,8 @@ from absl import flags
 from etils import epath
 
 from nightjax import methods, run
-from nightjax.core import checkpoint, cli, config as configs, sharding
+from nightjax.core import checkpoint, cli, sharding
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
 from nightjax.interop import convert
@@ -43,7 +43,9 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("output", "", "Folder to write, or with --export a file.", flag_values=values)
     flags.DEFINE_string("naming", "", "Family of the names; found by itself when importing.", flag_values=values)
     flags.DEFINE_string("which", "", "student (default) or teacher, where there are both.", flag_values=values)
-    flags.DEFINE_string("step", None, "With --export: step of the checkpoint, or best; the newest by default.", flag_values=values)
+    flags.DEFINE_string(
+        "step", None, "With --export: step of the checkpoint, or best; the newest by default.", flag_values=values
+    )
     flags.DEFINE_list("allow_missing", [], "Patterns of the model's names that the file may lack.", flag_values=values)
     flags.DEFINE_list("allow_surplus", [], "Patterns of the file's names that the model may lack.", flag_values=values)
     if any(word.startswith(("--config", "-config")) for word in argv):
@@ -100,7 +102,9 @@ def import_run(
     variables, missing, notes = convert.import_files(inputs, method.variables(state), **options)
     if missing:
         fresh = jax.jit(lambda: method.variables(run.init_fn(config, method)()))()
-        variables = jax.tree.map(lambda old, new: new if isinstance(old, jax.ShapeDtypeStruct) else old, variables, fresh)
+        variables = jax.tree.map(
+            lambda old, new: new if isinstance(old, jax.ShapeDtypeStruct) else old, variables, fresh
+        )
         notes.append(f"  initialised from seed {config.seed}: {brief(missing, named_leaves(variables))}")
     config.train.init = ",".join(inputs)
     folder.mkdir(parents=True, exist_ok=True)

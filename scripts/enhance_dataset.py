@@ -2,10 +2,10 @@
 
     python scripts/enhance_dataset.py --weights=singlehdr.npz --data=nightcity/plus --split=train,validation --manual_dir=DIR
 
-The result is a prepared data set, ``translated/NAME``, as ``scripts/translate_dataset.py`` makes them: labels and names are
-those of the nights. The weights are the published ones, converted to a ``.npz`` (see `interop.singlehdr`); they are not part of
-nightjax. How NightLab mapped HDR to 8 bits is unknown; here every picture is scaled to mean 0.5 and goes through
-log(1 + 10 x) / log 11.
+The result is a prepared data set, ``translated/NAME``, as ``scripts/translate_dataset.py`` makes them: labels and names
+are those of the nights. The weights are the published ones, converted to a ``.npz`` (see `interop.singlehdr`); they are
+not part of nightjax. How NightLab mapped HDR to 8 bits is unknown; here every picture is scaled to mean 0.5 and goes
+through log(1 + 10 x) / log 11.
 """
 
 import pathlib

@@ -3,12 +3,12 @@
     python scripts/eval_matcher.py --workdir=runs/uawarpc
     python scripts/eval_matcher.py --workdir=runs/uawarpc --preset=std --pairs=100
 
-Two sets of pairs: ``seen``, which the run was trained on (without their flow; they are also the ones it is to align), and
-``unseen``, further streets. The pair agreement is the share of static points, seen by both cameras, at which the classes of
-night and warped day are equal. Writes ``matching/<set>/<step>.json`` into the run's folder and prints the table.
+Two sets of pairs: ``seen``, which the run was trained on (without their flow; they are also the ones it is to align),
+    and
+``unseen``, further streets. The pair agreement is the share of static points, seen by both cameras, at which the
+classes of night and warped day are equal. Writes ``matching/<set>/<step>.json`` into the run's folder and prints the
+table.
 """
-
-from __future__ import annotations
 
 import json
 
@@ -29,7 +29,8 @@ WARPS = ("unmoved", "matched", "true flow")
 
 
 def score(loaded: run.Run, match, preset: str, first: int, count: int) -> dict:
-    """Summary over ``count`` pairs from position ``first``: of the flow, and of the pair agreement by each warp in `WARPS`."""
+    """Summary over ``count`` pairs from position ``first``: of the flow, and of the pair agreement by each warp in
+    `WARPS`."""
     total, agreements = None, []  # A pair of two streets has no point in common, and no agreement.
     for start in range(first, first + count, BATCH):
         indices = [min(i, first + count - 1) for i in range(start, start + BATCH)]  # One shape: the last pair again.
@@ -62,7 +63,9 @@ def main(argv: list[str]) -> None:
     cli.use_compilation_cache()
     loaded = run.load(values.workdir, step=values.step)
     if not hasattr(loaded.method, "match"):
-        raise UserError(f"{values.workdir} is a run of {loaded.config.method.name!r}, not of a matcher (configs/uawarpc.py)")
+        raise UserError(
+            f"{values.workdir} is a run of {loaded.config.method.name!r}, not of a matcher (configs/uawarpc.py)"
+        )
     trained = PRESETS[values.preset].counts["target_pairs"]
     match = jax.jit(loaded.method.match)
     results = {
@@ -75,7 +78,9 @@ def main(argv: list[str]) -> None:
         (folder / f"{loaded.step:07d}.json").write_text(json.dumps({"step": loaded.step} | result, indent=1))
     print(scores.format_flow(results))
     for name, result in results.items():
-        shares = "  ".join(f"{warp} {'-' if x is None else f'{100 * x:.1f}'}" for warp, x in result["agreement"].items())
+        shares = "  ".join(
+            f"{warp} {'-' if x is None else f'{100 * x:.1f}'}" for warp, x in result["agreement"].items()
+        )
         print(f"\n{name}, pair agreement in %: {shares}")
 
 

@@ -3,8 +3,9 @@
     python scripts/export_nightstreet.py --output=DIR --preset=tiny
     python scripts/check_data.py --data=dark_zurich/pairs --manual_dir=DIR
 
-Under ``DIR/Dark_Zurich``: night and day images of the training pairs with the csv lists that say which belong together, and
-labelled validation nights with invalid masks and day references. Streets are NightStreet's, drives and frames made up.
+Under ``DIR/Dark_Zurich``: night and day images of the training pairs with the csv lists that say which belong together,
+and labelled validation nights with invalid masks and day references. Streets are NightStreet's, drives and frames made
+up.
 """
 
 import functools

@@ -2,12 +2,11 @@
 
     python scripts/feature_similarity.py --workdir=runs/source,runs/dacs,runs/t2s_da --set=val_night
 
-Prototypes are the mean features of each class over labelled source images. ``own`` is the mean cosine of a class's features in the
-evaluation set to its prototype, ``other`` to the prototypes of the other classes; the table shows the means over classes, and with
+Prototypes are the mean features of each class over labelled source images. ``own`` is the mean cosine of a class's
+features in the evaluation set to its prototype, ``other`` to the prototypes of the other classes; the table shows the
+means over classes, and with
 --classes every class. The features are those that the classifier reads, of the network that the run evaluates.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import numpy as np
 from absl import flags
 
 from nightjax import run
-from nightjax.core import cli, config as configs
+from nightjax.core import cli
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
 from nightjax.data.labels import CITYSCAPES_CLASSES
@@ -30,13 +30,18 @@ from nightjax.ops.resize import resize_nearest
 BATCH = 4
 
 
-def labelled(section: dict, size: tuple[int, int] | None, count: int, **folders: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Up to ``count`` images of a data set, as large as the network sees them, with their labels, in batches of `BATCH` and a rest."""
+def labelled(
+    section: dict, size: tuple[int, int] | None, count: int, **folders: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Up to ``count`` images of a data set, as large as the network sees them, with their labels, in batches of `BATCH`
+    and a rest."""
     source = sources.open_source(section["dataset"], section["split"], **folders)
     count = min(count, len(source))
     for start in range(0, count, BATCH):
         pairs = [transforms.decode(source[i], ("image", "label")) for i in range(start, min(start + BATCH, count))]
-        images = [transforms.resize({"image": pair["image"]}, size)["image"] if size else pair["image"] for pair in pairs]
+        images = [
+            transforms.resize({"image": pair["image"]}, size)["image"] if size else pair["image"] for pair in pairs
+        ]
         yield np.stack(images), np.stack([pair["label"] for pair in pairs])
 
 
@@ -82,7 +87,9 @@ def main(argv: list[str]) -> None:
     for workdir in values.workdir:
         loaded = run.load(workdir)
         if not isinstance(loaded.method, NetworkMethod) or "source" not in loaded.method.streams:
-            raise UserError(f"{workdir} is a run of {loaded.config.method.name!r}, which has no classes of a source to compare")
+            raise UserError(
+                f"{workdir} is a run of {loaded.config.method.name!r}, which has no classes of a source to compare"
+            )
         own, other = similarity(loaded, values.set, values.images)
         rows = [(workdir, np.nanmean(own), np.nanmean(other))]
         rows += zip(CITYSCAPES_CLASSES, own, other, strict=True) if values.classes else ()

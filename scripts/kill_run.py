@@ -8,8 +8,6 @@ checkpoint is compared with that of a run that nobody interrupted. Every second 
 One line a kill. Without --config a network of a few thousand parameters trains on made-up pictures.
 """
 
-from __future__ import annotations
-
 import pathlib
 import random
 import subprocess

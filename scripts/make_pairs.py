@@ -1,10 +1,11 @@
-"""Pairs every labelled night with a day that a label-to-day run makes of its labels: NightLab's training set for pix2pixHD.
+"""Pairs every labelled night with a day that a label-to-day run makes of its labels: NightLab's training set for
+pix2pixHD.
 
     python scripts/make_pairs.py --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
 
-The result is a plain folder, ``images/`` the nights and ``references/`` their synthetic days under the same names; train on it with
-``configs/pix2pixhd.py:data=folder,translates=image``. Killed and started again it goes on. Training splits only: labels that test
-something must not make anything that is trained on.
+The result is a plain folder, ``images/`` the nights and ``references/`` their synthetic days under the same names;
+train on it with ``configs/pix2pixhd.py:data=folder,translates=image``. Killed and started again it goes on. Training
+splits only: labels that test something must not make anything that is trained on.
 """
 
 import pathlib
@@ -30,7 +31,9 @@ TESTS = ("val", "test")
 def main(argv: Sequence[str]) -> None:
     """Writes the pairs that are not there yet."""
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Folder of a run of configs/pix2pixhd.py that translates labels.", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "Folder of a run of configs/pix2pixhd.py that translates labels.", flag_values=values
+    )
     flags.DEFINE_integer("step", None, "Step of its checkpoint; the newest by default.", flag_values=values)
     flags.DEFINE_string("data", None, "Labelled nights.", flag_values=values)
     flags.DEFINE_string("split", "train", "Their split.", flag_values=values)
@@ -42,11 +45,15 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     loaded = run.load(values.workdir, step=values.step)
     if getattr(loaded.method, "translates", "") != "label":
-        raise UserError(f"{values.workdir} does not translate labels; give a run of configs/pix2pixhd.py:translates=label")
+        raise UserError(
+            f"{values.workdir} does not translate labels; give a run of configs/pix2pixhd.py:translates=label"
+        )
     source = sources.open_source(values.data, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
     translate = jax.jit(loaded.method.translate)
     make_pairs(source, lambda label: translate(loaded.variables, label), pathlib.Path(values.output))
-    print(f"{len(source)} pairs in {values.output}: use it as data=folder with --config.data.manual_dir={values.output}")
+    print(
+        f"{len(source)} pairs in {values.output}: use it as data=folder with --config.data.manual_dir={values.output}"
+    )
 
 
 def check_split(split: str) -> None:
@@ -70,7 +77,10 @@ def make_pairs(source: sources.Source, translate: Translate, output: pathlib.Pat
             continue
         example = transforms.decode(record, ("image", "label"))
         picture = np.asarray(jnp.round(255 * jnp.clip(translate(example["label"][None]), 0, 1)).astype(jnp.uint8))[0]
-        for path, image in ((day, picture), (night, example["image"])):  # The night last: it says that the pair is whole.
+        for path, image in (
+            (day, picture),
+            (night, example["image"]),
+        ):  # The night last: it says that the pair is whole.
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(".tmp")
             draft.write_bytes(encode_png(image))

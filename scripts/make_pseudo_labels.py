@@ -3,12 +3,10 @@
     python scripts/make_pseudo_labels.py --workdir=runs/teacher --images=nightstreet/std_pairs@target_pairs \
         --list=selected/fid/selected.csv --split=source_day --output=pseudo/fid
 
-A set of pictures is a folder or DATASET@SPLIT. Whole pictures are labelled at their own size, in evaluation mode. Pixels less
-sure than --threshold become 255; 0, the default and the thesis' choice, keeps all. Train on the union with
+A set of pictures is a folder or DATASET@SPLIT. Whole pictures are labelled at their own size, in evaluation mode.
+Pixels less sure than --threshold become 255; 0, the default and the thesis' choice, keeps all. Train on the union with
 ``--config=configs/self_training.py:pseudo=pseudo/fid``; --split is the name of the split that both sets are read by.
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -33,7 +31,9 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", required=True, help="run of the teacher")
     parser.add_argument("--images", required=True, help="a folder, or DATASET@SPLIT")
-    parser.add_argument("--list", default="", metavar="FILE", help="selected.csv of select_images.py; all pictures without")
+    parser.add_argument(
+        "--list", default="", metavar="FILE", help="selected.csv of select_images.py; all pictures without"
+    )
     parser.add_argument("--output", required=True, help="folder to write to")
     parser.add_argument("--split", default="train", help="name of the split to write")
     parser.add_argument("--threshold", type=float, default=0.0, help="least probability of a label, 0 to 1")
@@ -49,7 +49,9 @@ def main(argv: Sequence[str]) -> None:
     position = {name: i for i, name in enumerate(pictures.names())}
     names = read_list(options.list) if options.list else list(position)
     if unknown := [name for name in names if name not in position]:
-        raise UserError(f"{options.list} names {unknown[0]!r}, which {options.images} does not hold: give the pool it is from")
+        raise UserError(
+            f"{options.list} names {unknown[0]!r}, which {options.images} does not hold: give the pool it is from"
+        )
     model = api.load(options.workdir, which=options.which, step=options.step)
     folder, counts = pathlib.Path(options.output), np.zeros(len(CITYSCAPES_CLASSES), np.int64)
     bucket = should_bucket(pictures.sizes())

@@ -2,12 +2,10 @@
 
     python scripts/make_results_table.py --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day
 
-A row a group of runs, called as its folders are. Columns: headline mIoU on the first set and its means over groups of classes,
-headline mIoU on the other sets, and with --cost minutes of training and peak memory (runs that shared a machine took longer).
-Scores are those of each run's last evaluation, in percent.
+A row a group of runs, called as its folders are. Columns: headline mIoU on the first set and its means over groups of
+classes, headline mIoU on the other sets, and with --cost minutes of training and peak memory (runs that shared a
+machine took longer). Scores are those of each run's last evaluation, in percent.
 """
-
-from __future__ import annotations
 
 import glob
 import json
@@ -75,7 +73,9 @@ def group_runs(patterns: Sequence[str]) -> dict[str, list[Result]]:
             raise UserError(f"--runs={pattern} matches no folder")
         for folder in folders:
             if (other := seen.get(folder.name, folder)) != folder:
-                raise UserError(f"--runs has {other} and {folder}, which would be one seed twice: leave one out or rename it")
+                raise UserError(
+                    f"--runs has {other} and {folder}, which would be one seed twice: leave one out or rename it"
+                )
             if folder.name not in seen:
                 seen[folder.name] = folder
                 groups.setdefault(re.sub(r"-seed\d+$", "", folder.name), []).append(read_run(folder))
@@ -87,8 +87,8 @@ def choose_sets(groups: dict[str, list[Result]], words: Sequence[str] = ()) -> d
 
     Args:
         groups: of `group_runs`.
-        words: ``SET`` or ``TITLE=SET``; without any, all sets: those of the runs' own first, by night before by day, test before
-            validation.
+        words: ``SET`` or ``TITLE=SET``; without any, all sets: those of the runs' own first, by night before by day,
+            test before validation.
 
     Raises:
         UserError: no run was scored on a set.
@@ -104,7 +104,10 @@ def choose_sets(groups: dict[str, list[Result]], words: Sequence[str] = ()) -> d
 
 
 def markdown(
-    groups: dict[str, list[Result]], sets: Mapping[str, str], published: Mapping[str, Mapping[str, float]], cost: bool = False
+    groups: dict[str, list[Result]],
+    sets: Mapping[str, str],
+    published: Mapping[str, Mapping[str, float]],
+    cost: bool = False,
 ) -> str:
     """The table; columns without any number are left out.
 
@@ -121,7 +124,9 @@ def markdown(
             columns |= {part: lambda r, name=name, part=part: _lookup(r.sets, name, "groups", part) for part in GROUPS}
     if cost:
         columns |= {"minutes": lambda r: r.minutes, "GB": lambda r: r.memory}
-    cells = {title: [format_value([pick(r) for r in runs]) for runs in groups.values()] for title, pick in columns.items()}
+    cells = {
+        title: [format_value([pick(r) for r in runs]) for runs in groups.values()] for title, pick in columns.items()
+    }
     cells |= {title: [format_value([rows.get(name)]) for name in groups] for title, rows in published.items()}
     cells = {title: column for title, column in cells.items() if set(column) != {"-"}}
     head = ["run", "seeds", *cells]
@@ -153,7 +158,9 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_list("runs", None, "Run folders or patterns, separated by commas.", flag_values=values)
     flags.DEFINE_list("sets", [], "Evaluation sets to show, each SET or TITLE=SET; all by default.", flag_values=values)
     flags.DEFINE_bool("cost", False, "Show minutes of training and peak memory too.", flag_values=values)
-    flags.DEFINE_string("published", "", "JSON file: column to row to a published number, shown beside ours.", flag_values=values)
+    flags.DEFINE_string(
+        "published", "", "JSON file: column to row to a published number, shown beside ours.", flag_values=values
+    )
     cli.parse(values, argv, required=("runs",))
     groups = group_runs(values.runs)
     sets = choose_sets(groups, values.sets)

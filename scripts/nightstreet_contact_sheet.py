@@ -3,8 +3,6 @@
 Usage: python scripts/nightstreet_contact_sheet.py [--output=docs/nightstreet.png] [--rows=4]
 """
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

@@ -4,11 +4,13 @@
     python scripts/nightstreet_gap.py --source=runs/source --exposure=runs/exposure --oracle=runs/oracle --check
     python scripts/nightstreet_gap.py --source=runs/source --factors
 
-Draws ``test_night`` under other knobs (`nightjax.data.synthetic.presets`) and scores trained runs on it: S the source-only
-network, E the one with exposure normalisation, O the oracle. "closed" is the share of the gap from S to O that E closes. An
-oracle learnt the published night, so its column is filled for the night ``std`` alone. Several seeds: ``--source=A,B,C``.
+Draws ``test_night`` under other knobs (`nightjax.data.synthetic.presets`) and scores trained runs on it: S the
+source-only network, E the one with exposure normalisation, O the oracle. "closed" is the share of the gap from S to O
+that E closes. An oracle learnt the published night, so its column is filled for the night ``std`` alone. Several seeds:
+``--source=A,B,C``.
 
-``--check`` exits with 1 if the means of ``std`` leave the band that the benchmark is made for, and says where, a line a number.
+``--check`` exits with 1 if the means of ``std`` leave the band that the benchmark is made for, and says where, a line a
+number.
 """
 
 import functools
@@ -51,7 +53,8 @@ def mean_iou(model: api.Model, drawn: list[dict]) -> float:
 
 
 def settings(factors: bool) -> dict[str, Knobs]:
-    """Rows of the table: the published gaps and, if asked for, the standard one less each factor that a single image shows."""
+    """Rows of the table: the published gaps and, if asked for, the standard one less each factor that a single image
+    shows."""
     if not factors:
         return GAPS
     brighter = {"ambient x 4": Knobs(ambient=4.0), "lamps x 2": Knobs(lamps=2.0)}

@@ -3,14 +3,12 @@
     python scripts/select_images.py --rule=fid_point --count=200 --output=selected/fid --features=random \
         --pool=nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight --reference=translated/images
 
-Sets are folders or DATASET@SPLIT. Rules: his_dark (darkest nights), his_ref (nearest luminance histogram), random, fid_point,
-fid_maha, fid_group, fid_greedy (see `nightjax.metrics.selection`). The output folder gets selected.csv (name and score, best
-first), selection.json (what was done, and the Fréchet distance of the selection beside that of random ones) and
-contact_sheet.png. Pictures on which results are scored are refused unless --transductive says that this is wanted; selection.json
-says so then.
+Sets are folders or DATASET@SPLIT. Rules: his_dark (darkest nights), his_ref (nearest luminance histogram), random,
+fid_point, fid_maha, fid_group, fid_greedy (see `nightjax.metrics.selection`). The output folder gets selected.csv (name
+and score, best first), selection.json (what was done, and the Fréchet distance of the selection beside that of random
+ones) and contact_sheet.png. Pictures on which results are scored are refused unless --transductive says that this is
+wanted; selection.json says so then.
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -74,7 +72,8 @@ def _check(options: argparse.Namespace) -> None:
         where = getattr(options, flag)
         if (scored := scored_by(where)) and not options.transductive:
             raise UserError(
-                f"--{flag}={where} is {scored}, on which results are scored: choose other pictures, or say --transductive and "
+                f"--{flag}={where} is {scored}, on which results are scored: choose other pictures, or say "
+                "--transductive and "
                 "report it with the results"
             )
 
@@ -92,7 +91,8 @@ def _without_features(options, names: list[str], pool: Pictures, reference: Pict
 
 
 def _by_features(options, names: list[str], pool: Pictures, reference: Pictures):
-    """The selection, and Fréchet distances to the reference of it, of random ones (mean of 10), and of the whole pool."""
+    """The selection, and Fréchet distances to the reference of it, of random ones (mean of 10), and of the whole
+    pool."""
     describe = image_features.describe_with(options.features, weights=options.weights, rule=options.resize)
     features, wanted = (np.concatenate(list(describe(pictures.images()))) for pictures in (pool, reference))
     chosen = selection.select(options.rule, names, features, wanted, options.count)
@@ -139,7 +139,9 @@ def write(
 
 def _spread(index: Sequence[int]) -> list[int]:
     """A few of them, evenly spread."""
-    return [index[i] for i in np.unique(np.linspace(0, len(index) - 1, SHEET_ROWS).round().astype(int))] if index else []
+    return (
+        [index[i] for i in np.unique(np.linspace(0, len(index) - 1, SHEET_ROWS).round().astype(int))] if index else []
+    )
 
 
 if __name__ == "__main__":

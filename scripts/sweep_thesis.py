@@ -3,16 +3,14 @@
     python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN                       print the commands
     python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN --only=3.1,7.1 --run  run those, and what they start from
 
-NIGHT and NIGHT_PLAIN are the labelled days translated with and without perceptual loss, such as ``translated/unit`` (see
-scripts/translate_dataset.py). A row is a run ``ROOT/thesis-ID-seedS``; selections and pseudo-labels lie beside it, and what is
-there already is not made again. Rows on test pictures translated to day are no runs of their own: with --converted=DATASET every
-run scores that set too. With --best=SET the checkpoint that is best on that validation set teaches and is gone on from, as in the
+NIGHT and NIGHT_PLAIN are the labelled days translated with and without perceptual loss, such as ``translated/unit``
+(see scripts/translate_dataset.py). A row is a run ``ROOT/thesis-ID-seedS``; selections and pseudo-labels lie beside it,
+and what is there already is not made again. Rows on test pictures translated to day are no runs of their own: with
+--converted=DATASET every run scores that set too. With --best=SET the checkpoint that is best on that validation set teaches and is gone on from, as in the
 thesis; choose one without test pictures. The thesis beside ours:
 
     python scripts/make_results_table.py --runs='ROOT/thesis-*' --published=ROOT/published.json
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -90,16 +88,23 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--night", default="", help="days translated with perceptual loss, a data set")
     parser.add_argument("--night_plain", default="", help="the same without")
     parser.add_argument("--converted", default="", help="test pictures translated to day, a data set")
-    parser.add_argument("--night_pool", default="nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight")
+    parser.add_argument(
+        "--night_pool", default="nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight"
+    )
     parser.add_argument("--day_pool", default="nightstreet/std_unlabelled@target_twilight")
     parser.add_argument("--reference", default="", help="what selected pictures should be like; by default NIGHT@SPLIT")
     parser.add_argument("--count", type=int, default=200, help="pictures to select; 1600 in the thesis")
     parser.add_argument("--features", default="random", help="inception or random, of the selection")
     parser.add_argument("--weights", default="", help="Inception weights")
     parser.add_argument("--args", default="", help="more config arguments, such as model=panoptic_fpn_tiny,steps=400")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config value of every run; repeatable")
     parser.add_argument(
-        "--best", default="", metavar="SET", help="teach and go on from the checkpoint that is best on it, not from the last"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="config value of every run; repeatable"
+    )
+    parser.add_argument(
+        "--best",
+        default="",
+        metavar="SET",
+        help="teach and go on from the checkpoint that is best on it, not from the last",
     )
     parser.add_argument("--data_dir", default="", help="where prepared data sets are kept")
     parser.add_argument("--manual_dir", default="", help="where downloaded files are")
@@ -125,7 +130,9 @@ def published() -> dict[str, dict[str, float]]:
     """Column to run to mIoU of the thesis, on Nighttime Driving test."""
     return {
         "thesis": {f"thesis-{name}": row.miou for name, row in ROWS.items()},
-        "thesis, converted": {f"thesis-{name}": row.converted for name, row in ROWS.items() if row.converted is not None},
+        "thesis, converted": {
+            f"thesis-{name}": row.converted for name, row in ROWS.items() if row.converted is not None
+        },
     }
 
 
@@ -203,8 +210,16 @@ def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
     night = {"p": options.night, "n": options.night_plain}.get(translator, "")
     if kind != "D" and not night:
         flag = {"p": "--night", "n": "--night_plain"}[translator]
-        raise UserError(f"rows on {row.labelled} need {flag}=DATASET, the translated days; or leave them out with --only")
-    arguments = {"data": options.data, "labelled": LABELLED[kind], "night": night, "loss": row.loss, "converted": options.converted}
+        raise UserError(
+            f"rows on {row.labelled} need {flag}=DATASET, the translated days; or leave them out with --only"
+        )
+    arguments = {
+        "data": options.data,
+        "labelled": LABELLED[kind],
+        "night": night,
+        "loss": row.loss,
+        "converted": options.converted,
+    }
     if row.unlabelled:
         arguments["pseudo"] = f"{options.root}/pseudo-{row.start}-{row.unlabelled}-{row.select}-seed{seed}"
     words = [f"{key}={value}" for key, value in arguments.items() if value] + ([options.args] if options.args else [])

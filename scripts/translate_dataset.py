@@ -4,13 +4,14 @@
     python scripts/translate_dataset.py --fda=nightstreet/std_pairs --fda_split=target_pairs --data=nightstreet/std \\
         --split=source_day
 
-The first takes the newest checkpoint of a run whose method translates, the second gives every picture the low frequencies of
-one of the night pictures. The result is a prepared data set, ``translated/NAME``: train on it with
-``--config.data.streams.source.dataset=translated/NAME``, and join it with its days by ``nightstreet/std+translated/NAME``. Labels
-and names are those of the days; the split ``all`` becomes ``train``. Its ``metadata.json`` says what made it.
+The first takes the newest checkpoint of a run whose method translates, the second gives every picture the low
+frequencies of one of the night pictures. The result is a prepared data set, ``translated/NAME``: train on it with
+``--config.data.streams.source.dataset=translated/NAME``, and join it with its days by
+``nightstreet/std+translated/NAME``. Labels and names are those of the days; the split ``all`` becomes ``train``. Its
+``metadata.json`` says what made it.
 
-Killed and started again it goes on, and ends with the same bytes. Several processes share the work with ``--shard=0/4`` to
-``--shard=3/4``; the last one to finish writes the records.
+Killed and started again it goes on, and ends with the same bytes. Several processes share the work with ``--shard=0/4``
+to ``--shard=3/4``; the last one to finish writes the records.
 """
 
 import hashlib
@@ -47,13 +48,17 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("step", None, "Step of its checkpoint; the newest by default.", flag_values=values)
     flags.DEFINE_enum("to", "b", ["a", "b"], "b makes day night, a makes night day.", flag_values=values)
     flags.DEFINE_list("size", [], "height,width the translator sees; by default the picture's own.", flag_values=values)
-    flags.DEFINE_bool("stretch", False, "Stretch every picture to the full range, as the authors do.", flag_values=values)
+    flags.DEFINE_bool(
+        "stretch", False, "Stretch every picture to the full range, as the authors do.", flag_values=values
+    )
     flags.DEFINE_string("fda", "", "Data set whose low frequencies to take instead of a run.", flag_values=values)
     flags.DEFINE_string("fda_split", "train", "Its split.", flag_values=values)
     flags.DEFINE_float("beta", 0.01, "Share of the shorter side that is half of FDA's window.", flag_values=values)
     flags.DEFINE_string("data", None, "Data set to translate.", flag_values=values)
     flags.DEFINE_list("split", None, "Its splits.", flag_values=values)
-    flags.DEFINE_string("name", "", "Name of the result; by default of the run, or fda, and of the data.", flag_values=values)
+    flags.DEFINE_string(
+        "name", "", "Name of the result; by default of the run, or fda, and of the data.", flag_values=values
+    )
     flags.DEFINE_string("shard", "0/1", "Which part of how many this process does.", flag_values=values)
     flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)
     flags.DEFINE_string("manual_dir", "", "Where downloaded files are.", flag_values=values)
@@ -82,7 +87,10 @@ def main(argv: Sequence[str]) -> None:
         print(f"{translation.path} is ready: use it as dataset=translated/{translation.name}")
     else:
         left = sum(1 for _ in translation.missing())
-        print(f"part {shard}/{shards} is done, {left} pictures of other parts are missing: the last part writes the records")
+        print(
+            f"part {shard}/{shards} is done, {left} pictures of other parts are missing: the last part writes the "
+            "records"
+        )
 
 
 def make_pictures(translation: Translation, translate: Translator, shard: int = 0, shards: int = 1) -> None:
@@ -102,8 +110,10 @@ def from_run(
     Args:
         workdir, step: of the checkpoint; the newest if step is None.
         to: domain to translate to.
-        size: (height, width) that the network sees; pictures are shrunk with antialiasing and brought back to their own size.
-        stretch: bring the smallest and the largest value of every picture to 0 and 255. Nights lose their darkness by it.
+        size: (height, width) that the network sees; pictures are shrunk with antialiasing and brought back to their own
+            size.
+        stretch: bring the smallest and the largest value of every picture to 0 and 255. Nights lose their darkness by
+            it.
 
     Raises:
         UserError: no such run or checkpoint, or it translates nothing.
@@ -142,7 +152,13 @@ def from_fda(target: sources.Source, beta: float) -> tuple[Translator, Provenanc
         record = target[zlib.crc32(name.encode()) % len(target)]
         return fourier.translate(image, transforms.decode(record, ("image",))["image"], beta)
 
-    facts = {"method": "fda", "target": target.name, "target_split": target.split, "target_records": len(target), "beta": beta}
+    facts = {
+        "method": "fda",
+        "target": target.name,
+        "target_split": target.split,
+        "target_records": len(target),
+        "beta": beta,
+    }
     return translate, facts
 
 

@@ -6,10 +6,13 @@ import tempfile
 import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four devices; and little optimisation, since tests compile for longer than they compute. Training steps choose their own level.
+# Four devices; and little optimisation, since tests compile for longer than they compute. Training steps choose their
+# own level.
 FLAGS = {"xla_force_host_platform_device_count": 4, "xla_backend_optimization_level": 0}
 given = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join([given, *(f"--{flag}={value}" for flag, value in FLAGS.items() if flag not in given)])
+os.environ["XLA_FLAGS"] = " ".join(
+    [given, *(f"--{flag}={value}" for flag, value in FLAGS.items() if flag not in given)]
+)
 
 # One compile cache for the whole run, its subprocesses included: many tests build the same tiny programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nightjax-xla-"))

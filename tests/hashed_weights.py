@@ -34,5 +34,7 @@ def hashed_variables(shapes, rename=lambda name: name, change=lambda name, value
     """Variables of these shapes by the rule; ``rename`` gives the official name of ours."""
     zeros = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
     official = {name: rename(name) for name in to_torch(zeros)}
-    state = {name: change(official[name], hashed_weight(official[name], x.shape)) for name, x in to_torch(zeros).items()}
+    state = {
+        name: change(official[name], hashed_weight(official[name], x.shape)) for name, x in to_torch(zeros).items()
+    }
     return from_torch(state, shapes)

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from nightjax import run
-from nightjax.core import config as configs, sharding
+from nightjax.core import config as configs
+from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.data.benchmarks import EVAL_SETS
-from nightjax.metrics.protocol import EvalSet
 from nightjax.methods import build
+from nightjax.metrics.protocol import EvalSet
 from nightjax.models.discriminator import VARIANTS
 
 DARK_ZURICH = "configs/dannet.py:data=cityscapes_to_dark_zurich"
@@ -22,9 +23,7 @@ def learning_rates(path):
     method, mesh = build(config), sharding.make_mesh(jax.devices()[:1])
     params = {"student": run.abstract_state(config, method, mesh).params["student"]}
     rates, _ = method.optimizer._factors(params)
-    return {
-        "/".join(key.key for key in keys[1:]): rate for keys, rate in jax.tree_util.tree_leaves_with_path(rates)
-    }
+    return {"/".join(key.key for key in keys[1:]): rate for keys, rate in jax.tree_util.tree_leaves_with_path(rates)}
 
 
 def test_dannet_has_the_official_settings():

@@ -13,7 +13,9 @@ from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.methods import build
 
-CONFIG = "import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
+CONFIG = (
+    "import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
+)
 
 
 @pytest.fixture(scope="module")

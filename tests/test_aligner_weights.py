@@ -46,7 +46,9 @@ def load(config, name="aligner"):
 
 def test_file_of_official_names(folder, tmp_path):
     weights = random_weights(build_matcher("uawarpc_tiny"))
-    whole = to_torch(weights) | {"backbone.patch_embed1.proj.weight": np.zeros(3)}  # A segmentation model's file holds more.
+    whole = to_torch(weights) | {
+        "backbone.patch_embed1.proj.weight": np.zeros(3)
+    }  # A segmentation model's file holds more.
     assert "alignment_backbone.features.0.weight" in whole and "alignment_head.decoder4.conv_0.conv.weight" in whole
     np.savez(tmp_path / "uawarpc.npz", **whole)
     found = load(config_of(folder, tmp_path / "uawarpc.npz"))

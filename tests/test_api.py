@@ -37,7 +37,7 @@ def test_predict_from_array_and_file(trained, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (37, 53, 3), dtype=np.uint8)
     prediction = model.predict(image)
     assert prediction.label.shape == (37, 53) and prediction.label.max() < 19
-    assert 1 / 19 <= prediction.confidence.min() and prediction.confidence.max() <= 1
+    assert prediction.confidence.min() >= 1 / 19 and prediction.confidence.max() <= 1
     (tmp_path / "image.png").write_bytes(encode_image(image))
     np.testing.assert_array_equal(model.predict(tmp_path / "image.png").label, prediction.label)
     assert model.overlay(image).shape == (37, 53, 3)

@@ -44,7 +44,11 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def converted(world):
     save_state_dict(world.folder / "all.safetensors", world.state)
-    flags = (f"--input={world.folder}/all.safetensors", f"--config={world.folder}/cfg.py", f"--output={world.folder}/run")
+    flags = (
+        f"--input={world.folder}/all.safetensors",
+        f"--config={world.folder}/cfg.py",
+        f"--output={world.folder}/run",
+    )
     world.convert(*flags)
     return world.folder / "run"
 
@@ -110,7 +114,10 @@ def test_list_and_mistakes(world, converted, capsys):
         ((given, f"--output={world.folder}/new"), "--config is missing"),
         ((f"--config={world.folder}/cfg.py", f"--output={world.folder}/new"), "--input is missing"),
         ((given, f"--config={world.folder}/cfg.py", f"--output={converted}"), "holds a run"),
-        ((given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--naming=refgn"), "did you mean 'refign'"),
+        (
+            (given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--naming=refgn"),
+            "did you mean 'refign'",
+        ),
         ((given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--which=teacher"), "no teacher"),
         ((f"--export={converted}", f"--output={world.folder}/x.npz"), "--naming is missing"),
         ((f"--export={converted}", "--naming=mit", f"--output={world.folder}/x.npz"), "has no names for"),

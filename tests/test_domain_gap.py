@@ -57,15 +57,26 @@ def test_the_band_names_what_leaves_it():
     assert nightstreet_gap.outside({"S by day": 50, "O": 45, "S / O": 25, "closed by E": 40}) == []
     assert nightstreet_gap.outside(IN_BAND | {"O": 43.9}) == ["O is 43.9 %, not at least 45 %"]
     assert nightstreet_gap.outside(IN_BAND | {"closed by E": 12.2}) == ["closed by E is 12.2 %, not 15 to 40 %"]
-    for name, bad in (("S by day", 49.9), ("S / O", 24.9), ("S / O", 60.1), ("closed by E", 40.1), ("closed by E", np.nan)):
+    for name, bad in (
+        ("S by day", 49.9),
+        ("S / O", 24.9),
+        ("S / O", 60.1),
+        ("closed by E", 40.1),
+        ("closed by E", np.nan),
+    ):
         assert len(nightstreet_gap.outside(IN_BAND | {name: bad})) == 1
     assert len(nightstreet_gap.outside(dict.fromkeys(IN_BAND, 0.0))) == 4
-    assert nightstreet_gap.ratios(15.0, 18.0, 45.0) == {"S / O": pytest.approx(100 / 3), "closed by E": pytest.approx(10)}
+    assert nightstreet_gap.ratios(15.0, 18.0, 45.0) == {
+        "S / O": pytest.approx(100 / 3),
+        "closed by E": pytest.approx(10),
+    }
 
 
 def test_score_is_the_mean_over_classes_that_are_there():
     drawn = [{"image": None, "label": np.array([[0, 0, 1], [1, 2, IGNORE]], np.uint8)}]
-    model = types.SimpleNamespace(predict=lambda image: types.SimpleNamespace(label=np.array([[0, 1, 1], [1, 2, 3]], np.uint8)))
+    model = types.SimpleNamespace(
+        predict=lambda image: types.SimpleNamespace(label=np.array([[0, 1, 1], [1, 2, 3]], np.uint8))
+    )
     assert nightstreet_gap.mean_iou(model, drawn) == pytest.approx(100 * (1 / 2 + 2 / 3 + 1) / 3)
 
 
@@ -73,9 +84,7 @@ def call_gap(monkeypatch, scores, *flags):
     """Runs the script with given scores by run and time of day, on one drawn image of each."""
     names = {"S": "source", "E": "exposure", "O": "oracle"}
     monkeypatch.setattr(api, "load", lambda path: path)
-    monkeypatch.setattr(
-        nightstreet_gap, "mean_iou", lambda model, drawn: scores[model, drawn[0]["condition"]]
-    )
+    monkeypatch.setattr(nightstreet_gap, "mean_iou", lambda model, drawn: scores[model, drawn[0]["condition"]])
     runs = [f"--{names[model]}={model}" for model in {model for model, _ in scores}]
     monkeypatch.setattr(sys, "argv", ["nightstreet_gap", "--count=1", *runs, *flags])
     cli.run(nightstreet_gap.main)

@@ -73,7 +73,10 @@ def test_first_step_of_fpa():
     assert method_of(DZ)["fpa_start_step"] == 9664 == 8 * (2416 // 2)
     assert method_of(ACDC)["fpa_start_step"] == 1600 == 8 * (400 // 2)
     assert method_of("steps=1000")["fpa_start_step"] == 240
-    assert method_of(f"{DZ},steps=8000")["fpa_start_step"] == 1933 and dsr_fpa.get_config(f"{DZ},steps=800").optim.warmup == 200
+    assert (
+        method_of(f"{DZ},steps=8000")["fpa_start_step"] == 1933
+        and dsr_fpa.get_config(f"{DZ},steps=800").optim.warmup == 200
+    )
 
 
 def test_refinenet_has_no_feature_distance():
@@ -93,7 +96,12 @@ def test_parts():
 
 
 def test_memory():
-    for memory, parts, remat, crop in (("80", 1, False, 1024), ("48", 2, False, 1024), ("24", 2, True, 1024), ("11", 2, True, 768)):
+    for memory, parts, remat, crop in (
+        ("80", 1, False, 1024),
+        ("48", 2, False, 1024),
+        ("24", 2, True, 1024),
+        ("11", 2, True, 768),
+    ):
         config = dsr_fpa.get_config(f"{DZ},model=hrda,mem={memory}")
         assert config.train.batch == 2 and config.train.accumulate == parts
         assert config.model.get("backbone_remat", False) is remat
@@ -116,7 +124,14 @@ def test_dacs_on_real_data_is_daformers():
 
 def test_every_setting_is_a_flag():
     config = methods.with_defaults(dsr_fpa.get_config(DZ))
-    for name in ("mask_include_ignore", "bank_classes", "bank_weight", "fpa_class_weight", "pixel_share", "refine_static"):
+    for name in (
+        "mask_include_ignore",
+        "bank_classes",
+        "bank_weight",
+        "fpa_class_weight",
+        "pixel_share",
+        "refine_static",
+    ):
         check_key(config, f"method.{name}")
     check_key(config, "method.photometric.blur_sigma")
     check_key(config, "optim.clip_norm")
@@ -126,14 +141,20 @@ def test_every_setting_is_a_flag():
 
 @pytest.mark.parametrize("weight", ["overlap", "ds_inv", "dannet"])
 def test_weights_of_fpa(weight):
-    assert methods.build(override(methods.with_defaults(dsr_fpa.get_config()), {"method.fpa_class_weight": weight})).pixel_share
+    assert methods.build(
+        override(methods.with_defaults(dsr_fpa.get_config()), {"method.fpa_class_weight": weight})
+    ).pixel_share
 
 
 def test_a_matcher_sees_what_it_was_trained_on(tmp_path):
     (tmp_path / "config.json").write_text(to_json(uawarpc.get_config("exposure=1")))
     config = dsr_fpa.get_config(f"aligner=uawarpc,matcher={tmp_path},input=caffe")
     method = methods.build(config)
-    assert method.matcher_input.exposure == MIDDLE_GREY and method.matcher_input.order == "rgb" and method.input.order == "bgr"
+    assert (
+        method.matcher_input.exposure == MIDDLE_GREY
+        and method.matcher_input.order == "rgb"
+        and method.input.order == "bgr"
+    )
     with pytest.raises(UserError, match="aligner=uawarpc beside it"):
         dsr_fpa.get_config("matcher=runs/uawarpc")
 

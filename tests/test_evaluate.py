@@ -37,7 +37,9 @@ def coarse_logits(image):
 
 def upsample(logits, size):
     """OpenCV's bilinear resize, channel by channel: nothing of nightjax."""
-    return np.stack([cv2.resize(np.asarray(logits)[..., k], size[::-1], interpolation=cv2.INTER_LINEAR) for k in range(K)], -1)
+    return np.stack(
+        [cv2.resize(np.asarray(logits)[..., k], size[::-1], interpolation=cv2.INTER_LINEAR) for k in range(K)], -1
+    )
 
 
 def slow_windows(image, window, stride):
@@ -148,7 +150,9 @@ def open_list(records, monkeypatch):
 
 
 def evaluator(tmp_path, sets, streams=None):
-    config = ConfigDict({"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"which": "student", "sets": sets}})
+    config = ConfigDict(
+        {"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"which": "student", "sets": sets}}
+    )
     method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
     return evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path))
 
@@ -189,11 +193,19 @@ def test_uiou_needs_masks(tmp_path, monkeypatch):
 def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, monkeypatch, capsys):
     open_list([four_pixels()], monkeypatch)
     streams = {"source": {"dataset": "gta5+acdc/night_prepared"}, "target": {"dataset": "nexet"}}
-    section = {"dataset": "dark_zurich/val:/data", "split": "validation", "native_size": (1080, 1920), "headline": "zero"}
+    section = {
+        "dataset": "dark_zurich/val:/data",
+        "split": "validation",
+        "native_size": (1080, 1920),
+        "headline": "zero",
+    }
     result = evaluator(tmp_path, {"dz": section, "other": {"dataset": "x", "split": "y"}}, streams)({}, 0)["dz"]
     assert result["label_version"] == "in memory" and result["protocol"] == section
     assert len(result["notes"]) == 2
-    assert "labels of 1x4" in result["notes"][0] and "acdc/night_prepared, has frames of the same drives" in result["notes"][1]
+    assert (
+        "labels of 1x4" in result["notes"][0]
+        and "acdc/night_prepared, has frames of the same drives" in result["notes"][1]
+    )
     printed = capsys.readouterr().out
     assert "! dz: labels of 1x4" in printed and "in memory" in printed
     headline = next(line for line in printed.splitlines() if line.startswith("headline"))
@@ -261,7 +273,9 @@ def test_a_runs_scores_are_never_replaced_by_others(tmp_path, capsys):
 def test_a_folder_of_scores_says_what_is_not_the_runs_own():
     std, large = (EvalSet(f"nightstreet/{preset}", "test_night") for preset in ("std", "large"))
     folder = evaluate.score_folder
-    assert folder("test_night", std, std) == folder("test_night", dataclasses.replace(std, batch=1), std) == "test_night"
+    assert (
+        folder("test_night", std, std) == folder("test_night", dataclasses.replace(std, batch=1), std) == "test_night"
+    )
     assert folder("test_night", std, std, "teacher") == "teacher.test_night"
     assert folder("test_night", large, std, "student") == "student.nightstreet_large.test_night"
     assert folder("test_night", dataclasses.replace(std, flip=True), std) == "nightstreet_std.test_night"
@@ -272,7 +286,14 @@ def test_sets_known_by_name_need_no_other(tmp_path, monkeypatch):
     open_list([four_pixels()], monkeypatch)
     sets = {name: benchmarks.EVAL_SETS[name] for name in ("acdc_night_val", "dark_zurich_val")}
     own = {"which": "student", "sets": {"dark_zurich_val": sets["dark_zurich_val"] | {"flip": True}}}
-    config = ConfigDict({"data": {"dir": "", "manual_dir": "", "streams": {}}, "eval": {"which": "student", "sets": sets}})
+    config = ConfigDict(
+        {"data": {"dir": "", "manual_dir": "", "streams": {}}, "eval": {"which": "student", "sets": sets}}
+    )
     method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
-    evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path), ConfigDict(own))({}, 3)
-    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"acdc_night_val", "dark_zurich_val.dark_zurich_val"}
+    evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path), ConfigDict(own))(
+        {}, 3
+    )
+    assert {path.name for path in (tmp_path / "eval").iterdir()} == {
+        "acdc_night_val",
+        "dark_zurich_val.dark_zurich_val",
+    }

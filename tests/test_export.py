@@ -59,7 +59,12 @@ def test_network_sees_what_it_sees_in_prediction(tmp_path, size, flags, options)
         config.data.streams.source.resize = toy.SIZE
     run_folder = toy.untrained_run(tmp_path / "run", config)
     model, image = api.load(run_folder), np.random.default_rng(7).integers(0, 255, (*size, 3), np.uint8)
-    arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", "--platforms=cpu", f"--size={size[0]},{size[1]}"]
+    arguments = [
+        f"--workdir={run_folder}",
+        f"--output={tmp_path}/out",
+        "--platforms=cpu",
+        f"--size={size[0]},{size[1]}",
+    ]
     export.main(["export", *arguments, *flags.split()])
     network = exporting.load(tmp_path / "out")
     label, confidence = network(image[None])
@@ -70,7 +75,9 @@ def test_network_sees_what_it_sees_in_prediction(tmp_path, size, flags, options)
     assert network.about["size"] == list(size) and network.about["input_size"] == list(seen)
 
 
-@pytest.mark.parametrize("sizes", [((54, 96), (32, 48)), ((20, 30), (96, 64)), ((64, 96), (32, 48)), ((33, 47), (33, 31))])
+@pytest.mark.parametrize(
+    "sizes", [((54, 96), (32, 48)), ((20, 30), (96, 64)), ((64, 96), (32, 48)), ((33, 47), (33, 31))]
+)
 def test_bytes_are_resized_as_opencv_does(sizes):
     before, after = sizes
     images = np.random.default_rng(0).integers(0, 256, (2, *before, 3), np.uint8)

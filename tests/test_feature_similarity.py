@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 import toy
+
 from nightjax import run
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms

@@ -33,7 +33,8 @@ VARIANTS = {
 
 WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "adaptsegnet"))) for name in METHODS]
 IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "dsr_fpa")) for name in METHODS]
-"""Every method accumulates in one place, and DSR+FPA does what DACS does, DANNet what AdaptSegNet does: the rest where there is time."""
+"""Every method accumulates in one place, and DSR+FPA does what DACS does, DANNet what AdaptSegNet does: the rest where
+there is time."""
 
 
 @pytest.mark.parametrize("accumulate, name", [*WHOLE, *IN_PARTS])
@@ -69,8 +70,12 @@ def assert_no_gather(config, name):
 def test_another_shape_is_an_error_and_not_a_second_program(folder):
     config = toy.config(folder, "supervised")
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
-    step = compile_step(method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh)
+    step = compile_step(
+        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+    )
     state = run.first_state(config, method, mesh)
-    batch = jax.tree.map(lambda x: jax.numpy.zeros((2, *x.shape[1:]), x.dtype), run.abstract_batch(config, method, mesh))
+    batch = jax.tree.map(
+        lambda x: jax.numpy.zeros((2, *x.shape[1:]), x.dtype), run.abstract_batch(config, method, mesh)
+    )
     with pytest.raises(TypeError, match="compiled with uint8"):
         step(state, batch)

@@ -49,7 +49,9 @@ def test_night_is_farther_from_day_than_another_day(sets, monkeypatch, capsys):
         call(monkeypatch, sets / "day", sets / other, "--features=random")
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "6 and 6 pictures, random features, resize pytorch_fid"
-        assert lines[1].startswith("random-feature Fréchet distance: ") and lines[2].startswith("random-feature kernel distance: ")
+        assert lines[1].startswith("random-feature Fréchet distance: ") and lines[2].startswith(
+            "random-feature kernel distance: "
+        )
         values.append(float(lines[1].split()[-1]))
     assert values[1] > 3 * values[0]
 
@@ -70,10 +72,13 @@ def test_processes_share_the_pictures(sets, monkeypatch, capsys):
     processes = [
         subprocess.Popen(
             [*words, f"--coordinator=localhost:{port}", f"--process_id={i}"],
-            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(2)
-    ]  # fmt: skip
+    ]
     outputs, errors = zip(*(process.communicate(timeout=300) for process in processes))
     assert [process.returncode for process in processes] == [0, 0], errors
     first, second = ([line for line in output.splitlines() if not line.startswith("[Gloo]")] for output in outputs)
@@ -108,7 +113,10 @@ def test_the_best_of_several(sets, tmp_path, monkeypatch, capsys):
     assert [line.split(": ")[0] for line in lines[::3]] == [*map(str, words), "best"]
     assert lines[4] == lines[7] and lines[-1] == f"best: {sets / 'day2' / 'part'}"
     cv2.imwrite(str(tmp_path / "alone.png"), np.zeros((64, 128, 3), np.uint8))
-    for words, message in (((sets / "day2", tmp_path, sets / "day"), "hold [1, 6] pictures"), ((sets / "day",), "give two sets")):
+    for words, message in (
+        ((sets / "day2", tmp_path, sets / "day"), "hold [1, 6] pictures"),
+        ((sets / "day",), "give two sets"),
+    ):
         with pytest.raises(SystemExit):
             call(monkeypatch, *words, "--features=random")
         assert message in capsys.readouterr().err

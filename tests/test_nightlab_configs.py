@@ -21,7 +21,11 @@ def test_mmsegmentation_recipes():
     assert method.photometric == Photometric(**color.MMSEG_DISTORTION)
     ours = supervised.get_config("data=nightcity_plus,model=deeplabv3plus,photometric=1")
     assert methods.build(ours).photometric == Photometric()
-    assert (method.optimizer.momentum, method.optimizer.weight_decay, method.optimizer.decay_vectors) == (0.9, 5e-4, True)
+    assert (method.optimizer.momentum, method.optimizer.weight_decay, method.optimizer.decay_vectors) == (
+        0.9,
+        5e-4,
+        True,
+    )
 
     config = supervised.get_config("data=nightcity_plus,model=upernet_swin_b")
     method = methods.build(config)
@@ -50,14 +54,20 @@ def test_light_adaptation_and_joint_training():
 def test_a_run_of_dannet_is_fine_tuned_with_light(data):
     """One network, so that its weights fit."""
     model = "model=pspnet," if data != "nightstreet" else ""
-    before, after = (config.get_config(f"{arg}data={data}") for config, arg in ((dannet, model), (supervised, f"{model}light=1,")))
+    before, after = (
+        config.get_config(f"{arg}data={data}") for config, arg in ((dannet, model), (supervised, f"{model}light=1,"))
+    )
     assert after.model == before.model and after.model.light
 
 
 def test_a_surplus_label_of_nightcity_plus_makes_no_example(tmp_path):
     """The upload has a val label whose image is in train."""
     images = ("images/train/Dubai_0016", "images/val/Tokyo_0003")
-    labels = ("label/train/Dubai_0016_labelIds", "NightCity+/val/Dubai_0016_labelIds", "NightCity+/val/Tokyo_0003_labelIds")
+    labels = (
+        "label/train/Dubai_0016_labelIds",
+        "NightCity+/val/Dubai_0016_labelIds",
+        "NightCity+/val/Tokyo_0003_labelIds",
+    )
     for name in (*images, *labels):
         path = tmp_path / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

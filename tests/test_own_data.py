@@ -14,7 +14,8 @@ import toy
 from absl import flags
 
 from nightjax import methods, run
-from nightjax.core import cli, config as configs, sharding
+from nightjax.core import cli, sharding
+from nightjax.core import config as configs
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluate import Evaluator
 from nightjax.train import train

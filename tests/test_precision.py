@@ -18,7 +18,9 @@ def losses(folder, dtype, steps=20):
 
     def fill(x):
         high = 13 if len(x.shape) == 3 else 255
-        return jnp.asarray(rng.integers(0, high, x.shape), x.dtype) if x.dtype == jnp.uint8 else jnp.ones(x.shape, x.dtype)
+        return (
+            jnp.asarray(rng.integers(0, high, x.shape), x.dtype) if x.dtype == jnp.uint8 else jnp.ones(x.shape, x.dtype)
+        )
 
     batch = jax.tree.map(fill, run.abstract_batch(config, method, mesh))
     step = jax.jit(method.train_step)

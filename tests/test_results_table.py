@@ -10,15 +10,23 @@ from scripts import make_results_table
 
 
 def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, others=()):
-    """A run folder with two evaluations of two sets and two lines of metrics; ``others`` were scored once, at step 50."""
+    """A run folder with two evaluations of two sets and two lines of metrics; ``others`` were scored once, at step
+    50."""
     folder = root / name
     sections = {key: {} for key in ("model", "data", "method", "optim")}
     sections["eval"] = {"sets": {"val_day": {}, "test_night": {}}}
     for step in (50, scored):
-        for one_set, value in {"val_day": day, "test_night": night, **({} if step > 50 else dict.fromkeys(others, 2.0))}.items():
+        for one_set, value in {
+            "val_day": day,
+            "test_night": night,
+            **({} if step > 50 else dict.fromkeys(others, 2.0)),
+        }.items():
             path = folder / "eval" / one_set / f"{step:07d}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            summary = {"headline": "skip", "miou": {"skip": value if step == scored or one_set in others else 1.0, "zero": 0.0}}
+            summary = {
+                "headline": "skip",
+                "miou": {"skip": value if step == scored or one_set in others else 1.0, "zero": 0.0},
+            }
             summary |= {"iou": {}, "support": {}, "groups": groups or {}}
             path.write_text(json.dumps({"step": step} | summary))
     (folder / "config.json").write_text(json.dumps(sections | {"seed": 0, "train": {"steps": steps}}))
@@ -59,10 +67,20 @@ def test_sets_may_be_chosen_and_groups_may_be_absent(tmp_path, monkeypatch, caps
 
 
 def test_sets_that_are_not_the_runs_own_come_last_and_finish_nothing(tmp_path, monkeypatch, capsys):
-    write_run(tmp_path, "source", night=20.0, day=61.0, groups=GROUPS, others=("nightstreet_large.test_night", "acdc_night_val"))
+    write_run(
+        tmp_path,
+        "source",
+        night=20.0,
+        day=61.0,
+        groups=GROUPS,
+        others=("nightstreet_large.test_night", "acdc_night_val"),
+    )
     call(monkeypatch, f"--runs={tmp_path}/source")
     head, _, row = capsys.readouterr().out.splitlines()
-    assert head == "| run | seeds | test_night | static | dynamic | acdc_night_val | val_day | nightstreet_large.test_night |"
+    assert (
+        head
+        == "| run | seeds | test_night | static | dynamic | acdc_night_val | val_day | nightstreet_large.test_night |"
+    )
     assert row == "| source | 1 | 20.0 | 50.0 | 30.0 | 2.0 | 61.0 | 2.0 |"
 
 
@@ -82,7 +100,10 @@ def test_one_seed_is_not_counted_twice(tmp_path, monkeypatch, capsys):
         ((), "--runs is missing"),
         (("--runs={root}/dacs*",), "dacs* matches no folder"),
         (("--runs={root}/empty",), "holds no run"),
-        (("--runs={root}/source", "--sets=day=vall_day"), "--sets=vall_day is no evaluation set of these runs; did you mean 'val_day'"),
+        (
+            ("--runs={root}/source", "--sets=day=vall_day"),
+            "--sets=vall_day is no evaluation set of these runs; did you mean 'val_day'",
+        ),
     ],
 )
 def test_wrong_arguments(flags, words, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,5 @@
-"""From a teacher to a second round: selection, pseudo-labels, the union of data sets, the thesis' experiments as commands."""
+"""From a teacher to a second round: selection, pseudo-labels, the union of data sets, the thesis' experiments as
+commands."""
 
 import csv
 import json
@@ -70,7 +71,12 @@ def chosen(folder):
 def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, capsys):
     output = tmp_path / "selected"
     words = [f"--rule={rule}", f"--pool={root}/pool", "--count=5", f"--output={output}", "--features=random"]
-    call(monkeypatch, select_images, *words, *([f"--reference={root}/night"] if rule not in ("his_dark", "random") else []))
+    call(
+        monkeypatch,
+        select_images,
+        *words,
+        *([f"--reference={root}/night"] if rule not in ("his_dark", "random") else []),
+    )
     names = [name for name, _ in chosen(output)]
     record = json.loads((output / "selection.json").read_text())
     assert len(names) == len(set(names)) == record["chosen"] and not record["transductive"]
@@ -89,7 +95,13 @@ def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, c
 
 def test_scored_pictures_are_refused_unless_said(root, tmp_path, monkeypatch, capsys):
     write_pictures(tmp_path / "test" / "night", 4, 30, 3)
-    words = ["--rule=his_ref", f"--pool={root}/pool", f"--reference={tmp_path}/test/night", "--count=2", f"--output={tmp_path}/out"]
+    words = [
+        "--rule=his_ref",
+        f"--pool={root}/pool",
+        f"--reference={tmp_path}/test/night",
+        "--count=2",
+        f"--output={tmp_path}/out",
+    ]
     assert "results are scored" in refused(monkeypatch, capsys, select_images, *words)
     call(monkeypatch, select_images, *words, "--transductive")
     assert json.loads((tmp_path / "out" / "selection.json").read_text())["transductive"]
@@ -140,7 +152,12 @@ def pseudo(root, tmp_path_factory):
     (folder / "selected.csv").write_text("name,score\ndark/dark_03,1\nbright/bright_01,2\ndark/dark_00,3\n")
     patch = pytest.MonkeyPatch()
     for name, flags in (("all", ()), ("sure", ("--threshold=0.07",)), ("none", ("--threshold=0.99",))):
-        words = [f"--workdir={root}/teacher", f"--images={root}/pool", f"--list={folder}/selected.csv", f"--output={folder}/{name}"]
+        words = [
+            f"--workdir={root}/teacher",
+            f"--images={root}/pool",
+            f"--list={folder}/selected.csv",
+            f"--output={folder}/{name}",
+        ]
         call(patch, make_pseudo_labels, *words, *flags)
     patch.undo()
     return folder
@@ -170,10 +187,17 @@ def test_pseudo_labels_are_a_data_set_with_a_record(pseudo, root):
 def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path, monkeypatch):
     """Evaluation mode: a picture's labels are the same alone, and the teacher's files stay as they are."""
     (tmp_path / "one.csv").write_text("name,score\nbright/bright_01,0\n")
-    words = [f"--workdir={root}/teacher", f"--images={root}/pool", f"--list={tmp_path}/one.csv", f"--output={tmp_path}/one"]
+    words = [
+        f"--workdir={root}/teacher",
+        f"--images={root}/pool",
+        f"--list={tmp_path}/one.csv",
+        f"--output={tmp_path}/one",
+    ]
     before = toy.saved_state(root / "teacher", 0)
     call(monkeypatch, make_pseudo_labels, *words)
-    np.testing.assert_array_equal(read_label(tmp_path / "one", "bright/bright_01"), read_label(pseudo / "all", "bright/bright_01"))
+    np.testing.assert_array_equal(
+        read_label(tmp_path / "one", "bright/bright_01"), read_label(pseudo / "all", "bright/bright_01")
+    )
     after = toy.saved_state(root / "teacher", 0)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name], err_msg=name)
@@ -227,7 +251,10 @@ def test_config_joins_what_was_asked_for(pseudo):
     assert config.data.streams.source.dataset == "nightstreet/std+folder:/night+folder:/pseudo"
     assert config.method.loss.beta == 0.5 and config.method.name == "supervised" and config.train.batch == 4
     assert methods.build(config).loss.gamma == 2.0
-    assert load("configs/self_training.py:labelled=night,night=folder:/night").data.streams.source.dataset == "folder:/night"
+    assert (
+        load("configs/self_training.py:labelled=night,night=folder:/night").data.streams.source.dataset
+        == "folder:/night"
+    )
     assert methods.build(load("configs/self_training.py")).loss is None
     converted = load("configs/self_training.py:converted=folder:/day").eval.sets.converted
     assert converted.dataset == "folder:/day" and converted.split == "test_night"
@@ -293,7 +320,9 @@ def test_teacher_of_the_step_is_the_run(root):
 def test_the_step_does_not_gather_the_batch(root):
     config = in_the_step(root, batch=8, train__devices=4)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
-    text = compile_step(method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh).as_text()
+    text = compile_step(
+        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+    ).as_text()
     assert "all-reduce" in text and not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
@@ -362,26 +391,47 @@ def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(sweep_thesis.subprocess, "run", run_here)
     flags = [
-        "--data=nightstreet_tiny", f"--night=folder:{tmp_path}/night", "--night_pool=nightstreet/tiny_pairs@target_pairs",
-        "--count=4", "--only=7.2", "--args=steps=2", f"--root={tmp_path}/runs", f"--data_dir={tmp_path}/data",
-        "--set=train.devices=1", "--set=log.every=1", "--run",
-    ]  # fmt: skip
+        "--data=nightstreet_tiny",
+        f"--night=folder:{tmp_path}/night",
+        "--night_pool=nightstreet/tiny_pairs@target_pairs",
+        "--count=4",
+        "--only=7.2",
+        "--args=steps=2",
+        f"--root={tmp_path}/runs",
+        f"--data_dir={tmp_path}/data",
+        "--set=train.devices=1",
+        "--set=log.every=1",
+        "--run",
+    ]
     call(monkeypatch, sweep_thesis, *flags)
     assert len(commands) == 4  # Selection, first run, labels, second run.
     call(monkeypatch, sweep_thesis, *flags)
     assert len(commands) == 4  # Nothing is made again.
     capsys.readouterr()
-    call(monkeypatch, make_results_table, f"--runs={tmp_path}/runs/thesis-*", f"--published={tmp_path}/runs/published.json")
+    call(
+        monkeypatch,
+        make_results_table,
+        f"--runs={tmp_path}/runs/thesis-*",
+        f"--published={tmp_path}/runs/published.json",
+    )
     table = capsys.readouterr().out
     assert "| thesis-3.1 | 1 |" in table and "| thesis-7.2 | 1 |" in table and "| 39.3 |" in table
 
 
 def test_published_numbers_stand_beside_ours(tmp_path, monkeypatch, capsys):
     (tmp_path / "published.json").write_text(json.dumps(sweep_thesis.published()))
-    monkeypatch.setattr(make_results_table, "group_runs", lambda patterns: {"thesis-3.1": [], "thesis-1.1": [], "other": []})
+    monkeypatch.setattr(
+        make_results_table, "group_runs", lambda patterns: {"thesis-3.1": [], "thesis-1.1": [], "other": []}
+    )
     table = make_results_table.markdown(
-        make_results_table.group_runs(()), {"night": "test_night"}, make_results_table._read_published(str(tmp_path / "published.json"))
+        make_results_table.group_runs(()),
+        {"night": "test_night"},
+        make_results_table._read_published(str(tmp_path / "published.json")),
     )
     head, _, first, second, other = table.splitlines()
     assert head == "| run | seeds | thesis | thesis, converted |"
-    assert first == "| thesis-3.1 | 0 | 33.9 | 29.3 |" and second == "| thesis-1.1 | 0 | 27.5 | - |" and other.endswith("| - | - |")
+    assert (
+        first == "| thesis-3.1 | 0 | 33.9 | 29.3 |"
+        and second == "| thesis-1.1 | 0 | 27.5 | - |"
+        and other.endswith("| - | - |")
+    )

@@ -45,7 +45,8 @@ def test_writes_a_package_that_passes(world, tmp_path, capsys):
     assert check_package(tmp_path / "out.zip", "dark_zurich", FRAMES) == []
     name = f"{FRAMES[0]}_rgb_anon.png"
     label, declined, confidence = (
-        cv2.imread(str(tmp_path / "out" / part / name), cv2.IMREAD_UNCHANGED) for part in PACKAGES["dark_zurich"].folders
+        cv2.imread(str(tmp_path / "out" / part / name), cv2.IMREAD_UNCHANGED)
+        for part in PACKAGES["dark_zurich"].folders
     )
     assert label.shape == (1080, 1920) and confidence.dtype == np.uint16
     assert 65535 / 19 < confidence.min() < confidence.max()  # the probability of the best of 19 classes
@@ -86,7 +87,8 @@ def dark_zurich_tree(root):
     """The real pair as the archive holds it; returns its (dark, day) stems."""
     stems = [path.name.removesuffix("_rgb_anon.png") for path in sorted((REAL / "dark_zurich_pair").glob("*.png"))]
     day, dark = (
-        f"train/{condition}/{stem.partition('_')[0]}/{stem}" for condition, stem in zip(("day", "twilight"), stems, strict=True)
+        f"train/{condition}/{stem.partition('_')[0]}/{stem}"
+        for condition, stem in zip(("day", "twilight"), stems, strict=True)
     )
     for relative, stem in ((day, stems[0]), (dark, stems[1])):
         (root / "rgb_anon" / relative).parent.mkdir(parents=True)
@@ -109,7 +111,11 @@ def test_real_pieces_from_builder_to_package(tmp_path, capsys):
         config.data.streams = {
             "source": benchmark["streams"]["source"] | small,
             "target": small
-            | {"dataset": f"dark_zurich/twilight_pairs:{tmp_path}/zurich", "split": "train", "fields": ("image", "reference")},
+            | {
+                "dataset": f"dark_zurich/twilight_pairs:{tmp_path}/zurich",
+                "split": "train",
+                "fields": ("image", "reference"),
+            },
         }
         bdd = {"dataset": f"bdd100k_seg/full:{REAL}/bdd100k", "split": "train", "input_size": (180, 320)}
         config.eval.sets = benchmark["eval"] | {"bdd": bdd}

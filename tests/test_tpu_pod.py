@@ -9,7 +9,12 @@ import pytest
 SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "tpu_pod.sh"
 WHERE = ("--dry-run", "--name=night", "--zone=us-east5-b")
 REPO = "--repo=https://example.org/nightjax.git"
-TRAINING = ("--", "--config=configs/dsr_fpa.py", "--workdir=gs://bucket/run", "--config.data.streams.source.crop=(512, 512)")
+TRAINING = (
+    "--",
+    "--config=configs/dsr_fpa.py",
+    "--workdir=gs://bucket/run",
+    "--config.data.streams.source.crop=(512, 512)",
+)
 SSH = "gcloud compute tpus tpu-vm ssh night --zone=us-east5-b"
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")

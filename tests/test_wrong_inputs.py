@@ -128,13 +128,18 @@ CASES = {
     "config that imports what is not there": Case(
         ["line 1", "ModuleNotFoundError", "night_jax"], prepare=write("cfg.py", "import night_jax\n"), flags=TRAIN
     ),
-    "config without get_config": Case(["AttributeError", "get_config"], prepare=write("cfg.py", "x = 1\n"), flags=TRAIN),
+    "config without get_config": Case(
+        ["AttributeError", "get_config"], prepare=write("cfg.py", "x = 1\n"), flags=TRAIN
+    ),
     "config returns a dict": Case(["must return a ConfigDict, not dict"], change="return {}"),
     "unknown config argument": Case(
-        ["config argument 'dat' is unknown", "did you mean 'data'?"], flags="--config=configs/dsr_fpa.py:dat=nightstreet"
+        ["config argument 'dat' is unknown", "did you mean 'data'?"],
+        flags="--config=configs/dsr_fpa.py:dat=nightstreet",
     ),
     "config argument without value": Case(["'fast' is not key=value"], flags="--config=configs/dsr_fpa.py:fast"),
-    "unknown data name": Case(["nightstret", "did you mean 'nightstreet"], flags="--config=configs/dsr_fpa.py:data=nightstret"),
+    "unknown data name": Case(
+        ["nightstret", "did you mean 'nightstreet"], flags="--config=configs/dsr_fpa.py:data=nightstret"
+    ),
     "unknown model name": Case(
         ["resnet81", "did you mean 'resnet18'?"], flags="--config=configs/dsr_fpa.py:model=resnet81"
     ),
@@ -154,10 +159,10 @@ CASES = {
         change=set_key("method.fpa_wieght", 0.1),
         method="dsr_fpa",
     ),
-    "method setting of wrong type": Case(
-        ["method.divisor=3 must be of type str"], change=set_key("method.divisor", 3)
+    "method setting of wrong type": Case(["method.divisor=3 must be of type str"], change=set_key("method.divisor", 3)),
+    "unknown backbone": Case(
+        ["resnet_tny", "did you mean 'resnet_tiny'?"], flags=TRAIN + " --config.model.backbone=resnet_tny"
     ),
-    "unknown backbone": Case(["resnet_tny", "did you mean 'resnet_tiny'?"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
     "unknown model option": Case(
         ["'head_chanels'", "did you mean 'head_channels'?"], change=set_key("model.head_chanels", 8)
     ),
@@ -168,7 +173,9 @@ CASES = {
         change=set_key("optim.groups", ({"pattern": "encoder/", "lr": 0.1},)),
     ),
     "method without its domain": Case(
-        ["reads the domain 'target'", "['source']"], change="config.unlock(); del config.data.streams['target']", method="dacs"
+        ["reads the domain 'target'", "['source']"],
+        change="config.unlock(); del config.data.streams['target']",
+        method="dacs",
     ),
     "reference missing": Case(
         ["'dsr_fpa'", "reads the field 'reference'"],
@@ -180,22 +187,29 @@ CASES = {
         ["checkpoint.best='vla' is unknown", "'val'"], flags=TRAIN + " --config.checkpoint.best=vla"
     ),
     "switch that is neither on nor off": Case(
-        ["config argument exposure=true must be 0 or 1"], flags="--config=configs/supervised.py:exposure=true --workdir={world}/new"
+        ["config argument exposure=true must be 0 or 1"],
+        flags="--config=configs/supervised.py:exposure=true --workdir={world}/new",
     ),
-    "argument without effect": Case(["'photometric' is unknown"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"),
+    "argument without effect": Case(
+        ["'photometric' is unknown"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"
+    ),
     "matcher that is not asked": Case(
-        ["matcher=runs/x needs aligner=uawarpc"], flags="--config=configs/dsr_fpa.py:matcher=runs/x --workdir={world}/new"
+        ["matcher=runs/x needs aligner=uawarpc"],
+        flags="--config=configs/dsr_fpa.py:matcher=runs/x --workdir={world}/new",
     ),
     "baseline without scores": Case(["holds no evaluation"], flags=TRAIN + " --config.log.baseline={world}/data"),
     # Numbers, devices.
     "rate below 0": Case(["optim.lr=-1.0 must not be below 0"], flags=TRAIN + " --config.optim.lr=-1.0"),
     "warm-up beyond the end": Case(
-        ["optim.warmup=9 is not within the run's", "steps=N"], flags=TRAIN + " --config.optim.warmup=9 --config.train.steps=4"
+        ["optim.warmup=9 is not within the run's", "steps=N"],
+        flags=TRAIN + " --config.optim.warmup=9 --config.train.steps=4",
     ),
     "weights of too few classes": Case(
         ["method.class_weights has 2 numbers", "19"], flags=TRAIN + " --config.method.class_weights=(1.0,2.0)"
     ),
-    "bank never": Case(["method.bank_every=0 must be 1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"),
+    "bank never": Case(
+        ["method.bank_every=0 must be 1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"
+    ),
     "teacher that never learns": Case(
         ["method.teacher_decay=1.0", "below 1"], method="dsr_fpa", flags=TRAIN + " --config.method.teacher_decay=1.0"
     ),
@@ -206,7 +220,8 @@ CASES = {
     "no batch": Case(["train.batch=0 must be 1 or more"], flags=TRAIN + " --config.train.batch=0"),
     "log never": Case(["log.every=0 must be 1 or more"], flags=TRAIN + " --config.log.every=0"),
     "batch not divisible by devices": Case(
-        ["train.batch=6", "4 device(s)", "multiple of 4"], flags=TRAIN + " --config.train.batch=6 --config.train.devices=4"
+        ["train.batch=6", "4 device(s)", "multiple of 4"],
+        flags=TRAIN + " --config.train.batch=6 --config.train.devices=4",
     ),
     "batch not divisible by parts": Case(["train.accumulate=3"], flags=TRAIN + " --config.train.accumulate=3"),
     "more devices than there are": Case(
@@ -221,7 +236,9 @@ CASES = {
     ),
     "file in place of the workdir": Case(["cannot write to --workdir", "new"], prepare=write("new", "a file")),
     "file in the workdir's path": Case(
-        ["cannot write to --workdir"], prepare=write("new", "a file"), flags="--config={world}/cfg.py --workdir={world}/new/run"
+        ["cannot write to --workdir"],
+        prepare=write("new", "a file"),
+        flags="--config={world}/cfg.py --workdir={world}/new/run",
     ),
     "read-only workdir": Case(["cannot write to --workdir={world}/new (Permission denied)"], prepare=read_only("new")),
     "read-only workdir, evaluate": Case(["Permission denied"], "evaluate", prepare=read_only("run"), flags=EVALUATE),
@@ -242,7 +259,10 @@ CASES = {
         ["checkpoints/0000002", "damaged"], prepare=truncate("run/checkpoints/*/host/*"), flags=CONTINUE
     ),
     "checkpoint cut off, evaluate": Case(
-        ["checkpoints/0000002", "damaged"], "evaluate", prepare=truncate("run/checkpoints/*/state/**/d/*"), flags=EVALUATE
+        ["checkpoints/0000002", "damaged"],
+        "evaluate",
+        prepare=truncate("run/checkpoints/*/state/**/d/*"),
+        flags=EVALUATE,
     ),
     "checkpoint metadata cut off, predict": Case(
         ["checkpoints/0000002", "damaged"], "predict", prepare=truncate("run/checkpoints/*/state/_*"), flags=PREDICT
@@ -258,9 +278,16 @@ CASES = {
     "predict no run": Case(["holds no run"], "predict", flags=PREDICT + " --workdir={world}/nowhere"),
     "no checkpoint yet": Case(["holds no checkpoint"], "evaluate", prepare=remove("run/checkpoints"), flags=EVALUATE),
     "no checkpoint of that step": Case(["no checkpoint of step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
-    "step is no number": Case(["no checkpoint of step last", "it has [2]"], "evaluate", flags=EVALUATE + " --step=last"),
-    "teacher where there is none": Case(["no 'teacher' network", "student"], "predict", flags=PREDICT + " --which=teacher"),
-    "disk full": Case(["No space left on device"], prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC)),
+    "step is no number": Case(
+        ["no checkpoint of step last", "it has [2]"], "evaluate", flags=EVALUATE + " --step=last"
+    ),
+    "teacher where there is none": Case(
+        ["no 'teacher' network", "student"], "predict", flags=PREDICT + " --which=teacher"
+    ),
+    "disk full": Case(
+        ["No space left on device"],
+        prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC),
+    ),
     # Pictures to predict.
     "picture missing": Case(["nowhere.png does not exist"], "predict", flags=PREDICT + " --input=nowhere.png"),
     "picture cut off": Case(
@@ -270,13 +297,22 @@ CASES = {
         ["frame_00.png is empty"], "predict", prepare=truncate("data/images/train/frame_00.png", 0), flags=PREDICT
     ),
     "no picture": Case(
-        ["frame_00.png is not an image"], "predict", prepare=write("data/images/train/frame_00.png", "text"), flags=PREDICT
+        ["frame_00.png is not an image"],
+        "predict",
+        prepare=write("data/images/train/frame_00.png", "text"),
+        flags=PREDICT,
     ),
     "empty folder": Case(
-        ["no image found", ".jpg"], "predict", prepare=write("pictures/readme.md", ""), flags=PREDICT + " --input={world}/pictures"
+        ["no image found", ".jpg"],
+        "predict",
+        prepare=write("pictures/readme.md", ""),
+        flags=PREDICT + " --input={world}/pictures",
     ),
     "two pictures of one name": Case(
-        ["night.jpg", "night.png", "night_*.png"], "predict", prepare=same_stems, flags=PREDICT + " --input={world}/pictures"
+        ["night.jpg", "night.png", "night_*.png"],
+        "predict",
+        prepare=same_stems,
+        flags=PREDICT + " --input={world}/pictures",
     ),
     "size of one number": Case(["--size=540", "height,width"], "predict", flags=PREDICT + " --size=540"),
     "size of nothing": Case(["--size=0,960", "height,width"], "predict", flags=PREDICT + " --size=0,960"),
@@ -296,7 +332,10 @@ CASES = {
         flags=TRAIN + " --config.data.workers=1",
     ),
     "training image is none": Case(
-        ["frame_00", "neither PNG nor JPEG"], "evaluate", prepare=write("data/images/train/frame_00.png", "text"), flags=EVALUATE
+        ["frame_00", "neither PNG nor JPEG"],
+        "evaluate",
+        prepare=write("data/images/train/frame_00.png", "text"),
+        flags=EVALUATE,
     ),
     "no label": Case(["frame_0", "has no 'label'"], prepare=remove("data/labels/train/*")),
     "no reference": Case(["frame_0", "no 'image_ref'"], prepare=remove("data/references"), method="dacs"),
@@ -316,7 +355,9 @@ CASES = {
         ["'nightstret/std'", "did you mean 'nightstreet'?"],
         flags=TRAIN + " --config.data.streams.source.dataset=nightstret/std",
     ),
-    "unknown split": Case(["no split 'trian'", "did you mean 'train'?"], flags=TRAIN + " --config.data.streams.source.split=trian"),
+    "unknown split": Case(
+        ["no split 'trian'", "did you mean 'train'?"], flags=TRAIN + " --config.data.streams.source.split=trian"
+    ),
     "unknown split to evaluate": Case(["no split 'trian'"], flags=TRAIN + " --config.eval.sets.val.split=trian"),
     "unknown field": Case(["unknown field 'lable'"], change="config.data.streams.source.fields = ('image', 'lable')"),
     "unknown stream setting": Case(
@@ -328,16 +369,23 @@ CASES = {
     "negative crop": Case(["crop=(32, -48) must be"], change="config.data.streams.source.crop = (32, -48)"),
     "crop of one number": Case(["crop=(32,) must have 2 entries"], change="config.data.streams.source.crop = (32,)"),
     "size of nothing to train at": Case(["resize=(0, 48)"], change=set_key("data.streams.source.resize", (0, 48))),
-    "crop resized to nothing": Case(["crop_resize=(-1, 8)"], change=set_key("data.streams.source.crop_resize", (-1, 8))),
+    "crop resized to nothing": Case(
+        ["crop_resize=(-1, 8)"], change=set_key("data.streams.source.crop_resize", (-1, 8))
+    ),
     "scales in the wrong order": Case(
-        ["scale_range=(2.0, 0.5) must be (smallest, largest)"], change=set_key("data.streams.source.scale_range", (2.0, 0.5))
+        ["scale_range=(2.0, 0.5) must be (smallest, largest)"],
+        change=set_key("data.streams.source.scale_range", (2.0, 0.5)),
     ),
     "scale of nothing": Case(["scale_range=(0.0, 1.0)"], change=set_key("data.streams.source.scale_range", (0, 1))),
-    "share in percent": Case(["max_class_share=75.0 must be"], change=set_key("data.streams.source.max_class_share", 75)),
+    "share in percent": Case(
+        ["max_class_share=75.0 must be"], change=set_key("data.streams.source.max_class_share", 75)
+    ),
     "two images of one name": Case(
         ["frame_00.jpg and ", "frame_00.png have one name"], prepare=write("data/images/train/frame_00.jpg", "")
     ),
-    "labels.json of something else": Case(["{data}/labels.json must be JSON such as"], prepare=write("data/labels.json", "[]")),
+    "labels.json of something else": Case(
+        ["{data}/labels.json must be JSON such as"], prepare=write("data/labels.json", "[]")
+    ),
     "fewer pixels than none for rare-class sampling": Case(
         ["rare class sampling: min_pixels is -1"], change=set_key("data.streams.source.rare_class", {"min_pixels": -1})
     ),
@@ -438,5 +486,3 @@ def test_a_mistake_wrapped_by_a_reader_is_found():
     wrapped = RuntimeError("worker 3 failed")
     wrapped.__cause__ = UserError("frame_01 is damaged")
     assert cli.explain(wrapped) == "frame_01 is damaged"
-
-

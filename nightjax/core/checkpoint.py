@@ -101,7 +101,8 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
     if lost:
         name = jax.tree_util.keystr(lost[0], simple=True, separator="/")
         raise UserError(
-            f"{path} holds another model than the config's, or one of an earlier version: {len(lost)} parameters are not in it, "
+            f"{path} holds another model than the config's, or one of an earlier version: {len(lost)} parameters are "
+            "not in it, "
             f"such as {name}"
         )
     return found

@@ -84,7 +84,8 @@ def join_processes(coordinator: str | None, processes: int | None, process_id: i
         jax.distributed.initialize(coordinator, processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes and --process_id"
+            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes "
+            "and --process_id"
         ) from error
 
 

@@ -1,4 +1,5 @@
-"""Configs at the edge: arguments, sections to dataclasses, comparison of runs. Nothing below ``methods`` sees a config."""
+"""Configs at the edge: arguments, sections to dataclasses, comparison of runs. Nothing below ``methods`` sees a
+config."""
 
 import dataclasses
 import difflib
@@ -18,7 +19,16 @@ from nightjax.core.errors import UserError
 
 T = TypeVar("T")
 
-CHANGEABLE = ("log.", "checkpoint.", "eval.", "data.dir", "data.manual_dir", "data.workers", "data.threads", "train.devices")
+CHANGEABLE = (
+    "log.",
+    "checkpoint.",
+    "eval.",
+    "data.dir",
+    "data.manual_dir",
+    "data.workers",
+    "data.threads",
+    "train.devices",
+)
 """Keys that may differ between the start of a run and its continuation."""
 
 
@@ -89,8 +99,8 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """A section with the defaults of all fields of its dataclass that it leaves to them, nested ones too.
 
-    What `build` makes of it stays the same; what is wrong with it is left for `build` to say. Dataclasses that are not frozen,
-    such as networks, stay as they are.
+    What `build` makes of it stays the same; what is wrong with it is left for `build` to say. Dataclasses that are not
+    frozen, such as networks, stay as they are.
 
     Args:
         cls: the dataclass.
@@ -106,7 +116,9 @@ def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[s
         if any(dataclasses.is_dataclass(x) and not x.__dataclass_params__.frozen for x in (nested, field.default)):
             continue
         if name not in filled and field.default is not dataclasses.MISSING:
-            filled[name] = dataclasses.asdict(field.default) if dataclasses.is_dataclass(field.default) else field.default
+            filled[name] = (
+                dataclasses.asdict(field.default) if dataclasses.is_dataclass(field.default) else field.default
+            )
         if nested and isinstance(filled.get(name), Mapping):
             filled[name] = with_defaults(nested, filled[name])
     return filled
@@ -146,7 +158,9 @@ def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
     name, _, argument = os.fspath(path).partition(":")
     file = pathlib.Path(name)
     if not file.is_file() or file.suffix != ".py":
-        raise UserError(f"config {name} does not exist or is no Python file; try configs/dsr_fpa.py in a clone of nightjax")
+        raise UserError(
+            f"config {name} does not exist or is no Python file; try configs/dsr_fpa.py in a clone of nightjax"
+        )
     spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -232,7 +246,8 @@ def check_same_run(saved: ml_collections.ConfigDict, config: ml_collections.Conf
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(CHANGEABLE):
             raise UserError(
-                f"{workdir} holds a run with {key}={before.get(key)!r}, not {now.get(key)!r}; choose another --workdir, "
+                f"{workdir} holds a run with {key}={before.get(key)!r}, not {now.get(key)!r}; choose another "
+                "--workdir, "
                 "or delete it to start again"
             )
 

@@ -77,7 +77,9 @@ def _all_draws(law_of, init, key, *args):
         return jnp.zeros(shape)
 
     with _drawing(count):
-        jax.eval_shape(lambda *args: init(*args), key, *args)  # a function of its own, or a trace of before is taken for this
+        jax.eval_shape(
+            lambda *args: init(*args), key, *args
+        )  # a function of its own, or a trace of before is taken for this
     return {law: law_of(law)(random.fold_in(key, zlib.crc32(law.encode())), (size,)) for law, size in sizes.items()}
 
 

@@ -1,7 +1,5 @@
 """Exponential moving average of parameters: the teacher of the self-training methods."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -65,8 +65,8 @@ class Clock:
 class ScalarLog:
     """Scalars of the steps, fetched one step late so that the host never waits for the step it just started.
 
-    Every step's scalars are checked to be finite; their means since the last log step are written and printed. A scalar may come
-    with a weight, as [value, weight]; it is left out where its weights are 0.
+    Every step's scalars are checked to be finite; their means since the last log step are written and printed. A scalar
+    may come with a weight, as [value, weight]; it is left out where its weights are 0.
 
     Args:
         writer: where the numbers go.
@@ -111,7 +111,8 @@ class ScalarLog:
         if bad:
             records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
             raise UserError(
-                f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}. Look at them, lower optim.lr "
+                f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}. Look at them, lower "
+                "optim.lr "
                 "or set optim.clip_norm; the last checkpoint is unharmed"
             )
         self._window.append(values)
@@ -139,6 +140,7 @@ class ScalarLog:
         left = int((self._steps - step) / max(rate, 1e-9))
         print(
             f"[{step}/{self._steps}] {losses} | {speed['images_per_second']:.1f} img/s  wait "
+            ""
             f"{100 * speed['input_wait_share']:.1f}%  mem {speed['memory_gb']:.1f} GB  left {left // 60}:{left % 60:02d}",
             flush=True,
         )

@@ -34,8 +34,8 @@ class Method(Protocol):
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Logits ``[B, h, w, K]`` float32 for uint8 RGB images ``[B, H, W, 3]``.
 
-        A method that names no classes raises UserError. One that translates has ``translate(variables, image, to)`` besides:
-        float32 pictures ``[B, H, W, 3]`` in [0, 1] in domain ``to``, ``"a"`` the day or ``"b"`` the night.
+        A method that names no classes raises UserError. One that translates has ``translate(variables, image, to)``
+        besides: float32 pictures ``[B, H, W, 3]`` in [0, 1] in domain ``to``, ``"a"`` the day or ``"b"`` the night.
         """
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:

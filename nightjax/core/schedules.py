@@ -1,7 +1,5 @@
 """Learning-rate factors of the reproduced systems, as pure functions of the step."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -54,16 +52,14 @@ def mmseg_poly(
     """
     step = jnp.asarray(step, jnp.float32)
     left = jnp.clip((total_steps - step) / total_steps, 0.0, 1.0)
-    return left**power * jnp.where(
-        step < warmup_steps, _linear(step, warmup_steps, warmup_ratio), 1.0
-    )
+    return left**power * jnp.where(step < warmup_steps, _linear(step, warmup_steps, warmup_ratio), 1.0)
 
 
 def linear_tail(step: jax.Array | int, total_steps: int, constant_steps: int) -> jax.Array:
     """Constant, then linear to 0: the schedule of CycleGAN and pix2pixHD.
 
-    Counted in epochs, theirs are ``linear_tail(epoch, 201, 100)`` for CycleGAN (its factor of the 0-based epoch e is that of
-    e + 1) and ``linear_tail(epoch, 201, 101)`` for pix2pixHD, with epochs from 1 to 200.
+    Counted in epochs, theirs are ``linear_tail(epoch, 201, 100)`` for CycleGAN (its factor of the 0-based epoch e is
+    that of e + 1) and ``linear_tail(epoch, 201, 101)`` for pix2pixHD, with epochs from 1 to 200.
 
     Args:
         step: scalar step, traced or not.
@@ -78,7 +74,8 @@ def linear_tail(step: jax.Array | int, total_steps: int, constant_steps: int) ->
 
 
 def step_decay(step: jax.Array | int, every: int, factor: float = 0.5) -> jax.Array:
-    """``factor ** floor((step + 1) / every)``: steps down one step early, as UNIT moves its scheduler before the update.
+    """``factor ** floor((step + 1) / every)``: steps down one step early, as UNIT moves its scheduler before the
+    update.
 
     Args:
         step: scalar step from 0, traced or not.
@@ -118,10 +115,11 @@ def warmup_multistep(
 
 
 def cosine(step: jax.Array | int, fall: int) -> jax.Array:
-    """Half a cosine down, from 1 to 0 in ``fall`` steps, then up again in as many, and so on (torch's CosineAnnealingLR).
+    """Half a cosine down, from 1 to 0 in ``fall`` steps, then up again in as many, and so on (torch's
+    CosineAnnealingLR).
 
-    Stepped every iteration with a fall of one epoch, as in the Label Transfer Scene Parser's program, it is a zigzag of two
-    epochs; with a fall of the whole run it only goes down.
+    Stepped every iteration with a fall of one epoch, as in the Label Transfer Scene Parser's program, it is a zigzag of
+    two epochs; with a fall of the whole run it only goes down.
 
     Args:
         step: scalar step from 0, traced or not.

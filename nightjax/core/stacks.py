@@ -1,7 +1,7 @@
 """Names of the parameters of equal blocks, which are kept as one array with a leading axis.
 
-A network of forty equal blocks has forty times as many arrays as one block. Kept apart, each is a small program of its own in the
-optimiser and in the teacher's average, and most of the time to compile goes there.
+A network of forty equal blocks has forty times as many arrays as one block. Kept apart, each is a small program of its
+own in the optimiser and in the teacher's average, and most of the time to compile goes there.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ def is_stacked(path: Sequence[str]) -> bool:
 
 
 def block_paths(path: Sequence[str], count: int) -> list[Path]:
-    """The path of each of ``count`` blocks: of ``("blocks_odd", "kernel")``, ``("blocks_1", "kernel")``, ``("blocks_3", ...)``."""
+    """The path of each of ``count`` blocks: of ``("blocks_odd", "kernel")``, ``("blocks_1", "kernel")``, ``("blocks_3",
+    ...)``."""
     i = _part(path)
     name, _, word = path[i].rpartition("_")
     first, step = _BLOCKS[word]

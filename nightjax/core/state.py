@@ -20,7 +20,8 @@ class TrainState(struct.PyTreeNode):
         opt_state: optimiser name to optax state.
         teacher: ``{"params", "batch_stats"}`` of the weight-averaged network, or empty.
         frozen: network name to variables that no step changes.
-        bank: arrays ``[N, B, ...]`` of remembered examples, split over devices on axis 1, and vectors ``[N]``; or empty.
+        bank: arrays ``[N, B, ...]`` of remembered examples, split over devices on axis 1, and vectors ``[N]``; or
+            empty.
         memory: replicated arrays such as prototypes or confidence tables, or empty.
     """
 

@@ -39,8 +39,8 @@ class MetricWriter:
     """Writes ``metrics.jsonl`` and TensorBoard events under a workdir; only the first process makes one.
 
     ``metrics.jsonl`` holds one JSON object a line, ``step`` first. A continued run first drops the lines after the step
-    it continues from, so that every step stands once. A remote workdir is rewritten at each flush, because object stores
-    cannot append, and gets no TensorBoard events, which need a local folder.
+    it continues from, so that every step stands once. A remote workdir is rewritten at each flush, because object
+    stores cannot append, and gets no TensorBoard events, which need a local folder.
     """
 
     def __init__(self, workdir: epath.Path, start: int):

@@ -9,8 +9,6 @@ because all streets look alike at this size. So pairs are judged against the sam
 *wrong* partners.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2
@@ -25,9 +23,7 @@ _EARTH_RADIUS = 6_371_000.0
 
 def edges(image: np.ndarray) -> np.ndarray:
     """RGB uint8 [H, W, 3] to doubled-angle gradients of a small picture, float32 [54, 96, 2]."""
-    gray = cv2.resize(
-        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA
-    )
+    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     gray = np.log1p(gray.astype(np.float32))
     gray -= cv2.GaussianBlur(gray, (0, 0), 4)
     gray /= np.sqrt(cv2.GaussianBlur(gray * gray, (0, 0), 4)) + 0.05
@@ -41,20 +37,14 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     core = first[SHIFT_Y:-SHIFT_Y, SHIFT_X:-SHIFT_X].astype(np.float32)
     second = second.astype(np.float32)
     products = sum(
-        cv2.matchTemplate(
-            np.ascontiguousarray(second[..., k]), np.ascontiguousarray(core[..., k]), cv2.TM_CCORR
-        )
+        cv2.matchTemplate(np.ascontiguousarray(second[..., k]), np.ascontiguousarray(core[..., k]), cv2.TM_CCORR)
         for k in range(2)
     )
-    energy = cv2.matchTemplate(
-        (second**2).sum(-1), np.ones(core.shape[:2], np.float32), cv2.TM_CCORR
-    )
+    energy = cv2.matchTemplate((second**2).sum(-1), np.ones(core.shape[:2], np.float32), cv2.TM_CCORR)
     return float((products / np.sqrt(energy * (core**2).sum() + 1e-12)).max())
 
 
-def suspects(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]
-) -> list[int] | None:
+def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[int] | None:
     """Finds pairs that fit no better than strangers do.
 
     Args:
@@ -84,14 +74,8 @@ def metres(first: tuple[float, float], second: tuple[float, float]) -> float:
     return float(_EARTH_RADIUS * np.hypot(lat2 - lat1, (lon2 - lon1) * np.cos((lat1 + lat2) / 2)))
 
 
-def _strangers(
-    position: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]
-) -> list[float]:
+def _strangers(position: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[float]:
     """Scores of one image with up to three wrong references, spread over the list."""
     count = len(pairs)
     others = [(position + step * count // 4) % count for step in (1, 2, 3)]
-    return [
-        similarity(pairs[position][0], pairs[i][1])
-        for i in others
-        if partners[i] != partners[position]
-    ]
+    return [similarity(pairs[position][0], pairs[i][1]) for i in others if partners[i] != partners[position]]

@@ -6,8 +6,6 @@ because a header can lie. A folder appears under its final name only when comple
 interrupted run starts again instead of leaving half a data set.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import pathlib
@@ -66,9 +64,7 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
         UserError: the archive is damaged, encrypted, unsafe or larger than the disk.
     """
     if re.match(r"\w{2,}:/", str(into)):  # pathlib turns gs:// into gs:/
-        raise UserError(
-            f"{archive}: can only be unpacked on a local disk, not below {into}; unpack it yourself"
-        )
+        raise UserError(f"{archive}: can only be unpacked on a local disk, not below {into}; unpack it yourself")
     archive = pathlib.Path(archive)
     status = archive.stat()
     mark = hashlib.sha256(f"{status.st_size}-{status.st_mtime_ns}".encode()).hexdigest()[:8]
@@ -101,14 +97,10 @@ def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
             _check_name(archive, member)
             limit -= member.size
             if limit < 0 or len(members) > MAX_MEMBERS:
-                raise UserError(
-                    f"{archive}: unpacks to far more than photos would; it is damaged or a zip bomb"
-                )
+                raise UserError(f"{archive}: unpacks to far more than photos would; it is damaged or a zip bomb")
         needed = sum(member.size for member in members)
         if needed > shutil.disk_usage(folder).free:
-            raise UserError(
-                f"{archive}: needs {needed / 1e9:.1f} GB below {folder.parent}, more than is free"
-            )
+            raise UserError(f"{archive}: needs {needed / 1e9:.1f} GB below {folder.parent}, more than is free")
         for member in members:
             path = folder.joinpath(*pathlib.PurePosixPath(member.name).parts)
             if member.is_folder:
@@ -134,22 +126,13 @@ def _check_name(archive: pathlib.Path, member: _Member) -> None:
     name = member.name.replace("\\", "/")
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise UserError(
-            f"{archive}: member {member.name!r} would be written outside the folder; "
-            "do not use this file"
-        )
+        raise UserError(f"{archive}: member {member.name!r} would be written outside the folder; do not use this file")
     if not member.is_folder and not member.is_file:
-        raise UserError(
-            f"{archive}: member {member.name!r} is a link or a device; do not use this file"
-        )
+        raise UserError(f"{archive}: member {member.name!r} is a link or a device; do not use this file")
 
 
 def _open(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:
-    return (
-        opened.open(member.handle)
-        if isinstance(opened, zipfile.ZipFile)
-        else opened.extractfile(member.handle)
-    )
+    return opened.open(member.handle) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member.handle)
 
 
 def _copy(archive: pathlib.Path, source: IO[bytes], path: pathlib.Path, member: _Member) -> None:
@@ -158,12 +141,7 @@ def _copy(archive: pathlib.Path, source: IO[bytes], path: pathlib.Path, member: 
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > member.size:
-                raise UserError(
-                    f"{archive}: member {member.name!r} is larger than it says; "
-                    "do not use this file"
-                )
+                raise UserError(f"{archive}: member {member.name!r} is larger than it says; do not use this file")
             target.write(chunk)
     if written < member.size:
-        raise UserError(
-            f"{archive}: member {member.name!r} ends too early; download the archive again"
-        )
+        raise UserError(f"{archive}: member {member.name!r} ends too early; download the archive again")

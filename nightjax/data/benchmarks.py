@@ -1,11 +1,10 @@
 """Benchmarks by name: which streams to train on, which sets to score, and by which protocol. Plain data.
 
 Stream sections are those of `nightjax.data.loading.StreamSpec`, evaluation sections those of
-`nightjax.metrics.protocol.EvalSet`. Sizes are (height, width). Cheaper forms of a data set go into the same streams: with
-``dark_zurich/prepared`` or ``cityscapes_seg/prepared`` as dataset, images are stored at the size that ``resize`` asks for.
+`nightjax.metrics.protocol.EvalSet`. Sizes are (height, width). Cheaper forms of a data set go into the same streams:
+with ``dark_zurich/prepared`` or ``cityscapes_seg/prepared`` as dataset, images are stored at the size that ``resize``
+asks for.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -26,7 +25,9 @@ _CAMVID = {"dataset": "camvid", "input_size": (180, 240), "merge": "camvid_11"}
 
 
 def _nightstreet_sets(preset: str) -> dict[str, Section]:
-    return {name: {"dataset": f"nightstreet/{preset}", "split": name} for name in ("val_night", "test_night", "val_day")}
+    return {
+        name: {"dataset": f"nightstreet/{preset}", "split": name} for name in ("val_night", "test_night", "val_day")
+    }
 
 
 EVAL_SETS: dict[str, Section] = {
@@ -37,14 +38,18 @@ EVAL_SETS: dict[str, Section] = {
     "dark_zurich_val_dannet": _DARK_ZURICH | HALF_HD | DANNET,
     "acdc_night_val": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HALF_HD,
     "acdc_night_val_windows": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HRDA_HD,
-    "acdc_night_val_squeezed": {"dataset": "acdc/night", "split": "validation"} | FULL_HD | {"input_size": (1024, 1024)},
+    "acdc_night_val_squeezed": {"dataset": "acdc/night", "split": "validation"}
+    | FULL_HD
+    | {"input_size": (1024, 1024)},
     "acdc_fog_val": {"dataset": "acdc/fog", "split": "validation"} | HALF_HD,
     "acdc_rain_val": {"dataset": "acdc/rain", "split": "validation"} | HALF_HD,
     "acdc_snow_val": {"dataset": "acdc/snow", "split": "validation"} | HALF_HD,
     "nighttime_driving": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD,
     "nighttime_driving_corrected": {"dataset": "nighttime_driving/corrected", "split": "test"} | HALF_HD,
     "nighttime_driving_dannet": {"dataset": "nighttime_driving/original", "split": "test"} | HALF_HD | DANNET,
-    "nighttime_driving_ltsp": {"dataset": "nighttime_driving/original", "split": "test"} | FULL_HD | {"input_size": (512, 1024)},
+    "nighttime_driving_ltsp": {"dataset": "nighttime_driving/original", "split": "test"}
+    | FULL_HD
+    | {"input_size": (512, 1024)},
     "bdd100k_night": {"dataset": "bdd100k_night", "split": "test", "native_size": (720, 1280)},
     "bdd100k_val": {"dataset": "bdd100k_seg/full", "split": "validation", "native_size": (720, 1280)},
     "cityscapes_val": _CITYSCAPES | {"input_size": (512, 1024)},
@@ -57,7 +62,8 @@ EVAL_SETS: dict[str, Section] = {
     "camvid_dusk_test": _CAMVID | {"split": "dusk_test"},
     "camvid_day_test": _CAMVID | {"split": "day_test"},
 }
-"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test; ``_ltsp``: squeezed to 2:1, scored whole;
+"""Name to protocol. ``_windows``: HRDA's sliding windows; ``_dannet``: DANNet's test; ``_ltsp``: squeezed to 2:1,
+scored whole;
 ``_squeezed``: to a square, as DSR+FPA's HRDA sees sets that it was not trained on."""
 
 OVERLAPS = {
@@ -73,12 +79,20 @@ _LABELLED = {"split": "train", "crop": (512, 512), "fields": ("image", "label")}
 _PAIRS = {"split": "train", "crop": (512, 512), "resize": (540, 960), "fields": ("image", "reference")}
 _CITY_SOURCE = _LABELLED | {"dataset": "cityscapes_seg/full", "resize": (512, 1024), "rare_class": RARE}
 _CITY_TARGET = {
-    "dataset": "cityscapes_seg/full", "split": "train", "crop": (512, 512), "resize": (512, 1024), "fields": ("image",)
-}  # fmt: skip
+    "dataset": "cityscapes_seg/full",
+    "split": "train",
+    "crop": (512, 512),
+    "resize": (512, 1024),
+    "fields": ("image",),
+}
 _LTSP = {
-    "split": "train", "crop": (512, 1024), "resize": (1024, 2048), "scale_range": (0.5, 2.0), "flip": False,
+    "split": "train",
+    "crop": (512, 1024),
+    "resize": (1024, 2048),
+    "scale_range": (0.5, 2.0),
+    "flip": False,
     "max_class_share": 1.0,
-}  # fmt: skip
+}
 _NIGHT_SOURCE = _LABELLED | {"resize": (512, 1024), "scale_range": (0.5, 2.0)}
 
 
@@ -168,8 +182,8 @@ BENCHMARKS: dict[str, Section] = {
         "eval": {"val": {"dataset": "folder", "split": "all"}},
     },
 }
-"""Name to ``streams``, ``eval`` (set name to protocol) and, where there are such, ``oracle`` (what the source becomes for
-training on the labelled target) and ``select`` (the set whose best checkpoint is kept).
+"""Name to ``streams``, ``eval`` (set name to protocol) and, where there are such, ``oracle`` (what the source becomes
+for training on the labelled target) and ``select`` (the set whose best checkpoint is kept).
 
 Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
 """

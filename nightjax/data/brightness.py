@@ -1,10 +1,9 @@
 """Day, twilight and night by brightness, and how dark or how like a reference a picture's histogram is.
 
-Sources: the rule of the ``solesensei/day2night`` project, used by "Semantic image segmentation in the dark with domain adaptation
+Sources: the rule of the ``solesensei/day2night`` project, used by "Semantic image segmentation in the dark with domain
+    adaptation
 method" (UIT, VNU-HCM, 2021); what the thesis leaves open is decided here and said so.
 """
-
-from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -43,7 +42,8 @@ def time_of_day(gamma: float, night_max: float = NIGHT_MAX, day_min: float = DAY
 
 
 def otsu_threshold(gammas: Sequence[float]) -> int:
-    """Brightness up to which a picture belongs to the darker class: the largest between-class variance of 256 bins (Otsu 1979).
+    """Brightness up to which a picture belongs to the darker class: the largest between-class variance of 256 bins
+    (Otsu 1979).
 
     Where several are equally good, as between two spikes, it is the middle one.
     """
@@ -69,9 +69,9 @@ def split_day_night(
     Args:
         gammas: name to brightness.
         official: name to the data set's own ``"day"``, ``"twilight"`` or ``"night"``.
-        policy: ``"agree"`` keeps the pictures whose brightness and own label agree (default with labels: on NEXET one night
-            in five is as bright as a day); ``"brightness"`` ignores labels (default without); ``"otsu"`` finds the
-            threshold itself, with twilight up to 4 from it.
+        policy: ``"agree"`` keeps the pictures whose brightness and own label agree (default with labels: on NEXET one
+            night in five is as bright as a day); ``"brightness"`` ignores labels (default without); ``"otsu"`` finds
+            the threshold itself, with twilight up to 4 from it.
         night_max, day_min: of the first two.
 
     Returns:
@@ -83,7 +83,9 @@ def split_day_night(
     policy = policy or ("agree" if official else "brightness")
     choose({"agree": 0, "brightness": 0, "otsu": 0}, policy, "policy")
     if policy == "agree" and not official:
-        raise UserError("policy=agree compares brightness with the data set's labels, and there are none: use brightness or otsu")
+        raise UserError(
+            "policy=agree compares brightness with the data set's labels, and there are none: use brightness or otsu"
+        )
     if policy == "otsu":
         threshold = otsu_threshold(list(gammas.values()))
         # A brightness of just below threshold + 1 is in the last dark bin.
@@ -102,7 +104,8 @@ def is_training(name: str, share: float = 0.75) -> bool:
 
 
 def luminance_histogram(image: np.ndarray) -> np.ndarray:
-    """Share of the pixels in each of 64 bins of ``0.299 R + 0.587 G + 0.114 B``, float64 [64], for uint8 [H, W, 3] RGB."""
+    """Share of the pixels in each of 64 bins of ``0.299 R + 0.587 G + 0.114 B``, float64 [64], for uint8 [H, W, 3]
+    RGB."""
     red, green, blue = (image[..., c].astype(np.int32) for c in range(3))
     thousandths = 299 * red + 587 * green + 114 * blue  # Exact: neither OpenCV's rounding nor a float's moves a pixel.
     counts = np.bincount(thousandths.ravel() // (1000 * 256 // BINS), minlength=BINS)
@@ -132,7 +135,10 @@ def select_darkest(
     return sorted(nights, key=lambda item: (item[1], item[0]))[:count]
 
 
-def select_by_histogram(histograms: Mapping[str, np.ndarray], reference: np.ndarray, count: int) -> list[tuple[str, float]]:
-    """The pictures whose `luminance_histogram` is nearest to a reference [64], (name, distance in bins) (``his_ref``)."""
+def select_by_histogram(
+    histograms: Mapping[str, np.ndarray], reference: np.ndarray, count: int
+) -> list[tuple[str, float]]:
+    """The pictures whose `luminance_histogram` is nearest to a reference [64], (name, distance in bins)
+    (``his_ref``)."""
     scores = {name: float(earth_movers_distance(histogram, reference)) for name, histogram in histograms.items()}
     return sorted(scores.items(), key=lambda item: (item[1], item[0]))[:count]

@@ -9,8 +9,6 @@ Work is done in fresh processes (`nightjax.data.parallel`): a script that prepar
 its entry point with ``if __name__ == "__main__":``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -62,9 +60,7 @@ def features(
 ) -> tfds.features.FeaturesDict:
     """The feature schema shared by all builders; images are stored as encoded bytes."""
     picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
-    mask = functools.partial(
-        tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
-    )
+    mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
     schema: dict[str, Any] = {
         "image": picture(doc="RGB"),
         "image_id": tfds.features.Text(doc="stem of the image file"),
@@ -82,9 +78,7 @@ def features(
     }
     if labelled:
         schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
-        schema["class_pixels"] = tfds.features.Tensor(
-            shape=(19,), dtype=np.int32, doc="pixels of each class"
-        )
+        schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
     if file_label:
         schema["file_label"] = mask(doc="the label's values as they are in the file")
     if paired:
@@ -124,13 +118,9 @@ with tfds.core.registered.skip_registration():
             Raises:
                 UserError: nothing usable, or nothing for this config.
             """
-            tree = layouts.find_tree(
-                self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir)
-            )
+            tree = layouts.find_tree(self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
             scan = self.scan(tree)
-            scan.splits = {
-                name: sorted(records, key=_key) for name, records in scan.splits.items() if records
-            }
+            scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
                 raise UserError(
@@ -171,9 +161,7 @@ with tfds.core.registered.skip_registration():
             if self._on_beam:
                 self._report_beam()
 
-        def _split_generators(
-            self, dl_manager: tfds.download.DownloadManager
-        ) -> dict[str, Iterator[Any]]:
+        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
             try:
                 manual_dir = dl_manager.manual_dir
             except AssertionError as error:
@@ -194,9 +182,7 @@ with tfds.core.registered.skip_registration():
             )
             self._scan = scan
             if self._on_beam:
-                return {
-                    split: self._beam_examples(records) for split, records in scan.splits.items()
-                }
+                return {split: self._beam_examples(records) for split, records in scan.splits.items()}
             return {
                 split: self._generate_examples(split, records, scan.expected.get(split))
                 for split, records in scan.splits.items()
@@ -214,8 +200,7 @@ with tfds.core.registered.skip_registration():
             if not report.images:
                 name, fault = next(iter(report.broken.items()))
                 raise UserError(
-                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; "
-                    f"{name}: {fault}"
+                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
                 )
 
         def _beam_examples(self, records: Sequence[Record]) -> Any:
@@ -233,8 +218,7 @@ with tfds.core.registered.skip_registration():
                 report.left_out = len(records) - report.images
                 self.info.metadata["splits"][split] = report.as_json()
                 self.info.metadata["notes"].append(
-                    f"{split}: prepared by Beam, {report.left_out} of "
-                    f"{len(records)} records left out"
+                    f"{split}: prepared by Beam, {report.left_out} of {len(records)} records left out"
                 )
 
         def _post_download_and_prepare_hook(self) -> None:
@@ -246,9 +230,7 @@ def _key(record: Record) -> str:
     return record.key
 
 
-def _numbered_example(
-    encode: Callable[[Record], Outcome], item: tuple[int, Record]
-) -> Iterator[tuple[int, Any]]:
+def _numbered_example(encode: Callable[[Record], Outcome], item: tuple[int, Record]) -> Iterator[tuple[int, Any]]:
     index, record = item
     example = encode(record).example
     if example is not None:

@@ -7,8 +7,6 @@ frames that occur in two splits, files that cannot be decoded, and pairs that do
 place.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import pathlib
@@ -53,18 +51,12 @@ def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
     Returns:
         One line a fault; empty if all is well.
     """
-    faults = [
-        f"count: {split} has {_count(scan, split)} records, official is {n}"
-        for split, n in _wrong_counts(scan)
-    ]
-    faults += [f"partner: {text}" for text in scan.unmatched] + [
-        f"alignment: {text}" for text in scan.doubtful
-    ]
+    faults = [f"count: {split} has {_count(scan, split)} records, official is {n}" for split, n in _wrong_counts(scan)]
+    faults += [f"partner: {text}" for text in scan.unmatched] + [f"alignment: {text}" for text in scan.doubtful]
     faults += [f"extra file: {name}" for name in extra_files(scan)]
     inspect = functools.partial(inspect_record, recipe=recipe)
     seen = {
-        split: list(parallel_map(inspect, records, desc=f"check {split}"))
-        for split, records in scan.splits.items()
+        split: list(parallel_map(inspect, records, desc=f"check {split}")) for split, records in scan.splits.items()
     }
     return faults + _compare(seen)
 
@@ -76,33 +68,23 @@ def check_prepared(folder: str) -> list[str]:
         UserError: there is none.
     """
     if not (pathlib.Path(folder) / "dataset_info.json").is_file():
-        raise UserError(
-            f"{folder} is no prepared data set (no dataset_info.json); "
-            "name the folder of one version"
-        )
+        raise UserError(f"{folder} is no prepared data set (no dataset_info.json); name the folder of one version")
     builder = tfds.builder_from_directory(folder)
     report = builder.info.metadata or {}
     faults = [f"partner: {text}" for text in report.get("unmatched", ())]
     seen = {}
     for split, info in builder.info.splits.items():
         part = report.get("splits", {}).get(split, {})
-        faults += [
-            f"broken: {split}/{key} was left out: {why}"
-            for key, why in part.get("broken", {}).items()
-        ]
+        faults += [f"broken: {split}/{key} was left out: {why}" for key, why in part.get("broken", {}).items()]
         if part.get("expected") not in (None, info.num_examples):
-            faults.append(
-                f"count: {split} has {info.num_examples} records, official is {part['expected']}"
-            )
+            faults.append(f"count: {split} has {info.num_examples} records, official is {part['expected']}")
         try:
             length = len(open_prepared(folder, split))
         except Exception as error:  # array_record raises a bare Exception on damaged files
             faults.append(f"broken: {split} cannot be opened ({first_line(error)})")
             continue
         if length != info.num_examples:
-            faults.append(
-                f"count: {split} holds {length} records, its description says {info.num_examples}"
-            )
+            faults.append(f"count: {split} holds {length} records, its description says {info.num_examples}")
         inspect = functools.partial(inspect_prepared, folder, split)
         seen[split] = list(parallel_map(inspect, range(length), desc=f"check {split}"))
     return faults + _compare(seen)
@@ -139,10 +121,7 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
             scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
         record = Record(name, path, name, truth.get(name), reading, references.get(name), name)
         scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
-    scan.unmatched += [
-        f"{name} has no image"
-        for name in sorted((label_files | references.keys()) - images.keys())
-    ]
+    scan.unmatched += [f"{name} has no image" for name in sorted((label_files | references.keys()) - images.keys())]
     return scan
 
 
@@ -154,26 +133,16 @@ def extra_files(scan: Scan) -> list[str]:
     if not scan.exhaustive:
         return []
     records = list(itertools.chain.from_iterable(scan.splits.values()))
-    used = {
-        path
-        for record in records
-        for path in (record.image, record.label, record.image_ref, record.invalid)
-    }
+    used = {path for record in records for path in (record.image, record.label, record.image_ref, record.invalid)}
     known = {name for record in records for name in (_last(record.image_id), _last(record.ref_id))}
     known |= {_last(text.split()[0].rstrip(":")) for text in scan.unmatched}  # reported already
     photo_folders = {pathlib.Path(record.image).parent for record in records}
     folders = photo_folders | {pathlib.Path(path).parent for path in used if path}
     extra = []
-    for path in itertools.chain.from_iterable(
-        sorted(folder.iterdir()) for folder in sorted(folders)
-    ):
+    for path in itertools.chain.from_iterable(sorted(folder.iterdir()) for folder in sorted(folders)):
         if not path.is_file() or path.name.startswith(".") or str(path) in used:
             continue
-        if (
-            path.parent in photo_folders
-            and path.suffix in IMAGE_SUFFIXES
-            and _official(path.stem, scan.unmatched)
-        ):
+        if path.parent in photo_folders and path.suffix in IMAGE_SUFFIXES and _official(path.stem, scan.unmatched):
             continue
         if path.parent in photo_folders or not _belongs(path.stem, known):
             extra.append(f"{path.parent.name}/{path.name}")
@@ -189,24 +158,16 @@ def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
         for fault in item.faults
     ]
     for first, second in itertools.combinations(seen, 2):
-        faults += [
-            f"duplicate: {first}/{a} is {second}/{b}"
-            for a, b in duplicates(seen[first], seen[second])
-        ]
+        faults += [f"duplicate: {first}/{a} is {second}/{b}" for a, b in duplicates(seen[first], seen[second])]
     for split, items in seen.items():
         paired = [item for item in items if item.views is not None]
         paired = paired[:: max(1, -(-len(paired) // MAX_PAIRS))]
-        suspects = alignment.suspects(
-            [item.views for item in paired], [item.ref_id for item in paired]
-        )
+        suspects = alignment.suspects([item.views for item in paired], [item.ref_id for item in paired])
         if suspects is None:
-            faults.append(
-                f"alignment: {split}: references fit their images no better than strangers do"
-            )
+            faults.append(f"alignment: {split}: references fit their images no better than strangers do")
         else:
             faults += [
-                f"alignment: {split}/{paired[i].key}: does not show the place of its reference"
-                for i in suspects
+                f"alignment: {split}/{paired[i].key}: does not show the place of its reference" for i in suspects
             ]
     return faults
 

@@ -1,7 +1,5 @@
 """Plain folders of images as record sources: bring your own data, no builder needed."""
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib
@@ -24,7 +22,8 @@ LABEL_TABLES = {
 """What the label files of a plain folder hold, to the table that makes train ids of it."""
 
 OWN = "own"
-"""Encoding whose table is the folder's ``labels.json``: ``{"1": "road", "2": "car", ...}``, value in the files to class."""
+"""Encoding whose table is the folder's ``labels.json``: ``{"1": "road", "2": "car", ...}``, value in the files to
+class."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -32,9 +31,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 class FolderSource:
     """Images in a plain folder, without a builder.
 
-    ``root/images/**`` holds PNG or JPEG files; where they exist, ``root/labels/`` and ``root/references/`` hold a label (PNG)
-    and a reference view under the same relative name. Split ``"all"`` is every image, in the order of their names; any
-    other split is ``root/lists/<split>.txt`` (a relative name a line, suffix optional) or the sub-folder
+    ``root/images/**`` holds PNG or JPEG files; where they exist, ``root/labels/`` and ``root/references/`` hold a label
+    (PNG) and a reference view under the same relative name. Split ``"all"`` is every image, in the order of their
+    names; any other split is ``root/lists/<split>.txt`` (a relative name a line, suffix optional) or the sub-folder
     ``root/images/<split>/``.
 
     Args:
@@ -45,7 +44,9 @@ class FolderSource:
 
     def __init__(self, root: str, split: str = "all", *, encoding: str = "train_ids"):
         if not root:
-            raise UserError("data set 'folder' needs manual_dir, or a name such as folder:/path: the folder that holds images/")
+            raise UserError(
+                "data set 'folder' needs manual_dir, or a name such as folder:/path: the folder that holds images/"
+            )
         self.name = f"folder {root}"
         self.split = split
         self._root = pathlib.Path(root).expanduser()
@@ -61,7 +62,7 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
         stem, image = self._images[index]
         record: dict[str, Any] = {"image_id": stem, "image": _read(image)}
         label = label_path(self._root, stem)
@@ -80,7 +81,7 @@ class FolderSource:
             rows.append(labels.class_pixels(transforms.decode_label(record["label"], record["image_id"])))
         return np.stack(rows) if rows else np.zeros((0, NUM_CLASSES), np.int32)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return (self[index] for index in range(len(self)))
 
     def _train_ids(self, data: bytes, where: str) -> bytes | np.ndarray:
@@ -109,7 +110,8 @@ def label_table(root: pathlib.Path, encoding: str) -> tuple[str, np.ndarray | No
 
     Args:
         root: the folder.
-        encoding: key of `LABEL_TABLES`, or `OWN`. A ``labels.json`` in the folder takes the place of the default, train ids.
+        encoding: key of `LABEL_TABLES`, or `OWN`. A ``labels.json`` in the folder takes the place of the default, train
+            ids.
 
     Returns:
         The encoding, and the uint8[256] that makes train ids of it; None if the files hold train ids.

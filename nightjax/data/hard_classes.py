@@ -1,9 +1,8 @@
-"""Which classes NightLab's region level looks at: those the image level is worst at (2204.05538 supplementary, D and table 1).
+"""Which classes NightLab's region level looks at: those the image level is worst at (2204.05538 supplementary, D and
+table 1).
 
 The IoUs must not come from the set that is reported: the paper's come from its test set, or so it seems.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -44,7 +43,9 @@ def from_evaluation(workdir: str | os.PathLike, eval_set: str, threshold: float)
     folder = pathlib.Path(workdir) / "eval" / eval_set
     files = sorted(folder.glob("*.json"))
     if not files:
-        raise UserError(f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it")
+        raise UserError(
+            f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it"
+        )
     scores = json.loads(files[-1].read_text())["iou"]
     iou = [None if scores.get(name) is None else scores[name] / 100 for name in CITYSCAPES_CLASSES]
     found = select_hard_classes(iou, threshold)

@@ -1,7 +1,5 @@
 """Image files: strict reading, and encoding without TensorFlow."""
 
-from __future__ import annotations
-
 import io
 import pathlib
 

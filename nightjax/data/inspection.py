@@ -1,7 +1,5 @@
 """Looks at single records for `nightjax.data.check`: faults, and what is compared later."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
@@ -55,10 +53,7 @@ def inspect_record(record: Record, recipe: Recipe) -> Inspection:
             if not _sizes_fit(role, array.shape[:2], image.shape[:2], recipe)
         ]
     if label is not None:
-        faults += [
-            f"values: {text}"
-            for text in integrity.warnings_on_values(labels.histogram(label), encoding.values)
-        ]
+        faults += [f"values: {text}" for text in integrity.warnings_on_values(labels.histogram(label), encoding.values)]
         if (encoding.table[label] == labels.IGNORE).all():
             faults.append("values: the label marks no class at all")
     return _inspection(record.key, faults, image, content.get("reference"), record.ref_id)
@@ -99,14 +94,8 @@ def first_line(error: Exception) -> str:
 def open_prepared(folder: str, split: str) -> Sequence[dict]:
     """A split of a prepared data set; images stay encoded."""
     builder = tfds.builder_from_directory(folder)
-    pictures = [
-        name
-        for name, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
-    ]
-    return builder.as_data_source(
-        split=split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
-    )
+    pictures = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
+    return builder.as_data_source(split=split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding()))
 
 
 def _inspection(
@@ -131,30 +120,22 @@ def _inspection(
 def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> list[tuple[str, str]]:
     """Keys of frames that are in both lists, even re-encoded; those of one colour do not count."""
     first, second = (
-        [i for i in items if i.thumbnail is not None and i.thumbnail.std() > 2]
-        for items in (first, second)
+        [i for i in items if i.thumbnail is not None and i.thumbnail.std() > 2] for items in (first, second)
     )
     if not first or not second:
         return []
-    a, b = (
-        np.stack([item.thumbnail.ravel() for item in items]).astype(np.float64)
-        for items in (first, second)
-    )
+    a, b = (np.stack([item.thumbnail.ravel() for item in items]).astype(np.float64) for items in (first, second))
     found = []
     for start in range(0, len(a), 1024):
         block = a[start : start + 1024]
         squares = (block**2).mean(1)[:, None] + (b**2).mean(1)[None] - 2 * block @ b.T / b.shape[1]
-        found += [
-            (first[start + i].key, second[j].key) for i, j in np.argwhere(squares < SAME_FRAME**2)
-        ]
+        found += [(first[start + i].key, second[j].key) for i, j in np.argwhere(squares < SAME_FRAME**2)]
     return found
 
 
 def _sizes_fit(role: str, size: tuple[int, int], image: tuple[int, int], recipe: Recipe) -> bool:
     if role == "label" and recipe.mismatch == "resize_label":
-        return (
-            size[0] * image[1] == size[1] * image[0]
-        )  # NightCity+ stores labels at twice the size
+        return size[0] * image[1] == size[1] * image[0]  # NightCity+ stores labels at twice the size
     return size == image or (role == "label" and recipe.mismatch == "crop")
 
 

@@ -1,7 +1,5 @@
 """The integrity report of a prepared data set: what went in, what was left out and why."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from typing import Any
@@ -85,9 +83,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     """The report as a person reads it."""
     result = [f"labels: {report['label_version']}"]
     for split, part in report["splits"].items():
-        sizes = ", ".join(
-            f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN]
-        )
+        sizes = ", ".join(f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN])
         result.append(f"{split}: {part['images']} images ({sizes}), {part['labels']} labels")
         if part["expected"] not in (None, part["images"]):
             result.append(f"  warning: the official number of {split} is {part['expected']}")
@@ -98,14 +94,9 @@ def lines(report: dict[str, Any]) -> list[str]:
     if report["missing_splits"]:
         result.append(f"not in this copy: {', '.join(report['missing_splits'])}")
     if report["unmatched"]:
-        result.append(
-            f"warning: {len(report['unmatched'])} files without partner: "
-            f"{_some(report['unmatched'])}"
-        )
+        result.append(f"warning: {len(report['unmatched'])} files without partner: {_some(report['unmatched'])}")
     if report["doubtful"]:
-        result.append(
-            f"warning: {len(report['doubtful'])} doubtful records: {_some(report['doubtful'])}"
-        )
+        result.append(f"warning: {len(report['doubtful'])} doubtful records: {_some(report['doubtful'])}")
     return result + [f"note: {note}" for note in report["notes"]]
 
 

@@ -12,8 +12,6 @@ Every look-up table is ``uint8[256]`` and total, so ``LUT[label]`` never fails; 
 become 255.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -67,9 +65,7 @@ PALETTE = np.zeros((256, 3), np.uint8)
 PALETTE[:NUM_CLASSES] = [color for _, _, color, _ in _CLASSES]
 PALETTE.setflags(write=False)
 
-CITYSCAPES_ID_TO_TRAIN_ID = lookup_table(
-    {label_id: train_id for train_id, (_, label_id, *_) in enumerate(_CLASSES)}
-)
+CITYSCAPES_ID_TO_TRAIN_ID = lookup_table({label_id: train_id for train_id, (_, label_id, *_) in enumerate(_CLASSES)})
 """uint8[256]: Cityscapes label id to train id; void ids and anything unknown become 255."""
 
 TRAIN_ID_TO_CITYSCAPES_ID = lookup_table(
@@ -97,10 +93,27 @@ IDENTITY = lookup_table({train_id: train_id for train_id in range(NUM_CLASSES)})
 
 SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
     {
-        3: 0, 4: 1, 2: 2, 21: 3, 5: 4, 7: 5, 15: 6, 9: 7, 6: 8, 16: 9,
-        1: 10, 10: 11, 17: 12, 8: 13, 18: 14, 19: 15, 20: 16, 12: 17, 11: 18,
+        3: 0,
+        4: 1,
+        2: 2,
+        21: 3,
+        5: 4,
+        7: 5,
+        15: 6,
+        9: 7,
+        6: 8,
+        16: 9,
+        1: 10,
+        10: 11,
+        17: 12,
+        8: 13,
+        18: 14,
+        19: 15,
+        20: 16,
+        12: 17,
+        11: 18,
     }
-)  # fmt: skip
+)
 """uint8[256]: SYNTHIA-RAND-CITYSCAPES id to train id (terrain, truck and train never occur)."""
 
 CAMVID_CLASSES = (
@@ -118,9 +131,7 @@ CAMVID_CLASSES = (
 )
 """The 11 classes of the SegNet copy of CamVid, in id order; 11 is "unlabelled"."""
 
-CAMVID_ID_TO_TRAIN_ID = lookup_table(
-    {0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}
-)
+CAMVID_ID_TO_TRAIN_ID = lookup_table({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18})
 """uint8[256]: CamVid 11-class id to one train id that stands for it (Building holds walls, Car
 holds trucks and buses, Bicyclist is rider and cycle): compare with it only after `CAMVID_11` has
 merged both sides."""
@@ -214,9 +225,7 @@ class ClassMerge:
     @functools.cached_property
     def table(self) -> np.ndarray:
         """uint8[256]: train id to merged class; 255 for train ids in no group."""
-        return lookup_table(
-            {train_id: k for k, group in enumerate(self.groups) for train_id in group}
-        )
+        return lookup_table({train_id: k for k, group in enumerate(self.groups) for train_id in group})
 
     def merge_confusion(self, counts: np.ndarray) -> np.ndarray:
         """Merges a confusion matrix.
@@ -289,11 +298,7 @@ def suspicious_encoding(counts: np.ndarray, encoding: Encoding) -> str | None:
     present = set(np.flatnonzero(counts).tolist()) - {IGNORE}
     if not present:
         return None
-    if (
-        encoding == "train_ids"
-        and present & set(range(NUM_CLASSES, 34))
-        and present <= set(LABEL_IDS)
-    ):
+    if encoding == "train_ids" and present & set(range(NUM_CLASSES, 34)) and present <= set(LABEL_IDS):
         return "values 19..33 occur: these are label ids, not train ids"
     if encoding == "label_ids" and present <= set(range(NUM_CLASSES)) and present - set(range(7)):
         return "no value of 19..33 occurs: these look like train ids, not label ids"

@@ -5,8 +5,6 @@ A `Source` says what a data set is called, which archives it comes in and what i
 each other, each into a folder of its own, or not at all.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import pathlib
 import re
@@ -88,23 +86,14 @@ def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
     for folder in folders:
         for path in sorted(folder.iterdir()):
             pattern = known.get(path.name.lower())
-            if (
-                pattern is None
-                or not path.is_file()
-                or any(_has(root, (pattern,)) for root in roots)
-            ):
+            if pattern is None or not path.is_file() or any(_has(root, (pattern,)) for root in roots):
                 continue
             unpacked = _named_folders([archives.extract(path, extract_dir)], names)
             roots += [folder for folder in unpacked if _has(folder, source.markers)]
     if not roots:
         present = sorted(path.name for path in manual_dir.iterdir())
-        shown = (
-            ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-        )
-        raise UserError(
-            f"{source.title}: no usable data in {manual_dir} (it holds {shown}); "
-            f"{source.instructions}"
-        )
+        shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
+        raise UserError(f"{source.title}: no usable data in {manual_dir} (it holds {shown}); {source.instructions}")
     return Tree(tuple(roots))
 
 
@@ -113,15 +102,11 @@ def by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pa
     return {path.stem.removesuffix(suffix): path for path in files.values()}
 
 
-def match(
-    images: Mapping[str, T], partners: Mapping[str, T], role: str
-) -> tuple[list[str], list[str]]:
+def match(images: Mapping[str, T], partners: Mapping[str, T], role: str) -> tuple[list[str], list[str]]:
     """The ids both have, sorted, and in words those only one has."""
     both = sorted(images.keys() & partners.keys())
     lonely = [f"{name} has no {role}" for name in sorted(images.keys() - partners.keys())]
-    return both, lonely + [
-        f"{name} has no image" for name in sorted(partners.keys() - images.keys())
-    ]
+    return both, lonely + [f"{name} has no image" for name in sorted(partners.keys() - images.keys())]
 
 
 def parse_frame(stem: str) -> tuple[str, int]:
@@ -130,9 +115,7 @@ def parse_frame(stem: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else ("", -1)
 
 
-def _named_folders(
-    start: Sequence[pathlib.Path], names: set[str], depth: int = 2
-) -> list[pathlib.Path]:
+def _named_folders(start: Sequence[pathlib.Path], names: set[str], depth: int = 2) -> list[pathlib.Path]:
     """``start`` and the folders below it, down to ``depth``, that carry one of the names."""
     found, level = list(start), list(start)
     for _ in range(depth):

@@ -1,7 +1,5 @@
 """From a record to an example of a training or evaluation batch."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -84,7 +82,11 @@ class StreamSpec:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, numbers.Integral) and v >= 1 for v in value)
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(isinstance(v, numbers.Integral) and v >= 1 for v in value)
+    )
 
 
 def _is_range(value: Any) -> bool:

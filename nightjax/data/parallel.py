@@ -1,7 +1,5 @@
 """Ordered work on all cores, for preparing and checking data."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import concurrent.futures.process
@@ -48,9 +46,7 @@ def parallel_map(
             workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
         ) as pool:
             queue = iter(items)
-            pending = collections.deque(
-                pool.submit(work, item) for item in itertools.islice(queue, 4 * workers)
-            )
+            pending = collections.deque(pool.submit(work, item) for item in itertools.islice(queue, 4 * workers))
             while pending:
                 try:
                     yield pending.popleft().result()

@@ -1,7 +1,5 @@
 """Pictures by position, wherever they are: a plain folder, or a split of a data set."""
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,8 @@ class Pictures:
 
     Args:
         where: a folder, searched with its sub-folders and read in the order of names; or ``DATASET@SPLIT`` such as
-            ``nightstreet/std_pairs@target_pairs``, with a data set of `sources.open_source`; or several with commas between.
+            ``nightstreet/std_pairs@target_pairs``, with a data set of `sources.open_source`; or several with commas
+            between.
         data_dir, manual_dir: see `sources.open_source`.
 
     Raises:
@@ -70,7 +69,10 @@ def scored_by(where: str) -> str:
 
     A split, or the last two parts of a folder's path, with a word that begins with test count too.
     """
-    known = [*benchmarks.EVAL_SETS.items(), *(item for one in benchmarks.BENCHMARKS.values() for item in one["eval"].items())]
+    known = [
+        *benchmarks.EVAL_SETS.items(),
+        *(item for one in benchmarks.BENCHMARKS.values() for item in one["eval"].items()),
+    ]
     for part in where.split(","):
         dataset, _, split = part.rpartition("@")
         sets = {one.strip().partition(":")[0] for one in dataset.split("+")}

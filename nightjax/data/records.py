@@ -4,8 +4,6 @@ Nothing here knows TFDS: builders encode with it, `nightjax.data.check` inspects
 processes run it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable
@@ -47,7 +45,7 @@ class Record:
     image: str
     image_id: str
     label: str | None = None
-    label_encoding: str | LabelEncoding = "train_ids"
+    label_encoding: "str | LabelEncoding" = "train_ids"
     image_ref: str | None = None
     ref_id: str = ""
     invalid: str | None = None
@@ -57,7 +55,7 @@ class Record:
     gps: tuple[float, float] = NO_GPS
 
     @property
-    def encoding(self) -> LabelEncoding:
+    def encoding(self) -> "LabelEncoding":
         """How the label is read."""
         known = self.label_encoding
         return LABEL_ENCODINGS[known] if isinstance(known, str) else known
@@ -149,15 +147,11 @@ def encode_record(record: Record, recipe: Recipe) -> Outcome:
             invalid = read_indexed(record.invalid)
             if invalid.shape != size:
                 raise BrokenFile(_sizes(invalid.shape, size))
-            example["invalid"] = encode_png(
-                shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by)
-            )
+            example["invalid"] = encode_png(shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by))
         example["image"] = _stored(record.image, image[: crop[0], : crop[1]], recipe, crop == size)
         if record.image_ref is not None:
             role = "reference"
-            example["image_ref"] = _stored(
-                record.image_ref, read_image(record.image_ref), recipe, True
-            )
+            example["image_ref"] = _stored(record.image_ref, read_image(record.image_ref), recipe, True)
             example["ref_id"] = record.ref_id
     except BrokenFile as error:
         return Outcome(record.key, None, f"{role} {error}", size, values)
@@ -174,9 +168,7 @@ def _facts(record: Record) -> dict[str, Any]:
     }
 
 
-def _match(
-    label: np.ndarray, size: tuple[int, int], recipe: Recipe
-) -> tuple[np.ndarray, tuple[int, int]]:
+def _match(label: np.ndarray, size: tuple[int, int], recipe: Recipe) -> tuple[np.ndarray, tuple[int, int]]:
     """Fits a label to its image. Returns the label and the (height, width) of the image to keep."""
     if recipe.mismatch == "refuse":
         raise BrokenFile(_sizes(label.shape, size))

@@ -4,8 +4,6 @@ Both rules are pure functions of (seed, position): a stream that resumes at posi
 that read different positions agree on the whole.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 
@@ -13,7 +11,6 @@ import grain
 import numpy as np
 
 from nightjax.core.errors import UserError
-
 
 ENDLESS = 2**48
 """Length of streams without end: far beyond any run, yet every count of batches fits a machine integer."""

@@ -5,8 +5,6 @@ bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and on N
 TensorFlow is never imported.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import functools
@@ -69,16 +67,16 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     Args:
         name: a key of `BUILDERS`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
             ``scripts/translate_dataset.py`` made; or ``"folder"``, ``"folder/<table>"``
-            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names a
-            ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
+            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names
+            a ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
         split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
-        manual_dir: where the downloaded files are (for a folder: the folder itself). A prepared data set needs none, and
-            refuses another one than it was prepared from.
+        manual_dir: where the downloaded files are (for a folder: the folder itself). A prepared data set needs none,
+            and refuses another one than it was prepared from.
 
     Raises:
-        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``, or not the one that the data set
-            was prepared from; a damaged preparation.
+        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``, or not the one that the
+            data set was prepared from; a damaged preparation.
     """
     if "+" in name:
         parts = [open_source(part.strip(), split, data_dir=data_dir, manual_dir=manual_dir) for part in name.split("+")]
@@ -108,7 +106,9 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
             if not file.exists():
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
         if was_prepared and (left_out := _left_out(builder, whole)):
-            print(f"{name}, {whole}: {left_out}; mend them and delete the folder {builder.data_path} to prepare it again")
+            print(
+                f"{name}, {whole}: {left_out}; mend them and delete the folder {builder.data_path} to prepare it again"
+            )
     return TfdsSource(name, split, str(builder.data_path))
 
 
@@ -252,7 +252,10 @@ def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     if name and (root / name / VERSION / "dataset_info.json").exists():
         return tfds.builder_from_directory(root / name / VERSION)
     have = [path.parent.name for path in root.glob(f"*/{VERSION}")]
-    raise UserError(f"no data set {name!r} in {root}: make it with scripts/translate_dataset.py{suggestion(name, have) if have else ''}")
+    raise UserError(
+        f"no data set {name!r} in {root}: make it with "
+        f"scripts/translate_dataset.py{suggestion(name, have) if have else ''}"
+    )
 
 
 def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -288,11 +291,14 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
 
 def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     """Refuses a folder that a prepared data set was not made from: it would be read as little as no folder at all."""
-    origin = (builder.info.metadata or {}).get("manual_dir")  # None: not made of files, or prepared before this was kept.
+    origin = (builder.info.metadata or {}).get(
+        "manual_dir"
+    )  # None: not made of files, or prepared before this was kept.
     if origin and manual_dir and os.path.realpath(manual_dir) != origin:
         absent = "" if os.path.isdir(manual_dir) else ", which does not exist"
         raise UserError(
-            f"{name} was prepared from {origin}, not from manual_dir {manual_dir}{absent}: delete the folder {builder.data_path} "
+            f"{name} was prepared from {origin}, not from manual_dir {manual_dir}{absent}: delete the folder "
+            f"{builder.data_path} "
             "to prepare it again, name another --config.data.dir, or leave manual_dir away (if other sets need it, call this one "
             f"{name}:{origin})"
         )

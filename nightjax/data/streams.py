@@ -4,11 +4,9 @@ The order of records is a function of (seed, position) alone. Process p of P rea
 so any number of processes sees the same global batches, and the only state of a stream is how many it has delivered.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import grain
@@ -35,7 +33,7 @@ class Stream:
         self._position = 0
         self._iterator: grain.DatasetIterator | None = None
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Arrays:
@@ -79,7 +77,7 @@ class Streams:
     def __init__(self, streams: Mapping[str, Stream]):
         self._streams = dict(streams)
 
-    def __iter__(self) -> Streams:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> dict[str, Arrays]:
@@ -112,7 +110,7 @@ def make_stream(
     process_count: int = 1,
     workers: int = 0,
     threads: int = 2,
-) -> Stream:
+) -> Self:
     """Opens an endless training stream.
 
     Args:

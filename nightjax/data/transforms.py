@@ -11,8 +11,6 @@ An *example* is a dict of arrays that share one pixel grid, and every function h
 Colour work is not done here: it runs on the device, inside the step.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 
@@ -132,14 +130,14 @@ def check_label(label: np.ndarray, where: str) -> None:
 def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False, antialias: bool = False) -> Example:
     """Resizes every field to ``size`` = (height, width).
 
-    Images and flow are interpolated bilinearly without antialiasing (as mmsegmentation does with OpenCV), labels and masks by
-    nearest neighbour; flow vectors are scaled with the pixel grid.
+    Images and flow are interpolated bilinearly without antialiasing (as mmsegmentation does with OpenCV), labels and
+    masks by nearest neighbour; flow vectors are scaled with the pixel grid.
 
     Args:
         example: arrays on one grid.
         size: of the result.
-        bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbour (DANNet,
-            AdaptSegNet).
+        bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbour
+            (DANNet, AdaptSegNet).
         antialias: the same with Pillow's bilinear filter (UNIT, LTSP); without effect beside ``bicubic``.
     """
     height, width = example["image"].shape[:2]

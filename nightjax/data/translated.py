@@ -1,11 +1,9 @@
 """Translated data sets: a source's labels and facts under pictures that a translator made.
 
 Pictures are written first, one file a record, so that the work can be stopped, continued and shared by processes; the
-records, a prepared TFDS data set that streams read as ``translated/<name>``, are written once all pictures are there. The
-same pictures give the same bytes, however often the work was interrupted.
+records, a prepared TFDS data set that streams read as ``translated/<name>``, are written once all pictures are there.
+The same pictures give the same bytes, however often the work was interrupted.
 """
-
-from __future__ import annotations
 
 import contextlib
 import dataclasses
@@ -145,7 +143,8 @@ class Translation:
         for key in sorted(wanted.keys() | found.keys()):
             if found.get(key) != wanted.get(key):
                 raise UserError(
-                    f"{where} was made with {key}={found.get(key)!r}, not {wanted.get(key)!r}; choose another --name, or "
+                    f"{where} was made with {key}={found.get(key)!r}, not {wanted.get(key)!r}; choose another "
+                    "--name, or "
                     "delete that folder to start again"
                 )
 
@@ -160,7 +159,9 @@ with tfds.core.registered.skip_registration():
 
         def __init__(self, translation: Translation):
             self._translation = translation
-            config = tfds.core.BuilderConfig(name=translation.name, description="Translated pictures under their own labels.")
+            config = tfds.core.BuilderConfig(
+                name=translation.name, description="Translated pictures under their own labels."
+            )
             super().__init__(data_dir=os.fspath(translation.data_dir), config=config, file_format="array_record")
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -189,10 +190,13 @@ with tfds.core.registered.skip_registration():
 
 @contextlib.contextmanager
 def _ordered_fields() -> Iterator[None]:
-    """TFDS writes the fields of a record in an order that differs from process to process; here it is that of their names."""
+    """TFDS writes the fields of a record in an order that differs from process to process; here it is that of their
+    names."""
     serializer = tfds.core.example_serializer.ExampleSerializer
     unordered = serializer.serialize_example
-    serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(deterministic=True)
+    serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
+        deterministic=True
+    )
     try:
         yield
     finally:

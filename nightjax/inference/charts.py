@@ -1,7 +1,5 @@
 """Charts as inline SVG, without any library; colours are CSS variables `--series-0..7`."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -47,11 +45,7 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
         return LEFT + (x - x_range[0]) / (x_range[1] - x_range[0] or 1) * (WIDTH - LEFT - RIGHT)
 
     def place_y(y: np.ndarray | float) -> np.ndarray | float:
-        return (
-            HEIGHT
-            - BOTTOM
-            - (y - y_range[0]) / (y_range[1] - y_range[0] or 1) * (HEIGHT - TOP - BOTTOM)
-        )
+        return HEIGHT - BOTTOM - (y - y_range[0]) / (y_range[1] - y_range[0] or 1) * (HEIGHT - TOP - BOTTOM)
 
     name = html.escape(title, quote=True)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">']
@@ -65,9 +59,7 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
     for tick in x_ticks:
         if x_range[0] <= tick <= x_range[1]:
             x, y = place_x(tick), HEIGHT - 8
-            parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{short(tick)}</text>'
-            )
+            parts.append(f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{short(tick)}</text>')
     for number, (x, y) in enumerate(cleaned.values()):
         color = f"var(--series-{number % NUM_COLORS})"
         if smooth and _is_noisy(y):

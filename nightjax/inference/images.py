@@ -1,7 +1,5 @@
 """Reading the images users really have: rotated, grey, transparent, 16-bit, or damaged."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 
@@ -29,11 +27,7 @@ def find_images(inputs: str | epath.PathLike | Sequence[str | epath.PathLike]) -
     Raises:
         UserError: for a path that does not exist, or if nothing was found.
     """
-    paths = (
-        [inputs]
-        if isinstance(inputs, (str, epath.Path)) or hasattr(inputs, "__fspath__")
-        else list(inputs)
-    )
+    paths = [inputs] if isinstance(inputs, (str, epath.Path)) or hasattr(inputs, "__fspath__") else list(inputs)
     found: list[epath.Path] = []
     for path in map(epath.Path, paths):
         if path.is_dir():

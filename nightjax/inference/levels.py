@@ -1,7 +1,5 @@
 """The report's table of one method's several predictions, class by class: NightLab's two levels side by side."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +33,9 @@ def levels_tables(evaluations: Evaluations, config: Mapping[str, Any]) -> str:
 def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str]) -> str:
     order = [key for key in CAPTIONS if key in found] + [key for key in found if key not in CAPTIONS]
     first = order[0]
-    head = "".join(f"<th>{html.escape(CAPTIONS.get(key, key))}</th>" + "<th>gain</th>" * (key != first) for key in order)
+    head = "".join(
+        f"<th>{html.escape(CAPTIONS.get(key, key))}</th>" + "<th>gain</th>" * (key != first) for key in order
+    )
 
     def row(label: str, values: Mapping[str, float | None], kind: str = "") -> str:
         cells = [html.escape(label)]

@@ -1,7 +1,5 @@
 """Pictures of predictions: label files, colours over the image, captioned panels."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 
@@ -30,9 +28,7 @@ def encode_image(image: np.ndarray) -> bytes:
     return _png(Image.fromarray(image))
 
 
-def blend(
-    image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = PALETTE
-) -> np.ndarray:
+def blend(image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = PALETTE) -> np.ndarray:
     """Class colours over an image; the image alone where the label is 255.
 
     Args:
@@ -57,9 +53,7 @@ def to_picture(values: np.ndarray) -> np.ndarray:
     return colorize(values) if values.ndim == 2 else values
 
 
-def panel_grid(
-    panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None = None, gap: int = 6
-) -> np.ndarray:
+def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None = None, gap: int = 6) -> np.ndarray:
     """Lays out a method's panels: a column for each name, a row for each example, a caption over
     every column.
 
@@ -71,17 +65,10 @@ def panel_grid(
     Returns:
         uint8 [H', W', 3] on white.
     """
-    columns = {
-        name: [to_picture(picture) for picture in pictures] for name, pictures in panels.items()
-    }
+    columns = {name: [to_picture(picture) for picture in pictures] for name, pictures in panels.items()}
     height = height or max(96, next(iter(columns.values()))[0].shape[0])
-    columns = {
-        name: [_scale_to(picture, height) for picture in pictures]
-        for name, pictures in columns.items()
-    }
-    widths = {
-        name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()
-    }
+    columns = {name: [_scale_to(picture, height) for picture in pictures] for name, pictures in columns.items()}
+    widths = {name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()}
     font = ImageFont.load_default(size=max(11, min(18, height // 9)))
     bar = round(font.size * 1.6)
     rows = max(map(len, columns.values()))

@@ -1,6 +1,5 @@
-"""Validates any submission package, ours or a stranger's, and names the mistakes that servers only answer with silence."""
-
-from __future__ import annotations
+"""Validates any submission package, ours or a stranger's, and names the mistakes that servers only answer with
+silence."""
 
 import collections
 import io
@@ -26,8 +25,15 @@ MAX_BYTES = 64 << 20
 """No label map of these benchmarks is larger; larger members of a zip are not unpacked."""
 
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+    Image.DecompressionBombError,
+)
 """What reading a broken PNG, or a broken or encrypted member of a zip, raises."""
 
 Files = Mapping[str, Callable[[], bytes]]

@@ -10,9 +10,19 @@ from nightjax.core.writers import Writer
 from nightjax.inference.overlay import encode_image, panel_grid
 
 ORDER = (
-    "image", "source", "augmented", "truth", "target", "reference", "pseudo_label", "confidence",
-    "mixed", "mixed_label", "mixed_weight", "prediction",
-)  # fmt: skip
+    "image",
+    "source",
+    "augmented",
+    "truth",
+    "target",
+    "reference",
+    "pseudo_label",
+    "confidence",
+    "mixed",
+    "mixed_label",
+    "mixed_weight",
+    "prediction",
+)
 """Columns from left to right; others follow."""
 
 

@@ -11,8 +11,6 @@ A fixed `input_size` shares one network input among all images and leaves only t
 bucket.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -153,9 +151,7 @@ def _predict(apply_fn, canvas, extent, output, settings, probabilities):
             return apply_fn(image).astype(jnp.float32)
 
         def dense(patch: jax.Array) -> jax.Array:
-            return resize(
-                apply_fn(patch).astype(jnp.float32), patch.shape[1:3], align_corners=False
-            )
+            return resize(apply_fn(patch).astype(jnp.float32), patch.shape[1:3], align_corners=False)
 
         return slide(dense, image, window, stride, at_once=at_once)
 
@@ -182,9 +178,7 @@ def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
 
 def _resize_to_extent(x: jax.Array, extent: jax.Array, output: tuple[int, int]) -> jax.Array:
     """`ops.resize` of x [h, w, K] to a traced size `extent`, its border repeated up to `output`."""
-    rows, columns = (
-        _bilinear_weights(*args) for args in zip(x.shape[:2], extent, output, strict=True)
-    )
+    rows, columns = (_bilinear_weights(*args) for args in zip(x.shape[:2], extent, output, strict=True))
     precision = jax.lax.Precision.HIGHEST
     x = jnp.einsum("Hh,hwk->Hwk", rows, x, precision=precision)
     return jnp.einsum("Ww,Hwk->HWk", columns, x, precision=precision)

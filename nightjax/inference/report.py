@@ -5,8 +5,6 @@ It is made from the run folder alone: `metrics.jsonl`, `eval/<set>/<step>.json`,
 time, also while the run goes on.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -36,7 +34,8 @@ SPEED = re.compile(r"per_second|input_wait|memory|seconds")
 """Names in `metrics.jsonl` that say how the run went rather than what it learnt."""
 
 SIMILARITY = "similarity/"
-"""Beginning of the names that `_similarity_chart` draws: ``similarity/own/<train id>`` and ``similarity/other/<train id>``."""
+"""Beginning of the names that `_similarity_chart` draws: ``similarity/own/<train id>`` and ``similarity/other/<train
+id>``."""
 
 SCORE_TITLES = {
     "miou": "mIoU, %",
@@ -73,9 +72,7 @@ def write_report(
     metrics = read_metrics(workdir)
     evaluations = read_evaluations(workdir)
     if not metrics and not evaluations:
-        raise UserError(
-            f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run"
-        )
+        raise UserError(f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run")
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     sections = [
         _header(workdir, config, metrics, baseline),
@@ -112,15 +109,11 @@ def read_baseline(baseline: str | epath.PathLike) -> Evaluations:
     """
     evaluations = read_evaluations(epath.Path(baseline))
     if not evaluations:
-        raise UserError(
-            f"baseline {baseline} holds no evaluation: give a run folder or an evaluation JSON"
-        )
+        raise UserError(f"baseline {baseline} holds no evaluation: give a run folder or an evaluation JSON")
     return evaluations
 
 
-def _header(
-    workdir: epath.Path, config: Mapping[str, Any], metrics: Mapping[str, Any], baseline: Any
-) -> str:
+def _header(workdir: epath.Path, config: Mapping[str, Any], metrics: Mapping[str, Any], baseline: Any) -> str:
     last = max((steps[-1] for steps, _ in metrics.values()), default=None)
     facts = [str(workdir)] + ([f"step {last}"] if last is not None else [])
     facts += [f"differences to {baseline}"] if baseline is not None else []
@@ -134,9 +127,7 @@ def _name(workdir: epath.Path, config: Mapping[str, Any]) -> str:
     return f"{method}: {workdir.name}" if isinstance(method, str) else workdir.name
 
 
-def _tiles(
-    metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, before: Evaluations
-) -> str:
+def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, before: Evaluations) -> str:
     tiles = []
     for name, (_, summary) in evaluations.items():
         value = summary["miou"][summary["headline"]]
@@ -150,9 +141,7 @@ def _tiles(
         if key in metrics:
             value = float(pick(metrics[key][1]))
             tiles.append((f"{100 * value:.1f}%" if key.endswith("share") else short(value), label))
-    cells = "".join(
-        f'<div class="card tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles
-    )
+    cells = "".join(f'<div class="card tile"><b>{value}</b><span>{label}</span></div>' for value, label in tiles)
     return f'<div class="tiles">{cells}</div>'
 
 
@@ -191,9 +180,7 @@ def _speed_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     return "".join(line_chart(name, {"": metrics[name]}) for name in names)
 
 
-def _table(
-    name: str, step: int, summary: Mapping[str, Any], before: tuple[int, Mapping[str, Any]] | None
-) -> str:
+def _table(name: str, step: int, summary: Mapping[str, Any], before: tuple[int, Mapping[str, Any]] | None) -> str:
     """Per-class IoU of one set, with bar, share of pixels and difference to the baseline."""
     old = before[1] if before else None
     pixels = max(summary["pixels"], 1)
@@ -218,10 +205,7 @@ def _table(
         share = f"{100 * summary['support'][class_name] / pixels:.2f}%"
         past = old["iou"].get(class_name) if old else None
         rows.append(row(class_name, value, past, share, mark=_swatch(class_name)))
-    totals = [
-        (f"mean of {group}", value, _get(old, "groups", group))
-        for group, value in summary["groups"].items()
-    ]
+    totals = [(f"mean of {group}", value, _get(old, "groups", group)) for group, value in summary["groups"].items()]
     labels = {
         "skip": "absent classes skipped",
         "zero": "absent classes as 0",
@@ -229,18 +213,14 @@ def _table(
     }
     for policy, value in summary["miou"].items():
         star = " *" if policy == summary["headline"] else ""
-        totals.append(
-            (f"mIoU, {labels.get(policy, policy)}{star}", value, _get(old, "miou", policy))
-        )
+        totals.append((f"mIoU, {labels.get(policy, policy)}{star}", value, _get(old, "miou", policy)))
     for key, label in (
         ("pa", "pixel accuracy"),
         ("ca", "mean class accuracy"),
         ("fwiou", "frequency-weighted IoU"),
     ):
         totals.append((label, summary[key], _get(old, key)))
-    rows += [
-        row(*total, kind="total first" if i == 0 else "total") for i, total in enumerate(totals)
-    ]
+    rows += [row(*total, kind="total first" if i == 0 else "total") for i, total in enumerate(totals)]
     head = ["", "IoU %", *(["change"] if old else []), "of truth", ""]
     head = "".join(f"<th>{cell}</th>" for cell in head)
     averaged = summary["classes_averaged"]

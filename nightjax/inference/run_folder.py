@@ -1,7 +1,5 @@
 """Reading what a run left in its folder: metrics, evaluations, config."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -39,11 +37,7 @@ def read_evaluations(path: epath.Path) -> Evaluations:
     found: Evaluations = {}
     folder = path / "eval"
     for one_set in sorted(folder.iterdir(), key=str) if folder.is_dir() else ():
-        files = (
-            [file for file in one_set.iterdir() if file.suffix == ".json"]
-            if one_set.is_dir()
-            else []
-        )
+        files = [file for file in one_set.iterdir() if file.suffix == ".json"] if one_set.is_dir() else []
         if files:
             latest = max(files, key=step_of)
             found[one_set.name] = (step_of(latest), _read_evaluation(latest))

@@ -1,10 +1,9 @@
 """Packages for the benchmark servers: which folders, names, ids and sizes they want, and writing them.
 
 Train ids become label ids nowhere else but here, and only for Cityscapes. Sources: the rules of the Dark Zurich
-competition (CodaLab 23553), ACDC's and Cityscapes' evaluation pages, and users' failed uploads (DANNet issues 11 and 17).
+competition (CodaLab 23553), ACDC's and Cityscapes' evaluation pages, and users' failed uploads (DANNet issues 11 and
+17).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import os
@@ -83,7 +82,8 @@ def write_package(
         ``<folder>.zip``.
 
     Raises:
-        UserError: the folder is not empty, or a prediction has a wrong size, a wrong value, an unknown or a second name.
+        UserError: the folder is not empty, or a prediction has a wrong size, a wrong value, an unknown or a second
+            name.
     """
     package, root = PACKAGES[benchmark], epath.Path(folder)
     if root.exists() and any(root.iterdir()):

@@ -1,7 +1,5 @@
 """Published checkpoints in, ours out: files, names, and what differs, said loudly."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,9 +69,7 @@ def import_files(
     return Imported(variables, missing, notes)
 
 
-def export_file(
-    path: str, variables: Variables, naming: str, *, allow_missing: Sequence[str] = ()
-) -> list[str]:
+def export_file(path: str, variables: Variables, naming: str, *, allow_missing: Sequence[str] = ()) -> list[str]:
     """Writes a model's variables under official names.
 
     Weights that were imported come back bit for bit; the counters of batch norms are zeros.
@@ -96,7 +92,8 @@ def export_file(
     missing = sorted(state.keys() - known)
     if lost := [entry for entry in missing if not matches(entry, allow_missing)]:
         raise UserError(
-            f"naming {naming!r} has no names for {brief(lost, state)}; choose another, or export without them by naming "
+            f"naming {naming!r} has no names for {brief(lost, state)}; choose another, or export without them by "
+            "naming "
             "them in allow_missing"
         )
     save_state_dict(path, family.to_official({entry: state[entry] for entry in state if entry in known}))

@@ -1,7 +1,5 @@
 """Names of maskrcnn-benchmark's checkpoints of a region proposal network, in and out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -20,5 +18,6 @@ def to_maskrcnn(state: Mapping[str, Value]) -> dict[str, Value]:
     """The inverse of `from_maskrcnn`."""
     stem = ("backbone.body.conv1.", "backbone.body.bn1.")
     return {
-        name.replace("body.", "body.stem.", 1) if name.startswith(stem) else name: value for name, value in state.items()
+        name.replace("body.", "body.stem.", 1) if name.startswith(stem) else name: value
+        for name, value in state.items()
     }

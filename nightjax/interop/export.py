@@ -7,8 +7,6 @@ A folder holds ``program.bin`` (`jax.export`: versioned, portable StableHLO), ``
     label, confidence = exported.call(safetensors.numpy.load_file("weights.safetensors"), image)
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -49,7 +47,8 @@ def label_and_confidence(
 def resize_bytes(image: jax.Array, size: tuple[int, int]) -> jax.Array:
     """uint8 [B, H, W, C] to uint8 [B, *size, C], bilinear, to the bit what ``cv2.resize`` of prediction makes of it.
 
-    OpenCV counts in integers: weights are multiples of 1/2048, and sums lose their last bits between the two directions.
+    OpenCV counts in integers: weights are multiples of 1/2048, and sums lose their last bits between the two
+        directions.
     """
     height, width = image.shape[1:3]
     top, bottom, above, below = _neighbours(height, size[0])
@@ -60,10 +59,13 @@ def resize_bytes(image: jax.Array, size: tuple[int, int]) -> jax.Array:
     return (x + 2 >> 2).astype(jnp.uint8)
 
 
-def _neighbours(length: int, wanted: int, border: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _neighbours(
+    length: int, wanted: int, border: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of every output position the two neighbours and their weights, int32 [wanted].
 
-    Beyond the centre of the first or last pixel both neighbours are that pixel; ``border`` then gives one of them all weight.
+    Beyond the centre of the first or last pixel both neighbours are that pixel; ``border`` then gives one of them all
+    weight.
     """
     place = ((np.arange(wanted) + 0.5) * (length / wanted) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int32)
@@ -92,7 +94,8 @@ def export(
         apply_fn: of the network.
         variables: its weights, numpy or jax arrays.
         size: (H, W) of the images.
-        input_size: (height, width) to which the program resizes them for the network; None for none. Labels have their size.
+        input_size: (height, width) to which the program resizes them for the network; None for none. Labels have their
+            size.
         batch: number of images of a call; None for any, decided at the call.
         platforms: that the program runs on, of `PLATFORMS`; where it is exported does not matter.
         about: what else to note in ``about.json``.
@@ -137,7 +140,8 @@ class Exported:
         batch = self.about["batch"] or len(image)
         if image.dtype != np.uint8 or image.shape != (batch, height, width, 3):
             raise UserError(
-                f"the exported network takes uint8 {[self.about['batch'] or 'any', height, width, 3]}, not {image.dtype} "
+                f"the exported network takes uint8 {[self.about['batch'] or 'any', height, width, 3]}, not "
+                f"{image.dtype} "
                 f"{list(image.shape)}; resize the images or export with --size"
             )
         label, confidence = self.program.call(self.weights, image)

@@ -1,6 +1,5 @@
-"""Names of Mix Transformers and SegFormer in transformers and mmsegmentation, which also lay out some arrays otherwise."""
-
-from __future__ import annotations
+"""Names of Mix Transformers and SegFormer in transformers and mmsegmentation, which also lay out some arrays
+otherwise."""
 
 from collections.abc import Mapping
 
@@ -53,7 +52,9 @@ def _huggingface(stage_name: str, block_name: str, level_name: str, parts: Mappi
             own["layer_norm"]: f"backbone.norm{stage}",
             level_name.format(i=stage - 1): f"head.linear_c{stage}",
         }
-        table |= {f"{block}.{theirs}": f"{ours}.{part}" for part, theirs in parts.items() if part not in ("key", "value")}
+        table |= {
+            f"{block}.{theirs}": f"{ours}.{part}" for part, theirs in parts.items() if part not in ("key", "value")
+        }
         key_value = (f"{block}.{parts['key']}", f"{block}.{parts['value']}")
         changes.append(Change(key_value, (f"{ours}.attn.kv",), _join, _halves))
     table |= {
@@ -106,7 +107,8 @@ HUGGINGFACE_STATE = _huggingface(
 
 
 def mmseg_mit(prefix: str) -> Names:
-    """mmsegmentation's own MiT, its names after ``prefix``: one attention matrix, convolutions for the FFN's linear maps."""
+    """mmsegmentation's own MiT, its names after ``prefix``: one attention matrix, convolutions for the FFN's linear
+    maps."""
     table, changes = {}, []
     for stage in _STAGES:
         layer = f"{prefix}layers.{stage - 1}"

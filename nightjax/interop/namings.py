@@ -5,8 +5,6 @@ huggingface/transformers (models/segformer), lhoyer/DAFormer, HRDA and MIC, brda
 W-zx-Y/DANNet, wasidennis/AdaptSegNet, torchvision.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping
@@ -183,7 +181,8 @@ NAMINGS = {
     ),
     "mmseg_mit": Naming("mmsegmentation's MiT, ImageNet", "layers.0.0.projection.weight", *mmseg_mit("")),
     "mmseg_segformer": Naming(
-        "mmsegmentation's SegFormer-B0 to B5, whose head has norms (model.head_level_norm, config argument model=mmseg_segformer)",
+        "mmsegmentation's SegFormer-B0 to B5, whose head has norms (model.head_level_norm, config argument "
+        "model=mmseg_segformer)",
         "backbone.layers.0.0.projection.weight",
         _MMSEG_MIT | _MMSEG_SEGFORMER,
         (*_MMSEG_MIT_CHANGES, _fusion("decode_head.fusion_conv", "head.linear_fuse")),

@@ -1,7 +1,5 @@
 """Names of Swin Transformer's checkpoints, which UPerNet starts from. mmsegmentation's are in `namings`."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nightjax.interop.official_names import Change
@@ -14,7 +12,8 @@ SWIN = {
     "patch_embed.proj": "backbone.patch_embed.projection",
     "patch_embed.norm": "backbone.patch_embed.norm",
 }
-"""Swin Transformer's own checkpoints to a network of ours, whose backbone has mmsegmentation's names; with `SWIN_CHANGES`."""
+"""Swin Transformer's own checkpoints to a network of ours, whose backbone has mmsegmentation's names; with
+`SWIN_CHANGES`."""
 
 
 def _cells_last(value: np.ndarray) -> tuple[np.ndarray]:
@@ -41,7 +40,9 @@ PATCHGAN = {f"model.{index}": f"{i}.conv" if i < 4 else f"{i}" for i, index in e
 """CycleGAN's discriminators. Its generators have our names."""
 
 MULTISCALE = {
-    f"scale{1 - scale}_layer{i}.0": f"cnns.{scale}.{i}" + (".conv" if i < 4 else "") for scale in range(2) for i in range(5)
+    f"scale{1 - scale}_layer{i}.0": f"cnns.{scale}.{i}" + (".conv" if i < 4 else "")
+    for scale in range(2)
+    for i in range(5)
 }
 """pix2pixHD's two discriminators; the official ones count from the coarsest."""
 

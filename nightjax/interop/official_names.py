@@ -5,8 +5,6 @@ same. Both end between two parts of a name, ``*`` stands for one part, and an em
 beginning for every name. The first entry that fits counts.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +21,7 @@ WRAPPERS = ("module.", "Scale.")
 _STAGES = {f"layer{i}": f"backbone.layer{i}" for i in (1, 2, 3, 4)}
 _STEM = {"conv1": "backbone.conv1", "bn1": "backbone.bn1"}
 _DEEP_STEM = {
-    f"{kind}{i + 1}": f"backbone.stem.{3 * i + offset}"
-    for i in range(3)
-    for offset, kind in enumerate(("conv", "bn"))
+    f"{kind}{i + 1}": f"backbone.stem.{3 * i + offset}" for i in range(3) for offset, kind in enumerate(("conv", "bn"))
 }
 
 DANNET = {
@@ -36,7 +32,8 @@ DANNET = {
 """By name of ``nightjax.models.DANNET_NETWORKS``. AdaptSegNet's network has the second's names."""
 
 LTSP = {"back_bone": "backbone", "": "head"}
-"""Of ``resnet101`` with ``panoptic_fpn_shared``: the Label Transfer Scene Parser. Its checkpoints hold a second trunk that no step
+"""Of ``resnet101`` with ``panoptic_fpn_shared``: the Label Transfer Scene Parser. Its checkpoints hold a second trunk
+that no step
 uses: ``head.layer*``, ``head.conv1.*`` and ``head.bn1.*`` here, to be named in ``allow_surplus``."""
 
 VGG16_CAFFE = {

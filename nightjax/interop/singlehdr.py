@@ -1,10 +1,8 @@
 """Weights of the published SingleHDR: one ``.npz`` of its four TensorFlow 1 checkpoints' arrays, by their names.
 
-Next to them the file holds the EMoR curves that the official program reads from ``invemor.txt``: ``invemor/g0`` [1024] and
-``invemor/hinv`` [11, 1024].
+Next to them the file holds the EMoR curves that the official program reads from ``invemor.txt``: ``invemor/g0`` [1024]
+and ``invemor/hinv`` [11, 1024].
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +48,9 @@ def load(path: str, template: Variables) -> tuple[dict[str, Any], dict[str, np.n
     """
     state = load_state_dict(path)
     if missing := [f"invemor/{name}" for name in CURVES if f"invemor/{name}" not in state]:
-        raise UserError(f"{path} lacks the response curves {missing[0]}; add them from invemor.txt of the official program")
+        raise UserError(
+            f"{path} lacks the response curves {missing[0]}; add them from invemor.txt of the official program"
+        )
     return from_official(state, template), {name: state[f"invemor/{name}"] for name in CURVES}
 
 
@@ -75,10 +75,14 @@ def from_official(state: Mapping[str, np.ndarray], template: Variables) -> dict[
         if isinstance(tree, Mapping):
             return {key: fill(node, (*path, key)) for key, node in tree.items()}
         if path not in given:
-            raise UserError(f"the SingleHDR checkpoint has no array for {'/'.join(path[1:])}; it needs all four networks")
+            raise UserError(
+                f"the SingleHDR checkpoint has no array for {'/'.join(path[1:])}; it needs all four networks"
+            )
         name, value = given[path]
         if value.shape != tuple(tree.shape):
-            raise UserError(f"SingleHDR: {name} is {value.shape}, but the network needs {tuple(tree.shape)}; use the published file")
+            raise UserError(
+                f"SingleHDR: {name} is {value.shape}, but the network needs {tuple(tree.shape)}; use the published file"
+            )
         return value.astype(np.float32)
 
     return {collection: fill(template[collection], (collection,)) for collection in ("params", "batch_stats")}

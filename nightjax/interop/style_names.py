@@ -3,8 +3,6 @@
 Facts: ``philipjackson/style-augmentation``, ``styleAugmentor.py``.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 
@@ -30,8 +28,8 @@ def from_published(transformer: State, predictor: State, embeddings: State) -> d
 
     Args:
         transformer, predictor: official names to arrays.
-        embeddings: with ``pbn_embedding_mean`` [1, 100] and ``pbn_embedding_covariance`` [100, 100] of paintings. The factor
-            that turns unit noise into embeddings is U sqrt(S) of the covariance's singular value decomposition.
+        embeddings: with ``pbn_embedding_mean`` [1, 100] and ``pbn_embedding_covariance`` [100, 100] of paintings. The
+            factor that turns unit noise into embeddings is U sqrt(S) of the covariance's singular value decomposition.
 
     Raises:
         UserError: the statistics are not there.

@@ -17,8 +17,6 @@ path ``block_each``       ``block.0``, ``block.1``, ...            the leading a
 Only moves of axes are involved, so a round trip is bit-exact.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +73,8 @@ def from_torch(
         state_dict: torch names to arrays. Counters of batches are ignored.
         template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
             ``jax.eval_shape``.
-        allow_missing: glob patterns of torch names that may be missing; the template's value stays, of equal blocks that of all.
+        allow_missing: glob patterns of torch names that may be missing; the template's value stays, of equal blocks
+            that of all.
         allow_surplus: glob patterns of torch names that may be left over.
 
     Returns:
@@ -177,9 +176,7 @@ def _tree(template: Variables, filled: Mapping[tuple[str, ...], Any]) -> dict[st
             return {key: build(child, (*path, key)) for key, child in node.items()}
         return filled[path]
 
-    return {
-        name: build(node, ()) if name in _COLLECTIONS else node for name, node in template.items()
-    }
+    return {name: build(node, ()) if name in _COLLECTIONS else node for name, node in template.items()}
 
 
 def _loose(name: str) -> str:

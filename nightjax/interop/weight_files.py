@@ -4,8 +4,6 @@ safetensors is read and written here: a length, a JSON header, raw little-endian
 package would be a dependency for forty lines, and its numpy form does not read bfloat16.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -92,9 +90,7 @@ def _load_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
         start = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(bytes(content[8:start]))
-        return {
-            name: _array(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"
-        }
+        return {name: _array(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged or no .safetensors file ({error}); get it again") from error
 
@@ -141,7 +137,9 @@ def _load_torch(path: str) -> dict[str, np.ndarray]:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a state_dict; save model.state_dict() with torch")
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not a state_dict; save model.state_dict() with torch"
+        )
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     return {  # numpy has no bfloat16.
         name: (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()

@@ -4,8 +4,6 @@ Scores of source images are trained towards 0, those of target images towards 1,
 segmentation network moves the target's scores to 0 (DANNet section 3.4, AdaptSegNet section 3).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -51,9 +49,7 @@ def adversarial_loss(scores_target: jax.Array, *, kind: str = "least_squares") -
     return _criterion(kind)(scores_target, SOURCE)
 
 
-def discriminator_loss(
-    scores_source: jax.Array, scores_target: jax.Array, *, kind: str = "least_squares"
-) -> jax.Array:
+def discriminator_loss(scores_source: jax.Array, scores_target: jax.Array, *, kind: str = "least_squares") -> jax.Array:
     """Loss of a discriminator: the mean over both domains.
 
     Args:

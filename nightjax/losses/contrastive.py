@@ -3,8 +3,6 @@
 Pixels of one domain are classified by the class prototypes of another, and the reverse.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,21 +57,15 @@ def prototype_alignment(
     Raises:
         UserError: for an unknown ``class_weight`` or a missing ``pixel_share``.
     """
-    prototypes_a, cells_a = class_prototypes(
-        features_a, resize_nearest(label_a, features_a.shape[1:3])
-    )
-    prototypes_b, cells_b = class_prototypes(
-        features_b, resize_nearest(label_b, features_b.shape[1:3])
-    )
+    prototypes_a, cells_a = class_prototypes(features_a, resize_nearest(label_a, features_a.shape[1:3]))
+    prototypes_b, cells_b = class_prototypes(features_b, resize_nearest(label_b, features_b.shape[1:3]))
     counts_a = cell_label_counts(label_a, features_a.shape[1:3])
     counts_b = cell_label_counts(label_b, features_b.shape[1:3])
     shared = (cells_a > 0) & (cells_b > 0)
     pixels = counts_a.sum(axis=(1, 2)) + counts_b.sum(axis=(1, 2))
     per_class = _class_weights(class_weight, shared, pixels, pixel_share)
 
-    def direction(
-        prototypes: jax.Array, present: jax.Array, features: jax.Array, counts: jax.Array
-    ) -> jax.Array:
+    def direction(prototypes: jax.Array, present: jax.Array, features: jax.Array, counts: jax.Array) -> jax.Array:
         cosine = cosine_to_prototypes(features, prototypes)
         known = jnp.broadcast_to(present[:, None, None], cosine.shape)
         if zero_is_absent:
@@ -89,24 +81,18 @@ def prototype_alignment(
     return weight * (a_to_b + b_to_a)
 
 
-def _class_weights(
-    rule: str, shared: jax.Array, pixels: jax.Array, pixel_share: np.ndarray | None
-) -> jax.Array:
+def _class_weights(rule: str, shared: jax.Array, pixels: jax.Array, pixel_share: np.ndarray | None) -> jax.Array:
     """Weight of each class [B, K], 0 outside the shared classes."""
     if rule == "overlap":
         weight = jnp.ones(shared.shape, jnp.float32)
     elif rule == "ds_inv":
         count = pixels.astype(jnp.float32)
-        mean = (count * shared).sum(axis=1, keepdims=True) / jnp.maximum(
-            shared.sum(axis=1, keepdims=True), 1
-        )
+        mean = (count * shared).sum(axis=1, keepdims=True) / jnp.maximum(shared.sum(axis=1, keepdims=True), 1)
         inverse = jnp.clip(jnp.sqrt(mean / jnp.maximum(count, 1.0)), 1.0, 5.0)
         weight = jnp.where(np.isin(np.arange(NUM_CLASSES), DYNAMIC_SMALL_CLASSES), inverse, 1.0)
     elif rule == "dannet":
         if pixel_share is None:
-            raise UserError(
-                "fpa_class_weight 'dannet' needs the pixel share of each class; pass pixel_share"
-            )
+            raise UserError("fpa_class_weight 'dannet' needs the pixel share of each class; pass pixel_share")
         weight = jnp.asarray(class_weights(pixel_share, std=0.05), jnp.float32)
     else:
         raise UserError(f"fpa_class_weight '{rule}' is unknown; use one of {', '.join(FPA_WEIGHTS)}")

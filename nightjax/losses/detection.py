@@ -1,7 +1,5 @@
 """Losses of a region proposal network (maskrcnn-benchmark ``rpn/loss.py``, ``smooth_l1_loss.py``)."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import optax

@@ -1,7 +1,5 @@
 """Feature distance to a frozen network on thing classes (DAFormer section 3.4)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

@@ -15,15 +15,17 @@ def feature_matching_loss(fake: Sequence[Sequence[jax.Array]], real: Sequence[Se
     """Mean over scales of four times the mean over features of the L1 distance.
 
     Args:
-        fake: what the discriminator of each scale gives for generated pictures: features and, last, scores, which do not
-            count.
+        fake: what the discriminator of each scale gives for generated pictures: features and, last, scores, which do
+            not count.
         real: the same for real pictures; gets no gradient.
 
     Returns:
         Scalar float32.
     """
     distances = [
-        4.0 / (len(ours) - 1) * sum(reconstruction_loss(x, jax.lax.stop_gradient(y)) for x, y in zip(ours[:-1], theirs[:-1]))
+        4.0
+        / (len(ours) - 1)
+        * sum(reconstruction_loss(x, jax.lax.stop_gradient(y)) for x, y in zip(ours[:-1], theirs[:-1]))
         for ours, theirs in zip(fake, real, strict=True)
     ]
     return sum(distances) / len(distances)

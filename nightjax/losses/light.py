@@ -4,8 +4,6 @@ Source: arXiv 2104.10834 section 3.2, ``L_TV``, ``L_exp_z`` and ``SSIM`` of ``ne
 Images are normalised, a relit image is the input plus the network's residual.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,9 +71,7 @@ def total_variation(residual: jax.Array, *, form: str = "official") -> jax.Array
     return 2.0 / batch * (rows / ((height - 1) * width) + columns / (height * (width - 1)))
 
 
-def exposure_loss(
-    image: jax.Array, level: jax.Array, *, cell: int = 32, form: str = "official"
-) -> jax.Array:
+def exposure_loss(image: jax.Array, level: jax.Array, *, cell: int = 32, form: str = "official") -> jax.Array:
     """Distance of the mean brightness of each cell to a level.
 
     Args:
@@ -95,8 +91,7 @@ def exposure_loss(
     rows, columns = height // cell, width // cell
     if rows == 0 or columns == 0:
         raise UserError(
-            f"exposure loss: images of {height}x{width} are smaller than a cell of {cell} pixels; "
-            "train on larger crops"
+            f"exposure loss: images of {height}x{width} are smaller than a cell of {cell} pixels; train on larger crops"
         )
     x = image[:, : rows * cell, : columns * cell].astype(jnp.float32)
     distance = x.reshape(batch, rows, cell, columns, cell, channels).mean(axis=(2, 4, 5)) - level
@@ -113,10 +108,7 @@ def ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
         [B, H, W, C] float32 in [0, 1], 0 where x equals y. The border is reflected.
     """
-    x, y = (
-        jnp.pad(z.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        for z in (x, y)
-    )
+    x, y = (jnp.pad(z.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect") for z in (x, y))
     mean_x, mean_y = _mean_3x3(x), _mean_3x3(y)
     var_x = _mean_3x3(x * x) - mean_x * mean_x
     var_y = _mean_3x3(y * y) - mean_y * mean_y

@@ -5,8 +5,6 @@ is from WarpC (arXiv 2104.03308). Levels are dicts of ``flow1`` .. ``flow4`` [B,
 ``logvar1`` .. ``logvar4`` [B, h, w, 1], as a `Matcher` gives them.
 """
 
-from __future__ import annotations
-
 import math
 
 import jax
@@ -25,9 +23,7 @@ VISIBLE = (0.03, 0.5)
 """Share of the squared lengths of the flows, and squared pixels, by which two paths may differ."""
 
 
-def flow_likelihood(
-    flow: jax.Array, log_variance: jax.Array, truth: jax.Array, mask: jax.Array
-) -> jax.Array:
+def flow_likelihood(flow: jax.Array, log_variance: jax.Array, truth: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean negative log-likelihood of the true flow under a Gaussian with robust tails.
 
     ``r / (2 var) + log var + log 2 pi``, where r sums over both components d ``d^2`` within one pixel and
@@ -57,9 +53,7 @@ def warp_supervision(levels: Levels, truth: jax.Array, valid: jax.Array) -> jax.
         valid: [B, H, W] bool, where the warp stayed inside.
     """
     return sum(
-        flow_likelihood(
-            levels[f"flow{i}"], levels[f"logvar{i}"], *_at_level(truth, valid, levels[f"flow{i}"])
-        )
+        flow_likelihood(levels[f"flow{i}"], levels[f"logvar{i}"], *_at_level(truth, valid, levels[f"flow{i}"]))
         for i in NUMBERS
     )
 
@@ -94,9 +88,7 @@ def bipath(
         lengths = sum(jnp.sum(x**2, axis=-1) for x in (flow, onward[..., :2], true_flow))
         visible = jnp.sum((composed - true_flow) ** 2, axis=-1) <= share * lengths + slack
         mask = mask & inside & (visible | ~jnp.asarray(visible_only))
-        total += flow_likelihood(
-            composed, jnp.logaddexp(log_variance, onward[..., 2:]), true_flow, mask
-        )
+        total += flow_likelihood(composed, jnp.logaddexp(log_variance, onward[..., 2:]), true_flow, mask)
     return total
 
 

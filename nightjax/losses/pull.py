@@ -51,7 +51,8 @@ def pull_loss(
         temperature: see `info_nce`.
 
     Returns:
-        Scalar float32: the mean over present classes of ``weight`` times their mean loss; 0 with zero gradient without any.
+        Scalar float32: the mean over present classes of ``weight`` times their mean loss; 0 with zero gradient without
+            any.
     """
     fixed = jax.lax.stop_gradient((prototype, negatives))
     loss = info_nce(query, *fixed, temperature).mean(axis=-1)

@@ -1,7 +1,5 @@
 """Cross-entropy and focal loss of segmentation, their averages and class weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax
@@ -56,9 +54,7 @@ def masked_mean(values: jax.Array, weight: jax.Array | None = None, *, divisor: 
     elif divisor == "weights":
         total = weight.sum()
     else:
-        raise UserError(
-            f"masked_mean: unknown divisor '{divisor}'; use 'all', 'valid' or 'weights'"
-        )
+        raise UserError(f"masked_mean: unknown divisor '{divisor}'; use 'all', 'valid' or 'weights'")
     # Values are masked before the product, so that a nan under a zero weight stays out.
     weighted = jnp.where(weight != 0, values.astype(jnp.float32), 0.0) * weight
     return jnp.where(total != 0, weighted.sum() / jnp.where(total != 0, total, 1.0), 0.0)
@@ -93,9 +89,7 @@ def pixel_weighted_cross_entropy(
 
     @jax.checkpoint
     def loss(logits: jax.Array) -> jax.Array:
-        full = resize(
-            logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners
-        )
+        full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
         return masked_mean(cross_entropy(full, label), weight, divisor=divisor)
 
     return loss(logits)
@@ -116,9 +110,11 @@ def focal_mixture(
 ) -> jax.Array:
     """``beta`` of the cross-entropy plus ``1 - beta`` of the focal loss ``alpha (1 - p)^gamma CE``, after upsampling.
 
-    Source: "Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024), whose
-    program is ``mode="batch", divide_by_batch=True``: there p is ``exp(-CE)`` of the whole batch, one number, so no pixel is
-    told from another. ``mode="pixel"`` is the focal loss of arXiv 1708.02002 for the true class of every pixel.
+    Source: "Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024),
+        whose
+    program is ``mode="batch", divide_by_batch=True``: there p is ``exp(-CE)`` of the whole batch, one number, so no
+    pixel is told from another. ``mode="pixel"`` is the focal loss of arXiv 1708.02002 for the true class of every
+    pixel.
 
     Args:
         logits: [B, h, w, K]; upsampled bilinearly.

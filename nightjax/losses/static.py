@@ -1,7 +1,5 @@
 """DANNet's static loss: a class-weighted focal loss of night images on the static classes."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,10 +48,7 @@ def static_loss(
         UserError: for an unknown neighbourhood.
     """
     if neighbourhood not in NEIGHBOURHOODS:
-        raise UserError(
-            f"static loss: unknown neighbourhood '{neighbourhood}'; "
-            f"use one of {', '.join(NEIGHBOURHOODS)}"
-        )
+        raise UserError(f"static loss: unknown neighbourhood '{neighbourhood}'; use one of {', '.join(NEIGHBOURHOODS)}")
     class_weight = jnp.asarray(class_weight, jnp.float32)
     classes = class_weight.shape[0]
     weighted = jax.nn.softmax(logits[..., :classes].astype(jnp.float32)) * class_weight

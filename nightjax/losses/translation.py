@@ -53,9 +53,7 @@ def generator_loss(scores: Sequence[jax.Array], kind: str = "least_squares") -> 
     return sum(criterion(score, REAL) for score in scores)
 
 
-def discriminator_loss(
-    fake: Sequence[jax.Array], real: Sequence[jax.Array], kind: str = "least_squares"
-) -> jax.Array:
+def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kind: str = "least_squares") -> jax.Array:
     """Loss of a discriminator, summed over scales and over its answers to translated and to real pictures.
 
     Args:
@@ -89,8 +87,8 @@ PIXELS = {"caffe_bgr": caffe_bgr, "imagenet_rgb": imagenet_rgb}
 def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array, target: jax.Array) -> jax.Array:
     """Mean squared difference of instance-normalised features.
 
-    The normalisation removes each channel's mean and contrast: a global darkening is nearly free, structure is tied down.
-    It is 0 for equal pictures and at most 4.
+    The normalisation removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
+    down. It is 0 for equal pictures and at most 4.
 
     Args:
         features: frozen network, [B, H, W, 3] to [B, h, w, C].

@@ -60,7 +60,8 @@ GIVEN_ELSEWHERE = ("model", "optimizer", "steps", "accumulate", "seed")
 def with_defaults(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The locked config with every setting of its method and optimiser, those left to their default too.
 
-    So every setting can be given as a flag and is kept with the run. A config without a known method comes back as it is.
+    So every setting can be given as a flag and is kept with the run. A config without a known method comes back as it
+    is.
     """
     section, optim = config.get("method"), config.get("optim")
     if not isinstance(section, ml_collections.ConfigDict) or not isinstance(optim, ml_collections.ConfigDict):

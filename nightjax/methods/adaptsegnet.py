@@ -42,7 +42,8 @@ class AdaptSegNet(AdversarialMethod):
         super().__post_init__()
         if "level1" in self._levels() and not isinstance(self.model, AuxiliarySegmenter):
             raise UserError(
-                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, or set "
+                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose "
+                "one, or set "
                 "the first of method.segmentation_weights and method.adversarial_weights to 0"
             )
 

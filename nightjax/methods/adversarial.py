@@ -54,8 +54,7 @@ class AdversarialMethod(NetworkMethod):
         for i, judge in enumerate(self.judges):
             params[judge] = self.discriminator.init(jax.random.fold_in(judge_key, i), probs)["params"]
         opt_state = {
-            name: optimizer.build(own, self.steps).init(own)
-            for name, optimizer, own in self._optimizers(params)
+            name: optimizer.build(own, self.steps).init(own) for name, optimizer, own in self._optimizers(params)
         }
         return state.replace(params=params, opt_state=opt_state)
 

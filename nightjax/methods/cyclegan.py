@@ -59,8 +59,8 @@ class CycleGAN(Translator):
         return self.first_state(params, bank=pools)
 
     def slots(self, batch: int) -> int:
-        """Pools that a domain's is dealt to. One for each example of the batch keeps examples on their devices; the official
-        program has 1."""
+        """Pools that a domain's is dealt to. One for each example of the batch keeps examples on their devices; the
+        official program has 1."""
         return batch
 
     def translate(self, variables: Variables, image: jax.Array, to: str = "b") -> jax.Array:
@@ -138,7 +138,11 @@ class CycleGAN(Translator):
         for domain, stream in STREAMS.items():
             other, x = OTHER[domain], to_signed(batch[stream]["image"])
             there = self._to(own, other, x)
-            shown = {domain: x, f"{domain}_to_{other}": there, f"{domain}_to_{other}_to_{domain}": self._to(own, domain, there)}
+            shown = {
+                domain: x,
+                f"{domain}_to_{other}": there,
+                f"{domain}_to_{other}_to_{domain}": self._to(own, domain, there),
+            }
             pictures |= {name: to_unit(picture) for name, picture in shown.items()}
         return pictures
 

@@ -85,7 +85,9 @@ class Dacs(NetworkMethod):
         """See `Method`."""
         sizes = {name: domain["image"].shape[1:3] for name, domain in batch.items()}
         if len(set(sizes.values())) > 1:
-            raise UserError(f"data.streams: crops of {sizes}; objects of one are pasted onto the other, so make them one size")
+            raise UserError(
+                f"data.streams: crops of {sizes}; objects of one are pasted onto the other, so make them one size"
+            )
         state = super().init(rng, batch)
         return self._with_copies(state)
 
@@ -116,9 +118,7 @@ class Dacs(NetworkMethod):
             grads, (new_stats, terms) = jax.grad(loss_fn, has_aux=True)(state.params)
             return grads, new_stats, terms
 
-        grads, stats, terms = accumulate(
-            grad_fn, state.batch_stats["student"], examples, self.accumulate
-        )
+        grads, stats, terms = accumulate(grad_fn, state.batch_stats["student"], examples, self.accumulate)
         return self.update(state, grads, stats, {"loss": sum(terms.values())} | terms | scalars)
 
     def prepare(
@@ -140,17 +140,13 @@ class Dacs(NetworkMethod):
         state = state.replace(teacher=teacher | {"batch_stats": teacher_stats}, bank=bank)
         return examples, state, {"pseudo_weight": targets.share.mean()}
 
-    def targets(
-        self, state: TrainState, teacher: Variables, batch: Batch
-    ) -> tuple[Targets, PyTree]:
+    def targets(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Targets, PyTree]:
         """Pseudo-labels of the target images, and the teacher's new running statistics."""
         image = self.input.decode(batch["target"]["image"])
         logits, stats = self.teacher_logits(state, teacher, image)
         return self._label(image, jax.nn.softmax(logits)), stats
 
-    def teacher_logits(
-        self, state: TrainState, teacher: Variables, image: jax.Array
-    ) -> tuple[jax.Array, PyTree]:
+    def teacher_logits(self, state: TrainState, teacher: Variables, image: jax.Array) -> tuple[jax.Array, PyTree]:
         """Logits at image size; batch statistics in the norms, dropout off (spec D6)."""
         outputs, stats = self.teacher_forward(state, teacher, image)
         logits = outputs["logits"].astype(jnp.float32)
@@ -178,9 +174,7 @@ class Dacs(NetworkMethod):
         share = pseudo_label.confident_share(confidence, self.threshold, scope=self.share_scope)
         return Targets(image, label, confidence, share)
 
-    def mix(
-        self, state: TrainState, batch: Batch, targets: Targets
-    ) -> tuple[dict[str, jax.Array], PyTree]:
+    def mix(self, state: TrainState, batch: Batch, targets: Targets) -> tuple[dict[str, jax.Array], PyTree]:
         """What the losses see: source and mixed images, labels and weights; and the new bank."""
         source, source_label = self.input.decode(batch["source"]["image"]), batch["source"]["label"]
         selected = self.selected_classes(state, source_label)
@@ -190,9 +184,7 @@ class Dacs(NetworkMethod):
             image = self.photometric(image, self.key(state, "photometric"))
         if self.source_photometric is not None:
             source = self.source_photometric(source, self.key(state, "source_photometric"))
-        weight = mixing.mixed_weight(
-            mask, targets.share, ignore_top=self.ignore_top, ignore_bottom=self.ignore_bottom
-        )
+        weight = mixing.mixed_weight(mask, targets.share, ignore_top=self.ignore_top, ignore_bottom=self.ignore_bottom)
         if self.class_weights is not None:
             weight = mixing.mix(mask, self.label_weight(source_label), weight)
         examples = {
@@ -213,9 +205,7 @@ class Dacs(NetworkMethod):
             include_ignore=self.mask_include_ignore,
         )
 
-    def losses(
-        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
-    ) -> tuple[Terms, PyTree]:
+    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
         """All weighted terms on one part of the batch, and the student's new running statistics."""
         _, terms, stats = self.source_losses(state, params, stats, part, i)
         _, mixed_terms, stats = self.mixed_losses(state, params, stats, part, i)
@@ -261,7 +251,5 @@ class Dacs(NetworkMethod):
             "mixed": examples["mixed"],
             "mixed_label": examples["mixed_label"],
             "mixed_weight": examples["mixed_weight"],
-            "prediction": self.predict(self.variables(state), target["image"])
-            .argmax(-1)
-            .astype(jnp.uint8),
+            "prediction": self.predict(self.variables(state), target["image"]).argmax(-1).astype(jnp.uint8),
         }

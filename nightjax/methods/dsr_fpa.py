@@ -98,9 +98,7 @@ class DsrFpa(Dacs):
             return state
         return state.replace(bank=banks.empty_bank(batch["source"]["image"], size=self.bank_size))
 
-    def targets(
-        self, state: TrainState, teacher: Variables, batch: Batch
-    ) -> tuple[Targets, PyTree]:
+    def targets(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Targets, PyTree]:
         """Refined pseudo-labels of the night images, or plain ones of day images that stand in."""
         if not (self.refine or self.adapt_to_ref):
             return super().targets(state, teacher, batch)
@@ -114,7 +112,8 @@ class DsrFpa(Dacs):
             logits, stats = self.teacher_logits(state, teacher, in_turn([night, day]))
             night_logits, day_logits = out_of_turn(logits, 2)
             views = (
-                self.matcher_input.normalize(self.matcher_input.decode(batch["target"][name])) for name in ("image", "reference")
+                self.matcher_input.normalize(self.matcher_input.decode(batch["target"][name]))
+                for name in ("image", "reference")
             )
             network = state.frozen.get("aligner", {})
             aligned = self.align(network, batch["target"], *views, day_logits)
@@ -134,9 +133,7 @@ class DsrFpa(Dacs):
         use_day = jax.random.uniform(self.key(state, "adapt_to_ref")) < 0.5
         return jax.lax.cond(use_day, on_day, on_night)
 
-    def mix(
-        self, state: TrainState, batch: Batch, targets: Targets
-    ) -> tuple[dict[str, jax.Array], PyTree]:
+    def mix(self, state: TrainState, batch: Batch, targets: Targets) -> tuple[dict[str, jax.Array], PyTree]:
         """As in `Dacs`, then the bank's rare classes on top of the augmented mixed images."""
         examples, _ = super().mix(state, batch, targets)
         examples |= {"night": targets.image, "night_label": targets.label}
@@ -157,12 +154,11 @@ class DsrFpa(Dacs):
         return examples | {"mixed": image, "mixed_label": label, "mixed_weight": weight}, bank
 
     def bank_is_due(self, state: TrainState) -> jax.Array:
-        """Whether this step pastes; every step pushes. Counted over the run; the official program begins anew each epoch."""
+        """Whether this step pastes; every step pushes. Counted over the run; the official program begins anew each
+        epoch."""
         return state.step % self.bank_every == 0
 
-    def losses(
-        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
-    ) -> tuple[Terms, PyTree]:
+    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
         """The terms of `Dacs` and FPA between source and night, and source and mixed features."""
         if not self.fpa:
             return super().losses(state, params, stats, part, i)

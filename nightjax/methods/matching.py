@@ -72,8 +72,8 @@ class MatcherTraining(NetworkMethod):
         """A warped image, the image it was made of and the other one of each pair; night or day by chance.
 
         Returns:
-            ``warped``, ``image``, ``other`` [B, H, W, 3] float32, normalised; ``flow`` [B, H, W, 2]: pixel p of ``warped`` is
-            p + flow(p) of ``image``; ``valid`` [B, H, W] bool, where that lies inside.
+            ``warped``, ``image``, ``other`` [B, H, W, 3] float32, normalised; ``flow`` [B, H, W, 2]: pixel p of
+            ``warped`` is p + flow(p) of ``image``; ``valid`` [B, H, W] bool, where that lies inside.
         """
         night, day = (self.input.decode(batch["target"][name]) for name in ("image", "reference"))
         swap = jax.random.bernoulli(self.key(state, "swap"), shape=(len(night), 1, 1, 1))
@@ -121,7 +121,9 @@ class MatcherTraining(NetworkMethod):
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """See `Method`; a matcher names no classes."""
-        raise UserError("a matcher predicts no classes: score its run with scripts/eval_matcher.py, use it with aligner=uawarpc")
+        raise UserError(
+            "a matcher predicts no classes: score its run with scripts/eval_matcher.py, use it with aligner=uawarpc"
+        )
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`: ``warped`` shows the day as seen from the night's place."""

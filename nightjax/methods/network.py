@@ -117,7 +117,10 @@ class NetworkMethod:
 
     def __post_init__(self):
         if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
-            raise UserError(f"method.class_weights has {len(self.class_weights)} numbers; give one for each of {NUM_CLASSES} classes")
+            raise UserError(
+                f"method.class_weights has {len(self.class_weights)} numbers; give one for each of {NUM_CLASSES} "
+                "classes"
+            )
 
     scratch = ()
     """Parts of the student that the run named by ``train.init`` may lack; they start from scratch."""
@@ -163,7 +166,9 @@ class NetworkMethod:
         _, sown = self.model.apply(variables, x, train=False, mutable=["intermediates"])
         found = sown.get("intermediates", {}).get("head", {}).get("decoded", ())
         if len(found) != 1 or len(found[0]) != len(image):
-            raise UserError("this network shows no features before its classifier; heads fpn, daformer, segformer and deeplab_v2 do")
+            raise UserError(
+                "this network shows no features before its classifier; heads fpn, daformer, segformer and deeplab_v2 do"
+            )
         return found[0]
 
     def forward(
@@ -210,17 +215,15 @@ class NetworkMethod:
     ) -> tuple[Outputs, PyTree]:
         """`forward` with the randomness of the student's pass ``name``: dropout, HRDA's window."""
         offset = self.detail_offset(state, name, part, image.shape[1:3])
-        return self.forward(
-            params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset
-        )
+        return self.forward(params, stats, image, self.key(state, f"dropout_{name}", part), detail_offset=offset)
 
     def student_passes(
         self, state: TrainState, params: PyTree, stats: PyTree, images: dict[str, jax.Array], part: jax.Array | int = 0
     ) -> tuple[dict[str, Outputs], PyTree]:
         """`student_forward` of several domains, the running statistics handed on from one to the next.
 
-        Domains that follow each other with images of one size share one pass, which is traced and compiled once. HRDA models
-        look at each domain through a window of its own, so there every domain has its pass.
+        Domains that follow each other with images of one size share one pass, which is traced and compiled once. HRDA
+        models look at each domain through a window of its own, so there every domain has its pass.
 
         Args:
             images: domain to [B, H, W, 3] float32 in [0, 1].
@@ -233,7 +236,9 @@ class NetworkMethod:
                 found[names[0]], stats = self.student_forward(state, params, stats, images[names[0]], names[0], part)
                 continue
             key = self.key(state, f"dropout_{'_'.join(names)}", part)
-            outputs, stats = self.forward(params, stats, in_turn([images[name] for name in names]), key, groups=len(names))
+            outputs, stats = self.forward(
+                params, stats, in_turn([images[name] for name in names]), key, groups=len(names)
+            )
             apart = {output: out_of_turn(x, len(names)) for output, x in outputs.items()}
             for i, name in enumerate(names):
                 found[name] = {output: parts[i] for output, parts in apart.items()}
@@ -278,9 +283,7 @@ class NetworkMethod:
         detail = self.pixel_loss(outputs["hr_logits"][:, 0], *crops, divisor)
         return (1 - self.detail_weight) * loss + self.detail_weight * detail
 
-    def pixel_loss(
-        self, logits: jax.Array, label: jax.Array, weight: jax.Array | None, divisor: str
-    ) -> jax.Array:
+    def pixel_loss(self, logits: jax.Array, label: jax.Array, weight: jax.Array | None, divisor: str) -> jax.Array:
         """What `segmentation_loss` takes of logits [B, h, w, K]; methods may put another loss here."""
         return pixel_weighted_cross_entropy(logits, label, weight, divisor=divisor)
 
@@ -294,9 +297,7 @@ class NetworkMethod:
         x = self.input.normalize(image)
         if isinstance(self.model, hrda.HRDA):
             x = resize(x, hrda.view_size(x.shape[1:3]), align_corners=False)
-        return self.model.apply(
-            variables, x, method=lambda model, x: model.backbone(x, train=False)
-        )
+        return self.model.apply(variables, x, method=lambda model, x: model.backbone(x, train=False))
 
     def key(self, state: TrainState, stream: str, part: jax.Array | int = 0) -> jax.Array:
         """Key of a random stream at this step, and at this part of an accumulated batch."""

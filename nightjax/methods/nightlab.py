@@ -1,7 +1,9 @@
 """NightLab (2204.05538): training of the region level and of the detector of hard regions, stage by stage.
 
-Every stage is a run of its own that starts from the one before: the image level (``supervised``), ``regions``, ``detector``
-(the RDN baseline), ``hdm``, and if wanted ``all``. Predictions are of the two levels together once the detector is trained.
+Every stage is a run of its own that starts from the one before: the image level (``supervised``), ``regions``,
+    ``detector``
+(the RDN baseline), ``hdm``, and if wanted ``all``. Predictions are of the two levels together once the detector is
+trained.
 """
 
 import dataclasses
@@ -39,8 +41,8 @@ class NightLab(TwoLevel):
         stage: key of `STAGES`; ``"hdm"`` and ``"all"`` relabel the detector's positives.
         crops: regions an image that the region level learns from (ours).
         proposal_share: share of them that the detector finds rather than the labels (ours: half, once it is trained).
-        by_class: of those from labels, draw a class that the image has first, then one of its parts; otherwise any part, and
-            frequent classes such as poles take most (ours).
+        by_class: of those from labels, draw a class that the image has first, then one of its parts; otherwise any
+            part, and frequent classes such as poles take most (ours).
         jitter_scale: range of the factor on the sides of those from labels (ours).
         jitter_shift: their shift at most, in sides (ours).
         anchors: that the detector learns from, an image.
@@ -143,7 +145,9 @@ class NightLab(TwoLevel):
         examples = {name: batch["source"][name] for name in ("image", "label")}
 
         def grad_fn(stats, examples, i):
-            loss = lambda params: self._detector_loss(params["student"], stats, examples, self.key(state, "anchors", i), variables)
+            loss = lambda params: self._detector_loss(
+                params["student"], stats, examples, self.key(state, "anchors", i), variables
+            )
             grads, (stats, scalars) = jax.grad(loss, has_aux=True)(state.params)
             return grads, stats, scalars
 
@@ -226,8 +230,8 @@ def draw(
         valid: bool [B, G].
         count: C.
         size: (H, W) of the image.
-        kind: classes int [B, G]: each class is then as likely as another, and so is each region of a class; None for all
-            regions alike.
+        kind: classes int [B, G]: each class is then as likely as another, and so is each region of a class; None for
+            all regions alike.
 
     Returns:
         [B, C, 4].

@@ -1,8 +1,9 @@
 """Self-training on unlabelled images under a teacher that stays as it is.
 
-After Zoph et al., "Rethinking pre-training and self-training" (NeurIPS 2020), and "Semantic image segmentation in the dark with
-domain adaptation method" (UIT, VNU-HCM, 2021), which labels whole images once, keeps every pixel, and trains on the union: that
-is `Supervised` on what ``scripts/make_pseudo_labels.py`` wrote. Here the teacher labels each crop in the step, so that labels may
+After Zoph et al., "Rethinking pre-training and self-training" (NeurIPS 2020), and "Semantic image segmentation in the
+dark with domain adaptation method" (UIT, VNU-HCM, 2021), which labels whole images once, keeps every pixel, and trains
+on the union: that is `Supervised` on what ``scripts/make_pseudo_labels.py`` wrote. Here the teacher labels each crop in
+    the step, so that labels may
 be soft, and the student may see it under stronger augmentation than the teacher.
 """
 
@@ -25,7 +26,8 @@ from nightjax.ops.resize import resize
 class SelfTraining(Supervised):
     """Supervised training on ``source``, and on ``target`` under the labels of a frozen teacher.
 
-    The teacher is the run that ``train.frozen.teacher`` names; ``train.init`` says whether the student starts from it too (the
+    The teacher is the run that ``train.frozen.teacher`` names; ``train.init`` says whether the student starts from it
+    too (the
     thesis: better) or from scratch. A next round takes this run as teacher.
 
     Attributes:

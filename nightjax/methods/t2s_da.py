@@ -1,12 +1,13 @@
 """T2S-DA: pulling target to source (arXiv 2305.13752).
 
-DACS self-training, and a contrast between two domains: features of a pseudo-target image, which is the source image translated
-to the look of the target and so keeps its label, are pulled to the source prototype of their class and pushed away from source
-and target features of other classes. Classes on which the teacher is unsure weigh more.
+DACS self-training, and a contrast between two domains: features of a pseudo-target image, which is the source image
+translated to the look of the target and so keeps its label, are pulled to the source prototype of their class and
+pushed away from source and target features of other classes. Classes on which the teacher is unsure weigh more.
 
-Certain is the structure, from the abstract and the method's figure: student, teacher and projection head under one moving
-average; pseudo-target queries, as many for every class; source prototypes; as many negatives from either domain; a dynamic
-re-weighting. Every formula and constant is a decision of ours: the paper's body and its training code could not be read.
+Certain is the structure, from the abstract and the method's figure: student, teacher and projection head under one
+moving average; pseudo-target queries, as many for every class; source prototypes; as many negatives from either domain;
+a dynamic re-weighting. Every formula and constant is a decision of ours: the paper's body and its training code could
+not be read.
 """
 
 import dataclasses
@@ -41,19 +42,21 @@ TRANSLATIONS = {"fda": "fourier_adapt", "style": "StyleRandomizer", "none": ""}
 class T2sDa(Dacs):
     """T2S-DA. The fields of `Dacs` hold too; without pulling loss and ``translated_weight`` it is `Dacs`.
 
-    The teacher sees source and target in two passes, not in one batch of both: each domain has norm statistics of its own, and
+    The teacher sees source and target in two passes, not in one batch of both: each domain has norm statistics of its
+        own, and
     the pseudo-labels stay those of `Dacs`.
 
     Attributes:
-        translation: of the source into a pseudo-target image: ``"fda"`` (Fourier domain adaptation to the target image of the
-            batch), ``"style"`` (the style randomiser), or ``"none"``: the queries are the source's own features.
+        translation: of the source into a pseudo-target image: ``"fda"`` (Fourier domain adaptation to the target image
+            of the batch), ``"style"`` (the style randomiser), or ``"none"``: the queries are the source's own features.
         fda_beta: see `fourier_adapt`.
         style_strength: share of the random style in the style's embedding.
         translated_weight: of a cross-entropy on the pseudo-target images.
-        real_target_queries: draws as many queries from the target images, under their pseudo-labels; both losses are averaged.
+        real_target_queries: draws as many queries from the target images, under their pseudo-labels; both losses are
+            averaged.
         feature: what is projected: ``"decoded"``, which the classifier reads, or a stage such as ``"stage4"``.
-        cell: pixels between neighbouring cells, at least. Finer features are thinned: published networks have theirs at a
-            quarter or an eighth of the image, and more cells cost time while as many are drawn.
+        cell: pixels between neighbouring cells, at least. Finer features are thinned: published networks have theirs at
+            a quarter or an eighth of the image, and more cells cost time while as many are drawn.
         pull: the pulling loss.
     """
 
@@ -74,7 +77,9 @@ class T2sDa(Dacs):
         if self.cell < 1:
             raise UserError(f"method.cell={self.cell} must be 1 pixel or more")
         if self.translated_weight and self.translation == "none":
-            raise UserError("method.translated_weight needs translated images: set method.translation, or the weight to 0")
+            raise UserError(
+                "method.translated_weight needs translated images: set method.translation, or the weight to 0"
+            )
 
     @property
     def translates(self) -> bool:
@@ -95,7 +100,9 @@ class T2sDa(Dacs):
             return state
         network = self.variables(state).values()
         features = jax.eval_shape(lambda: self.features_to_pull(self.forward(*network, image, rng)[0], 1))
-        head = ProjectionHead(self.pull.channels).init(jax.random.fold_in(rng, 1), jnp.zeros((1, 2, 2, features.shape[-1])))
+        head = ProjectionHead(self.pull.channels).init(
+            jax.random.fold_in(rng, 1), jnp.zeros((1, 2, 2, features.shape[-1]))
+        )
         params = {"student": state.params["student"] | {"projection": head["params"]}}
         state = state.replace(
             params=params,
@@ -105,9 +112,7 @@ class T2sDa(Dacs):
         )
         return self._with_copies(state)
 
-    def prepare(
-        self, state: TrainState, teacher: Variables, batch: Batch
-    ) -> tuple[Examples, TrainState, Scalars]:
+    def prepare(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Examples, TrainState, Scalars]:
         """As in `Dacs`, with pseudo-target images and the teacher's keys of both domains."""
         if not (self.pull.weight or self.translated_weight):
             return super().prepare(state, teacher, batch)
@@ -126,7 +131,9 @@ class T2sDa(Dacs):
 
     def translate(self, state: TrainState, source: jax.Array, target: jax.Array) -> jax.Array:
         """Pseudo-target images of source images, both [B, H, W, 3] float32 in [0, 1]."""
-        return self.stylise(state, source) if self.translation == "style" else fourier_adapt(source, target, self.fda_beta)
+        return (
+            self.stylise(state, source) if self.translation == "style" else fourier_adapt(source, target, self.fda_beta)
+        )
 
     def stylise(self, state: TrainState, image: jax.Array) -> jax.Array:
         """Each image [B, H, W, 3] in a random style."""
@@ -167,7 +174,8 @@ class T2sDa(Dacs):
         return examples, state.replace(memory=memory, bank=bank), scalars
 
     def _similarity(self, source, source_cells, target, target_cells) -> Scalars:
-        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws them."""
+        """Cosines of target features to source prototypes, by train id, each with whether it is known; the report draws
+        them."""
         prototypes, count = class_means(source, source_cells)
         *cosines, known = class_similarity(target, target_cells, prototypes, count > 0)
         return {
@@ -203,9 +211,7 @@ class T2sDa(Dacs):
         head = ProjectionHead(self.pull.channels)
         return Keys(projected, label, functools.partial(head.apply, {"params": params["projection"]}, method="last"))
 
-    def losses(
-        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
-    ) -> tuple[Terms, PyTree]:
+    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
         """The terms of `Dacs`, the pulling loss and, if asked for, a cross-entropy on the pseudo-target images."""
         source, terms, stats = self.source_losses(state, params, stats, part, i)
         more, stats = self.translated_losses(state, params, stats, part, i, source)
@@ -227,10 +233,14 @@ class T2sDa(Dacs):
         source = self.keys(state.teacher["params"], part["source_keys"], part["source_cells"])
         target = self.target_keys(state, part)
         contrast = self.pull.contrast(self.key(state, "negatives", i), state.memory, source, target)
-        loss = self.pull_queries(state, params, outputs, part["source"], part["source_cells"], contrast, "translated", i)
+        loss = self.pull_queries(
+            state, params, outputs, part["source"], part["source_cells"], contrast, "translated", i
+        )
         if self.real_target_queries:
             outputs, stats = self.student_forward(state, params, stats, part["target"], "target", i)
-            loss += self.pull_queries(state, params, outputs, part["target"], part["target_cells"], contrast, "target", i)
+            loss += self.pull_queries(
+                state, params, outputs, part["target"], part["target_cells"], contrast, "target", i
+            )
             loss /= 2
         terms["loss_pull"] = jnp.where(state.step >= self.pull.start_step, self.pull.weight * loss, 0.0)
         return terms, stats
@@ -242,9 +252,16 @@ class T2sDa(Dacs):
         return Keys(*(jnp.moveaxis(state.bank[name], 0, 1) for name in ("key", "label")))
 
     def pull_queries(
-        self, state: TrainState, params: PyTree, outputs: Outputs, image: jax.Array, cells: jax.Array, contrast: Contrast,
-        name: str, i,
-    ) -> jax.Array:  # fmt: skip
+        self,
+        state: TrainState,
+        params: PyTree,
+        outputs: Outputs,
+        image: jax.Array,
+        cells: jax.Array,
+        contrast: Contrast,
+        name: str,
+        i,
+    ) -> jax.Array:
         """The pulling loss of queries drawn from the student's pass ``name`` over ``image``, labelled ``cells``."""
         features = self.thin(self.features_to_pull(outputs, len(image)), image)
         queries = self.keys(params, self.project(params, features), cells)

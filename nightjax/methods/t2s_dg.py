@@ -1,7 +1,7 @@
 """T2S-DA without any target: domain generalisation (arXiv 2305.13752; the recipe is ours, spec D13).
 
-The source is stylised at random instead of translated, nothing is mixed, and all negatives are source features. The teacher's
-confidence is read from the stylised images.
+The source is stylised at random instead of translated, nothing is mixed, and all negatives are source features. The
+teacher's confidence is read from the stylised images.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ JITTER = Photometric(jitter_probability=1.0, blur_probability=0.0)
 class T2sDg(T2sDa):
     """Domain generalisation from the source alone; no batch of it holds a target.
 
-    The fields are those of `T2sDa`, and those of `Dacs` about target and mixing have no effect. ``translation="style"`` needs
-    the randomiser's published weights; ``"fda"``, the fallback without them, takes the low-frequency amplitude of another
-    source image of the batch and jitters the colours.
+    The fields are those of `T2sDa`, and those of `Dacs` about target and mixing have no effect. ``translation="style"``
+    needs the randomiser's published weights; ``"fda"``, the fallback without them, takes the low-frequency amplitude of
+    another source image of the batch and jitters the colours.
     """
 
     pull: Pulling = Pulling(negatives_from="source")
@@ -45,9 +45,7 @@ class T2sDg(T2sDa):
         for name in filter(wrong.get, wrong):
             raise UserError(f"{name} asks for target features, and t2s_dg sees no target: leave it out, or use t2s_da")
 
-    def prepare(
-        self, state: TrainState, teacher: Variables, batch: Batch
-    ) -> tuple[Examples, TrainState, Scalars]:
+    def prepare(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Examples, TrainState, Scalars]:
         """Stylised images, and the teacher's keys of the source."""
         source = self.input.decode(batch["source"]["image"])
         examples = {"source": source, "source_label": batch["source"]["label"]}
@@ -68,9 +66,7 @@ class T2sDg(T2sDa):
         mixed = adapt_within(source, self.key(state, "other"), self.fda_beta)
         return JITTER(mixed, self.key(state, "jitter"))
 
-    def losses(
-        self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i
-    ) -> tuple[Terms, PyTree]:
+    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
         """Cross-entropy on the source, feature distance and pulling loss."""
         source, terms, stats = self.source_losses(state, params, stats, part, i)
         more, stats = self.translated_losses(state, params, stats, part, i, source)

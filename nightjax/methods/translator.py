@@ -24,8 +24,8 @@ Loss = Callable[[PyTree, Mapping[str, jax.Array]], tuple[jax.Array, Scalars]]
 class Translator:
     """Base of CycleGAN, pix2pixHD and UNIT: generators, called the student, and discriminators.
 
-    In `update`, the step of the first two, both players' gradients are taken at the parameters from before the step. UNIT's
-    players take turns instead.
+    In `update`, the step of the first two, both players' gradients are taken at the parameters from before the step.
+    UNIT's players take turns instead.
 
     Attributes:
         model: a generator.
@@ -64,7 +64,9 @@ class Translator:
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """See `Method`; a translator names no classes."""
-        raise UserError("a translator predicts no classes: leave eval.sets empty, use its run with scripts/translate_dataset.py")
+        raise UserError(
+            "a translator predicts no classes: leave eval.sets empty, use its run with scripts/translate_dataset.py"
+        )
 
     def update(
         self,

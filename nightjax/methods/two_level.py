@@ -1,7 +1,7 @@
 """NightLab's inference (2204.05538): an image level, a detector of hard regions, and a region level that looks closer.
 
-The paper's body and code are not public; this is a reconstruction from its supplementary. A setting that no source states is
-marked *ours* where it is described.
+The paper's body and code are not public; this is a reconstruction from its supplementary. A setting that no source
+states is marked *ours* where it is described.
 """
 
 import dataclasses
@@ -39,23 +39,24 @@ class TwoLevel(Supervised):
 
     Attributes:
         hard_classes: train ids that the region level may overrule.
-        start: what ``train.init`` names: ``"image"``, a run of one segmenter, from which both levels start, or ``"levels"``,
-            a run of this method.
+        start: what ``train.init`` names: ``"image"``, a run of one segmenter, from which both levels start, or
+            ``"levels"``, a run of this method.
         detector: key of `models.detector.VARIANTS`. Ours: the paper says only that it is maskrcnn-benchmark's.
         detector_input: how pixels enter the detector; None for ``input``.
         detector_short_side: images are resized for the detector so that the short side is this, by maskrcnn-benchmark's
             rule; 0 leaves them at their size (ours).
         proposals: from anchors to boxes.
-        unweight: take the logarithm of `class_weights` off the logits of both levels wherever they predict: trained under
-            weights, a softmax estimates weight times probability, and a merge that can only add hard classes adds too many
-            (ours). Without weights there is nothing to take off.
+        unweight: take the logarithm of `class_weights` off the logits of both levels wherever they predict: trained
+            under weights, a softmax estimates weight times probability, and a merge that can only add hard classes adds
+            too many (ours). Without weights there is nothing to take off.
         score: of a box above which it counts (ours).
         max_regions: the best so many count (ours).
         region_size: side to which regions are resampled (ours).
-        keep_aspect: resample the long side to it and fill up the short one; otherwise both become ``region_size`` (ours).
+        keep_aspect: resample the long side to it and fill up the short one; otherwise both become ``region_size``
+            (ours).
         antialias: along sides that shrink (ours).
-        share_light: both levels relight by the image level's network; otherwise the region level has its own, which starts
-            from it (ours: the paper has one symbol for both).
+        share_light: both levels relight by the image level's network; otherwise the region level has its own, which
+            starts from it (ours: the paper has one symbol for both).
         min_side: to which smaller regions are grown (ours).
         context: factor on the sides of boxes from labels (ours).
         context_in_target: the detector learns boxes with their context, and what it finds is not grown again (ours).
@@ -98,7 +99,9 @@ class TwoLevel(Supervised):
         choose({"image": 0, "levels": 0}, self.start, "method.start")
         wrong = [c for c in self.hard_classes if not 0 <= c < NUM_CLASSES]
         if wrong or not self.hard_classes:
-            raise UserError(f"method.hard_classes={self.hard_classes} must be train ids, 0 to {NUM_CLASSES - 1}, at least one")
+            raise UserError(
+                f"method.hard_classes={self.hard_classes} must be train ids, 0 to {NUM_CLASSES - 1}, at least one"
+            )
         if self.share_light and getattr(self.model, "light", None) is None:
             raise UserError("method.share_light needs light adaptation to share: add light=1 to the config's arguments")
 
@@ -116,7 +119,9 @@ class TwoLevel(Supervised):
             params={"student": params},
             batch_stats={"student": {name: variables.get("batch_stats", {}) for name, variables in found.items()}},
             opt_state={
-                name: self.optimizer_of(name).build({"student": params[name]}, self.steps).init({"student": params[name]})
+                name: self.optimizer_of(name)
+                .build({"student": params[name]}, self.steps)
+                .init({"student": params[name]})
                 for name in self.trained
             },
         )
@@ -141,7 +146,8 @@ class TwoLevel(Supervised):
         return build_detector(self.detector)
 
     def optimizer_of(self, name: str) -> Optimizer:
-        """Settings of a network's optimiser; the paths of its parameters begin with ``student/``, as in a run of its own."""
+        """Settings of a network's optimiser; the paths of its parameters begin with ``student/``, as in a run of its
+        own."""
         return self.detector_optimizer if name == "detector" else self.optimizer
 
     def initial_variables(self, state: TrainState) -> Variables:
@@ -167,7 +173,8 @@ class TwoLevel(Supervised):
     def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
         """Other predictions: ``"image_level"`` alone, or merged with regions around the truth (``"oracle_boxes"``).
 
-        True regions have no score: the largest parts make them, and of those the smallest region, the closest look, is on top
+        True regions have no score: the largest parts make them, and of those the smallest region, the closest look, is
+            on top
         (ours).
 
         Args:
@@ -247,12 +254,15 @@ class TwoLevel(Supervised):
         """Regions around the parts of the hard classes, the largest part first.
 
         Returns:
-            Half-open regions [B, G, 4]; the classes int32 [B, G], of joined boxes that of the largest part; bool [B, G].
+            Half-open regions [B, G, 4]; the classes int32 [B, G], of joined boxes that of the largest part; bool [B,
+            G].
         """
         least = self.min_side if context != 1.0 else 0.0
 
         def one(label):
-            box, kind, area = regions.label_boxes(label, self.hard_classes, count=self.max_boxes, min_area=self.min_area)
+            box, kind, area = regions.label_boxes(
+                label, self.hard_classes, count=self.max_boxes, min_area=self.min_area
+            )
             box = boxes.region_of(boxes.half_open(box), label.shape, context=context, min_side=least)
             box, valid = boxes.merge_overlapping(boxes.inclusive(box), kind, area > 0, self.merge_iou)
             order = jnp.argsort(~valid, stable=True)

@@ -1,7 +1,7 @@
 """UNIT: unpaired translation of day to night and back, through one latent space (arXiv 1703.00848).
 
-The ``source`` stream is domain a, the day; the ``target`` stream is domain b, the night; both without labels. A step first
-trains the discriminators on fresh translations, then the autoencoders against the new discriminators.
+The ``source`` stream is domain a, the day; the ``target`` stream is domain b, the night; both without labels. A step
+first trains the discriminators on fresh translations, then the autoencoders against the new discriminators.
 """
 
 import dataclasses

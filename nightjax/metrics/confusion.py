@@ -7,8 +7,6 @@ Rows are the truth, columns the prediction.
 **Every score in a summary is in percent (0..100); counts are pixels.**
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

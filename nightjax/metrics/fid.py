@@ -1,10 +1,9 @@
 """Fréchet and kernel distance between two sets of pictures, from the features of any network.
 
-Features come in as rows; everything after the network is float64 on the host. Statistics are sums that merge, so batches, devices
-and processes may each see a part. Sources: FID (arXiv 1706.08500), clean-fid (2104.11222), KID (1801.01401).
+Features come in as rows; everything after the network is float64 on the host. Statistics are sums that merge, so
+batches, devices and processes may each see a part. Sources: FID (arXiv 1706.08500), clean-fid (2104.11222), KID
+(1801.01401).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import functools
@@ -39,14 +38,14 @@ class Statistics:
     scatter: np.ndarray
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Statistics:
+    def of(cls, features: np.ndarray) -> "Statistics":
         """Of the rows of one array [n, D], n at least 1."""
         rows = np.asarray(features, np.float64)
         mean = rows.mean(0)
         rows = rows - mean
         return cls(len(rows), mean, rows.T @ rows)
 
-    def __add__(self, other: Statistics) -> Statistics:
+    def __add__(self, other: "Statistics") -> "Statistics":
         count = self.count + other.count
         step = other.mean - self.mean
         scatter = self.scatter + other.scatter + np.outer(step, step) * (self.count * other.count / count)
@@ -64,7 +63,7 @@ class Statistics:
         return self.scatter / (self.count - 1)
 
 
-def statistics(batches: Iterable[np.ndarray]) -> Statistics:
+def statistics(batches: Iterable[np.ndarray]) -> "Statistics":
     """Statistics of all rows of some batches [n, D], each read once.
 
     Raises:
@@ -89,7 +88,7 @@ def _chunks(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(rows)
 
 
-def merge_over_processes(own: Statistics) -> Statistics:
+def merge_over_processes(own: Statistics) -> "Statistics":
     """Statistics of the rows of all processes of a job, the same on each; D must be equal."""
     if jax.process_count() == 1:
         return own
@@ -97,11 +96,13 @@ def merge_over_processes(own: Statistics) -> Statistics:
     # As bytes: JAX would round float64 to float32 on the way.
     gathered = multihost_utils.process_allgather(numbers.view(np.uint8))
     size = len(own.mean)
-    parts = [Statistics(int(x[0]), x[1 : size + 1], x[size + 1 :].reshape(size, size)) for x in gathered.view(np.float64)]
+    parts = [
+        Statistics(int(x[0]), x[1 : size + 1], x[size + 1 :].reshape(size, size)) for x in gathered.view(np.float64)
+    ]
     return functools.reduce(operator.add, parts)
 
 
-def frechet_distance(one: Statistics, other: Statistics) -> float:
+def frechet_distance(one: Statistics, other: "Statistics") -> float:
     """Squared Fréchet distance of the Gaussians fitted to two sets, up to rounding at least 0.
 
     Compare only numbers of equal n: the estimate is biased upwards, at small n by far more than methods differ.
@@ -110,24 +111,30 @@ def frechet_distance(one: Statistics, other: Statistics) -> float:
         UserError: a set has fewer than two rows, or the sets' features are of different lengths.
     """
     if len(one.mean) != len(other.mean):
-        raise UserError(f"features of {len(one.mean)} and of {len(other.mean)} numbers cannot be compared: use one network")
+        raise UserError(
+            f"features of {len(one.mean)} and of {len(other.mean)} numbers cannot be compared: use one network"
+        )
     for part in (one, other):
         if 1 < part.count <= len(part.mean):
-            warnings.warn(f"{part.count} pictures for {len(part.mean)} features: the covariance is singular, the distance biased")
+            warnings.warn(
+                f"{part.count} pictures for {len(part.mean)} features: the covariance is singular, the distance biased"
+            )
     return frechet(one.mean, one.covariance, other.mean, other.covariance)
 
 
 def frechet(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
     """``|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))``.
 
-    The trace of the root is that of ``(R S2 R)^(1/2)``, R the symmetric root of S1: only symmetric eigenvalue problems, real
-    and non-negative whatever the rank, unlike the root of the unsymmetric product (pytorch-fid).
+    The trace of the root is that of ``(R S2 R)^(1/2)``, R the symmetric root of S1: only symmetric eigenvalue problems,
+    real and non-negative whatever the rank, unlike the root of the unsymmetric product (pytorch-fid).
 
     Args:
         mean1, mean2: [D].
         covariance1, covariance2: symmetric [D, D].
     """
-    mean1, covariance1, mean2, covariance2 = (np.asarray(x, np.float64) for x in (mean1, covariance1, mean2, covariance2))
+    mean1, covariance1, mean2, covariance2 = (
+        np.asarray(x, np.float64) for x in (mean1, covariance1, mean2, covariance2)
+    )
     values, vectors = np.linalg.eigh(covariance1)
     # Directions in which the first set does not vary; roots of their rounding errors would add up.
     kept = values > values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
@@ -141,7 +148,8 @@ def frechet(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covar
 def kernel_distance(
     one: np.ndarray, other: np.ndarray, *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """KID: unbiased squared maximum mean discrepancy under the kernel ``(x.y / D + 1)^3``, means something at small n too.
+    """KID: unbiased squared maximum mean discrepancy under the kernel ``(x.y / D + 1)^3``, means something at small n
+    too.
 
     Args:
         one, other: features [n, D] and [m, D].
@@ -173,7 +181,8 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
-    """Resizes one picture for a feature network, its aspect not kept. Numbers made by different rules cannot be compared.
+    """Resizes one picture for a feature network, its aspect not kept. Numbers made by different rules cannot be
+    compared.
 
     Args:
         image: uint8 [H, W, 3].
@@ -211,7 +220,9 @@ def _resize_pytorch_fid(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _resize_clean(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    channels = [Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BICUBIC) for c in range(image.shape[-1])]
+    channels = [
+        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BICUBIC) for c in range(image.shape[-1])
+    ]
     return np.stack(channels, -1).clip(0, 255)
 
 

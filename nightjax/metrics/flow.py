@@ -1,7 +1,5 @@
 """Scores of flows with a confidence: end-point error, correct pixels, and whether the confidence keeps its promise."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,9 +23,10 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, valid: np.ndarray, confidence
         confidence: [H, W] in [0, 1], probability of an error within the first of `RADII`.
 
     Returns:
-        float64: ``images`` and ``image_error`` (an image without a valid pixel counts as none), ``correct`` [3], ``unmoved``
-        (the error of zero flow, summed over pixels), and by bin of the confidence ``pixels``, ``error``, ``confidence`` and
-        ``within`` [10].
+        float64: ``images`` and ``image_error`` (an image without a valid pixel counts as none), ``correct`` [3],
+            ``unmoved``
+        (the error of zero flow, summed over pixels), and by bin of the confidence ``pixels``, ``error``, ``confidence``
+        and ``within`` [10].
     """
     error = np.linalg.norm(flow - truth, axis=-1)[valid].astype(np.float64)
     promised = confidence[valid].astype(np.float64)
@@ -49,10 +48,10 @@ def summarise(sums: Sums) -> dict[str, Any]:
     """Scores of summed `flow_sums`.
 
     Returns:
-        ``aepe``, the mean over images of their mean end-point error (as Refign's SparseEPE), ``aepe_pixels`` over pixels and
-        ``aepe_unmoved`` over pixels for zero flow; ``pck`` by radius; ``calibration_error``, the mean distance of confidence
-        and share of correct pixels over the bins, weighted by their pixels; and ``bins``, each with ``from``, ``pixels``,
-        ``confidence``, ``within`` and ``error``. None where nothing was measured.
+        ``aepe``, the mean over images of their mean end-point error (as Refign's SparseEPE), ``aepe_pixels`` over
+        pixels and ``aepe_unmoved`` over pixels for zero flow; ``pck`` by radius; ``calibration_error``, the mean
+        distance of confidence and share of correct pixels over the bins, weighted by their pixels; and ``bins``, each
+        with ``from``, ``pixels``, ``confidence``, ``within`` and ``error``. None where nothing was measured.
     """
     pixels = sums["pixels"].sum()
     known = sums["pixels"] > 0
@@ -85,14 +84,21 @@ def format_flow(results: Mapping[str, Mapping[str, Any]]) -> str:
     """A readable table of `summarise`'s results by set name."""
     width = max(map(len, results))
     number = lambda value, unit=1.0: "     -" if value is None else f"{value * unit:6.2f}"
-    head = f"{'':{width}}    AEPE  unmoved  " + "  ".join(f"PCK-{radius:g} %" for radius in RADII) + "  calibration error %"
+    head = (
+        f"{'':{width}}    AEPE  unmoved  "
+        + "  ".join(f"PCK-{radius:g} %" for radius in RADII)
+        + "  calibration error %"
+    )
     lines = [head]
     for name, result in results.items():
         correct = "   ".join(number(result["pck"][f"{radius:g}"], 100) for radius in RADII)
         errors = f"{number(result['aepe'])}   {number(result['aepe_unmoved'])}"
         lines.append(f"{name:{width}}  {errors}   {correct}   {number(result['calibration_error'], 100)}")
     for name, result in results.items():
-        lines.append(f"\n{name}, by confidence: share of pixels, mean confidence and share within {RADII[0]:g} px in %, error in px")
+        lines.append(
+            f"\n{name}, by confidence: share of pixels, mean confidence and share within {RADII[0]:g} px in %, error "
+            "in px"
+        )
         for row in result["bins"]:
             share = number(row["pixels"] / max(result["pixels"], 1), 100)
             cells = number(row["confidence"], 100), number(row["within"], 100), number(row["error"])

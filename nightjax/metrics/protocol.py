@@ -22,9 +22,10 @@ class EvalSet:
 
     Attributes:
         dataset, split: see `sources.open_source`.
-        native_size: (height, width) of the labels that the protocol scores; others are scored too, with a note. None: any.
-        input_size: (height, width) to which images are resized for the network, their aspect not kept; None keeps the native
-            size. Scores are taken at the labels' native size always.
+        native_size: (height, width) of the labels that the protocol scores; others are scored too, with a note. None:
+            any.
+        input_size: (height, width) to which images are resized for the network, their aspect not kept; None keeps the
+            native size. Scores are taken at the labels' native size always.
         antialias: that resize widens its filter when shrinking, as Pillow does.
         align_corners: rule of the resize of logits to the label size; True in DANNet, False in the DAFormer family.
         mode: ``"whole"``, or ``"slide"`` for overlapping windows whose logits are averaged.
@@ -33,8 +34,8 @@ class EvalSet:
         class_weight_std: above 0, logits are multiplied by DANNet's class weights of this deviation (0.16 in its test).
         merge: key of `labels.CLASS_MERGES` for sets with fewer classes, or ``""``.
         uiou: also score UIoU, for sets with masks of invalid pixels.
-        prediction: name of another prediction of the method's to score instead of its own, see its ``predict_as``; the result
-            then says how many pixels differ from its own. Whole images only.
+        prediction: name of another prediction of the method's to score instead of its own, see its ``predict_as``; the
+            result then says how many pixels differ from its own. Whole images only.
         headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
         batch: examples at a time.
     """
@@ -63,9 +64,13 @@ class EvalSet:
         if self.merge:
             configs.choose(labels.CLASS_MERGES, self.merge, "eval set's merge")
         if self.merge and self.uiou:
-            raise UserError(f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou")
+            raise UserError(
+                f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou"
+            )
         if self.prediction and (self.mode != "whole" or self.flip):
-            raise UserError(f"eval set {self.dataset}: prediction={self.prediction!r} is for whole images, not mirrored")
+            raise UserError(
+                f"eval set {self.dataset}: prediction={self.prediction!r} is for whole images, not mirrored"
+            )
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise UserError(f"eval set {self.dataset}: scales={self.scales} must be numbers above 0")
 
@@ -84,8 +89,8 @@ def predict(
 ) -> tuple[jax.Array, jax.Array]:
     """Predicts a batch by a protocol; traceable.
 
-    One view is decided on logits. Several scales and mirror images are resized to the output, turned into probabilities and
-    averaged (mmseg's test-time augmentation).
+    One view is decided on logits. Several scales and mirror images are resized to the output, turned into probabilities
+    and averaged (mmseg's test-time augmentation).
 
     Args:
         logits_fn: uint8 [B, H, W, 3] to logits float32 [B, h, w, K].

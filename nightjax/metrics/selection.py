@@ -1,11 +1,10 @@
 """Which pictures of a pool are most like a reference set: rankings after the Fréchet distance.
 
-"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021) chose night pictures "by FID" without
-saying how; a distance of sets cannot rank single pictures, so these are our readings of it. All take features as rows, sort by name
+"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021) chose night pictures "by
+FID" without saying how; a distance of sets cannot rank single pictures, so these are our readings of it. All take
+features as rows, sort by name
 first, and break ties by name: the order in which pictures come changes nothing.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
@@ -47,7 +46,9 @@ def select(rule: str, names: Sequence[str], features: np.ndarray, reference: np.
     if not 0 < count <= len(names):
         raise UserError(f"cannot select {count} of {len(names)} pictures: choose a count from 1 to that")
     order = np.argsort(names)
-    return function([names[i] for i in order], np.asarray(features, np.float64)[order], np.asarray(reference, np.float64), count)
+    return function(
+        [names[i] for i in order], np.asarray(features, np.float64)[order], np.asarray(reference, np.float64), count
+    )
 
 
 def point_scores(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -76,7 +77,8 @@ def group_scores(
     """
     mean, covariance = _gaussian(reference, shrinkage)
     return {
-        int(group): frechet(*_gaussian(features[groups == group], shrinkage), mean, covariance) for group in np.unique(groups)
+        int(group): frechet(*_gaussian(features[groups == group], shrinkage), mean, covariance)
+        for group in np.unique(groups)
     }
 
 
@@ -115,7 +117,8 @@ def _select_groups(names: list[str], features: np.ndarray, reference: np.ndarray
 
 
 def _select_greedily(names: list[str], features: np.ndarray, reference: np.ndarray, count: int) -> Scored:
-    """From the best by point score, drops those that hold the set's Fréchet distance up most, by its first-order change."""
+    """From the best by point score, drops those that hold the set's Fréchet distance up most, by its first-order
+    change."""
     scores = point_scores(features, reference)
     features, reference = _principal(features, reference)
     mean, covariance = _gaussian(reference, 0.0)
@@ -137,8 +140,8 @@ RULES: dict[str, Callable[[list[str], np.ndarray, np.ndarray, int], Scored]] = {
     "fid_group": _select_groups,
     "fid_greedy": _select_greedily,
 }
-"""Nearest to the reference's mean; the same in units of its covariance; whole groups (drives, or clusters) by their Fréchet
-distance; and one by one, towards the set with the smallest distance."""
+"""Nearest to the reference's mean; the same in units of its covariance; whole groups (drives, or clusters) by their
+Fréchet distance; and one by one, towards the set with the smallest distance."""
 
 
 def _best(names: Sequence[str], scores: np.ndarray, count: int) -> Scored:

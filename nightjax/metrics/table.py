@@ -1,7 +1,5 @@
 """Evaluation results as a plain-text table: a column a set or run, seeds as mean ± spread."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,10 +50,7 @@ def format_results(results: Results) -> str:
         Per-class IoU with its support (pixels of truth in the first seed), then group means, then
         the totals, the headline policy marked with an asterisk, the label versions and the notes.
     """
-    columns = {
-        title: [value] if isinstance(value, Mapping) else list(value)
-        for title, value in results.items()
-    }
+    columns = {title: [value] if isinstance(value, Mapping) else list(value) for title, value in results.items()}
     first = [summaries[0] for summaries in columns.values()]
 
     def row(label: str, *path: str, pixels: str = "") -> list[str]:
@@ -71,33 +66,22 @@ def format_results(results: Results) -> str:
     def facts(label: str, values: Sequence[str]) -> list[str]:
         return [label, *(cell for value in values for cell in (value, ""))]
 
-    classes = [
-        row(name, "iou", name, pixels=name) for name in _union(summary["iou"] for summary in first)
-    ]
-    groups = [
-        row(f"mean of {name}", "groups", name)
-        for name in _union(summary["groups"] for summary in first)
-    ]
+    classes = [row(name, "iou", name, pixels=name) for name in _union(summary["iou"] for summary in first)]
+    groups = [row(f"mean of {name}", "groups", name) for name in _union(summary["groups"] for summary in first)]
     headlines = {summary["headline"] for summary in first}
-    totals = [
-        row(label + (" *" if path[-1] in headlines else ""), *path) for label, path in _SCORES
-    ]
+    totals = [row(label + (" *" if path[-1] in headlines else ""), *path) for label, path in _SCORES]
     if any("uiou" in summary for summary in first):
         totals.append(row(_UIOU[0], *_UIOU[1]))
     if len(headlines) > 1:
         totals.append(facts("headline", [f"{summary['headline']} *" for summary in first]))
-    totals.append(
-        facts("classes averaged", [str(summary["classes_averaged"]) for summary in first])
-    )
+    totals.append(facts("classes averaged", [str(summary["classes_averaged"]) for summary in first]))
     totals.append(facts("pixels", [_short(summary["pixels"]) for summary in first]))
     if any(len(summaries) > 1 for summaries in columns.values()):
         totals.append(facts("seeds", [str(len(summaries)) for summaries in columns.values()]))
     if any("label_version" in summary for summary in first):
         totals.append(facts("labels", [summary.get("label_version", "") for summary in first]))
     notes = [
-        f"! {title}: {note}"
-        for title, summary in zip(columns, first, strict=True)
-        for note in summary.get("notes", ())
+        f"! {title}: {note}" for title, summary in zip(columns, first, strict=True) for note in summary.get("notes", ())
     ]
     head = ["IoU in %", *(cell for title in columns for cell in (title, "pixels"))]
     return "\n".join([_layout(head, [classes, groups, totals]), "* headline", *notes])
@@ -112,9 +96,7 @@ def _layout(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]]) -> s
         return "  ".join([cells[0].ljust(widths[0]), *numbers]).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return "\n".join(
-        [line(head)] + [part for block in blocks if block for part in (rule, *map(line, block))]
-    )
+    return "\n".join([line(head)] + [part for block in blocks if block for part in (rule, *map(line, block))])
 
 
 def _lookup(summary: Summary, path: Sequence[str]) -> float | None:

@@ -14,8 +14,6 @@ With nothing declined this is the ordinary IoU. All thresholds are scored from o
 (threshold bin, invalid, truth, prediction), so counts of batches add up as confusion counts do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,9 +117,7 @@ def mean_uiou(counts: np.ndarray) -> np.ndarray:
     return np.where(number > 0, np.nansum(per_class, axis=1) / np.maximum(number, 1), np.nan)
 
 
-def summarise_uiou(
-    counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]
-) -> dict[str, Any]:
+def summarise_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """All UIoU scores of one evaluation set in percent, ready for JSON.
 
     `average` is the plain mean of `mean` over the given thresholds. It is our own definition: how a

@@ -27,10 +27,7 @@ from nightjax.models.relight import LightNet
 from nightjax.models.segmenter import Segmenter
 
 BACKBONES = {
-    **{
-        name: functools.partial(resnet.ResNet, **options)
-        for name, options in resnet.VARIANTS.items()
-    },
+    **{name: functools.partial(resnet.ResNet, **options) for name, options in resnet.VARIANTS.items()},
     **{name: functools.partial(mit.MiT, **options) for name, options in mit.VARIANTS.items()},
     **{name: functools.partial(swin.Swin, **options) for name, options in swin.VARIANTS.items()},
 }
@@ -124,9 +121,7 @@ def build_segmenter(
     known = [f"{part}_{name}" for part, builder in builders.items() for name in _attributes(builder)]
     for name, value in kwargs.items():
         if name not in known:
-            raise UserError(
-                f"no model option {name!r} for {backbone} + {head}; {_suggest(name, known)}"
-            )
+            raise UserError(f"no model option {name!r} for {backbone} + {head}; {_suggest(name, known)}")
         part, _, attribute = name.partition("_")
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     parts = {}

@@ -19,9 +19,7 @@ class AuxiliarySegmenter(nn.Module):
     auxiliary: nn.Module
     light: nn.Module | None = None
 
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Runs all.
 
         Args:

@@ -70,9 +70,7 @@ class ResnetGenerator(nn.Module):
 
 def reflected_conv(x: jax.Array, features: int, kernel: int, dtype: Any, name: str) -> jax.Array:
     """Convolution with bias of the image reflected at its border; to be called inside a compact method."""
-    conv = Conv(
-        features, kernel=kernel, padding=0, use_bias=True, kernel_init=normal_002, dtype=dtype, name=name
-    )
+    conv = Conv(features, kernel=kernel, padding=0, use_bias=True, kernel_init=normal_002, dtype=dtype, name=name)
     return conv(pad(x, kernel // 2))
 
 
@@ -128,6 +126,7 @@ def check_sides(x: jax.Array, factor: int) -> None:
     """Raises UserError unless both sides of [B, H, W, C] are multiples of ``factor``."""
     if x.shape[1] % factor or x.shape[2] % factor:
         raise UserError(
-            f"translator: images of {x.shape[1]}x{x.shape[2]} cannot be halved to its lowest resolution; use sides that are "
+            f"translator: images of {x.shape[1]}x{x.shape[2]} cannot be halved to its lowest resolution; use sides "
+            "that are "
             f"multiples of {factor}"
         )

@@ -23,7 +23,8 @@ from nightjax.ops.boxes import best_boxes, clip_boxes, decode_boxes, nms
 
 
 class FeaturePyramid(nn.Module):
-    """Stages of a backbone, the finest first, to as many levels of ``features`` channels, and one of half the last's size.
+    """Stages of a backbone, the finest first, to as many levels of ``features`` channels, and one of half the last's
+    size.
 
     Attributes:
         features: channels of every level.
@@ -190,7 +191,9 @@ class Proposals:
 
     def _level(self, logits, code, anchors, size):
         every = jnp.ones(logits.shape, bool)
-        best, scores, valid = best_boxes(jnp.concatenate([anchors, code], -1), jax.nn.sigmoid(logits), every, self.before)
+        best, scores, valid = best_boxes(
+            jnp.concatenate([anchors, code], -1), jax.nn.sigmoid(logits), every, self.before
+        )
         boxes = clip_boxes(decode_boxes(best[:, 4:], best[:, :4]), size)
         valid &= (boxes[:, 2:] - boxes[:, :2] + 1 >= self.min_side).all(-1)
         return best_boxes(boxes, scores, nms(boxes, scores, self.threshold, valid), self.after)

@@ -120,15 +120,11 @@ class HRDA(nn.Module):
         def by_view(y):
             return y.reshape(batch, 1 + len(offsets), *y.shape[1:])
 
-        features = self.backbone(
-            views.reshape(-1, *view, x.shape[-1]), train=train, deterministic=deterministic
-        )
+        features = self.backbone(views.reshape(-1, *view, x.shape[-1]), train=train, deterministic=deterministic)
         logits = by_view(self.head(features, train=train, deterministic=deterministic))
         lr_logits, hr_logits = logits[:, 0], logits[:, 1:]
         features = {name: by_view(feature)[:, 0] for name, feature in features.items()}
-        attention = nn.sigmoid(
-            self.hrda_scale_attention(features, train=train, deterministic=deterministic)
-        )
+        attention = nn.sigmoid(self.hrda_scale_attention(features, train=train, deterministic=deterministic))
         corners = jnp.asarray(offsets, jnp.int32)
         box = jnp.concatenate([corners, corners + np.asarray(view)], axis=1)[:, (0, 2, 1, 3)]
         return {

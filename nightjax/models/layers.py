@@ -20,7 +20,8 @@ from nightjax.models.initializers import normal
 Pair = tuple[int, int]
 
 TINY, FEW = 400, 8
-"""A convolution is worth a matrix product over the whole of a map if the map has at most ``TINY`` values, there are more maps than
+"""A convolution is worth a matrix product over the whole of a map if the map has at most ``TINY`` values, there are
+more maps than
 that, and at most ``FEW`` outputs: with 32 the product wins nothing (``scripts/bench_ops.py``)."""
 
 
@@ -60,9 +61,7 @@ class Conv(nn.Module):
             raise ValueError(f"Conv groups must be 1 or 'depthwise', got {self.groups!r}")
         depthwise = self.groups == "depthwise"
         if depthwise and self.features != x.shape[-1]:
-            raise ValueError(
-                f"depthwise Conv of {x.shape[-1]} channels cannot have {self.features} features"
-            )
+            raise ValueError(f"depthwise Conv of {x.shape[-1]} channels cannot have {self.features} features")
         size = _pair(self.kernel)
         padding = self.padding
         if padding is None:
@@ -73,9 +72,7 @@ class Conv(nn.Module):
         inputs = 1 if depthwise else x.shape[-1]
         kernel = self.param("kernel", kernel_init, (*size, inputs, self.features), jnp.float32)
         form = _form(x.shape, kernel.shape, padding, depthwise)
-        y = form(
-            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation, padding
-        )
+        y = form(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.dilation, padding)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)
@@ -90,7 +87,9 @@ def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthw
         return _library
     if kernel[:2] == (1, 1) and padding == (0, 0):
         return _pointwise_dot
-    many = isinstance(shape[0], int) and shape[0] > TINY  # a program exported for any batch has a symbol there, which compares to nothing
+    many = (
+        isinstance(shape[0], int) and shape[0] > TINY
+    )  # a program exported for any batch has a symbol there, which compares to nothing
     if many and math.prod(shape[1:]) <= TINY and kernel[-1] <= FEW:
         return _whole_map_dot
     return _library
@@ -119,7 +118,8 @@ def _pointwise_dot(x, kernel, stride, dilation, padding):
 
 
 def _whole_map_dot(x, kernel, stride, dilation, padding):
-    """Many tiny maps of few channels: a matrix product over all of a map. Row i is what becomes of a map that is 1 at i alone."""
+    """Many tiny maps of few channels: a matrix product over all of a map. Row i is what becomes of a map that is 1 at i
+    alone."""
     cells = math.prod(x.shape[1:])
     units = jnp.eye(cells, dtype=x.dtype).reshape(cells, *x.shape[1:])
     rows = _library(units, kernel, stride, dilation, padding)
@@ -129,8 +129,7 @@ def _whole_map_dot(x, kernel, stride, dilation, padding):
 def _shifted_depthwise(x, kernel, stride, dilation, padding):
     """One multiply-add of the shifted input for each tap: plain arithmetic, fused into one pass."""
     terms = [
-        shifted * kernel[i, j, 0]
-        for (i, j), shifted in _taps(x, kernel.shape[:2], stride, dilation, padding, 0.0)
+        shifted * kernel[i, j, 0] for (i, j), shifted in _taps(x, kernel.shape[:2], stride, dilation, padding, 0.0)
     ]
     return functools.reduce(jnp.add, terms)
 
@@ -142,27 +141,19 @@ def _taps(x, size, stride, dilation, padding, fill):
     """
     sides = [(p, p) if isinstance(p, int) else p for p in padding]
     reach = [dilation * (k - 1) + 1 for k in size]
-    out = [
-        (n + sum(p) - r) // stride + 1 for n, p, r in zip(x.shape[1:3], sides, reach, strict=True)
-    ]
-    padded = lax.pad(
-        x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *((*p, 0) for p in sides), (0, 0, 0)]
-    )
+    out = [(n + sum(p) - r) // stride + 1 for n, p, r in zip(x.shape[1:3], sides, reach, strict=True)]
+    padded = lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *((*p, 0) for p in sides), (0, 0, 0)])
     for i in range(size[0]):
         for j in range(size[1]):
             start = (i * dilation, j * dilation)
             stop = [s + (n - 1) * stride + 1 for s, n in zip(start, out, strict=True)]
             yield (
                 (i, j),
-                lax.slice(
-                    padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1)
-                ),
+                lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1)),
             )
 
 
-def max_pool(
-    x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False
-) -> jax.Array:
+def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
     """Maximum over square windows with torch's size rules, as maxima of strided slices along rows, then along columns.
 
     Args:

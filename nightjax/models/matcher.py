@@ -88,9 +88,7 @@ class ConvBN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = Conv(
-            self.features, self.kernel, dilation=self.dilation, padding=self.padding, name="conv"
-        )
+        conv = Conv(self.features, self.kernel, dilation=self.dilation, padding=self.padding, name="conv")
         x = BatchNorm(name="bn")(conv(x), train=train)
         return nn.leaky_relu(x, 0.1) if self.activate else x
 
@@ -138,9 +136,7 @@ class Uncertainty(nn.Module):
     narrow: int = 1
 
     @nn.compact
-    def __call__(
-        self, correlation: jax.Array, *others: jax.Array, train: bool = False
-    ) -> jax.Array:
+    def __call__(self, correlation: jax.Array, *others: jax.Array, train: bool = False) -> jax.Array:
         """Correlation [B, h, w, s * s], s = 9 or 16; others [B, h, w, .] in checkpoint order."""
         side = math.isqrt(correlation.shape[-1])
         wide, small = 32 // self.narrow, 16 // self.narrow
@@ -215,9 +211,7 @@ class UAWarpCHead(nn.Module):
             change, features = FlowDecoder(self.narrow, name=f"decoder{number}")(inputs, train)
             if refine:
                 change = change + Refinement(self.narrow, name=refine)(features, train)
-            uncertainty = Uncertainty(
-                self.narrow, name=f"estimate_uncertainty_components{number}"
-            )
+            uncertainty = Uncertainty(self.narrow, name=f"estimate_uncertainty_components{number}")
             logvar = uncertainty(correlation, features, logvar, flow, train=train)
             return flow + change, logvar, features
 
@@ -226,9 +220,7 @@ class UAWarpCHead(nn.Module):
         flow2, logvar2, features = level(2, t2, s2, flow3, logvar3, pixels)
         features = resize(features, t1.shape[1:3], align_corners=False)
         reduced = Conv(2, 1, use_bias=True, name="reduce")(features)
-        flow1, logvar1, _ = level(
-            1, t1, s1, flow2, logvar2, pixels, "refinement_module_finest", (reduced,)
-        )
+        flow1, logvar1, _ = level(1, t1, s1, flow2, logvar2, pixels, "refinement_module_finest", (reduced,))
         flows = (flow1, flow2, flow3, flow4 * to_pixels)
         logvars = (logvar1, logvar2, logvar3, logvar4 + log_to_pixels)
         return {f"flow{i}": flow for i, flow in enumerate(flows, start=1)} | {
@@ -247,8 +239,8 @@ class Matcher(nn.Module):
         channels: of the VGG's convolutions, by group; as many groups as are used.
         copy: side of the square copies on which the two coarse levels work: 64 times a power of 2.
         narrow: divisor of the head's widths.
-        centred: features are compared after each image's mean is taken off (ours, for matchers from scratch: after a ReLU
-            all features of an untrained network point the same way, and their correlations say nothing).
+        centred: features are compared after each image's mean is taken off (ours, for matchers from scratch: after a
+            ReLU all features of an untrained network point the same way, and their correlations say nothing).
     """
 
     channels: tuple[tuple[int, ...], ...] = VGG16

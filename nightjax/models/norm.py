@@ -21,9 +21,10 @@ class BatchNorm(nn.Module):
     batch the statistics are those of the global batch, for one all-reduce forward and one more
     backward.
 
-    Several passes that differ in nothing but their images may be one: with ``train=G`` every G-th example, from the first on,
-    from the second on, ..., belongs to one group. Each group is normalised by statistics of its own, and the running ones
-    take the groups one after the other, as G passes would have it.
+    Several passes that differ in nothing but their images may be one: with ``train=G`` every G-th example, from the
+        first on,
+    from the second on, ..., belongs to one group. Each group is normalised by statistics of its own, and the running
+    ones take the groups one after the other, as G passes would have it.
 
     Attributes:
         bn_decay: share of the old running value that is *kept* at an update (torch's momentum is 1
@@ -46,8 +47,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x, *, train: bool | int):
         """Normalises x [B, ..., C].
 
-        With ``train``, True or a number of groups, the statistics are those of the batch, and the running ones are updated
-        if the caller made the collection ``batch_stats`` mutable.
+        With ``train``, True or a number of groups, the statistics are those of the batch, and the running ones are
+        updated if the caller made the collection ``batch_stats`` mutable.
         """
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)

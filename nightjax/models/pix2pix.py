@@ -1,6 +1,7 @@
 """pix2pix (arXiv 1611.07004): a U-Net and its patch discriminator, both with batch norm and the official names.
 
-NightLab's text names pix2pixHD and its footnote this; no method trains it, official weights can be run with it. The official
+NightLab's text names pix2pixHD and its footnote this; no method trains it, official weights can be run with it. The
+official
 program translates in training mode: batch statistics at batch 1, and dropout.
 """
 

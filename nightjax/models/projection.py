@@ -13,7 +13,8 @@ from nightjax.models.norm import BatchNorm
 class ProjectionHead(nn.Module):
     """1x1 convolution, batch norm, ReLU, 1x1 convolution.
 
-    The norm always uses the batch's statistics, in training, and keeps none. The last convolution is linear, so it may come after
+    The norm always uses the batch's statistics, in training, and keeps none. The last convolution is linear, so it may
+    come after
     cells are drawn or averaged: `hidden` of all cells, `last` of the few.
 
     Attributes:

@@ -75,9 +75,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        conv = functools.partial(
-            Conv, x.shape[-1], padding=0, kernel_init=torch_uniform, dtype=self.dtype
-        )
+        conv = functools.partial(Conv, x.shape[-1], padding=0, kernel_init=torch_uniform, dtype=self.dtype)
         norm = functools.partial(BatchNorm, dtype=self.dtype)
         y = conv(name="conv_block_1")(_reflect(x, 1))
         y = nn.relu(norm(name="conv_block_2")(y, train=train))

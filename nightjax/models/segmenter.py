@@ -18,9 +18,7 @@ class Segmenter(nn.Module):
     head: nn.Module
     light: nn.Module | None = None
 
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Runs both.
 
         Args:

@@ -1,7 +1,9 @@
 """SingleHDR (arXiv 2004.01179): an HDR image from one 8-bit photo by undoing quantisation, response curve and clipping.
 
-Inference only: NightLab's enhancement baseline runs the published networks. They are TensorFlow 1 code, so padding is "SAME",
-and `double_corner` is its bilinear resize. Modules are named as there, with ``_`` for ``/``; `interop.singlehdr` reads the weights.
+Inference only: NightLab's enhancement baseline runs the published networks. They are TensorFlow 1 code, so padding is
+    "SAME",
+and `double_corner` is its bilinear resize. Modules are named as there, with ``_`` for ``/``; `interop.singlehdr` reads
+the weights.
 """
 
 import functools
@@ -42,14 +44,16 @@ class SingleHDR(nn.Module):
             curves: ``g0`` [1024] and ``hinv`` [N, 1024], mean and basis of the inverse response curves (EMoR).
 
         Returns:
-            ``dequantized`` (C), ``curve`` [B, 1024], ``linear`` (B), ``hallucinated``, ``filled`` (A) and ``hdr``, the result:
-            images are [B, H, W, 3] float32; HDR values are linear, at least 0 and without an upper bound.
+            ``dequantized`` (C), ``curve`` [B, 1024], ``linear`` (B), ``hallucinated``, ``filled`` (A) and ``hdr``, the
+            result: images are [B, H, W, 3] float32; HDR values are linear, at least 0 and without an upper bound.
 
         Raises:
             UserError: other sides.
         """
         if x.shape[1] % 32 or x.shape[2] % 32:
-            raise UserError(f"SingleHDR: an image of {x.shape[1]}x{x.shape[2]} cannot be halved five times; use multiples of 32")
+            raise UserError(
+                f"SingleHDR: an image of {x.shape[1]}x{x.shape[2]} cannot be halved five times; use multiples of 32"
+            )
         dequantized = jnp.clip(x + self.dequantization(x), 0.0, 1.0)
         weights = self.linearization(curve_features(dequantized))
         curve = monotone(curves["g0"] + weights @ curves["hinv"])
@@ -204,7 +208,8 @@ def _part(x, axis, start):
 
 
 def soft_histogram(x: jax.Array, bins: int) -> jax.Array:
-    """[B, H, W, C] in [0, 1] to [B, H, W, (bins + 1) C]: how near each value is to each of 0, 1/bins, .. 1; sums to 1."""
+    """[B, H, W, C] in [0, 1] to [B, H, W, (bins + 1) C]: how near each value is to each of 0, 1/bins, .. 1; sums to
+    1."""
     return jnp.concatenate([nn.relu(1.0 - jnp.abs(x - i / bins) * bins) for i in range(bins + 1)], axis=-1)
 
 
@@ -237,7 +242,8 @@ def mu_law(x: jax.Array) -> jax.Array:
 
 
 def tone_map(hdr: jax.Array) -> jax.Array:
-    """HDR images for the eye and for segmentation: each scaled to mean 0.5, mu-law, cut to [0, 1]. NightLab's way is unknown.
+    """HDR images for the eye and for segmentation: each scaled to mean 0.5, mu-law, cut to [0, 1]. NightLab's way is
+    unknown.
 
     Args:
         hdr: [B, H, W, 3], at least 0.
@@ -255,7 +261,8 @@ def padded_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def enhance(model: SingleHDR, variables: Any, curves: dict[str, jax.Array], image: jax.Array) -> jax.Array:
-    """Photos by the official test: enlarged to multiples of 64, mirrored at the border, run and cut back; then tone-mapped.
+    """Photos by the official test: enlarged to multiples of 64, mirrored at the border, run and cut back; then
+    tone-mapped.
 
     Args:
         model, variables, curves: see `SingleHDR`.

@@ -1,6 +1,7 @@
 """Blocks of image translators: padded convolutions, their norms, residual blocks and multi-scale discriminators.
 
-Submodules are named as in the official UNIT program, so that its checkpoints are read by rule (`interop.torch_weights`).
+Submodules are named as in the official UNIT program, so that its checkpoints are read by rule
+(`interop.torch_weights`).
 """
 
 import functools
@@ -42,7 +43,9 @@ def pad(x: jax.Array, border: int, mode: str = "reflect") -> jax.Array:
         UserError: reflection of an image that is not larger than the border.
     """
     if mode == "reflect" and min(x.shape[1:3]) <= border:
-        raise UserError(f"an image of {x.shape[1]}x{x.shape[2]} cannot be reflected by {border} pixels; use larger images or crops")
+        raise UserError(
+            f"an image of {x.shape[1]}x{x.shape[2]} cannot be reflected by {border} pixels; use larger images or crops"
+        )
     return jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), mode=PADDINGS[mode])
 
 
@@ -177,7 +180,12 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[B, H, W, C] to the same in ``dtype``."""
         block = functools.partial(
-            ConvBlock, x.shape[-1], pad_mode=self.pad_mode, norm="instance", kernel_init=self.kernel_init, dtype=self.dtype
+            ConvBlock,
+            x.shape[-1],
+            pad_mode=self.pad_mode,
+            norm="instance",
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
         )
         y = block(name="model_0")(x)
         y = block(activation="none", name="model_1")(y)

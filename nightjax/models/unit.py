@@ -1,7 +1,7 @@
 """UNIT: two variational autoencoders with one latent space (arXiv 1703.00848), in both published forms.
 
-Domain ``a`` is the day, ``b`` the night. A network has ``encode(x, domain)`` to the mean of the code, whose variance is 1,
-and ``decode(z, domain)`` back to a picture; translation is one after the other with different domains.
+Domain ``a`` is the day, ``b`` the night. A network has ``encode(x, domain)`` to the mean of the code, whose variance is
+1, and ``decode(z, domain)`` back to a picture; translation is one after the other with different domains.
 """
 
 import dataclasses

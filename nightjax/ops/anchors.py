@@ -1,10 +1,9 @@
 """Anchors of a region proposal network, their match to true boxes, and the sample that a step learns from.
 
-Source: maskrcnn-benchmark ``anchor_generator.py``, ``matcher.py``, ``balanced_positive_negative_sampler.py``. Boxes as in
+Source: maskrcnn-benchmark ``anchor_generator.py``, ``matcher.py``, ``balanced_positive_negative_sampler.py``. Boxes as
+    in
 `nightjax.ops.boxes`. Labels of anchors: 1 region, 0 background, -1 neither.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -48,9 +47,9 @@ def match_anchors(
 ) -> tuple[jax.Array, jax.Array]:
     """Labels anchors by their overlap with the true boxes.
 
-    An anchor is positive from ``high`` on and negative below ``low``. With ``low_quality`` all anchors that reach a true
-    box's best overlap, if that is above 0, are positive too, each for the box that *it* overlaps most. (The original makes
-    every anchor positive when some box overlaps none.)
+    An anchor is positive from ``high`` on and negative below ``low``. With ``low_quality`` all anchors that reach a
+    true box's best overlap, if that is above 0, are positive too, each for the box that *it* overlaps most. (The
+    original makes every anchor positive when some box overlaps none.)
 
     Args:
         iou: [G, N].

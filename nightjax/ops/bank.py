@@ -43,9 +43,7 @@ def push(bank: PasteBank, image: jax.Array, label: jax.Array) -> PasteBank:
     def append(entries: jax.Array, new: jax.Array) -> jax.Array:
         return jnp.concatenate([entries[1:], new.astype(entries.dtype)[None]])
 
-    return PasteBank(
-        append(bank.image, image), append(bank.label, label), append(bank.valid, jnp.array(True))
-    )
+    return PasteBank(append(bank.image, image), append(bank.label, label), append(bank.valid, jnp.array(True)))
 
 
 def paste(
@@ -78,9 +76,7 @@ def paste(
         UserError: for an unknown ``pasted_weight``.
     """
     if pasted_weight not in ("keep", "one"):
-        raise UserError(
-            f"bank: unknown weight rule '{pasted_weight}' for pasted pixels; use 'keep' or 'one'"
-        )
+        raise UserError(f"bank: unknown weight rule '{pasted_weight}' for pasted pixels; use 'keep' or 'one'")
     for entry in range(bank.image.shape[0]):
         pasted = tail_mask(bank.label[entry], classes) & bank.valid[entry] & enabled
         image = jnp.where(pasted[..., None], bank.image[entry].astype(image.dtype), image)

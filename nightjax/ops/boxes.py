@@ -5,8 +5,6 @@ Boxes are (x1, y1, x2, y2) float32 with *inclusive* corners, in pixels: a box of
 the only places that do. A set of boxes has a fixed length and a mask ``valid``; what the others hold does not matter.
 """
 
-from __future__ import annotations
-
 import math
 
 import jax
@@ -129,9 +127,7 @@ def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return values[index], index
 
 
-def region_of(
-    regions: jax.Array, size: tuple[int, int], *, context: float = 1.0, min_side: float = 0.0
-) -> jax.Array:
+def region_of(regions: jax.Array, size: tuple[int, int], *, context: float = 1.0, min_side: float = 0.0) -> jax.Array:
     """Regions with their surroundings, inside the image.
 
     Grows each about its centre, first by ``context``, then to ``min_side``; shifts it inside; cuts it only where the

@@ -1,6 +1,7 @@
 """Feature cells by class over a whole batch: drawn at random, averaged, compared.
 
-Everything keeps its shape whatever classes occur, and nothing moves an example to another device: what leaves a device are sums
+Everything keeps its shape whatever classes occur, and nothing moves an example to another device: what leaves a device
+    are sums
 over the batch.
 """
 
@@ -124,7 +125,8 @@ def class_similarity(
         known: [K] bool, which of them exist.
 
     Returns:
-        Mean cosine to the own prototype and to the other known ones, [K] float32 each, and bool [K] where they are defined.
+        Mean cosine to the own prototype and to the other known ones, [K] float32 each, and bool [K] where they are
+        defined.
     """
     means, count = class_means(unit_vectors(features), label)
     cosine = jnp.einsum("kc,jc->kj", means, unit_vectors(prototypes), precision=jax.lax.Precision.HIGHEST)

@@ -142,9 +142,7 @@ def apply_jitter(image: jax.Array, jitter: Jitter) -> jax.Array:
 def _brightness_contrast(x, jitter, position, after, before):
     """Applies those of brightness and contrast that run between two positions, in their order."""
     brightness_first = position[:, BRIGHTNESS] < position[:, CONTRAST]
-    inside = (position > jnp.asarray(after)[..., None]) & (
-        position < jnp.asarray(before)[..., None]
-    )
+    inside = (position > jnp.asarray(after)[..., None]) & (position < jnp.asarray(before)[..., None])
     for is_brightness in (brightness_first, ~brightness_first):
         active = jnp.where(is_brightness, inside[:, BRIGHTNESS], inside[:, CONTRAST])
         gain = jnp.where(is_brightness, 1.0, jitter.contrast)
@@ -221,13 +219,9 @@ def photometric(
     jitter = draw_jitter(
         jitter_key, image.shape[0], jitter_strength, ranges=jitter_ranges, each=jitter_each, order=jitter_order
     )
-    sigma = jax.random.uniform(
-        sigma_key, image.shape[:1], minval=blur_sigma[0], maxval=blur_sigma[1]
-    )
+    sigma = jax.random.uniform(sigma_key, image.shape[:1], minval=blur_sigma[0], maxval=blur_sigma[1])
     image = image.astype(jnp.float32)
-    image = jax.lax.cond(
-        gate[0] < jitter_probability, lambda x: apply_jitter(x, jitter), lambda x: x, image
-    )
+    image = jax.lax.cond(gate[0] < jitter_probability, lambda x: apply_jitter(x, jitter), lambda x: x, image)
     return jax.lax.cond(
         gate[1] < blur_probability,
         lambda x: gaussian_blur(x, sigma, max_sigma=blur_sigma[1]),
@@ -244,5 +238,5 @@ MMSEG_DISTORTION = {
     "jitter_order": "mmseg",
     "blur_probability": 0.0,
 }
-"""Settings of ``photometric``: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each in half of
-the images, contrast before or after the other two."""
+"""Settings of ``photometric``: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each in
+half of the images, contrast before or after the other two."""

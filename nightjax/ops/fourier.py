@@ -1,9 +1,9 @@
 """Fourier domain adaptation: the low-frequency amplitude of one image under the phase of another (arXiv 2004.05498).
 
-Only a small window of the spectrum changes, so only that window is transformed, by thin matrix products, and what changed is
-added to the image. This equals a transform of the whole image, keeps every example on its device, and leaves an image alone
-that is paired with itself. The window is symmetric about the mean, as in the official numpy code: that of its torch code is not,
-and gives an image with an imaginary part.
+Only a small window of the spectrum changes, so only that window is transformed, by thin matrix products, and what
+changed is added to the image. This equals a transform of the whole image, keeps every example on its device, and leaves
+an image alone that is paired with itself. The window is symmetric about the mean, as in the official numpy code: that
+of its torch code is not, and gives an image with an imaginary part.
 """
 
 from types import ModuleType
@@ -45,7 +45,9 @@ def spectrum(image: Array, half: int, xp: ModuleType = jnp) -> Array:
     """
     if 2 * half >= min(image.shape[-3:-1]):
         sides = "x".join(map(str, image.shape[-3:-1]))
-        raise UserError(f"fourier: an image of {sides} has no frequencies up to {half}; use larger images or a smaller beta")
+        raise UserError(
+            f"fourier: an image of {sides} has no frequencies up to {half}; use larger images or a smaller beta"
+        )
     rows, columns = (_waves(half, side).conj() / side for side in image.shape[-3:-1])
     return xp.einsum("yh,...hwc,xw->...yxc", rows, image, columns, optimize=True)
 
@@ -89,7 +91,8 @@ def fourier_adapt(source: jax.Array, target: jax.Array, beta: float = 0.01) -> j
 def adapt_within(image: jax.Array, key: jax.Array, beta: float = 0.01) -> jax.Array:
     """Images with the low-frequency amplitude of another image of the same batch.
 
-    One image is drawn to lend its amplitude to the others, and a second one to lend it to the first: so only sums over the
+    One image is drawn to lend its amplitude to the others, and a second one to lend it to the first: so only sums over
+        the
     batch leave a device.
 
     Args:

@@ -9,8 +9,8 @@ from flax import struct
 class ImagePool:
     """N images in each of S slots; a slot is a pool of its own.
 
-    With one slot it is the official pool. With one slot for each example of the batch, nothing is moved between devices:
-    shard axis 1 like the batch.
+    With one slot it is the official pool. With one slot for each example of the batch, nothing is moved between
+    devices: shard axis 1 like the batch.
 
     Attributes:
         image: [N, S, ...].
@@ -26,13 +26,11 @@ def empty_pool(image: jax.Array, size: int) -> ImagePool:
     return ImagePool(jnp.zeros((size, *image.shape), image.dtype), jnp.zeros((), jnp.int32))
 
 
-def query(
-    pool: ImagePool, image: jax.Array, swap: jax.Array, index: jax.Array
-) -> tuple[ImagePool, jax.Array]:
+def query(pool: ImagePool, image: jax.Array, swap: jax.Array, index: jax.Array) -> tuple[ImagePool, jax.Array]:
     """What a discriminator is shown instead of fresh translations.
 
-    Until a slot is full, an image is stored and returned. Then, with ``swap``, a stored image is returned and replaced by
-    the new one; else the new one is returned.
+    Until a slot is full, an image is stored and returned. Then, with ``swap``, a stored image is returned and replaced
+    by the new one; else the new one is returned.
 
     Args:
         pool: S slots of N images. With N = 0 the images come back as they are.
@@ -51,7 +49,9 @@ def query(
     def ask(pool, item):
         new, swap, index = item
         place = jnp.where(pool.count < size, pool.count, index)
-        chosen = place == jnp.arange(size)[:, None]  # [N, S]; a product instead of a gather keeps slots on their devices
+        chosen = (
+            place == jnp.arange(size)[:, None]
+        )  # [N, S]; a product instead of a gather keeps slots on their devices
         chosen = chosen.reshape(*chosen.shape, *(1,) * (new.ndim - 1))
         old = jnp.where(chosen, pool.image, 0).sum(0).astype(new.dtype)
         swap = swap.reshape(-1, *(1,) * (new.ndim - 1)) & (pool.count == size)

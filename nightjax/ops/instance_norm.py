@@ -8,8 +8,8 @@ from jax import lax
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     """Normalises each channel of each image over its pixels, with the biased variance.
 
-    There are no parameters and no running statistics (torch's ``InstanceNorm2d`` by default), so training and prediction
-    are the same, and nothing crosses the batch axis.
+    There are no parameters and no running statistics (torch's ``InstanceNorm2d`` by default), so training and
+    prediction are the same, and nothing crosses the batch axis.
 
     Args:
         x: [B, H, W, C]; the statistics are float32 whatever the type.

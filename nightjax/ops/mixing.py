@@ -5,8 +5,6 @@ kept apart from what is determined by the draw, so that the latter can be compar
 draws.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,9 +26,7 @@ def _slot(label: jax.Array) -> jax.Array:
     return jnp.minimum(label.astype(jnp.int32), IGNORE_SLOT)
 
 
-def present_classes(
-    label: jax.Array, *, scope: str = "image", include_ignore: bool = True
-) -> jax.Array:
+def present_classes(label: jax.Array, *, scope: str = "image", include_ignore: bool = True) -> jax.Array:
     """Classes that occur in each label map.
 
     Args:
@@ -123,9 +119,7 @@ def mix(mask: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.where(mask.reshape(mask.shape + (1,) * (source.ndim - 3)), source, target)
 
 
-def mixed_weight(
-    mask: jax.Array, share: jax.Array, *, ignore_top: int = 0, ignore_bottom: int = 0
-) -> jax.Array:
+def mixed_weight(mask: jax.Array, share: jax.Array, *, ignore_top: int = 0, ignore_bottom: int = 0) -> jax.Array:
     """Loss weight of a mixed image: 1 on pasted source pixels, the pseudo-label weight elsewhere.
 
     Args:

@@ -1,7 +1,5 @@
 """Class prototypes of feature maps, and label maps brought to the feature grid."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +8,7 @@ from nightjax.core.types import IGNORE, NUM_CLASSES
 from nightjax.ops.resize import nearest_index
 
 
-def cell_label_counts(
-    label: jax.Array, size: tuple[int, int], num_classes: int = NUM_CLASSES
-) -> jax.Array:
+def cell_label_counts(label: jax.Array, size: tuple[int, int], num_classes: int = NUM_CLASSES) -> jax.Array:
     """Pixels of each class that use each cell when a [h, w] map is repeated to the label's size.
 
     A loss against a nearest-repeated map is the count-weighted sum over cells: full-size maps are

@@ -1,7 +1,5 @@
 """Pseudo-labels of a night image: refinement by the aligned day prediction, confidence, trust."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax
@@ -55,9 +53,7 @@ def refine(
     day = jax.nn.softmax(logits_day.astype(jnp.float32))
     trust = normalized_entropy(night).mean(axis=(1, 2), keepdims=True) ** gamma
 
-    weight = (
-        jnp.full(night.shape[:3], 0.5) if confidence is None else confidence.astype(jnp.float32)
-    )
+    weight = jnp.full(night.shape[:3], 0.5) if confidence is None else confidence.astype(jnp.float32)
     weight = weight[..., None]
     if use_static_mask:
         is_static = np.isin(np.arange(night.shape[-1]), static_classes)
@@ -79,9 +75,7 @@ def pseudo_label(probs: jax.Array) -> tuple[jax.Array, jax.Array]:
     return probs.argmax(axis=-1).astype(jnp.uint8), probs.max(axis=-1).astype(jnp.float32)
 
 
-def confident_share(
-    confidence: jax.Array, threshold: float = 0.968, *, scope: str = "batch"
-) -> jax.Array:
+def confident_share(confidence: jax.Array, threshold: float = 0.968, *, scope: str = "batch") -> jax.Array:
     """Share of pixels whose confidence reaches the threshold, the weight of pseudo-labels in DACS.
 
     Args:

@@ -4,8 +4,6 @@ A region is half-open [x1, x2) x [y1, y2) in pixels of its image. Cutting out an
 matrix for rows and one for columns, so regions of any size have static shapes, and nothing crosses the batch axis.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax
@@ -37,8 +35,8 @@ def label_boxes(
         min_area: pixels of the smallest part that counts.
 
     Returns:
-        Boxes [G, 4] float32 with inclusive corners, their classes int32 [G] and areas int32 [G]; the area of what is no box
-        is 0.
+        Boxes [G, 4] float32 with inclusive corners, their classes int32 [G] and areas int32 [G]; the area of what is no
+        box is 0.
     """
     height, width = label.shape
     pixels = height * width
@@ -89,7 +87,8 @@ def crop(
 
 
 def crop_label(label: jax.Array, regions: jax.Array, size: int, *, keep_aspect: bool = False) -> jax.Array:
-    """The same of a label map [B, H, W], by the pixel under the centre: [B, M, size, size] of label's dtype; the rest is 255."""
+    """The same of a label map [B, H, W], by the pixel under the centre: [B, M, size, size] of label's dtype; the rest
+    is 255."""
     rows, columns = _matrices(_nearest_in, regions, label.shape[1:3], size, keep_aspect)
     cut = _sample(rows, columns, label[..., None].astype(jnp.float32))[..., 0]
     inside = rows.any(-1)[..., :, None] & columns.any(-1)[..., None, :]
@@ -282,7 +281,8 @@ def _nearest_in(start, stop, span, before, after):
 
 
 def _bilinear_out(start, stop, span, before, after):
-    """Weights [..., after, before] that resample ``before`` cells of [start, start + span) to [start, stop) of ``after`` pixels."""
+    """Weights [..., after, before] that resample ``before`` cells of [start, start + span) to [start, stop) of
+    ``after`` pixels."""
     start, length, span = (x[..., None] for x in (start, jnp.maximum(stop - start, 1.0), span))
     last = jnp.ceil(before * length / span - 0.5) - 1  # The last cell with its centre in the region.
     source = (jnp.arange(after) + 0.5 - start) * before / span - 0.5

@@ -6,8 +6,6 @@ axis. On CPU, growing by a whole factor is a blend of neighbours instead, severa
 (``scripts/bench_ops.py``).
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax
@@ -47,9 +45,7 @@ def resize(
     if method not in ("bilinear", "area"):
         raise ValueError(f"resize method must be 'bilinear' or 'area', got {method!r}")
     if antialias and (align_corners or method == "area"):
-        raise ValueError(
-            "antialias=True is defined for method='bilinear' with align_corners=False only"
-        )
+        raise ValueError("antialias=True is defined for method='bilinear' with align_corners=False only")
     if method == "area":
         build = _area_matrix
     elif antialias:
@@ -90,9 +86,7 @@ def _apply(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
     weights = jnp.asarray(matrix, x.dtype)
     batch, height, width, channels = x.shape
     if axis == 1:
-        y = jnp.matmul(
-            weights, x.reshape(batch, height, width * channels), precision=lax.Precision.HIGHEST
-        )
+        y = jnp.matmul(weights, x.reshape(batch, height, width * channels), precision=lax.Precision.HIGHEST)
         return y.reshape(batch, -1, width, channels)
     return jnp.matmul(weights, x, precision=lax.Precision.HIGHEST)
 

@@ -1,7 +1,5 @@
 """Random smooth flows, whose truth is known: what a matcher is trained on without labels."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -9,9 +7,7 @@ GRID = 3
 """Control points a side of the bend."""
 
 
-def random_flow(
-    key: jax.Array, batch: int, size: tuple[int, int], *, homography: float, bend: float
-) -> jax.Array:
+def random_flow(key: jax.Array, batch: int, size: tuple[int, int], *, homography: float, bend: float) -> jax.Array:
     """A homography and a smooth bend for every image.
 
     Args:

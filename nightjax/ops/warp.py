@@ -1,7 +1,5 @@
 """Warping by optical flow, and the confidence of a flow."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

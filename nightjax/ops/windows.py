@@ -5,8 +5,6 @@ detail crops inside them: a row-major grid with the given stride, whose last row
 moved back so that no window leaves the image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -21,9 +19,7 @@ def window_size(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, in
     return min(size[0], window[0]), min(size[1], window[1])
 
 
-def window_grid(
-    size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]
-) -> np.ndarray:
+def window_grid(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
     """Top-left corners of the windows that cover an image.
 
     Source: mmseg `EncoderDecoder.slide_inference`; the same in HRDA `hr_slide` and in DSR/Refign.
@@ -43,9 +39,7 @@ def window_grid(
     axes = []
     for length, span, step in zip(size, window, stride, strict=True):
         if not 0 < step <= span:
-            raise UserError(
-                f"window stride {step} must be 1 to {span}, the window: else gaps remain"
-            )
+            raise UserError(f"window stride {step} must be 1 to {span}, the window: else gaps remain")
         number = max(length - span + step - 1, 0) // step + 1
         axes.append(np.minimum(np.arange(number) * step, max(length - span, 0)))
     rows, columns = np.meshgrid(*axes, indexing="ij")
@@ -66,9 +60,7 @@ def gather_windows(x: jax.Array, offsets: np.ndarray, window: tuple[int, int]) -
     """
 
     def cut(offset: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(
-            x, (0, offset[0], offset[1], 0), (x.shape[0], *window, x.shape[3])
-        )
+        return jax.lax.dynamic_slice(x, (0, offset[0], offset[1], 0), (x.shape[0], *window, x.shape[3]))
 
     return jax.vmap(cut, out_axes=1)(jnp.asarray(offsets))
 
@@ -138,9 +130,7 @@ def slide(
         return _add_window(canvas, fn(cut), offset), None
 
     out = jax.eval_shape(fn, jax.ShapeDtypeStruct((batch, *span, x.shape[3]), x.dtype))
-    canvas, _ = jax.lax.scan(
-        step, jnp.zeros((batch, *size, out.shape[-1]), out.dtype), jnp.asarray(offsets)
-    )
+    canvas, _ = jax.lax.scan(step, jnp.zeros((batch, *size, out.shape[-1]), out.dtype), jnp.asarray(offsets))
     return canvas / window_cover(offsets, span, size)[None, :, :, None].astype(out.dtype)
 
 

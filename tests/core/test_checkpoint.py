@@ -53,7 +53,9 @@ def test_a_run_starts_from_the_best_of_another(tmp_path):
     state = run.abstract_state(config, method, mesh)
     for step, score, level in ((1, 0.5, 1.0), (2, 0.4, 2.0)):
         whole, host = saver.restore(0, state)
-        saver.save(step, whole.replace(params=jax.tree.map(lambda x, v=level: x * 0 + v, whole.params)), host, {"val": score})
+        saver.save(
+            step, whole.replace(params=jax.tree.map(lambda x, v=level: x * 0 + v, whole.params)), host, {"val": score}
+        )
     saver.close()
     started = run.first_state(config, method, mesh)
     assert all((leaf == 1.0).all() for leaf in jax.tree.leaves(method.variables(started)["params"]))

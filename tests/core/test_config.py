@@ -4,7 +4,8 @@ import ml_collections
 import pytest
 from absl import flags
 
-from nightjax.core import cli, config as configs
+from nightjax.core import cli
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 
 
@@ -36,7 +37,11 @@ def test_parse_arg():
 
 def test_with_defaults():
     section = {"steps": 3, "inner": {"rate": 2.0}, "nmae": "kept for build to refuse"}
-    assert configs.with_defaults(Outer, section) == section | {"name": "a", "inner": {"size": (1, 2), "rate": 2.0}, "rules": ()}
+    assert configs.with_defaults(Outer, section) == section | {
+        "name": "a",
+        "inner": {"size": (1, 2), "rate": 2.0},
+        "rules": (),
+    }
     assert configs.with_defaults(Outer, {}, ("name",)) == {"inner": None, "rules": ()}
 
 

@@ -19,16 +19,12 @@ TEACHER, STUDENT = (
 )
 def test_decay(step, decay):
     out = jax.jit(ema_update)(TEACHER, STUDENT, jnp.int32(step))["a"]["kernel"]
-    np.testing.assert_allclose(
-        out, decay * np.array([1.0, -2.0]) + (1 - decay) * np.array([3.0, 5.0]), rtol=1e-6
-    )
+    np.testing.assert_allclose(out, decay * np.array([1.0, -2.0]) + (1 - decay) * np.array([3.0, 5.0]), rtol=1e-6)
 
 
 def test_first_step_copies_exactly():
     teacher = {"a": {"kernel": jnp.array([1e30, 0.1])}}
-    np.testing.assert_array_equal(
-        ema_update(teacher, STUDENT, 0)["a"]["kernel"], STUDENT["a"]["kernel"]
-    )
+    np.testing.assert_array_equal(ema_update(teacher, STUDENT, 0)["a"]["kernel"], STUDENT["a"]["kernel"])
 
 
 def test_decay_max_is_an_option_and_dtype_is_kept():

@@ -7,7 +7,10 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Group, Optimizer, accumulate
 
-PARAMS = jax.tree.map(np.float32, {"student": {"backbone": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, "head": {"kernel": np.ones((3, 1))}}})
+PARAMS = jax.tree.map(
+    np.float32,
+    {"student": {"backbone": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, "head": {"kernel": np.ones((3, 1))}}},
+)
 GRADS = jax.tree.map(lambda x: 0.5 * np.ones_like(x), PARAMS)
 
 

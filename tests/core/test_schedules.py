@@ -17,9 +17,7 @@ def test_warmup_poly(step, factor):
     np.testing.assert_allclose(warmup_poly(step, 40000, 1500), factor, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("step", "factor"), [(0, 1e-6), (1500, 0.9625), (20000, 0.5), (40000, 0.0)]
-)
+@pytest.mark.parametrize(("step", "factor"), [(0, 1e-6), (1500, 0.9625), (20000, 0.5), (40000, 0.0)])
 def test_mmseg_poly(step, factor):
     np.testing.assert_allclose(mmseg_poly(step, 40000, 1500), factor, rtol=1e-6)
     half = mmseg_poly(750, 40000, 1500)

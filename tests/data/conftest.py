@@ -16,12 +16,8 @@ def prepare(tmp_path):
 
     def run(name, config, manual_dir):
         module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-        builder = module.Builder(
-            config=config, data_dir=tmp_path / "prepared", file_format="array_record"
-        )
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir))
-        )
+        builder = module.Builder(config=config, data_dir=tmp_path / "prepared", file_format="array_record")
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(manual_dir)))
         return builder
 
     return run
@@ -34,10 +30,7 @@ def read():
     def run(builder, split):
         source = builder.as_data_source(split=split)
         return [
-            {
-                key: value.decode() if isinstance(value, bytes) else value
-                for key, value in source[i].items()
-            }
+            {key: value.decode() if isinstance(value, bytes) else value for key, value in source[i].items()}
             for i in range(len(source))
         ]
 

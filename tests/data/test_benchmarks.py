@@ -108,9 +108,14 @@ def test_benchmarks_are_whole(benchmark):
 
 def test_the_issue_names_are_there():
     assert {
-        "cityscapes_to_dark_zurich", "cityscapes_to_acdc_night", "gta5_to_cityscapes", "synthia_to_cityscapes",
-        "nightcity", "nightcity_plus", "nightcity_with_cityscapes",
-    } <= set(benchmarks.BENCHMARKS)  # fmt: skip
+        "cityscapes_to_dark_zurich",
+        "cityscapes_to_acdc_night",
+        "gta5_to_cityscapes",
+        "synthia_to_cityscapes",
+        "nightcity",
+        "nightcity_plus",
+        "nightcity_with_cityscapes",
+    } <= set(benchmarks.BENCHMARKS)
 
 
 def test_published_settings():
@@ -118,9 +123,14 @@ def test_published_settings():
     assert dark_zurich["source"]["resize"] == (512, 1024) and dark_zurich["target"]["resize"] == (540, 960)
     assert dark_zurich["source"]["rare_class"] == {"temperature": 0.01, "min_pixels": 3000, "crop_ratio": 0.5}
     sets = benchmarks.EVAL_SETS
-    assert sets["dark_zurich_val_windows"]["window"] == (1080, 1080) and sets["dark_zurich_val_windows"]["stride"] == (420, 420)
+    assert sets["dark_zurich_val_windows"]["window"] == (1080, 1080) and sets["dark_zurich_val_windows"]["stride"] == (
+        420,
+        420,
+    )
     assert sets["dark_zurich_val_dannet"]["class_weight_std"] == 0.16
-    assert sets["dark_zurich_val_dsr"]["headline"] == "zero" and sets["dark_zurich_val"].get("headline", "skip") == "skip"
+    assert (
+        sets["dark_zurich_val_dsr"]["headline"] == "zero" and sets["dark_zurich_val"].get("headline", "skip") == "skip"
+    )
     assert labels.CLASS_MERGES[sets["cityscapes_val_16"]["merge"]].num_classes == 16
 
 

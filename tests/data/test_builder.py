@@ -11,9 +11,7 @@ from nightjax.data import builder
 def test_parallel_map_keeps_order():
     assert list(builder.parallel_map(abs, [-3, 2, -1], desc="few")) == [3, 2, 1]
     many = list(range(-100, 0))
-    assert list(builder.parallel_map(abs, many, desc="many", workers=2)) == [
-        -number for number in many
-    ]
+    assert list(builder.parallel_map(abs, many, desc="many", workers=2)) == [-number for number in many]
 
 
 def test_exceptions_of_workers_come_through():
@@ -34,12 +32,13 @@ def test_schema_is_uniform():
 
 
 def test_prepared_halves_and_compresses():
-    config = builder.prepared(
-        builder.Config(name="full", description="All.", paired=True), "prepared"
-    )
+    config = builder.prepared(builder.Config(name="full", description="All.", paired=True), "prepared")
     assert (config.name, config.paired, config.recipe.divide_by, config.recipe.image_format) == (
-        "prepared", True, 2, "jpeg",
-    )  # fmt: skip
+        "prepared",
+        True,
+        2,
+        "jpeg",
+    )
 
 
 def test_all_builders_declare_what_users_need():
@@ -50,8 +49,6 @@ def test_all_builders_declare_what_users_need():
     for path in sorted(folder.glob("*/*_dataset_builder.py")):
         name = path.parent.name
         made = importlib.import_module(f"tfds_builders.{name}.{path.stem}").Builder
-        assert (
-            made.name == name and (path.parent / "README.md").is_file() and made.BUILDER_CONFIGS
-        ), name
+        assert made.name == name and (path.parent / "README.md").is_file() and made.BUILDER_CONFIGS, name
         if issubclass(made, builder.SegmentationBuilder):
             assert made.SOURCE.page in made.MANUAL_DOWNLOAD_INSTRUCTIONS

@@ -32,15 +32,9 @@ def faults_of(data, manual_dir, tmp_path):
     """Faults of a data set; the official counts, which a miniature cannot have, are left out."""
     name, config = data.split("/")
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    builder = module.Builder(
-        config=config, data_dir=tmp_path / "scratch", file_format="array_record"
-    )
+    builder = module.Builder(config=config, data_dir=tmp_path / "scratch", file_format="array_record")
     scan = builder.find(manual_dir, tmp_path / "unpacked")
-    return [
-        line
-        for line in check.check_scan(scan, builder.builder_config.recipe)
-        if not line.startswith("count")
-    ]
+    return [line for line in check.check_scan(scan, builder.builder_config.recipe) if not line.startswith("count")]
 
 
 @pytest.mark.parametrize("data", TREES)
@@ -67,9 +61,7 @@ def test_ids_out_of_range(tmp_path, city):
     label = miniature.label_ids(miniature.train_ids(0))
     label[0, 0] = 77
     miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", label)
-    assert one(tmp_path, city).startswith(
-        "values: train/aachen_000000_000019: values 77 are no label ids"
-    )
+    assert one(tmp_path, city).startswith("values: train/aachen_000000_000019: values 77 are no label ids")
 
 
 def test_train_ids_where_label_ids_are_expected(tmp_path, city):
@@ -98,9 +90,7 @@ def test_size_mismatch(tmp_path, city):
         city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png",
         miniature.label_ids(miniature.train_ids(0, (16, 32))),
     )
-    assert (
-        one(tmp_path, city) == "size: train/aachen_000000_000019: label is 32x16, its image 64x32"
-    )
+    assert one(tmp_path, city) == "size: train/aachen_000000_000019: label is 32x16, its image 64x32"
 
 
 def test_missing_pair(tmp_path, city):
@@ -140,10 +130,7 @@ def test_duplicated_frames_across_splits(tmp_path, city):
     image.save(leak.with_suffix(".jpg"), quality=95)  # re-encoded, so the bytes differ
     Image.open(leak.with_suffix(".jpg")).save(leak)
     leak.with_suffix(".jpg").unlink()
-    assert (
-        one(tmp_path, city)
-        == "duplicate: train/aachen_000000_000019 is validation/frankfurt_000001_005898"
-    )
+    assert one(tmp_path, city) == "duplicate: train/aachen_000000_000019 is validation/frankfurt_000001_005898"
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.5, 0.9])
@@ -151,20 +138,14 @@ def test_corrupt_file(tmp_path, city, keep):
     path = city / f"leftImg8bit/train/{AACHEN}_leftImg8bit.png"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
-    assert one(tmp_path, city).startswith(
-        "broken: train/aachen_000000_000019: image cannot be decoded"
-    )
+    assert one(tmp_path, city).startswith("broken: train/aachen_000000_000019: image cannot be decoded")
 
 
 def plain_folder(root, shift=0):
     """Eight pairs of night and day; with ``shift`` every reference belongs to another image."""
     for seed in range(8):
-        miniature.save(
-            root / f"images/train/{seed}.png", miniature.scene(seed, (108, 192), night=True)
-        )
-        miniature.save(
-            root / f"references/train/{seed}.png", miniature.scene((seed + shift) % 8, (108, 192))
-        )
+        miniature.save(root / f"images/train/{seed}.png", miniature.scene(seed, (108, 192), night=True))
+        miniature.save(root / f"references/train/{seed}.png", miniature.scene((seed + shift) % 8, (108, 192)))
         miniature.save(root / f"labels/train/{seed}.png", miniature.train_ids(seed, (108, 192)))
     return root
 
@@ -230,9 +211,7 @@ def test_two_pictures_of_one_name(tmp_path):
 
 
 def test_one_pair_of_different_places(tmp_path):
-    miniature.save(
-        plain_folder(tmp_path) / "references/train/3.png", miniature.scene(99, (108, 192))
-    )
+    miniature.save(plain_folder(tmp_path) / "references/train/3.png", miniature.scene(99, (108, 192)))
     assert check.check_scan(check.scan_folder(str(tmp_path))) == [
         "alignment: train/train/3: does not show the place of its reference"
     ]
@@ -248,9 +227,7 @@ def test_pairs_far_apart_by_gps(tmp_path):
     miniature.make_dark_zurich(root)
     folder = root / "gps/train/day/GOPR0345"
     folder.mkdir(parents=True)
-    (folder / "GOPR0345.csv").write_text(
-        "train/day/GOPR0345/GOPR0345_frame_000081,47.133456789,8.5\n"
-    )
+    (folder / "GOPR0345.csv").write_text("train/day/GOPR0345/GOPR0345_frame_000081,47.133456789,8.5\n")
     faults = faults_of("dark_zurich/pairs", root, tmp_path)
     assert len(faults) == 2 and all("m from its day image" in fault for fault in faults)
 
@@ -283,12 +260,8 @@ def test_damaged_prepared_set(tmp_path, city, prepare):
 def test_prepared_set_with_wrong_values(tmp_path, monkeypatch, city, prepare):
     from nightjax.data import records
 
-    identity = records.LabelEncoding(
-        records.read_indexed, np.arange(256, dtype=np.uint8), "label_ids"
-    )
-    monkeypatch.setitem(
-        records.LABEL_ENCODINGS, "label_ids", identity
-    )  # a builder that forgets to map
+    identity = records.LabelEncoding(records.read_indexed, np.arange(256, dtype=np.uint8), "label_ids")
+    monkeypatch.setitem(records.LABEL_ENCODINGS, "label_ids", identity)  # a builder that forgets to map
     faults = check.check_prepared(str(prepare("cityscapes_seg", "full", city).data_path))
     assert sum("these are label ids" in fault for fault in faults) == 3
 

@@ -10,9 +10,7 @@ from nightjax.data import labels
 
 def test_train_ids_and_label_ids_are_inverse():
     train_ids = np.arange(19, dtype=np.uint8)
-    assert np.array_equal(
-        labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids
-    )
+    assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids)
     assert np.sum(labels.CITYSCAPES_ID_TO_TRAIN_ID != 255) == 19
     assert labels.TRAIN_ID_TO_CITYSCAPES_ID[255] == 0
 
@@ -130,18 +128,14 @@ def test_suspicious_encoding(values, encoding, suspicious):
 def test_class_pixels():
     label = np.array([[0, 0, 255], [18, 5, 5]], np.uint8)
     pixels = labels.class_pixels(label)
-    assert (
-        pixels.dtype == np.int32 and pixels[[0, 5, 18]].tolist() == [2, 2, 1] and pixels.sum() == 5
-    )
+    assert pixels.dtype == np.int32 and pixels[[0, 5, 18]].tolist() == [2, 2, 1] and pixels.sum() == 5
 
 
 def test_random_label_images_round_trip():
     values = hypothesis.strategies.sampled_from(list(range(19)) + [255])
 
     @hypothesis.settings(max_examples=50, deadline=None)
-    @hypothesis.given(
-        arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values)
-    )
+    @hypothesis.given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values))
     def check(label):
         ids = labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
         assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], label)

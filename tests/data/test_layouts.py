@@ -23,9 +23,7 @@ def plant(folder, *names):
         path.write_text(str(folder))
 
 
-@pytest.mark.parametrize(
-    "inner", ["", "Moon_Roads", "moonroads", "MOON-ROADS", "moon_train", "Moon Roads/moon_train"]
-)
+@pytest.mark.parametrize("inner", ["", "Moon_Roads", "moonroads", "MOON-ROADS", "moon_train", "Moon Roads/moon_train"])
 def test_known_places(tmp_path, inner):
     plant(tmp_path / inner, "rgb/train/a.png")
     tree = layouts.find_tree(SOURCE, tmp_path, tmp_path / "unpacked")

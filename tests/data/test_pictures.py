@@ -29,7 +29,7 @@ def test_a_plain_folder(folder):
 
 def test_a_split_of_a_data_set(folder):
     pictures = Pictures(f"folder:{folder}@some")
-    (name, image), = list(pictures)
+    ((name, image),) = list(pictures)
     assert name == "part/a" and image.shape == (8, 6, 3)
 
 

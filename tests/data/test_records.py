@@ -31,9 +31,7 @@ def record(tmp_path):
     def make(label=LABEL, image=None, **facts):
         (tmp_path / "image.png").write_bytes(encoded(photo() if image is None else image))
         (tmp_path / "label.png").write_bytes(encoded(label))
-        return Record(
-            "key", str(tmp_path / "image.png"), "id", str(tmp_path / "label.png"), **facts
-        )
+        return Record("key", str(tmp_path / "image.png"), "id", str(tmp_path / "label.png"), **facts)
 
     return make
 
@@ -44,9 +42,7 @@ def decoded(png):
 
 def test_original_bytes_are_kept(record):
     outcome = encode_record(record(), Recipe())
-    assert outcome.fault == "" and outcome.example["image"].endswith(
-        "image.png"
-    )  # a path: TFDS copies the bytes
+    assert outcome.fault == "" and outcome.example["image"].endswith("image.png")  # a path: TFDS copies the bytes
     assert np.array_equal(decoded(outcome.example["label"]), LABEL)
 
 
@@ -69,12 +65,8 @@ def test_half_size(record):
 def test_size_mismatch_rules(record):
     twice = record(label=LABEL.repeat(2, 0).repeat(2, 1))
     assert encode_record(twice, Recipe()).fault == "label is 64x32, its image 32x16"
-    assert np.array_equal(
-        decoded(encode_record(twice, Recipe(mismatch="resize_label")).example["label"]), LABEL
-    )
-    cut = encode_record(
-        record(label=LABEL[:14], image=photo((16, 30))), Recipe(mismatch="crop")
-    ).example
+    assert np.array_equal(decoded(encode_record(twice, Recipe(mismatch="resize_label")).example["label"]), LABEL)
+    cut = encode_record(record(label=LABEL[:14], image=photo((16, 30))), Recipe(mismatch="crop")).example
     assert decoded(cut["label"]).shape == (14, 30) and decoded(cut["image"]).shape == (14, 30, 3)
 
 
@@ -95,9 +87,7 @@ def test_palette_files_give_indices(tmp_path, record):
 
 
 def test_colour_label_is_refused(record):
-    assert encode_record(record(label=labels.colorize(LABEL)), Recipe()).fault.startswith(
-        "label is a RGB image"
-    )
+    assert encode_record(record(label=labels.colorize(LABEL)), Recipe()).fault.startswith("label is a RGB image")
 
 
 def test_sixteen_bit_ids_above_255_are_refused(tmp_path):
@@ -118,9 +108,7 @@ def test_truncated_photos_are_refused(kind):
 def test_damaged_headers_raise_nothing_else():
     strategies = hypothesis.strategies
     originals = [encoded(photo(), "PNG"), encoded(photo(), "JPEG"), encoded(LABEL)]
-    edits = strategies.lists(
-        strategies.tuples(strategies.integers(0, 200), strategies.integers(0, 255)), min_size=1
-    )
+    edits = strategies.lists(strategies.tuples(strategies.integers(0, 200), strategies.integers(0, 255)), min_size=1)
 
     @hypothesis.settings(max_examples=150, deadline=None)
     @hypothesis.given(strategies.sampled_from(originals), edits)
@@ -145,7 +133,4 @@ def test_decompression_bomb_is_refused():
 
 
 def test_missing_file_is_named(tmp_path):
-    assert (
-        encode_record(Record("key", str(tmp_path / "no.png"), "no"), Recipe()).fault
-        == "image is missing"
-    )
+    assert encode_record(Record("key", str(tmp_path / "no.png"), "no"), Recipe()).fault == "image is missing"

@@ -81,7 +81,11 @@ def test_a_prepared_set_refuses_another_folder(prepared, tmp_path):
         ("camvid", second, f"not from manual_dir {second}: delete the folder {tmp_path}/tfds/camvid/segnet/1.0.0 "),
         (f"camvid:{second}", "", f"not from manual_dir {second}:.* --config.data.dir.*leave manual_dir away"),
         (f"camvid:{first}+camvid:{second}", "", f"camvid was prepared from {first}, not from manual_dir {second}"),
-        ("camvid/segnet", "nowhere", f"segnet was prepared from {first}, not from manual_dir nowhere, which does not exist: "),
+        (
+            "camvid/segnet",
+            "nowhere",
+            f"segnet was prepared from {first}, not from manual_dir nowhere, which does not exist: ",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             opened(name, manual_dir=str(manual_dir))
@@ -114,7 +118,9 @@ def test_a_set_prepared_before_folders_were_kept_opens(prepared, tmp_path):
 
 def test_what_is_drawn_needs_no_folder(tmp_path):
     for manual_dir in ("nowhere", str(tmp_path)):
-        opened = open_source("nightstreet/tiny_unlabelled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir)
+        opened = open_source(
+            "nightstreet/tiny_unlabelled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir
+        )
         assert len(opened)
 
 

@@ -10,7 +10,19 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.data import labels
-from nightjax.data.synthetic import GAPS, NIGHTS, PRESETS, SPLITS, Knobs, PoseOffset, light, optics, pairs, render, sensor
+from nightjax.data.synthetic import (
+    GAPS,
+    NIGHTS,
+    PRESETS,
+    SPLITS,
+    Knobs,
+    PoseOffset,
+    light,
+    optics,
+    pairs,
+    render,
+    sensor,
+)
 from nightjax.data.synthetic.camera import Camera
 from nightjax.data.synthetic.examples import NightStreet, example
 from nightjax.data.synthetic.facades import FLOOR
@@ -38,7 +50,7 @@ def test_streams_are_named_and_independent():
 def test_noise_is_uniform_and_continuous():
     x, y = np.meshgrid(np.arange(-64, 64), np.arange(-64, 64))
     values = hash_unit(x, y, 5)
-    assert values.dtype == np.float32 and 0 <= values.min() and values.max() < 1
+    assert values.dtype == np.float32 and values.min() >= 0 and values.max() < 1
     assert abs(values.mean() - 0.5) < 0.01 and abs(values.var() - 1 / 12) < 0.003
     line = value_noise(np.linspace(-3, 3, 2001, dtype=np.float32), np.zeros(2001, np.float32), 5)
     assert np.abs(np.diff(line)).max() < 0.01
@@ -61,39 +73,138 @@ LABEL_HASHES = {
 }
 IMAGE_MEANS = {
     "source_day": [
-        91.484, 167.913, 195.738, 55.437, 64.128, 86.618, 96.189, 56.766,
-        67.999, 77.247, 76.889, 68.377, 73.408, 75.700, 76.505, 71.607,
+        91.484,
+        167.913,
+        195.738,
+        55.437,
+        64.128,
+        86.618,
+        96.189,
+        56.766,
+        67.999,
+        77.247,
+        76.889,
+        68.377,
+        73.408,
+        75.700,
+        76.505,
+        71.607,
     ],
     "target_pairs": [
-        31.290, 27.325, 32.142, 13.245, 17.049, 43.146, 24.408, 34.949,
-        28.801, 38.646, 26.042, 39.530, 31.150, 43.900, 44.751, 41.692,
+        31.290,
+        27.325,
+        32.142,
+        13.245,
+        17.049,
+        43.146,
+        24.408,
+        34.949,
+        28.801,
+        38.646,
+        26.042,
+        39.530,
+        31.150,
+        43.900,
+        44.751,
+        41.692,
     ],
     "val_night": [
-        9.629, 23.737, 26.761, 8.152, 11.229, 20.245, 14.451, 5.973,
-        19.012, 21.466, 22.584, 14.758, 25.238, 33.481, 29.906, 20.329,
+        9.629,
+        23.737,
+        26.761,
+        8.152,
+        11.229,
+        20.245,
+        14.451,
+        5.973,
+        19.012,
+        21.466,
+        22.584,
+        14.758,
+        25.238,
+        33.481,
+        29.906,
+        20.329,
     ],
     "test_night": [
-        46.589, 53.854, 58.978, 34.963, 34.070, 74.370, 62.503, 56.470,
-        59.973, 59.932, 51.909, 57.614, 59.807, 67.475, 62.014, 47.244,
+        46.589,
+        53.854,
+        58.978,
+        34.963,
+        34.070,
+        74.370,
+        62.503,
+        56.470,
+        59.973,
+        59.932,
+        51.909,
+        57.614,
+        59.807,
+        67.475,
+        62.014,
+        47.244,
     ],
     "val_day": [
-        107.973, 210.060, 145.419, 58.210, 79.072, 150.653, 109.029, 76.475,
-        83.981, 98.801, 85.359, 76.794, 83.107, 83.307, 87.367, 87.361,
+        107.973,
+        210.060,
+        145.419,
+        58.210,
+        79.072,
+        150.653,
+        109.029,
+        76.475,
+        83.981,
+        98.801,
+        85.359,
+        76.794,
+        83.107,
+        83.307,
+        87.367,
+        87.361,
     ],
     "target_twilight": [
-        90.839, 143.590, 179.512, 123.870, 110.980, 125.428, 131.759, 105.432,
-        113.971, 113.816, 135.018, 140.271, 93.859, 118.225, 112.875, 103.654,
+        90.839,
+        143.590,
+        179.512,
+        123.870,
+        110.980,
+        125.428,
+        131.759,
+        105.432,
+        113.971,
+        113.816,
+        135.018,
+        140.271,
+        93.859,
+        118.225,
+        112.875,
+        103.654,
     ],
     "oracle_night": [
-        18.057, 34.596, 28.391, 20.210, 18.339, 30.327, 17.165, 20.286,
-        18.393, 22.437, 24.413, 17.339, 25.301, 35.314, 30.338, 39.399,
+        18.057,
+        34.596,
+        28.391,
+        20.210,
+        18.339,
+        30.327,
+        17.165,
+        20.286,
+        18.393,
+        22.437,
+        24.413,
+        17.339,
+        25.301,
+        35.314,
+        30.338,
+        39.399,
     ],
 }
 
 
 @pytest.mark.parametrize("split", list(SPLITS))
 def test_golden(split):
-    """Labels are equal bit for bit everywhere, images up to rounding: means of 4 x 4 blocks to a hundredth of a grey level."""
+    """Labels are equal bit for bit everywhere, images up to rounding: means of 4 x 4 blocks to a hundredth of a grey
+    level."""
     drawn = example(split, 0, size=SMALL)
     if "label" in drawn:
         assert hashlib.sha256(drawn["label"].tobytes()).hexdigest()[:16] == LABEL_HASHES[split]
@@ -140,7 +251,8 @@ def test_projection_inverts_the_rays():
 
 @pytest.mark.parametrize("seed", range(20, 26))
 def test_ground_runs_to_the_horizon_and_sky_down_to_it(seed):
-    """The row where the road's depth would be infinite is the row where rays are level; ground is below it, sky above."""
+    """The row where the road's depth would be infinite is the row where rays are level; ground is below it, sky
+    above."""
     height, width = 128, 256
     view = draw_view(seed, seed, PoseOffset(), (height, width), Knobs(), 0.0)
     rise, label, depth = view.camera.rays[1], view.surfaces.label, view.surfaces.depth

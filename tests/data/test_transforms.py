@@ -145,7 +145,9 @@ def test_antialiased_resize_follows_pillow(example):
     half = transforms.resize(example | {"image": stripes}, (6, 5), antialias=True)
     np.testing.assert_array_equal(half["image"], pillow((5, 6)))
     assert (half["image"] != transforms.resize({"image": stripes}, (6, 5))["image"]).any()
-    np.testing.assert_array_equal(half["label"], Image.fromarray(example["label"]).resize((5, 6), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(
+        half["label"], Image.fromarray(example["label"]).resize((5, 6), Image.Resampling.NEAREST)
+    )
     scaled = transforms.random_scale({"image": stripes}, (0.5, 0.5), np.random.default_rng(0), antialias=True)
     np.testing.assert_array_equal(scaled["image"], pillow((10, 6)))
 
@@ -228,9 +230,9 @@ def test_crop_is_drawn_again_until_accepted():
     assert len(seen) == 11 and last["label"].shape == (8, 8)
     shares = [
         transforms.has_mixed_classes(
-            transforms.random_crop(
-                example, (8, 40), np.random.default_rng(seed), accept=transforms.has_mixed_classes
-            )["label"]
+            transforms.random_crop(example, (8, 40), np.random.default_rng(seed), accept=transforms.has_mixed_classes)[
+                "label"
+            ]
         )
         for seed in range(100)
     ]

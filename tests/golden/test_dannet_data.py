@@ -1,6 +1,7 @@
 """Augmentation and evaluation of DANNet against the official code.
 
-Training images are equal; test images to 1 in few pixels, since the device adds up in floats; arg-max maps 99.9 %, counts exact.
+Training images are equal; test images to 1 in few pixels, since the device adds up in floats; arg-max maps 99.9 %,
+counts exact.
 """
 
 import jax.numpy as jnp

@@ -193,10 +193,7 @@ def test_relight_full(golden, recipe):
 
     residual, updated = train(variables, x)
     assert_within(nchw(residual), file["r_train"], 1e-3, "train")
-    statistics = {
-        f"model.2.{name}": file[f"after_train_model_2_{name}"]
-        for name in ("running_mean", "running_var")
-    }
+    statistics = {f"model.2.{name}": file[f"after_train_model_2_{name}"] for name in ("running_mean", "running_var")}
     check_statistics(updated, statistics, 1e-5)
 
 

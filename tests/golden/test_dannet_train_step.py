@@ -170,9 +170,7 @@ def test_iterations(file, golden, neighbourhood):
         expected = state_of(file, f"init.{name}.") if neighbourhood == "code" else {}
         expected |= state_of(file, f"{final}.{name}.")
         for key, value in expected.items():
-            np.testing.assert_allclose(
-                actual[key], value, rtol=0, atol=ATOL[name], err_msg=f"{name}.{key}"
-            )
+            np.testing.assert_allclose(actual[key], value, rtol=0, atol=ATOL[name], err_msg=f"{name}.{key}")
         frozen = [k for k in expected if "conv2d_list.2" in k or k.endswith("block.bn1.weight")]
         for key in frozen:
             np.testing.assert_array_equal(actual[key], expected[key])

@@ -69,9 +69,7 @@ def network(golden, recipe, request):
     backbone = {"params": variables(int(file["base_seed"]))["params"]["backbone"]}
     x, expected = normalised(file["x_uint8"]), file["lr_feat_stage4"]
     context = resize(x, view_size(x.shape[1:3]), align_corners=False)
-    candidates = [
-        c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(sizes["dims"], c))
-    ]
+    candidates = [c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(sizes["dims"], c))]
     for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
         got = nchw(jax.jit(MiT(**sizes, heads=heads).apply)(backbone, context)["stage4"])
         if np.abs(got - expected).max() < 1e-4 * np.abs(expected).max():
@@ -201,8 +199,7 @@ def test_hrda_eval_slide(golden, network):
     x = normalised(file["x_slide_uint8"])
     size, crop, stride = x.shape[1:3], file["slide_crop"], file["slide_stride"]
     starts = [
-        [min(i * s, n - c) for i in range(-(-(n - c) // s) + 1)]
-        for n, c, s in zip(size, crop, stride, strict=True)
+        [min(i * s, n - c) for i in range(-(-(n - c) // s) + 1)] for n, c, s in zip(size, crop, stride, strict=True)
     ]
     apply = jax.jit(model.apply)
     total, count = 0, 0

@@ -64,9 +64,7 @@ def test_fpa_total(golden):
     file = golden("dsr_fpa", "fpa")
     domains = [(nhwc(file[f"feat_{d}"]), jnp.asarray(file[f"label_{d}"])) for d in "snm"]
     for name in (name for name in file if name.startswith("L_fpa_zeta_")):
-        same_loss(
-            fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name]
-        )
+        same_loss(fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name])
 
 
 @pytest.mark.parametrize("rule", ["code", "zeros_kept"])
@@ -99,14 +97,10 @@ def test_feature_distance(golden):
     label, scale = jnp.asarray(file["labels"]), int(file["scale"])
     for name in (name for name in file if name.startswith("down_")):
         np.testing.assert_array_equal(downscale_label(label, scale, float(name[5:])), file[name])
-    np.testing.assert_array_equal(
-        np.isin(downscale_label(label, scale), THING_CLASSES), file["omega"]
-    )
+    np.testing.assert_array_equal(np.isin(downscale_label(label, scale), THING_CLASSES), file["omega"])
 
     features, frozen = nhwc(file["feat"]), nhwc(file["feat_init"])
     for suffix, given in (("", label), ("_no_mask", None)):
-        value, gradient = jax.value_and_grad(
-            lambda x, y=given: 0.005 * feature_distance(x, frozen, y)
-        )(features)
+        value, gradient = jax.value_and_grad(lambda x, y=given: 0.005 * feature_distance(x, frozen, y))(features)
         same_loss(value, file[f"loss{suffix}"])
         same_gradient(gradient, file[f"grad{suffix}"])

@@ -142,9 +142,7 @@ def test_align(golden, recipe):
 def test_align_features(golden, recipe):
     """The features that the head sees, and its first correlation."""
     file = golden("dsr_fpa", "uawarpc_recipe")
-    day, night = (
-        nhwc(file[f"image_{name}_uint8"]).astype(jnp.float32) / 64 - 2 for name in ("ref", "trg")
-    )
+    day, night = (nhwc(file[f"image_{name}_uint8"]).astype(jnp.float32) / 64 - 2 for name in ("ref", "trg"))
     model = Matcher()
     shapes = jax.eval_shape(model.init, jax.random.key(0), night, day)
     vgg = {"params": {"alignment_backbone": shapes["params"]["alignment_backbone"]}}

@@ -22,9 +22,7 @@ def test_miou(golden):
 
     iou = confusion.iou_per_class(counts)
     np.testing.assert_allclose(iou, data["iou_per_class_nan"], rtol=1e-5)
-    np.testing.assert_allclose(
-        np.nan_to_num(iou), data["iou_per_class_with_absent_zero"], rtol=1e-5
-    )
+    np.testing.assert_allclose(np.nan_to_num(iou), data["iou_per_class_with_absent_zero"], rtol=1e-5)
     summary = confusion.summarise(counts, [str(i) for i in range(k)])
     accuracy = [np.nan if value is None else value / 100 for value in summary["acc"].values()]
     np.testing.assert_allclose(accuracy, data["acc_per_class_nan"], rtol=1e-5)
@@ -34,12 +32,8 @@ def test_miou(golden):
 def test_miou_from_probabilities(golden):
     data = golden("dsr_fpa", "miou")
     probabilities, label = data["probs_small"], data["gt_small"]
-    counts = np.asarray(
-        confusion.confusion_counts(label, probabilities.argmax(axis=1), probabilities.shape[1])
-    )
-    assert confusion.mean_iou(counts, "zero") == pytest.approx(
-        float(data["miou_small_code"]), rel=1e-5
-    )
+    counts = np.asarray(confusion.confusion_counts(label, probabilities.argmax(axis=1), probabilities.shape[1]))
+    assert confusion.mean_iou(counts, "zero") == pytest.approx(float(data["miou_small_code"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("name, threshold", [("zero", 0.0), ("third", 1 / 3), ("half", 0.5)])
@@ -51,9 +45,7 @@ def test_uiou_by_hand(golden, name, threshold):
     if f"hand.{name}.TP" in data:
         for term, value in uiou.uiou_terms(counts).items():
             np.testing.assert_array_equal(value[0], data[f"hand.{name}.{term}"])
-        assert uiou.mean_uiou(counts)[0] == pytest.approx(
-            float(data[f"hand.{name}.mean"]), rel=1e-5
-        )
+        assert uiou.mean_uiou(counts)[0] == pytest.approx(float(data[f"hand.{name}.mean"]), rel=1e-5)
 
 
 def test_uiou_full(golden):

@@ -92,9 +92,7 @@ def test_head_tiny(golden, name):
     assert_close(nchw(model.apply(variables, features)), file["out_eval"], 1e-4, "eval")
 
     def loss(features):
-        logits, update = model.apply(
-            variables, features, train=True, deterministic=True, mutable=["batch_stats"]
-        )
+        logits, update = model.apply(variables, features, train=True, deterministic=True, mutable=["batch_stats"])
         return jnp.sum(logits * nhwc(file["cotangent"])), (logits, update["batch_stats"])
 
     grad, (logits, batch_stats) = jax.jit(jax.grad(loss, has_aux=True))(features)
@@ -161,9 +159,7 @@ def test_mit_b5_daformer(golden, recipe):
 
     head = DAFormerHead(num_classes=file["head_out_eval"].shape[1])
     weights = recipe_weights(recipe, "head.", seed, template(head, features))
-    logits, captured = head.apply(
-        weights, features, capture_intermediates=True, mutable=["intermediates"]
-    )
+    logits, captured = head.apply(weights, features, capture_intermediates=True, mutable=["intermediates"])
     assert_close(nchw(logits), file["head_out_eval"], 1e-4, "head")
     taps = module_outputs(backbone, variables["params"], x)
     for tap in {name.split(".", 1)[1].rsplit(".", 1)[0] for name in file if name.startswith("tap.")}:
@@ -184,8 +180,6 @@ def test_mit_b5_daformer_train(golden, recipe):
     features = jax.jit(backbone.apply)(variables, x)
     head = DAFormerHead(num_classes=file["head_out_train"].shape[1])
     weights = recipe_weights(recipe, "head.", seed, template(head, features))
-    logits, update = head.apply(
-        weights, features, train=True, deterministic=True, mutable=["batch_stats"]
-    )
+    logits, update = head.apply(weights, features, train=True, deterministic=True, mutable=["batch_stats"])
     assert_close(nchw(logits), file["head_out_train"], 1e-3, "train")
     assert_running_statistics(file, "after_train.head.", update["batch_stats"], weights)

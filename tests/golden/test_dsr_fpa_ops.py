@@ -54,9 +54,7 @@ def test_mixup(golden):
     mask, pseudo, share = mixed_target(file, file["threshold"])
     image = mixing.mix(mask, nhwc(file["image_src"]), nhwc(file["image_trg"]))
     close(image, nhwc(file["mixed_image"]), 1e-5)
-    np.testing.assert_array_equal(
-        mixing.mix(mask, jnp.asarray(file["label_src"]), pseudo), file["mixed_label"]
-    )
+    np.testing.assert_array_equal(mixing.mix(mask, jnp.asarray(file["label_src"]), pseudo), file["mixed_label"])
     close(mixing.mixed_weight(mask, share), file["mixed_weight"], 1e-5)
     top, bottom = (int(n) for n in file["rows_top_bottom"])
     weight = mixing.mixed_weight(mask, share, ignore_top=top, ignore_bottom=bottom)
@@ -71,9 +69,7 @@ def test_mixup_strong(golden):
     sigma = jnp.asarray(file["sigma"])
     blurred = blur.gaussian_blur(jittered, sigma, max_sigma=float(file["sigma"].max()))
     close(blurred, nhwc(file["mixed_image"]), 1e-4)
-    np.testing.assert_array_equal(
-        mixing.mix(mask, jnp.asarray(file["label_src"]), pseudo), file["mixed_label"]
-    )
+    np.testing.assert_array_equal(mixing.mix(mask, jnp.asarray(file["label_src"]), pseudo), file["mixed_label"])
     close(mixing.mixed_weight(mask, share), file["mixed_weight"], 1e-5)
 
 
@@ -138,9 +134,7 @@ def test_bank(golden):
         assert int(bank.valid.sum()) == file[f"t{t}.bank_len"]
         mixed = nhwc(file[f"t{t}.mixed_image_in"])
         weight = jnp.full(mixed.shape[:3], 0.25)
-        image, label, kept = banks.paste(
-            bank, mixed, jnp.asarray(file[f"t{t}.mixed_label_in"]), weight
-        )
+        image, label, kept = banks.paste(bank, mixed, jnp.asarray(file[f"t{t}.mixed_label_in"]), weight)
         np.testing.assert_array_equal(image, nhwc(file[f"t{t}.mixed_image_out"]))
         np.testing.assert_array_equal(label, file[f"t{t}.mixed_label_out"])
         np.testing.assert_array_equal(kept, weight)
@@ -161,9 +155,7 @@ def test_refine(golden):
     for name, out in cases.items():
         expected = nhwc(file[name])
         step = 1 if expected.shape == out.shape else 2
-        np.testing.assert_allclose(
-            out[:, ::step, ::step], expected, rtol=0, atol=1e-5, err_msg=name
-        )
+        np.testing.assert_allclose(out[:, ::step, ::step], expected, rtol=0, atol=1e-5, err_msg=name)
     for name, logits in (("eta_night", night), ("eta_day", day)):
         probs = jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True)
         close(pseudo_label.normalized_entropy(probs), file[name], 1e-5)

@@ -101,9 +101,7 @@ def mit_sizes(shapes):
         block = f"backbone.block{i}."
         hidden, dim = shapes[f"{block}0.mlp.fc1.weight"]
         sizes["dims"].append(dim)
-        sizes["depths"].append(
-            sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes)
-        )
+        sizes["depths"].append(sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes))
         sizes["mlp_ratios"].append(hidden // dim)
         sizes["sr_ratios"].append(shapes.get(f"{block}0.attn.sr.weight", (1,))[-1])
     return {name: tuple(values) for name, values in sizes.items()}
@@ -161,9 +159,7 @@ def find_model(recipe, file, shapes, expected, head="head.", offset=None):
         offset: of HRDA's detail window in that pass.
     """
     dims = mit_sizes(shapes)["dims"]
-    candidates = [
-        c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(dims, c))
-    ]
+    candidates = [c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(dims, c))]
     image, label, loss = expected
     for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
         model = build_model(shapes, heads)
@@ -260,9 +256,7 @@ def make_step(method, terms):
 
 
 def norm(tree):
-    return float(
-        np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree)))
-    )
+    return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree))))
 
 
 def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
@@ -272,9 +266,7 @@ def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
     assert stored
     for name in stored:
         want, got = file[name], grads[name.removeprefix(prefix)]
-        np.testing.assert_allclose(
-            got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name
-        )
+        np.testing.assert_allclose(got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name)
     for name in (name for name in file if name.startswith(tensor_prefix)):
         got = norm(grads[name.removeprefix(tensor_prefix)])
         np.testing.assert_allclose(got, file[name], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -316,12 +308,8 @@ def run_dsr_fpa(file, method, state):
             grads = step_fn(state, batch, ours, fpa_mixed_weight=zeta)[1]["grads"]
             for part in grads:
                 want = file[f"{step}.gradnorm.{name}.{part}"]
-                np.testing.assert_allclose(
-                    norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}"
-                )
-        night, both = (
-            step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0)
-        )
+                np.testing.assert_allclose(norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
+        night, both = (step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0))
         np.testing.assert_allclose(night, file[f"{step}.loss_metric"], rtol=1e-5)
         np.testing.assert_allclose(both - night, file[f"{step}.loss_align"], rtol=1e-5)
 
@@ -330,22 +318,16 @@ def run_dsr_fpa(file, method, state):
             step_fn(state, batch, fpa_mixed_weight=zeta),
         )
         for name, ours in TERMS.items():
-            np.testing.assert_allclose(
-                scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name
-            )
+            np.testing.assert_allclose(scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name)
         for name, ours in {
             "src": "source",
             "featdist_src": "feature_distance",
             "uda_trg": "mixed",
         }.items():
-            np.testing.assert_allclose(
-                scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5
-            )
+            np.testing.assert_allclose(scalars[f"loss_{ours}"], file[f"{step}.train_loss_{name}"], rtol=1e-5)
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
-        np.testing.assert_allclose(
-            examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6
-        )
+        np.testing.assert_allclose(examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6)
         if i == 0:
             check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"])
         np.testing.assert_allclose(scalars["gradient_norm"], norm(scalars["grads"]), rtol=1e-5)
@@ -353,9 +335,7 @@ def run_dsr_fpa(file, method, state):
         schedule = method.optimizer.schedule_fn(method.steps)
         np.testing.assert_allclose(scalars["learning_rate"], schedule(before.step))
         lr = schedule(state.step)
-        np.testing.assert_allclose(
-            lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6
-        )
+        np.testing.assert_allclose(lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6)
     return state
 
 
@@ -384,11 +364,7 @@ def dsr_settings(file):
 
 def test_dsr_fpa(golden, recipe):
     file = golden("dsr_fpa", "train_step")
-    shapes = {
-        name.removeprefix("final."): value.shape
-        for name, value in file.items()
-        if name.startswith("final.")
-    }
+    shapes = {name.removeprefix("final."): value.shape for name, value in file.items() if name.startswith("final.")}
     batch = read_batch(file, "it0")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     model, variables = find_model(recipe, file, shapes, expected)
@@ -399,9 +375,7 @@ def test_dsr_fpa(golden, recipe):
     _, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
     base = method.optimizer.schedule_fn(method.steps)(0)
     for name in lr:
-        np.testing.assert_allclose(
-            lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5
-        )
+        np.testing.assert_allclose(lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5)
         np.testing.assert_allclose(decay[name], rate * (lr[name].ndim > 1), rtol=1e-5, err_msg=name)
 
 
@@ -500,12 +474,8 @@ def test_dacs(golden, recipe):
     step_fn = make_step(method, names.values())
     for step in steps_of(file):
         batch = read_batch(file, step, "label_src")
-        present = np.flatnonzero(
-            np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0]
-        )
-        np.testing.assert_array_equal(
-            np.where(present == 19, 255, present), file[f"{step}.batch_classes"]
-        )
+        present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
+        np.testing.assert_array_equal(np.where(present == 19, 255, present), file[f"{step}.batch_classes"])
         before = state
         state, scalars, targets, examples = step_fn(state, batch)
         for name, source, label in (
@@ -515,18 +485,12 @@ def test_dacs(golden, recipe):
             share = accuracy(method, before, examples[source], label)
             np.testing.assert_allclose(100 * share, file[f"{step}.{name}.acc_seg"], rtol=1e-6)
         for name, ours in names.items():
-            np.testing.assert_allclose(
-                scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name
-            )
+            np.testing.assert_allclose(scalars[ours], file[f"{step}.{name}"], rtol=1e-5, err_msg=name)
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
-        np.testing.assert_allclose(
-            examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6
-        )
+        np.testing.assert_allclose(examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6)
         if step == "it0":
-            check_gradients(
-                file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head."
-            )
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head.")
     student, teacher = method.variables(state), method.variables(state, "teacher")
     check_values(file, "final.", {"params": student["params"]}, "decode_head.")
     check_values(file, "final_teacher.", {"params": teacher["params"]}, "decode_head.")

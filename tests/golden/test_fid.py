@@ -1,4 +1,5 @@
-"""Fréchet distance, Inception-v3 and resize rules against pytorch-fid, clean-fid and Pillow. Tolerances are the README's."""
+"""Fréchet distance, Inception-v3 and resize rules against pytorch-fid, clean-fid and Pillow. Tolerances are the
+README's."""
 
 import re
 
@@ -39,7 +40,9 @@ def test_frechet_distance(golden):
         np.testing.assert_allclose(value, file[f"{case}/fid_symmetric_eig"], rtol=tolerance, err_msg=case)
         itself = fid.frechet(one.mean, one.covariance, one.mean, one.covariance)
         assert abs(itself) < 1e-8 * np.trace(one.covariance), case
-        np.testing.assert_allclose(itself, file[f"{case}/fid_self"], atol=tolerance * np.trace(one.covariance), err_msg=case)
+        np.testing.assert_allclose(
+            itself, file[f"{case}/fid_self"], atol=tolerance * np.trace(one.covariance), err_msg=case
+        )
 
 
 V, W = np.array([3.0, 4.0]), np.array([1.0, 0.0])

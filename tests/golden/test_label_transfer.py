@@ -47,7 +47,9 @@ def test_network(golden):
             np.testing.assert_allclose(value, reference, atol=2e-3, err_msg=f"{mode}_{name}")
     updated = to_torch({"batch_stats": stats})
     for name in ("running_mean", "running_var"):
-        np.testing.assert_allclose(updated[f"backbone.bn1.{name}"], file[f"train_bn1_{name}_after"], rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(
+            updated[f"backbone.bn1.{name}"], file[f"train_bn1_{name}_after"], rtol=1e-4, atol=2e-5
+        )
 
 
 def test_losses(golden):

@@ -47,7 +47,7 @@ def test_box_code(golden):
     proposals, gt, deltas = data["proposals"], data["gt"], data["deltas"]
     (weighted,) = (name for name in data if name.startswith("encoded_w"))
     weights = tuple(map(float, weighted.removeprefix("encoded_w").split("_")))
-    assert boxes.MAX_LOG_SCALE == pytest.approx(float(data["clamp_value"][0]))
+    assert pytest.approx(float(data["clamp_value"][0])) == boxes.MAX_LOG_SCALE
     np.testing.assert_allclose(boxes.encode_boxes(gt, proposals), data["encoded"], atol=1e-6)
     encoded = boxes.encode_boxes(gt, proposals, weights)
     np.testing.assert_allclose(encoded, data[weighted], atol=1e-5)  # Ten times the values.
@@ -118,7 +118,8 @@ def test_suppression(golden, name):
 
 @pytest.mark.parametrize("name", ["exact.keep_ge", "ties.keep_ge_stable", "ties.keep_ge_torch_order"])
 def test_suppression_at_equality(golden, name):
-    """The original's CPU rule is ours at the threshold's lower neighbour, and its order of ties ours of boxes in that order."""
+    """The original's CPU rule is ours at the threshold's lower neighbour, and its order of ties ours of boxes in that
+    order."""
     data = golden("nightlab", "nms")
     box, score = (data[f"{name.partition('.')[0]}.{part}"] for part in ("boxes", "scores"))
     order = data["ties.order_used"] if name.endswith("torch_order") else np.arange(len(score))

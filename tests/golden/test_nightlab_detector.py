@@ -119,7 +119,9 @@ def proposal_inputs(data, image):
         logits, deltas = data[f"logits_level{i}"][image], data[f"deltas_level{i}"][image]
         count, *grid = logits.shape
         cell = anchors.cell_anchors(stride, [side], data.get("ratios", Detector.ratios))
-        assert len(cell) == count, "the file has anchors of other ratios than the official default and does not name them"
+        assert len(cell) == count, (
+            "the file has anchors of other ratios than the official default and does not name them"
+        )
         code = deltas.reshape(count, 4, *grid).transpose(2, 3, 0, 1).reshape(-1, 4)
         inputs.append((logits.transpose(1, 2, 0).reshape(-1), code, anchors.grid_anchors(cell, grid, stride)))
     return tuple(map(list, zip(*inputs)))
@@ -178,7 +180,9 @@ def test_proposals_of_a_batch(golden):
         np.testing.assert_allclose(scores, data[f"train_per_batch.scores{image}"][:-count], atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "lr", "milestones"), [("coco", 0.02, (60_000, 80_000)), ("cityscapes", 0.01, (18_000,))])
+@pytest.mark.parametrize(
+    ("name", "lr", "milestones"), [("coco", 0.02, (60_000, 80_000)), ("cityscapes", 0.01, (18_000,))]
+)
 def test_schedule(golden, name, lr, milestones):
     data = golden("nightlab", "lr_schedule_rpn")
     found = [lr * float(warmup_multistep(step, milestones, 500, 1 / 3)) for step in data["iterations"]]

@@ -282,7 +282,10 @@ def test_swin_official_small(golden):
     shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     variables = from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
     stages = {name: int(name[5:]) for name in file if re.fullmatch(r"stage\d", name)}
-    ends = {name: (f"stages_{i}", "downsample" if i < last else f"blocks_{model.depths[i] - 1}") for name, i in stages.items()}
+    ends = {
+        name: (f"stages_{i}", "downsample" if i < last else f"blocks_{model.depths[i] - 1}")
+        for name, i in stages.items()
+    }
     assert ends
     check_taps(file, model, variables, x, TAPS | ends, 2e-5)
     pooled = np.asarray(jax.jit(model.apply)(variables, x)[f"stage{last + 1}"]).mean((1, 2))

@@ -42,7 +42,9 @@ def test_distances_of_selections(golden):
             subsets[name] = candidates[file["point_order"][: int(match[1])]]
     assert len(subsets) > 2
     for name, rows in subsets.items():
-        np.testing.assert_allclose(fid.frechet_distance(fid.Statistics.of(rows), reference), file[name], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            fid.frechet_distance(fid.Statistics.of(rows), reference), file[name], rtol=1e-6, err_msg=name
+        )
 
 
 def test_brightness(golden):

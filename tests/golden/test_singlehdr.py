@@ -87,7 +87,9 @@ def test_resizing_and_padding(formulas):
     close(singlehdr.double_corner(small), file["legacy_bilinear_x2"])
     assert np.abs(singlehdr.double_corner(small) - file["half_pixel_bilinear_x2"]).max() > 1e-3
     border = (file["pad_symmetric8"].shape[0] - file["pad_in"].shape[0]) // 2
-    close(np.pad(file["pad_in"], ((border, border), (border, border), (0, 0)), mode="symmetric"), file["pad_symmetric8"])
+    close(
+        np.pad(file["pad_in"], ((border, border), (border, border), (0, 0)), mode="symmetric"), file["pad_symmetric8"]
+    )
 
 
 def test_published_checkpoints_fit(official_keys, template):
@@ -101,7 +103,9 @@ def test_published_checkpoints_fit(official_keys, template):
 
 
 def test_trainable_parameters(template):
-    count = {part: sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree)) for part, tree in template["params"].items()}
+    count = {
+        part: sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree)) for part, tree in template["params"].items()
+    }
     assert count == {
         "dequantization": 1_999_779,
         "refinement": 1_266_947,

@@ -1,7 +1,7 @@
 """Networks and losses of CycleGAN, pix2pix and pix2pixHD against the official programs.
 
-Tolerances are the golden README's: small networks 1e-5 absolute, losses 1e-5 relative, gradients 1e-4 of their largest value,
-full CycleGAN networks 1e-4.
+Tolerances are the golden README's: small networks 1e-5 absolute, losses 1e-5 relative, gradients 1e-4 of their largest
+value, full CycleGAN networks 1e-4.
 """
 
 import functools
@@ -185,7 +185,9 @@ def test_pix2pix(golden):
     close(nchw(scores), file["d_train"])
     as_real = generator_loss([scores], "vanilla")
     np.testing.assert_allclose(as_real, file["bce_real"][0], rtol=1e-5)
-    np.testing.assert_allclose(discriminator_loss([scores], [scores], "vanilla") - as_real, file["bce_fake"][0], rtol=1e-5)
+    np.testing.assert_allclose(
+        discriminator_loss([scores], [scores], "vanilla") - as_real, file["bce_fake"][0], rtol=1e-5
+    )
 
 
 def test_local_enhancer(golden):

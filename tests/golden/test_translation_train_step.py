@@ -1,6 +1,7 @@
 """Three training iterations of CycleGAN and of pix2pixHD against the official programs.
 
-Tolerances are the golden README's: losses 2e-5 relative, final parameters 2e-6, gradients 1e-4 of their largest value. Biases in
+Tolerances are the golden README's: losses 2e-5 relative, final parameters 2e-6, gradients 1e-4 of their largest value.
+Biases in
 front of an instance norm have no true gradient, so Adam moves them by rounding noise: they are not compared.
 """
 
@@ -70,7 +71,9 @@ def filled(method, file, batch):
 
 def last_bias(names):
     """The bias of a generator's last convolution, the only one in front of no norm."""
-    return max((name for name in names if re.fullmatch(r"model\.\d+\.bias", name)), key=lambda name: int(name.split(".")[1]))
+    return max(
+        (name for name in names if re.fullmatch(r"model\.\d+\.bias", name)), key=lambda name: int(name.split(".")[1])
+    )
 
 
 def check(file, prefix, params, tolerance_of):
@@ -85,7 +88,9 @@ def check(file, prefix, params, tolerance_of):
         free = judge if name.startswith("D") else re.escape(last_bias(actual))
         for key, value in expected.items():
             if key.endswith(".weight") or re.fullmatch(free, key):
-                np.testing.assert_allclose(actual[key], value, rtol=0, atol=tolerance_of(value), err_msg=f"{name}.{key}")
+                np.testing.assert_allclose(
+                    actual[key], value, rtol=0, atol=tolerance_of(value), err_msg=f"{name}.{key}"
+                )
 
 
 def tolerance_of_gradients(value):
@@ -123,8 +128,8 @@ def recorded_draws(file, iterations, batch):
 def on_one_device(test, golden_dir):
     """Runs a test of this file in a process without virtual devices.
 
-    They leave a convolution one thread, and the other order of its sums is what Adam, which divides by the gradient's size,
-    lifts to 2.4e-6 in 2 of the 72 weights of one tensor; with the threads of a whole device it is 5e-7.
+    They leave a convolution one thread, and the other order of its sums is what Adam, which divides by the gradient's
+    size, lifts to 2.4e-6 in 2 of the 72 weights of one tensor; with the threads of a whole device it is 5e-7.
     """
     command = [sys.executable, "-m", "pytest", "-n", "0", f"{__file__}::{test}", f"--golden-dir={golden_dir}"]
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
@@ -150,7 +155,8 @@ def test_cyclegan(golden, request):
         recorded=recorded_draws(file, iterations, batch_size),
     )
     batches = [
-        {"source": {"image": nhwc(file[f"it{i}.A"])}, "target": {"image": nhwc(file[f"it{i}.B"])}} for i in range(iterations)
+        {"source": {"image": nhwc(file[f"it{i}.A"])}, "target": {"image": nhwc(file[f"it{i}.B"])}}
+        for i in range(iterations)
     ]
     state = filled(method, file, batches[0])
 
@@ -208,7 +214,8 @@ def test_pix2pixhd(golden):
         pixels="official",
     )
     batches = [
-        {"target": {"image": nhwc(file[f"it{i}.input"]), "reference": nhwc(file[f"it{i}.target"])}} for i in range(iterations)
+        {"target": {"image": nhwc(file[f"it{i}.input"]), "reference": nhwc(file[f"it{i}.target"])}}
+        for i in range(iterations)
     ]
     state = filled(method, file, batches[0])
     features = from_torch({f"features.{name}": value for name, value in vgg.items()}, state.frozen["vgg"])

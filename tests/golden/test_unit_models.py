@@ -200,7 +200,8 @@ def test_perceptual_loss(golden):
 
 
 def shared_state(state):
-    """Names of the 2017 program as ours: ``encode_A.0.model.0`` is a convolution or, with a ``.3``, a residual block."""
+    """Names of the 2017 program as ours: ``encode_A.0.model.0`` is a convolution or, with a ``.3``, a residual
+    block."""
     residual = {name.partition(".model.3")[0] for name in state if ".model.3." in name}
     renamed = {}
     for name, value in state.items():

@@ -1,6 +1,7 @@
 """Two training iterations of UNIT against the official program.
 
-Tolerances of the golden README: losses 1e-4 and 2e-3 relative at iterations 0 and 1, translations 2e-3 absolute, parameters
+Tolerances of the golden README: losses 1e-4 and 2e-3 relative at iterations 0 and 1, translations 2e-3 absolute,
+    parameters
 1e-2 in relative L2 for each tensor. Biases before an instance norm have no true gradient and are left out.
 """
 

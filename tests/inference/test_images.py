@@ -24,15 +24,11 @@ def test_rgb_png_is_exact():
 def test_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown rotated clockwise by 90 degrees
-    data = encode(
-        Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8))), "JPEG", exif=exif, quality=100
-    )
+    data = encode(Image.fromarray(np.kron(RGB, np.ones((8, 8, 1), np.uint8))), "JPEG", exif=exif, quality=100)
     image = decode_image(data)
     assert image.shape == (72, 48, 3)
     error = np.abs(image[4::8, 4::8].astype(int) - np.rot90(RGB, -1).astype(int))
-    assert (
-        error.mean() < 30
-    )  # JPEG thins out the colours of this noise; an unrotated image is at about 85
+    assert error.mean() < 30  # JPEG thins out the colours of this noise; an unrotated image is at about 85
     assert np.abs(image[4::8, 4::8].astype(int) - np.rot90(RGB, 1).astype(int)).mean() > 50
 
 
@@ -49,17 +45,13 @@ def test_other_modes_become_rgb(mode):
 def test_transparency_is_laid_on_black():
     alpha = np.array([[0, 128, 255]], np.uint8)
     rgba = np.concatenate([np.full((1, 3, 3), 200, np.uint8), alpha[..., None]], axis=-1)
-    np.testing.assert_allclose(
-        decode_image(encode(Image.fromarray(rgba)))[0, :, 0], [0, 100, 200], atol=1
-    )
+    np.testing.assert_allclose(decode_image(encode(Image.fromarray(rgba)))[0, :, 0], [0, 100, 200], atol=1)
 
 
 def test_palette_with_transparency():
     image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60])
-    np.testing.assert_array_equal(
-        decode_image(encode(image, transparency=0)), [[[0, 0, 0], [40, 50, 60]]]
-    )
+    np.testing.assert_array_equal(decode_image(encode(image, transparency=0)), [[[0, 0, 0], [40, 50, 60]]])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

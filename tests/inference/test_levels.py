@@ -2,7 +2,11 @@ from nightjax.inference.levels import levels_tables
 
 
 def summary(pole, road, **more):
-    return {"iou": {"road": road, "pole": pole, "train": None}, "miou": {"skip": (pole + road) / 2}, "headline": "skip"} | more
+    return {
+        "iou": {"road": road, "pole": pole, "train": None},
+        "miou": {"skip": (pole + road) / 2},
+        "headline": "skip",
+    } | more
 
 
 def test_levels_side_by_side():

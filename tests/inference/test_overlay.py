@@ -46,9 +46,7 @@ def test_blend():
 
 def test_panels_take_labels_maps_and_images():
     np.testing.assert_array_equal(overlay.to_picture(LABEL), PALETTE[LABEL])
-    np.testing.assert_array_equal(
-        overlay.to_picture(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255]
-    )
+    np.testing.assert_array_equal(overlay.to_picture(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255])
     np.testing.assert_array_equal(overlay.to_picture(IMAGE), IMAGE)
     assert overlay.to_picture(np.zeros((2, 3, 3), np.float32)).shape == (2, 3, 3)
 
@@ -56,19 +54,13 @@ def test_panels_take_labels_maps_and_images():
 def test_panel_grid_places_pictures_under_captions():
     rng = np.random.default_rng(0)
     night = rng.integers(0, 255, (2, 100, 160, 3)).astype(np.uint8)
-    grid = overlay.panel_grid(
-        {"night": night, "a name far too long for this little column": night[..., 0] % 19}
-    )
+    grid = overlay.panel_grid({"night": night, "a name far too long for this little column": night[..., 0] % 19})
     assert grid.dtype == np.uint8 and grid.shape[1] == 2 * 160 + 3 * 6
     bar = grid.shape[0] - 2 * 106
     np.testing.assert_array_equal(grid[bar : bar + 100, 6:166], night[0])
-    np.testing.assert_array_equal(
-        grid[bar + 106 : bar + 206, 172:332], PALETTE[night[1, ..., 0] % 19]
-    )
+    np.testing.assert_array_equal(grid[bar + 106 : bar + 206, 172:332], PALETTE[night[1, ..., 0] % 19])
     assert (grid[:bar, 6:166] < 128).any()  # a caption is there
-    assert (grid[:, 166:172] == 255).all() and (
-        grid[:, 332:] == 255
-    ).all()  # and stays in its column
+    assert (grid[:, 166:172] == 255).all() and (grid[:, 332:] == 255).all()  # and stays in its column
 
 
 def test_panel_grid_scales_and_pads():

@@ -13,9 +13,7 @@ WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32) / 20
 def network(weights, image):
     """Logits at a quarter of the size, local in space."""
     batch, height, width, _ = image.shape
-    features = (
-        image.astype(jnp.float32).reshape(batch, height // 4, 4, width // 4, 4, 3).mean((2, 4))
-    )
+    features = image.astype(jnp.float32).reshape(batch, height // 4, 4, width // 4, 4, 3).mean((2, 4))
     return features @ weights
 
 
@@ -106,12 +104,9 @@ def test_slide_averages_logits_of_windows():
         probabilities=True,
     )
     left, right = (
-        np.asarray(resize(shifted(image[None, :, x : x + 32]), (32, 32), align_corners=False)[0])
-        for x in (0, 16)
+        np.asarray(resize(shifted(image[None, :, x : x + 32]), (32, 32), align_corners=False)[0]) for x in (0, 16)
     )
-    logits = np.concatenate(
-        [left[:, :16], (left[:, 16:] + right[:, :16]) / 2, right[:, 16:]], axis=1
-    )
+    logits = np.concatenate([left[:, :16], (left[:, 16:] + right[:, :16]) / 2, right[:, 16:]], axis=1)
     np.testing.assert_allclose(result.probabilities, jax.nn.softmax(logits, axis=-1), atol=1e-5)
 
 
@@ -159,11 +154,7 @@ def test_buckets():
     ]
     lengths = np.arange(256, 5000)
     grown = np.array([bucket_length(int(n)) for n in lengths])
-    assert (
-        (grown >= lengths).all()
-        and (grown / lengths).max() <= 1.126
-        and len(set(grown.tolist())) < 40
-    )
+    assert (grown >= lengths).all() and (grown / lengths).max() <= 1.126 and len(set(grown.tolist())) < 40
     assert not should_bucket([(1080, 1920)] * 50) and should_bucket([(n, n) for n in range(5)])
 
 

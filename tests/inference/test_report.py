@@ -20,16 +20,10 @@ def make_run(root, hit=80, sets=("night", "day")):
         for step, scale in ((100, 1), (20, 3)):  # the earlier one is written last
             summary = summarise(counts * scale, ("road", "car <&>", "train"), {"dynamic": (1, 2)})
             (root / "eval" / name / f"{step:07d}.json").write_text(json.dumps(summary))
-    lines = [
-        {"step": step, "loss/source": 1 / step, "images_per_second": 30.0} for step in range(1, 101)
-    ]
-    lines += [{"step": 100, f"eval/{name}/miou": 50.0} for name in sets] + [
-        {"step": 100, "loss/source": float("nan")}
-    ]
+    lines = [{"step": step, "loss/source": 1 / step, "images_per_second": 30.0} for step in range(1, 101)]
+    lines += [{"step": 100, f"eval/{name}/miou": 50.0} for name in sets] + [{"step": 100, "loss/source": float("nan")}]
     (root / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 101, "lo')
-    (root / "config.json").write_text(
-        json.dumps({"method": {"name": "dsr_fpa"}, "note": "<script>alert(1)</script>"})
-    )
+    (root / "config.json").write_text(json.dumps({"method": {"name": "dsr_fpa"}, "note": "<script>alert(1)</script>"}))
     (root / "panels").mkdir()
     for step in (10, 20, 30, 100):
         picture = np.full((20, 30, 3), step, np.uint8)
@@ -62,9 +56,7 @@ def test_differences_to_a_baseline_run_and_file(tmp_path):
     page = write_report(run, baseline=tmp_path / "base", output=tmp_path / "out.html").read_text()
     assert '<small class="better">+20.0</small>' in page  # road: 80 against 60
     assert page.count("<th>change</th>") == 1  # only the night set has a baseline
-    one = write_report(
-        run, baseline=tmp_path / "base/eval/night/0000100.json", output=tmp_path / "two.html"
-    )
+    one = write_report(run, baseline=tmp_path / "base/eval/night/0000100.json", output=tmp_path / "two.html")
     assert one.read_text().count("<th>change</th>") == 1
 
 
@@ -75,9 +67,7 @@ def test_a_run_that_has_just_begun(tmp_path):
 
 
 def test_metrics_survive_half_a_line(tmp_path):
-    metrics = read_metrics(
-        make_path(tmp_path, '{"step": 1, "a": 2.0, "note": "x"}\n{"step": 2, "a"')
-    )
+    metrics = read_metrics(make_path(tmp_path, '{"step": 1, "a": 2.0, "note": "x"}\n{"step": 2, "a"'))
     assert metrics == {"a": ([1], [2.0])}
 
 
@@ -91,7 +81,10 @@ def make_path(folder, text):
 def test_a_baseline_can_be_checked_before_there_is_a_run(tmp_path):
     base = make_run(tmp_path / "base", sets=("night",))
     assert read_baseline(base).keys() == read_baseline(str(base / "eval/night/0000100.json")).keys() == {"night"}
-    for wrong, words in ((tmp_path / "nowhere", "nowhere holds no evaluation: give"), (base / "config.json", "not an evaluation")):
+    for wrong, words in (
+        (tmp_path / "nowhere", "nowhere holds no evaluation: give"),
+        (base / "config.json", "not an evaluation"),
+    ):
         with pytest.raises(UserError, match=words):
             read_baseline(wrong)
 
@@ -109,9 +102,7 @@ def test_mistakes_are_user_errors(tmp_path):
         write_report(run)
 
 
-@pytest.mark.parametrize(
-    "low, high", [(0, 1), (0.013, 0.37), (-5, 1234), (3, 3), (0, 0), (1e-6, 6e-5)]
-)
+@pytest.mark.parametrize("low, high", [(0, 1), (0.013, 0.37), (-5, 1234), (3, 3), (0, 0), (1e-6, 6e-5)])
 def test_ticks_are_round_and_cover(low, high):
     marks = ticks(low, high, 5)
     assert marks[0] <= low + 1e-9 and marks[-1] >= high - 1e-9 and 3 <= len(marks) <= 9
@@ -130,15 +121,11 @@ def test_short_numbers():
 
 
 def test_chart_draws_each_series_inside_its_frame():
-    chart = line_chart(
-        "a & b", {"one": ([0, 1, 2], [0, 5, np.inf]), "two": (range(2000), np.sin(np.arange(2000)))}
-    )
+    chart = line_chart("a & b", {"one": ([0, 1, 2], [0, 5, np.inf]), "two": (range(2000), np.sin(np.arange(2000)))})
     assert "a &amp; b" in chart and chart.count("<polyline") == 2
     points = re.findall(r'points="([^"]*)"', chart)
     assert len(points[0].split()) == 2 and len(points[1].split()) == 400
-    values = np.array(
-        [[float(v) for v in pair.split(",")] for line in points for pair in line.split()]
-    )
+    values = np.array([[float(v) for v in pair.split(",")] for line in points for pair in line.split()])
     assert values.min() >= 0 and values[:, 0].max() <= 420 and values[:, 1].max() <= 220
 
 
@@ -151,7 +138,9 @@ def test_smoothing_is_for_noise_only():
 
 
 def test_change_chart_goes_from_before_to_after():
-    chart = change_chart("a & b", {"road": [(0.0, 1.0), (0.5, 0.25)], "<car>": [(1.0, 0.0), (0.0, 0.75)]}, ("own", "other"))
+    chart = change_chart(
+        "a & b", {"road": [(0.0, 1.0), (0.5, 0.25)], "<car>": [(1.0, 0.0), (0.0, 0.75)]}, ("own", "other")
+    )
     assert "a &amp; b" in chart and "&lt;car&gt;" in chart and chart.count("<circle") == 2 * 2 * 2
     lines = [[float(x) for x in pair] for pair in re.findall(r'<line x1="([^"]*)" x2="([^"]*)"', chart)]
     zero, one = lines[0]
@@ -161,7 +150,13 @@ def test_change_chart_goes_from_before_to_after():
 
 
 def test_similarity_of_known_classes_is_drawn_and_not_charted_again(tmp_path):
-    values = {"own/00": (0.9, 0.8), "other/00": (0.7, 0.1), "own/13": (0.0, 0.5), "other/13": (0.0, 0.2), "own/16": (0.0, 0.0)}
+    values = {
+        "own/00": (0.9, 0.8),
+        "other/00": (0.7, 0.1),
+        "own/13": (0.0, 0.5),
+        "other/13": (0.0, 0.2),
+        "own/16": (0.0, 0.0),
+    }
     lines = [{"step": i + 1} | {f"similarity/{name}": pair[i] for name, pair in values.items()} for i in range(2)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     page = write_report(tmp_path).read_text()

@@ -6,7 +6,8 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nightjax.core.errors import UserError
 from nightjax.data import labels
@@ -22,9 +23,7 @@ CITIES = ("berlin_000000_000019", "munich_000001_000019")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The real packages at 8x6 pixels and two frames."""
-    small = {
-        name: Package(p.folders, SIZE, p.frame, p.file_name, (2,)) for name, p in submission.PACKAGES.items()
-    }
+    small = {name: Package(p.folders, SIZE, p.frame, p.file_name, (2,)) for name, p in submission.PACKAGES.items()}
     for module in (submission, package_check):
         monkeypatch.setattr(module, "PACKAGES", small)
 
@@ -215,7 +214,11 @@ def test_zip_bombs_and_broken_members_are_faults(tmp_path, monkeypatch):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=200), name=st.text(min_size=1, max_size=30), flips=st.lists(st.integers(0, 10**6), max_size=5))
+@given(
+    data=st.binary(max_size=200),
+    name=st.text(min_size=1, max_size=30),
+    flips=st.lists(st.integers(0, 10**6), max_size=5),
+)
 def test_no_zip_can_make_the_check_fail(tmp_path, data, name, flips):
     """Random members and flipped bits: faults, or a UserError for what is no zip any more."""
     buffer = io.BytesIO()

@@ -195,7 +195,9 @@ def test_daformer_with_teacher(tmp_path, official):
     shapes = official("dsr_fpa", "small_networks_of_this_set", "dacs_micro_mmseg")
     template = shapes_of("", **mit_sizes(shapes, "decode_head"))
     round_trip(tmp_path, random_state(shapes), template, "mmseg")
-    networks = {prefix: random_state(shapes, seed) for seed, prefix in enumerate(("model.", "ema_model.", "imnet_model."))}
+    networks = {
+        prefix: random_state(shapes, seed) for seed, prefix in enumerate(("model.", "ema_model.", "imnet_model."))
+    }
     state = {prefix + name: value for prefix, part in networks.items() for name, value in part.items()}
     save_state_dict(tmp_path / "uda.npz", state)
     for which, prefix in (("student", "model."), ("teacher", "ema_model.")):
@@ -264,7 +266,9 @@ def resnet_names(block, depths, stem):
 
     names = {"conv1.weight": (2, 3, 7, 7)} | norm("bn1", 2)
     if stem:
-        names = {"stem.0.weight": (1, 3, 3, 3)} | norm("stem.1", 1) | {"stem.3.weight": (1, 1, 3, 3)} | norm("stem.4", 1)
+        names = (
+            {"stem.0.weight": (1, 3, 3, 3)} | norm("stem.1", 1) | {"stem.3.weight": (1, 1, 3, 3)} | norm("stem.4", 1)
+        )
         names |= {"stem.6.weight": (2, 1, 3, 3)} | norm("stem.7", 2)
     before, expansion = 2, 4 if block == "bottleneck" else 1
     for stage, depth in enumerate(depths, start=1):
@@ -313,14 +317,18 @@ def mit_names(prefix=""):
     return {prefix + name: shape for name, shape in names.items()}
 
 
-SEGFORMER = {"backbone": "mit_b0", "head": "segformer", "head_channels": 6} | {f"backbone_{k}": v for k, v in MIT.items()}
+SEGFORMER = {"backbone": "mit_b0", "head": "segformer", "head_channels": 6} | {
+    f"backbone_{k}": v for k, v in MIT.items()
+}
 
 
 def segformer_head_names(prefix):
     names = {f"linear_c{i}.proj.weight": (6, dim) for i, dim in enumerate(MIT["dims"], start=1)}
     names |= {f"linear_c{i}.proj.bias": (6,) for i in (1, 2, 3, 4)}
     names |= {"linear_fuse.conv.weight": (6, 24, 1, 1), "linear_fuse.bn.num_batches_tracked": ()}
-    names |= dict.fromkeys((f"linear_fuse.bn.{kind}" for kind in ("weight", "bias", "running_mean", "running_var")), (6,))
+    names |= dict.fromkeys(
+        (f"linear_fuse.bn.{kind}" for kind in ("weight", "bias", "running_mean", "running_var")), (6,)
+    )
     names |= {"linear_pred.weight": (19, 6, 1, 1), "linear_pred.bias": (19,)}
     return {prefix + name: shape for name, shape in names.items()}
 
@@ -372,7 +380,11 @@ def test_mmsegmentation_joins_the_attention_and_has_convolutions():
     np.testing.assert_array_equal(joined[:dim], ours[f"{block}.attn.q.weight"])
     np.testing.assert_array_equal(joined[dim:], ours[f"{block}.attn.kv.weight"])
     assert theirs[f"{layer}.ffn.layers.0.weight"].shape == (4 * dim, dim, 1, 1)
-    assert {f"{layer}.attn.attn.out_proj.bias", f"{layer}.ffn.layers.1.weight", "backbone.layers.1.2.bias"} <= theirs.keys()
+    assert {
+        f"{layer}.attn.attn.out_proj.bias",
+        f"{layer}.ffn.layers.1.weight",
+        "backbone.layers.1.2.bias",
+    } <= theirs.keys()
 
 
 def test_hrda_fuses_levels_in_the_other_order():

@@ -41,7 +41,10 @@ def published(template):
     parts = {"transformer": "ghiasi.", "predictor": "stylePredictor."}
     states = {part: {n.removeprefix(p): x for n, x in own.items() if n.startswith(p)} for part, p in parts.items()}
     spread = rng.standard_normal((EMBEDDING, EMBEDDING))
-    statistics = {"pbn_embedding_mean": rng.standard_normal((1, EMBEDDING)), "pbn_embedding_covariance": spread @ spread.T}
+    statistics = {
+        "pbn_embedding_mean": rng.standard_normal((1, EMBEDDING)),
+        "pbn_embedding_covariance": spread @ spread.T,
+    }
     return states | {"embeddings": statistics}
 
 
@@ -55,7 +58,9 @@ def test_everything_is_filled(template, published):
     kernel = variables["params"]["ghiasi"]["layers_0"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, published["transformer"]["layers.0.conv.weight"].transpose(2, 3, 1, 0))
     factor = np.asarray(variables["params"]["embedding_factor"], np.float64)
-    np.testing.assert_allclose(factor @ factor.T, published["embeddings"]["pbn_embedding_covariance"], rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(
+        factor @ factor.T, published["embeddings"]["pbn_embedding_covariance"], rtol=1e-3, atol=1e-2
+    )
     mean = published["embeddings"]["pbn_embedding_mean"][0]
     np.testing.assert_allclose(variables["params"]["embedding_mean"], mean, rtol=1e-6)
 

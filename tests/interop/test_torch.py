@@ -60,7 +60,12 @@ def test_code_in_a_file_is_never_run(tmp_path, capsys):
 
 def test_safetensors_are_the_packages(tmp_path):
     package = pytest.importorskip("safetensors.torch", reason="needs the convert extra")
-    state = {"w": torch.randn(3, 2), "h": torch.randn(2).to(torch.bfloat16), "n": torch.tensor(3), "e": torch.zeros(0, 2)}
+    state = {
+        "w": torch.randn(3, 2),
+        "h": torch.randn(2).to(torch.bfloat16),
+        "n": torch.tensor(3),
+        "e": torch.zeros(0, 2),
+    }
     package.save_file(state, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     loaded = load_state_dict(tmp_path / "theirs.safetensors")
     assert loaded.keys() == state.keys()
@@ -121,7 +126,11 @@ def published_names(naming, golden_dir):
         convs += [f"{block}conv{k}" for k in (1, 2, 3)] + [f"{name}0" for name in down]
         norms += [f"{block}bn{k}" for k in (1, 2, 3)] + [f"{name}1" for name in down]
     kinds = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    return {f"{conv}.weight" for conv in convs} | {f"{norm}.{kind}" for norm in norms for kind in kinds} | {"fc.weight", "fc.bias"}
+    return (
+        {f"{conv}.weight" for conv in convs}
+        | {f"{norm}.{kind}" for norm in norms for kind in kinds}
+        | {"fc.weight", "fc.bias"}
+    )
 
 
 def random_tensor(name, shape):
@@ -231,12 +240,16 @@ def test_mmsegmentations_segformer_head_agrees():
 
     def layer(name, x):
         x = functional.conv2d(x, weight[f"{name}.conv.weight"])
-        mean, var, scale, bias = (weight[f"{name}.bn.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, scale, bias = (
+            weight[f"{name}.bn.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")
+        )
         return functional.relu(functional.batch_norm(x, mean, var, scale, bias))
 
     levels = [layer(f"convs.{i}", torch.from_numpy(x)) for i, x in enumerate(features)]
     levels = [functional.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False) for x in levels]
-    expected = functional.conv2d(layer("fusion_conv", torch.cat(levels, 1)), weight["conv_seg.weight"], weight["conv_seg.bias"])
+    expected = functional.conv2d(
+        layer("fusion_conv", torch.cat(levels, 1)), weight["conv_seg.weight"], weight["conv_seg.bias"]
+    )
 
     head = SegFormerHead(19, width, level_norm=True)
     inputs = {f"stage{i}": jnp.asarray(np.moveaxis(x, 1, -1)) for i, x in enumerate(features, start=1)}

@@ -86,7 +86,9 @@ def stacks():
 
 def test_equal_blocks_are_entries_of_their_own(stacks):
     state = to_torch(stacks)
-    assert list(state) == [f"block1.{i}.fc.weight" for i in range(3)] + [f"stages.0.blocks.{i}.fc.weight" for i in range(4)]
+    assert list(state) == [f"block1.{i}.fc.weight" for i in range(3)] + [
+        f"stages.0.blocks.{i}.fc.weight" for i in range(4)
+    ]
     same(from_torch(state, stacks), stacks)
     np.testing.assert_array_equal(state["block1.2.fc.weight"], stacks["params"]["block1_each"]["fc"]["kernel"][2].T)
     np.testing.assert_array_equal(
@@ -102,7 +104,9 @@ def test_equal_blocks_come_all_together(stacks):
     filled = from_torch(state, stacks, allow_missing=["block1.1.*"], allow_surplus=["block1.*"])
     assert filled["params"]["block1_each"]["fc"]["kernel"] is stacks["params"]["block1_each"]["fc"]["kernel"]
     state = to_torch(stacks) | {"block1.1.fc.weight": np.zeros((5, 3))}
-    with pytest.raises(UserError, match=r"'block1.1.fc.weight' is \(5, 3\) in the checkpoint, but the model needs \(5, 4\)"):
+    with pytest.raises(
+        UserError, match=r"'block1.1.fc.weight' is \(5, 3\) in the checkpoint, but the model needs \(5, 4\)"
+    ):
         from_torch(state, stacks)
 
 
@@ -124,9 +128,7 @@ def test_differences_stop_unless_named(variables):
         from_torch(state, variables)
     with pytest.raises(UserError, match="2 unknown"):
         from_torch(state, variables, allow_missing=["fc.*"])
-    same(
-        from_torch(state, variables, allow_missing=["fc.weight"], allow_surplus=["aux.*"]), variables
-    )
+    same(from_torch(state, variables, allow_missing=["fc.weight"], allow_surplus=["aux.*"]), variables)
 
 
 def test_shape_mismatch_names_the_parameter(variables):

@@ -13,9 +13,7 @@ LABEL = jnp.array([[[0, 255], [1, 1]]], jnp.uint8)
 WEIGHTS = jnp.array([2.0, 0.5, 1.0, 1.0])
 
 
-@pytest.mark.parametrize(
-    ("divisor", "factor"), [("weights", 1), ("valid", 3 / 3), ("all", 3 / 4), ("paper", 3 / 12)]
-)
+@pytest.mark.parametrize(("divisor", "factor"), [("weights", 1), ("valid", 3 / 3), ("all", 3 / 4), ("paper", 3 / 12)])
 def test_divisors(divisor, factor):
     loss = class_weighted_cross_entropy(ZEROS, LABEL, WEIGHTS, divisor=divisor)
     np.testing.assert_allclose(loss, factor * np.log(4), rtol=1e-6)
@@ -25,9 +23,7 @@ def test_a_common_factor_of_the_weights_cancels():
     logits = jax.random.normal(jax.random.key(0), (1, 3, 3, 4))
     label = jax.random.randint(jax.random.key(1), (1, 9, 7), 0, 4)
     loss = class_weighted_cross_entropy(logits, label, WEIGHTS)
-    np.testing.assert_allclose(
-        class_weighted_cross_entropy(logits, label, 7 * WEIGHTS), loss, rtol=1e-5
-    )
+    np.testing.assert_allclose(class_weighted_cross_entropy(logits, label, 7 * WEIGHTS), loss, rtol=1e-5)
 
 
 def test_nothing_labelled():

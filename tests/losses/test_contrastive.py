@@ -8,9 +8,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.losses.contrastive import fpa_loss, prototype_alignment
 
-TWO = jnp.repeat(
-    jnp.repeat(jnp.array([[[3, 13], [3, 13]]], jnp.uint8), 4, 1), 4, 2
-)  # [1, 8, 8], left and right
+TWO = jnp.repeat(jnp.repeat(jnp.array([[[3, 13], [3, 13]]], jnp.uint8), 4, 1), 4, 2)  # [1, 8, 8], left and right
 
 
 def one_hot_features(left=0, right=1):
@@ -19,9 +17,7 @@ def one_hot_features(left=0, right=1):
 
 def test_constant_features_leave_the_two_classes_undecided():
     features = jnp.ones((1, 2, 2, 4))
-    np.testing.assert_allclose(
-        prototype_alignment(features, TWO, features, TWO), 0.138629, rtol=1e-5
-    )
+    np.testing.assert_allclose(prototype_alignment(features, TWO, features, TWO), 0.138629, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("zero_is_absent", "expected"), [(True, 0.0), (False, 9.087e-6)])
@@ -45,10 +41,7 @@ def sine_case():
     label_a = np.kron(3 * ((4 * cell_y + cell_x) % 5), grow)
     label_a[:2] = 255
     label_b = np.kron(3 * ((cell_y + 2 * cell_x) % 7), grow)
-    features = [
-        np.moveaxis(f, 1, -1).astype(np.float32)
-        for f in (np.sin(0.7 * i + 0.1), np.cos(0.3 * i + 0.2))
-    ]
+    features = [np.moveaxis(f, 1, -1).astype(np.float32) for f in (np.sin(0.7 * i + 0.1), np.cos(0.3 * i + 0.2))]
     return (
         jnp.asarray(features[0]),
         jnp.asarray(label_a[None]),
@@ -59,9 +52,7 @@ def sine_case():
 
 def test_recorded_value_and_gradient_norms():
     feat_a, label_a, feat_b, label_b = sine_case()
-    loss = jax.value_and_grad(
-        lambda a, b: prototype_alignment(a, label_a, b, label_b)[0], argnums=(0, 1)
-    )
+    loss = jax.value_and_grad(lambda a, b: prototype_alignment(a, label_a, b, label_b)[0], argnums=(0, 1))
     value, gradients = loss(feat_a, feat_b)
     np.testing.assert_allclose(value, 1.31893, atol=2e-5)
     norms = [jnp.linalg.norm(gradient.ravel()) for gradient in gradients]
@@ -71,12 +62,8 @@ def test_recorded_value_and_gradient_norms():
 def test_scale_invariance_and_independent_images():
     feat_a, label_a, feat_b, label_b = sine_case()
     loss = prototype_alignment(feat_a, label_a, feat_b, label_b)
-    np.testing.assert_allclose(
-        prototype_alignment(7 * feat_a, label_a, 0.3 * feat_b, label_b), loss, rtol=1e-5
-    )
-    both = prototype_alignment(
-        *(jnp.concatenate([x, x[:, ::-1]]) for x in (feat_a, label_a, feat_b, label_b))
-    )
+    np.testing.assert_allclose(prototype_alignment(7 * feat_a, label_a, 0.3 * feat_b, label_b), loss, rtol=1e-5)
+    both = prototype_alignment(*(jnp.concatenate([x, x[:, ::-1]]) for x in (feat_a, label_a, feat_b, label_b)))
     assert both.shape == (2,)
     np.testing.assert_allclose(both[0], loss[0], rtol=1e-5)
 
@@ -87,14 +74,11 @@ def test_pixels_of_unshared_classes_do_not_count():
     label_b = TWO.at[:, :4, :4].set(7)  # only b has class 7
     ignored = TWO.at[:, :4, :4].set(255)
     for label, counts in ((label_b, True), (ignored, False)):
-        gradient = jax.grad(lambda y, b=label: prototype_alignment(features_a, TWO, y, b)[0])(
-            features_b
-        )
+        gradient = jax.grad(lambda y, b=label: prototype_alignment(features_a, TWO, y, b)[0])(features_b)
         # Class 7 stays a negative prototype of b -> a; an ignored cell takes part in nothing.
         assert (np.abs(gradient[0, 0, 0]).max() > 0) == counts
     one_way = [
-        prototype_alignment(features_a, TWO, features_b.at[0, 0, 0].set(scale), ignored)[0]
-        for scale in (1.0, -2.0)
+        prototype_alignment(features_a, TWO, features_b.at[0, 0, 0].set(scale), ignored)[0] for scale in (1.0, -2.0)
     ]
     np.testing.assert_allclose(*one_way)
 
@@ -131,9 +115,7 @@ def weighted_mean_of_directions(weight_3, weight_13):
 
 
 def features_pair():
-    return jax.random.normal(jax.random.key(0), (1, 2, 2, 4)), jax.random.normal(
-        jax.random.key(1), (1, 2, 2, 4)
-    )
+    return jax.random.normal(jax.random.key(0), (1, 2, 2, 4)), jax.random.normal(jax.random.key(1), (1, 2, 2, 4))
 
 
 def test_class_weights():

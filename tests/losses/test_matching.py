@@ -36,14 +36,19 @@ def levels(flow, log_variance):
 def test_likelihood(difference, robust):
     log_variance = math.log(4.0)
     value = flow_likelihood(
-        constant(difference, 1, 2, 3), constant(log_variance, 1, 2, 3), jnp.zeros((1, 2, 3, 2)), jnp.ones((1, 2, 3), bool)
+        constant(difference, 1, 2, 3),
+        constant(log_variance, 1, 2, 3),
+        jnp.zeros((1, 2, 3, 2)),
+        jnp.ones((1, 2, 3), bool),
     )
     np.testing.assert_allclose(value, robust / 8 + log_variance + LOG_2PI, rtol=1e-6)
 
 
 def test_likelihood_is_a_density():
     """Within a pixel it is the Gaussian's: the best variance is half the squared error."""
-    loss = lambda s: flow_likelihood(constant((0.6, 0.8), 1, 1, 1), s[None, None, None], jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 1, 1)))
+    loss = lambda s: flow_likelihood(
+        constant((0.6, 0.8), 1, 1, 1), s[None, None, None], jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 1, 1))
+    )
     np.testing.assert_allclose(jax.grad(loss)(jnp.log(jnp.array([0.5]))), 0, atol=1e-6)
 
 
@@ -106,7 +111,9 @@ def test_the_flow_that_leads_has_no_gradient_from_looking_up():
         inside[:, :-1, :-1] = True
         return flow_likelihood(seen, constant(math.log(2.0), 1, *SIZE), truth, inside)
 
-    np.testing.assert_allclose(jax.jit(jax.grad(loss))(first["flow1"]), jax.jit(jax.grad(composed_only))(first["flow1"]), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(loss))(first["flow1"]), jax.jit(jax.grad(composed_only))(first["flow1"]), atol=1e-6
+    )
 
 
 def test_hidden_pixels_can_be_left_out():

@@ -19,16 +19,12 @@ ZEROS, ONE_IGNORED = jnp.zeros((1, 2, 2, 19)), jnp.array([[[3, 255], [0, 7]]], j
 
 
 def test_pixel_weighted_cross_entropy_divides_by_all_pixels():
-    np.testing.assert_allclose(
-        pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED), 2.208329, rtol=1e-6
-    )
+    np.testing.assert_allclose(pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED), 2.208329, rtol=1e-6)
     label, weight = jnp.array([[[3, 0], [255, 7]]], jnp.uint8), jnp.array([[[1, 1], [0.5, 0]]])
     loss = pixel_weighted_cross_entropy(ZEROS, label, weight)
     np.testing.assert_allclose(loss, 0.5 * np.log(19), rtol=1e-6)
     label = jnp.array([[[3, 255], [0, 7]]], jnp.uint8)
-    np.testing.assert_allclose(
-        pixel_weighted_cross_entropy(ZEROS, label, weight), 1.104165, rtol=1e-6
-    )
+    np.testing.assert_allclose(pixel_weighted_cross_entropy(ZEROS, label, weight), 1.104165, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("divisor", "expected"), [("valid", 1.5 / 3), ("weights", 1.0)])
@@ -40,12 +36,7 @@ def test_other_divisors_count_labelled_pixels_only(divisor, expected):
 
 def test_cross_entropy_equals_log_softmax():
     logits = jax.random.normal(jax.random.key(0), (2, 3, 4, 19)) * 5
-    label = (
-        jax.random.randint(jax.random.key(1), (2, 3, 4), 0, 19)
-        .at[0, 0, 0]
-        .set(255)
-        .astype(jnp.uint8)
-    )
+    label = jax.random.randint(jax.random.key(1), (2, 3, 4), 0, 19).at[0, 0, 0].set(255).astype(jnp.uint8)
     expected = -np.take_along_axis(
         np.asarray(jax.nn.log_softmax(logits)),
         np.asarray(label, np.int64)[..., None] % 255,
@@ -58,9 +49,7 @@ def test_cross_entropy_equals_log_softmax():
     assert cross_entropy(logits.astype(jnp.bfloat16), label).dtype == jnp.float32
 
 
-@pytest.mark.parametrize(
-    ("divisor", "expected"), [("all", 2.0), ("valid", 4.0), ("weights", 16 / 3)]
-)
+@pytest.mark.parametrize(("divisor", "expected"), [("all", 2.0), ("valid", 4.0), ("weights", 16 / 3)])
 def test_masked_mean_divisors(divisor, expected):
     values, weight = jnp.array([[4.0, 6.0], [np.nan, 9.0]]), jnp.array([[0.5, 1.0], [0.0, 0.0]])
     np.testing.assert_allclose(masked_mean(values, weight, divisor=divisor), expected)
@@ -68,9 +57,7 @@ def test_masked_mean_divisors(divisor, expected):
 
 @pytest.mark.parametrize("divisor", ["valid", "weights"])
 def test_masked_mean_of_nothing_is_zero_with_zero_gradient(divisor):
-    value, gradient = jax.value_and_grad(lambda x: masked_mean(x, jnp.zeros(3), divisor=divisor))(
-        jnp.ones(3)
-    )
+    value, gradient = jax.value_and_grad(lambda x: masked_mean(x, jnp.zeros(3), divisor=divisor))(jnp.ones(3))
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 

@@ -28,7 +28,9 @@ def test_vanilla_loss_is_cross_entropy_of_logits_and_does_not_saturate():
 
 def test_code_and_reconstruction():
     np.testing.assert_allclose(translation.code_loss(jnp.full((1, 3, 3, 2), 2.0)), 4.0)
-    np.testing.assert_allclose(translation.reconstruction_loss(jnp.full((1, 2, 2, 3), 0.5), jnp.zeros((1, 2, 2, 3))), 0.5)
+    np.testing.assert_allclose(
+        translation.reconstruction_loss(jnp.full((1, 2, 2, 3), 0.5), jnp.zeros((1, 2, 2, 3))), 0.5
+    )
 
 
 @pytest.mark.parametrize(("value", "bgr"), [(0.0, (23.561, 10.721, 3.820)), (-1.0, (-103.939, -116.779, -123.680))])

@@ -29,9 +29,7 @@ class PlainHead(nn.Module):
 
     @nn.compact
     def __call__(self, features, train=False, deterministic=None):
-        return nn.Dense(19, kernel_init=nn.initializers.normal(1.0), name="classifier")(
-            features["stage1"]
-        )
+        return nn.Dense(19, kernel_init=nn.initializers.normal(1.0), name="classifier")(features["stage1"])
 
 
 @pytest.fixture(scope="session")

@@ -86,10 +86,14 @@ def test_no_gradient_across_networks(plain_model, batch):
         steps=10,
         discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
     )
-    weights = tuple(1e5 * weight for weight in usual.adversarial_weights)  # Its gradient is of the order of the other's.
+    weights = tuple(
+        1e5 * weight for weight in usual.adversarial_weights
+    )  # Its gradient is of the order of the other's.
     strong = dataclasses.replace(usual, adversarial_weights=weights)
     shapes, rng = jax.eval_shape(usual.init, jax.random.key(0), batch), np.random.default_rng(0)
-    first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)  # Compiling the real one takes longer than the steps.
+    first = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), shapes
+    )  # Compiling the real one takes longer than the steps.
     first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
     before, after = (jax.jit(method.train_step)(first, batch)[0] for method in (usual, strong))
     for judge in usual.judges:
@@ -121,9 +125,7 @@ def test_no_gradient_across_networks(plain_model, batch):
 def test_input_is_bgr_minus_the_caffe_mean():
     pixels = jnp.array([[[[10, 20, 30]]]], jnp.uint8)
     x = CAFFE.normalize(CAFFE.decode(pixels))
-    np.testing.assert_allclose(
-        x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5
-    )
+    np.testing.assert_allclose(x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5)
     np.testing.assert_allclose(CAFFE.denormalize(x), CAFFE.decode(pixels), atol=1e-6)
     with pytest.raises(UserError, match="method.input.order='bgrr' is unknown; did you mean 'bgr'"):
         Input(order="bgrr")

@@ -110,7 +110,7 @@ def test_translation_of_any_size(method, steps):
     for to in "ab":
         picture = method.translate(variables, image, to)
         assert picture.shape == image.shape and picture.dtype == jnp.float32
-        assert 0 <= float(picture.min()) and float(picture.max()) <= 1
+        assert float(picture.min()) >= 0 and float(picture.max()) <= 1
     with pytest.raises(UserError, match="translate_dataset"):
         method.predict(variables, image)
 
@@ -118,4 +118,4 @@ def test_translation_of_any_size(method, steps):
 def test_panels(method, steps, batch):
     panels = jax.jit(method.panels)(steps[1], batch)
     assert set(panels) == {"a", "a_to_b", "a_to_b_to_a", "b", "b_to_a", "b_to_a_to_b"}
-    assert all(0 <= float(x.min()) and float(x.max()) <= 1 for x in panels.values())
+    assert all(float(x.min()) >= 0 and float(x.max()) <= 1 for x in panels.values())

@@ -32,9 +32,7 @@ def parts(batch):
     def run(method, state):
         targets, _ = method.targets(state, method.variables(state, "teacher"), batch)
         examples, _ = method.mix(state, batch, targets)
-        terms, _ = method.losses(
-            state, state.params["student"], state.batch_stats["student"], examples, 0
-        )
+        terms, _ = method.losses(state, state.params["student"], state.batch_stats["student"], examples, 0)
         return targets, examples, terms
 
     return run
@@ -46,10 +44,7 @@ def default(parts, method, state):
 
 
 def distance(a, b):
-    return max(
-        float(jnp.abs(x - y).max())
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def test_two_steps(batch, small_resnet):
@@ -69,9 +64,7 @@ def test_two_steps(batch, small_resnet):
     assert second["loss"] < first["loss"]
     assert int(last.step) == 2
     assert distance(after.teacher["params"], state.params["student"]) == 0
-    middle = jax.tree.map(
-        lambda a, b: (a + b) / 2, state.params["student"], after.params["student"]
-    )
+    middle = jax.tree.map(lambda a, b: (a + b) / 2, state.params["student"], after.params["student"])
     assert distance(last.teacher["params"], middle) < 1e-6
     assert distance(after.teacher["batch_stats"], state.teacher["batch_stats"]) > 0
     assert distance(last.frozen, state.frozen) == 0
@@ -98,9 +91,7 @@ def test_dropout_is_the_students_alone(batch, small_resnet):
 def test_teacher_decay(method, state, batch):
     late = state.replace(step=jnp.int32(5000))
     after, _ = jax.jit(dataclasses.replace(method, teacher_decay=0.9).train_step)(late, batch)
-    expected = jax.tree.map(
-        lambda t, s: 0.9 * t + 0.1 * s, state.teacher["params"], state.params["student"]
-    )
+    expected = jax.tree.map(lambda t, s: 0.9 * t + 0.1 * s, state.teacher["params"], state.params["student"])
     assert distance(after.teacher["params"], expected) < 1e-6
 
 
@@ -125,19 +116,14 @@ def test_mask_mode(method, state, batch, mode):
 
 def test_unknown_mask_mode(method, state, batch):
     with pytest.raises(UserError, match="dynsmal"):
-        dataclasses.replace(method, mask_mode="dynsmal").selected_classes(
-            state, batch["source"]["label"]
-        )
+        dataclasses.replace(method, mask_mode="dynsmal").selected_classes(state, batch["source"]["label"])
 
 
 def test_mask_include_ignore(method, state, batch):
     def drawn(include):
         one = dataclasses.replace(method, mask_include_ignore=include)
         label = batch["source"]["label"]
-        return any(
-            bool(one.selected_classes(state.replace(step=jnp.int32(s)), label)[:, 19].any())
-            for s in range(8)
-        )
+        return any(bool(one.selected_classes(state.replace(step=jnp.int32(s)), label)[:, 19].any()) for s in range(8))
 
     assert drawn(True) and not drawn(False)
 
@@ -172,9 +158,7 @@ def test_ignored_rows(method, state, parts, default):
     np.testing.assert_array_equal(examples["mixed_weight"][:, 4:-2], inside[:, 4:-2])
 
 
-@pytest.mark.parametrize(
-    "field, image", [("photometric", "mixed"), ("source_photometric", "source")]
-)
+@pytest.mark.parametrize("field, image", [("photometric", "mixed"), ("source_photometric", "source")])
 def test_photometric(method, state, parts, default, field, image):
     always = Photometric(jitter_probability=1.0, blur_probability=0.0)
     examples = parts(dataclasses.replace(method, **{field: always}), state)[1]
@@ -187,9 +171,7 @@ def test_feature_distance(method, state, batch, parts, default):
     terms = default[2]
     assert terms["loss_feature_distance"] > 0
     double = parts(dataclasses.replace(method, feature_weight=0.01), state)[2]
-    np.testing.assert_allclose(
-        double["loss_feature_distance"], 2 * terms["loss_feature_distance"], rtol=1e-6
-    )
+    np.testing.assert_allclose(double["loss_feature_distance"], 2 * terms["loss_feature_distance"], rtol=1e-6)
     without = dataclasses.replace(method, feature_weight=0.0)
     assert without.init(jax.random.key(0), batch).frozen == {}
     assert set(parts(without, state)[2]) == {"loss_source", "loss_mixed"}
@@ -228,9 +210,7 @@ def test_accumulate(method, state, batch):
     """Without norms and masked means two halves give the whole batch's gradient."""
     method = dataclasses.replace(method, feature_weight=0.0)
     whole, scalars = jax.jit(method.train_step)(state, batch)
-    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(
-        state, batch
-    )
+    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(state, batch)
     assert distance(whole.params, state.params) > 1e-3
     assert distance(whole.params, halves.params) < 1e-6
     for name, value in scalars.items():

@@ -89,7 +89,11 @@ def test_what_is_trained_and_what_is_not(steps):
     """Unused branches and classifiers and the norms of DeepLab's blocks stay, all statistics move."""
     first, _, last = steps[0]
     params = moved(first.params, last.params)
-    unused = {p for p in params if p.startswith(("student/auxiliary/", "student/head/conv2d_list_2", "student/head/conv2d_list_3"))}
+    unused = {
+        p
+        for p in params
+        if p.startswith(("student/auxiliary/", "student/head/conv2d_list_2", "student/head/conv2d_list_3"))
+    }
     norms = {p for p in params if p.startswith("student/backbone/layer") and p.endswith(("/scale", "/bias"))}
     assert unused and norms
     assert {path for path, changed in params.items() if not changed} == unused | norms
@@ -137,7 +141,9 @@ def test_forms_of_the_paper(plain_model, batch):
         neighbourhood="3x3",
     )
     shapes, rng = jax.eval_shape(paper.init, jax.random.key(0), batch), np.random.default_rng(0)
-    first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)  # Compiling the real one takes longer than the step.
+    first = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), shapes
+    )  # Compiling the real one takes longer than the step.
     first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
     after, scalars = jax.jit(paper.train_step)(first, batch)
     assert all(np.isfinite(value) for value in scalars.values()) and scalars["static"] > 0
@@ -163,9 +169,7 @@ def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
     """The official program runs day, night and source backwards one after the other."""
     state, after, _ = steps[0]
     target, weights = batch["target"], jnp.asarray(WEIGHTS, jnp.float32)
-    images = {
-        "day": target["reference"], "night": target["image"], "source": batch["source"]["image"]
-    }  # fmt: skip
+    images = {"day": target["reference"], "night": target["image"], "source": batch["source"]["image"]}
     images = {name: method.input.decode(image) for name, image in images.items()}
     level = method.input.normalize(images["night"]).mean()
 
@@ -176,9 +180,7 @@ def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
             light = light_loss(method.input.normalize(images[domain]), outputs["residual"], level)
             logits = resize(outputs["logits"], images[domain].shape[1:3], align_corners=True)
             if domain == "source":
-                loss = light["total"] + class_weighted_cross_entropy(
-                    logits, batch["source"]["label"], weights
-                )
+                loss = light["total"] + class_weighted_cross_entropy(logits, batch["source"]["label"], weights)
                 return loss, (new, logits)
             scores = method.scores(state.params[domain], jax.nn.softmax(logits))
             loss = 0.01 * light["total"] + 0.01 * adversarial_loss(scores)
@@ -215,4 +217,4 @@ def test_panels(method, steps, batch):
         assert picture.dtype in (jnp.uint8, jnp.float32), name
         if picture.dtype == jnp.float32:
             assert picture.shape[-1] == 3
-            assert 0 <= float(picture.min()) and float(picture.max()) <= 1
+            assert float(picture.min()) >= 0 and float(picture.max()) <= 1

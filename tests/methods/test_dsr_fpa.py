@@ -58,9 +58,7 @@ def fpa(default_mix):
     """``fpa(method, state)``: the term of FPA."""
 
     def run(method, state):
-        losses = method.losses(
-            state, state.params["student"], state.batch_stats["student"], default_mix[0], 0
-        )
+        losses = method.losses(state, state.params["student"], state.batch_stats["student"], default_mix[0], 0)
         return losses[0].get("loss_fpa")
 
     return run
@@ -72,10 +70,7 @@ def default_fpa(fpa, method, state):
 
 
 def distance(a, b):
-    return max(
-        float(jnp.abs(x - y).max())
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def tail_pixels(label):
@@ -139,9 +134,7 @@ def test_bank_classes(method, state, batch, default_targets):
 
 def test_bank_size(method, batch):
     def bank(**changes):
-        return jax.eval_shape(
-            dataclasses.replace(method, **changes).init, jax.random.key(0), batch
-        ).bank
+        return jax.eval_shape(dataclasses.replace(method, **changes).init, jax.random.key(0), batch).bank
 
     assert bank(bank_size=2).image.shape == (2, *batch["source"]["image"].shape)
     assert bank(bank=False) == {}
@@ -153,15 +146,11 @@ def test_bank_size(method, batch):
 def test_refine_uses_the_day_view(method, state, batch, targets, default_targets):
     plain = targets(dataclasses.replace(method, refine=False), state)
     teacher = method.variables(state, "teacher")
-    expected = Dacs.targets(
-        method, state, teacher, {"target": {"image": batch["target"]["image"]}}
-    )[0]
+    expected = Dacs.targets(method, state, teacher, {"target": {"image": batch["target"]["image"]}})[0]
     assert distance(plain, expected) == 0
     assert (plain.label != default_targets.label).any()
     other = targets(method, state, {"reference": batch["target"]["image"]})
-    np.testing.assert_array_equal(
-        other.label, plain.label
-    )  # A day view equal to night changes nothing.
+    np.testing.assert_array_equal(other.label, plain.label)  # A day view equal to night changes nothing.
 
 
 def test_refine_gamma(method, state, targets, default_targets):
@@ -180,9 +169,7 @@ def test_true_flow(method, state, batch, targets, default_targets):
     moved = targets(aligned, state)
     assert distance(moved.confidence, default_targets.confidence) > 1e-3
     invalid = ~np.asarray(target["flow_valid"])
-    np.testing.assert_array_equal(
-        np.asarray(moved.label)[invalid], np.asarray(plain.label)[invalid]
-    )
+    np.testing.assert_array_equal(np.asarray(moved.label)[invalid], np.asarray(plain.label)[invalid])
     still = targets(aligned, state, {"flow": jnp.zeros_like(target["flow"])})
     assert distance(still.confidence, moved.confidence) > 1e-3
 
@@ -199,12 +186,8 @@ def test_adapt_to_ref_takes_the_day_view_at_times(method, state, batch, targets)
     seen = set()
     for step in range(12):
         got = run(jnp.int32(step))
-        name = next(
-            name for name, image in images.items() if np.abs(got.image - image).max() < 1e-6
-        )
-        expected = targets(
-            dataclasses.replace(method, refine=False), state, {"image": batch["target"][name]}
-        )
+        name = next(name for name, image in images.items() if np.abs(got.image - image).max() < 1e-6)
+        expected = targets(dataclasses.replace(method, refine=False), state, {"image": batch["target"][name]})
         np.testing.assert_array_equal(got.label, expected.label)
         seen.add(name)
     assert seen == {"image", "reference"}
@@ -223,9 +206,7 @@ def test_fpa_switch_and_start(method, state, fpa, default_fpa):
 def test_fpa_weights(method, state, fpa, default_fpa):
     double = fpa(dataclasses.replace(method, fpa_weight=0.2), state)
     np.testing.assert_allclose(double, 2 * default_fpa, rtol=1e-5)
-    night, both = (
-        fpa(dataclasses.replace(method, fpa_mixed_weight=weight), state) for weight in (0.0, 1.0)
-    )
+    night, both = (fpa(dataclasses.replace(method, fpa_mixed_weight=weight), state) for weight in (0.0, 1.0))
     np.testing.assert_allclose(night + 0.1 * (both - night), default_fpa, rtol=1e-5)
     assert both > night > 0
 
@@ -262,9 +243,7 @@ def test_fpa_gives_night_features_no_gradient(method, state, default_mix):
 def test_accumulate(method, state, batch):
     """Without norms two halves give the whole batch's gradient, FPA and bank included."""
     whole, scalars = jax.jit(method.train_step)(state, batch)
-    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(
-        state, batch
-    )
+    halves, half_scalars = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(state, batch)
     assert distance(whole.params, state.params) > 1e-3
     assert distance(whole.params, halves.params) < 1e-6
     assert scalars["loss_fpa"] > 0

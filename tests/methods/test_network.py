@@ -19,9 +19,7 @@ SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_de
 
 @pytest.fixture(scope="module")
 def method(plain_hrda):
-    return DsrFpa(
-        model=plain_hrda, optimizer=SGD, steps=10, threshold=0.3, photometric=None, fpa_start_step=2
-    )
+    return DsrFpa(model=plain_hrda, optimizer=SGD, steps=10, threshold=0.3, photometric=None, fpa_start_step=2)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +61,7 @@ def test_hrda_loss_and_window(method, state, batch):
     window = np.s_[:, y : y + 32, x : x + 32]
     detail = pixel_weighted_cross_entropy(outputs["hr_logits"][:, 0], label[window], weight[window])
     for share in (0.1, 0.4):
-        loss = dataclasses.replace(method, detail_weight=share).segmentation_loss(
-            outputs, label, weight
-        )
+        loss = dataclasses.replace(method, detail_weight=share).segmentation_loss(outputs, label, weight)
         np.testing.assert_allclose(loss, (1 - share) * fused + share * detail, rtol=1e-6)
 
 
@@ -94,9 +90,7 @@ def test_hrda_two_steps(method, state, batch):
 
 
 def test_hrda_is_built_by_name():
-    model = build_segmenter(
-        "mit_tiny", "segformer", 7, hrda=True, head_channels=8, attention_channels=4
-    )
+    model = build_segmenter("mit_tiny", "segformer", 7, hrda=True, head_channels=8, attention_channels=4)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
     assert set(shapes) == {"backbone", "head", "hrda_scale_attention"}
     assert shapes["hrda_scale_attention"]["linear_pred"]["kernel"].shape[-2:] == (4, 7)

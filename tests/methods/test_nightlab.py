@@ -52,7 +52,9 @@ def first_state(method, state):
     """A state for another stage around the same networks."""
     own = {"student": state.params["student"]}
     opt_state = {
-        name: method.optimizer_of(name).build({"student": own["student"][name]}, 10).init({"student": own["student"][name]})
+        name: method.optimizer_of(name)
+        .build({"student": own["student"][name]}, 10)
+        .init({"student": own["student"][name]})
         for name in method.trained
     }
     return state.replace(opt_state=opt_state)
@@ -87,7 +89,9 @@ def detector_loss(method, state, batch, variables=None):
         return value, scalars
 
     variables = variables or method.variables(state)
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(state.params["student"]["detector"], variables)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+        state.params["student"]["detector"], variables
+    )
 
 
 @pytest.fixture
@@ -350,7 +354,9 @@ def test_both_levels_start_from_the_image_level(make, state, batch):
     for name in ("image", "region"):
         for one, two in zip(leaves(started["params"][name]), leaves(given["params"]), strict=True):
             np.testing.assert_array_equal(one, two)
-    for one, two in zip(leaves(started["params"]["detector"]), leaves(state.params["student"]["detector"]), strict=True):
+    for one, two in zip(
+        leaves(started["params"]["detector"]), leaves(state.params["student"]["detector"]), strict=True
+    ):
         np.testing.assert_array_equal(one, two)
     later = make("hdm", start="levels")
     assert jax.tree.structure(later.initial_variables(state)) == jax.tree.structure(later.variables(state))

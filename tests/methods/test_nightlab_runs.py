@@ -10,7 +10,8 @@ import toy
 
 from configs import nightlab
 from nightjax import methods, run
-from nightjax.core import config as configs, sharding
+from nightjax.core import config as configs
+from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.train import compile_step, train
 
@@ -101,7 +102,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(folder, stages, tmp_path):
 def test_no_step_gathers_the_batch(folder):
     made = config(folder, "all", "", train__batch=8, train__devices=4, train__accumulate=2, method__proposal_share=0.5)
     method, mesh = methods.build(made), sharding.make_mesh(jax.devices()[:4])
-    text = compile_step(method, run.abstract_state(made, method, mesh), run.abstract_batch(made, method, mesh), mesh).as_text()
+    text = compile_step(
+        method, run.abstract_state(made, method, mesh), run.abstract_batch(made, method, mesh), mesh
+    ).as_text()
     assert "all-reduce" in text
     assert not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
@@ -123,7 +126,9 @@ def test_configs_of_all_stages(tmp_path):
     assert set(first.eval.sets) == scored | {"val_day"} and first.checkpoint.best == "val_night_oracle_boxes"
     assert not methods.build(first).detects
     assert first.optim.lr == nightlab.get_config("").optim.lr
-    real = [nightlab.get_config(f"data=nightcity_plus{more}").optim.lr for more in ("", f",stage=regions,start={image}")]
+    real = [
+        nightlab.get_config(f"data=nightcity_plus{more}").optim.lr for more in ("", f",stage=regions,start={image}")
+    ]
     assert real[1] == pytest.approx(0.1 * real[0])
     levels = start("levels", {"name": "nightlab", "hard_classes": [5, 6]})
     for stage in ("detector", "hdm", "all"):
@@ -134,7 +139,9 @@ def test_configs_of_all_stages(tmp_path):
         assert made.checkpoint.best == "val_night" and made.method.proposal_share == 0.0
     trained = start("trained", {"name": "nightlab", "hard_classes": [5], "stage": "detector"})
     again = nightlab.get_config(f"stage=regions,start={trained}")
-    assert again.method.proposal_share == 0.5 and again.checkpoint.best == "val_night" and "val_night" in again.eval.sets
+    assert (
+        again.method.proposal_share == 0.5 and again.checkpoint.best == "val_night" and "val_night" in again.eval.sets
+    )
     scored = trained / "eval" / "val_night_image_level"
     scored.mkdir(parents=True)
     (scored / "0000600.json").write_text(json.dumps({"iou": {"wall": 30.0}}))

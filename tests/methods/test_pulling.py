@@ -26,7 +26,9 @@ def domains():
 
 
 def contrast(pulling, source, target, memory=None):
-    return jax.jit(lambda memory: pulling.contrast(jax.random.key(0), memory, source, target))(memory or pulling.memory())
+    return jax.jit(lambda memory: pulling.contrast(jax.random.key(0), memory, source, target))(
+        memory or pulling.memory()
+    )
 
 
 @pytest.mark.parametrize("per_query", [False, True])

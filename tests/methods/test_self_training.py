@@ -47,7 +47,9 @@ def test_hard_labels_are_the_teachers_classes(method, state, step, batch):
     assert int(label.max()) <= 18
     _, scalars = step(method, state)
     supervised = Supervised(method.model, method.optimizer, steps=10)
-    outputs, _ = supervised.student_forward(state, state.params["student"], state.batch_stats["student"], image, "target")
+    outputs, _ = supervised.student_forward(
+        state, state.params["student"], state.batch_stats["student"], image, "target"
+    )
     expected = supervised.segmentation_loss(outputs, label, divisor="valid")
     assert float(scalars["loss_target"]) == pytest.approx(float(expected), rel=1e-4)
     assert float(scalars["loss"]) == pytest.approx(float(scalars["loss_source"] + scalars["loss_target"]), rel=1e-6)

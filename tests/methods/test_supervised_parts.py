@@ -41,7 +41,10 @@ def method():
 @pytest.fixture(scope="module")
 def joint_batch(batch):
     rng = np.random.RandomState(1)
-    day = {"image": jnp.asarray(rng.randint(0, 256, batch["source"]["image"].shape), jnp.uint8), "label": batch["source"]["label"]}
+    day = {
+        "image": jnp.asarray(rng.randint(0, 256, batch["source"]["image"].shape), jnp.uint8),
+        "label": batch["source"]["label"],
+    }
     return {"source": batch["source"], "day": day}
 
 
@@ -85,4 +88,4 @@ def test_streams(method):
 def test_panels_show_the_relit_image(method, first, joint_batch):
     panels = jax.jit(method.panels)(first, joint_batch)
     assert panels["relit"].shape == joint_batch["source"]["image"].shape
-    assert 0 <= float(panels["relit"].min()) and float(panels["relit"].max()) <= 1
+    assert float(panels["relit"].min()) >= 0 and float(panels["relit"].max()) <= 1

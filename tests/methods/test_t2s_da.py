@@ -137,7 +137,9 @@ def test_two_steps_with_every_option(settings, batch, make_state, tmp_path):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), last) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
     assert all(np.isfinite(value).all() for scalars in (first, second) for value in scalars.values())
     assert first["loss_pull"] == 0 < second["loss_pull"] and first["loss_translated"] > 0
-    for old, new in zip(*(jax.tree.leaves(x) for x in (state.params["student"], middle.teacher["params"])), strict=True):
+    for old, new in zip(
+        *(jax.tree.leaves(x) for x in (state.params["student"], middle.teacher["params"])), strict=True
+    ):
         np.testing.assert_array_equal(old, new)  # The first step copies all of the student, its projection included.
     assert "projection" in middle.teacher["params"]
     np.testing.assert_array_equal(last.bank["label"][0], middle.bank["label"][1])
@@ -166,7 +168,10 @@ def test_generalisation_reads_no_target(settings, batch, make_state):
     found = jax.jit(lambda state, batch: everything(method, state, batch))(state, alone)
     assert set(found["terms"]) == {"loss_source", "loss_pull"} and float(found["terms"]["loss_pull"]) > 0
     source, translated = alone["source"]["image"] / np.float32(255), found["examples"]["translated"]
-    assert float(jnp.abs(translated - source).max()) > 0.01 and 0 <= float(translated.min()) <= float(translated.max()) <= 1
+    assert (
+        float(jnp.abs(translated - source).max()) > 0.01
+        and 0 <= float(translated.min()) <= float(translated.max()) <= 1
+    )
     assert float(found["after"].memory["confidence"].max()) > 0
     assert set(jax.eval_shape(method.panels, state, alone)) == {"source", "truth", "translated", "prediction"}
     shapes = jax.eval_shape(method.train_step, state, alone)[0]

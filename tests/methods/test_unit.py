@@ -102,7 +102,9 @@ def test_two_steps_are_finite_and_move_all_but_the_frozen(steps):
 
 def test_the_losses_are_sums_of_their_terms(method, steps):
     for scalars in steps[2]:
-        terms = {name: value for name, value in scalars.items() if name.rpartition("_")[0] in Weights.__dataclass_fields__}
+        terms = {
+            name: value for name, value in scalars.items() if name.rpartition("_")[0] in Weights.__dataclass_fields__
+        }
         assert len(terms) == 12
         np.testing.assert_allclose(scalars["loss"], method.weights.total(terms), rtol=1e-5)
         both = scalars["discriminator_a"] + scalars["discriminator_b"]
@@ -141,7 +143,9 @@ def test_accumulated_parts_are_the_batch(method, steps, batch):
     first = steps[0]
     halves, _ = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(first, batch)
     whole, _ = jax.jit(method.train_step)(first, batch)
-    for name in whole.params:  # Biases before an instance norm have no true gradient, and Adam makes steps of its rounding.
+    for (
+        name
+    ) in whole.params:  # Biases before an instance norm have no true gradient, and Adam makes steps of its rounding.
         pairs = zip(*(jax.tree.leaves(state.params[name]) for state in (halves, whole)), strict=True)
         same = np.concatenate([np.isclose(a, b, atol=1e-5).ravel() for a, b in pairs])
         assert same.mean() > 0.9, name
@@ -163,7 +167,7 @@ def test_panels(method, steps, batch):
     panels = jax.jit(method.panels)(steps[1], batch)
     assert list(panels) == ["a", "a_to_b", "a_to_b_to_a", "b", "b_to_a", "b_to_a_to_b"]
     assert all(picture.shape == batch["source"]["image"].shape for picture in panels.values())
-    assert all(0 <= picture.min() and picture.max() <= 1 for picture in panels.values())
+    assert all(picture.min() >= 0 and picture.max() <= 1 for picture in panels.values())
     np.testing.assert_allclose(panels["a"], batch["source"]["image"] / 255, atol=1e-6)
 
 

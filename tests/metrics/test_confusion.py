@@ -26,9 +26,7 @@ def test_forms_agree_and_follow_numpy():
     truth[truth >= 19] = 255
     guess = rng.integers(0, 19, truth.shape).astype(np.uint8)
     kept = truth < 19
-    expected = np.bincount(truth[kept].astype(int) * 19 + guess[kept], minlength=361).reshape(
-        19, 19
-    )
+    expected = np.bincount(truth[kept].astype(int) * 19 + guess[kept], minlength=361).reshape(19, 19)
     for form in ("scatter", "onehot"):
         count = jax.jit(lambda a, b, form=form: confusion.confusion_counts(a, b, 19, form=form))
         np.testing.assert_array_equal(count(truth, guess), expected)

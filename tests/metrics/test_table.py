@@ -25,10 +25,7 @@ def test_table_shows_sets_side_by_side():
     assert car.split() == ["car", "50.0", "100", "100.0", "100"]
     train = next(line for line in lines if line.startswith("train"))
     assert train.split() == ["train", "-", "0", "-", "0"]
-    assert any(
-        line.startswith("mean of dynamic") and line.split()[-2:] == ["50.0", "100.0"]
-        for line in lines
-    )
+    assert any(line.startswith("mean of dynamic") and line.split()[-2:] == ["50.0", "100.0"] for line in lines)
     assert any("skipped *" in line for line in lines)
     rules = [line for line in lines if set(line) == {"-"}]
     assert len(rules) == 3 and all(len(line) <= len(rules[0]) for line in lines)

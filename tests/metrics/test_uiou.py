@@ -24,9 +24,7 @@ def scene():
 def test_nothing_declined_is_the_ordinary_iou(scene):
     counts = np.asarray(uiou.uiou_counts(**scene, thresholds=[0.2], num_classes=5))
     plain = np.asarray(confusion.confusion_counts(scene["label"], scene["prediction"], 5))
-    np.testing.assert_allclose(
-        uiou.uiou_per_class(counts)[0], confusion.iou_per_class(plain), rtol=1e-12
-    )
+    np.testing.assert_allclose(uiou.uiou_per_class(counts)[0], confusion.iou_per_class(plain), rtol=1e-12)
 
 
 @pytest.mark.parametrize("invalid, expected", [(True, 1.0), (False, 0.0)])
@@ -62,9 +60,7 @@ def test_equality_stays_valid():
 
 def test_forms_batches_and_padding_agree(scene):
     thresholds = uiou.default_thresholds(5, 4)
-    whole = np.asarray(
-        uiou.uiou_counts(**scene, thresholds=thresholds, num_classes=5, form="scatter")
-    )
+    whole = np.asarray(uiou.uiou_counts(**scene, thresholds=thresholds, num_classes=5, form="scatter"))
     onehot = uiou.uiou_counts(**scene, thresholds=thresholds, num_classes=5, form="onehot")
     np.testing.assert_array_equal(whole, onehot)
     total = None

@@ -28,10 +28,7 @@ def head(request):
     """A head, its variables and features of four sizes."""
     model = HEADS[request.param]
     keys = jax.random.split(jax.random.key(0), len(SHAPES))
-    features = {
-        name: jax.random.normal(key, shape)
-        for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)
-    }
+    features = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)}
     shapes = jax.eval_shape(model.init, jax.random.key(0), features)
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda s: jnp.asarray(rng.uniform(0.1, 0.5, s.shape), s.dtype), shapes)
@@ -49,9 +46,7 @@ def test_train_updates_running_statistics_and_eval_does_not(head):
     model, variables, features = head
     run = jax.jit(model.apply, static_argnames=("train", "deterministic", "mutable"))
     _, update = run(variables, features, train=True, deterministic=True, mutable="batch_stats")
-    changed = jax.tree.map(
-        lambda a, b: bool(jnp.any(a != b)), update["batch_stats"], variables["batch_stats"]
-    )
+    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), update["batch_stats"], variables["batch_stats"])
     assert all(jax.tree.leaves(changed))
     _, update = run(variables, features, train=False, deterministic=True, mutable="batch_stats")
     jax.tree.map(np.testing.assert_array_equal, update["batch_stats"], variables["batch_stats"])

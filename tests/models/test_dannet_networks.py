@@ -70,9 +70,7 @@ def test_branches_beyond_the_summed_ones_change_nothing():
     def logits(head, scale):
         params = dict(variables["params"])
         for i in (2, 3):
-            params[f"conv2d_list_{i}"] = jax.tree.map(
-                lambda leaf: scale * leaf + scale - 1, params[f"conv2d_list_{i}"]
-            )
+            params[f"conv2d_list_{i}"] = jax.tree.map(lambda leaf: scale * leaf + scale - 1, params[f"conv2d_list_{i}"])
         return head.apply({"params": params}, features)
 
     np.testing.assert_array_equal(logits(head, 1.0), logits(head, 3.0))
@@ -81,10 +79,7 @@ def test_branches_beyond_the_summed_ones_change_nothing():
 
 def test_refinenet_dropout():
     sizes = ((8, 8, 4), (4, 4, 8), (2, 2, 12), (1, 1, 16))
-    features = {
-        f"stage{i}": jax.random.normal(jax.random.key(i), (1, *size))
-        for i, size in enumerate(sizes, start=1)
-    }
+    features = {f"stage{i}": jax.random.normal(jax.random.key(i), (1, *size)) for i, size in enumerate(sizes, start=1)}
     head = RefineNetHead(3, channels=4)
     variables = head.init(jax.random.key(0), features)
     run = functools.partial(head.apply, variables, features, train=True)

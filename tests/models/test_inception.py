@@ -39,6 +39,8 @@ def test_pools_and_forks_of_a_block():
     x = jnp.ones((1, 5, 6, 2))
     y, variables = block.init_with_output(jax.random.key(0), x)
     assert y.shape == (1, 5, 6, 7) and {"fork__1", "fork_2a", "fork_2b", "branch_pool"} == set(variables["params"])
-    np.testing.assert_allclose(y[..., -1], y[0, 2, 2, -1], rtol=1e-6)  # Padding is not counted, so corners are as the middle.
+    np.testing.assert_allclose(
+        y[..., -1], y[0, 2, 2, -1], rtol=1e-6
+    )  # Padding is not counted, so corners are as the middle.
     halved = Mixed((("branch", ((4, 3),)),)).init_with_output(jax.random.key(0), x)[0]
     assert halved.shape == (1, 2, 2, 6)

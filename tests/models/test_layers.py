@@ -62,9 +62,7 @@ def test_conv_equals_the_library(name):
     assert params["kernel"].shape == (*size, 6 // groups, options["features"])
 
     def expected(params, x):
-        return library(x, params["kernel"], stride, dilation, padding, groups) + params.get(
-            "bias", 0.0
-        )
+        return library(x, params["kernel"], stride, dilation, padding, groups) + params.get("bias", 0.0)
 
     actual = with_gradients(lambda params, x: conv.apply({"params": params}, x), params, x)
     wanted = with_gradients(expected, params, x)
@@ -78,9 +76,7 @@ def test_conv_dtype_and_init():
     y, variables = conv.init_with_output(jax.random.key(0), x)
     assert y.dtype == jnp.bfloat16
     assert variables["params"]["kernel"].dtype == jnp.float32
-    np.testing.assert_allclose(
-        variables["params"]["kernel"].std(), np.sqrt(2 / (9 * 64)), rtol=0.05
-    )
+    np.testing.assert_allclose(variables["params"]["kernel"].std(), np.sqrt(2 / (9 * 64)), rtol=0.05)
     depthwise = Conv(32, groups="depthwise").init(jax.random.key(0), x)
     np.testing.assert_allclose(depthwise["params"]["kernel"].std(), np.sqrt(2 / 9), rtol=0.2)
 
@@ -93,9 +89,7 @@ def test_conv_refuses_groups():
         Conv(8, groups="depthwise").init(jax.random.key(0), x)
 
 
-@pytest.mark.parametrize(
-    "size,floor,ceil", [(12, 6, 7), (13, 7, 7), (256, 128, 129), (5, 3, 3), (6, 3, 4)]
-)
+@pytest.mark.parametrize("size,floor,ceil", [(12, 6, 7), (13, 7, 7), (256, 128, 129), (5, 3, 3), (6, 3, 4)])
 def test_max_pool_sizes(size, floor, ceil):
     x = jnp.zeros((1, size, 7, 1))
     assert max_pool(x, 3, 2, 1).shape == (1, floor, 4, 1)
@@ -114,9 +108,7 @@ def test_max_pool_equals_the_library(size):
     x = -jnp.abs(jax.random.normal(jax.random.key(0), (2, size, 9, 3)))
 
     def reduce_window(x):
-        return lax.reduce_window(
-            x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-        )
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     actual, gradient = with_gradients(lambda x: max_pool(x, 3, 2, 1), x)
     wanted, wanted_gradient = with_gradients(reduce_window, x)
@@ -134,9 +126,7 @@ def test_dropout_drops_channels_and_examples():
     np.testing.assert_array_equal(flat.min(1), flat.max(1))
     np.testing.assert_allclose(np.unique(flat), [0, 4 / 3], rtol=1e-6)
     np.testing.assert_allclose(flat.mean(), 1, atol=0.05)
-    examples = np.asarray(DropPath(0.5).apply({}, x, deterministic=False, rngs=rngs)).reshape(
-        64, -1
-    )
+    examples = np.asarray(DropPath(0.5).apply({}, x, deterministic=False, rngs=rngs)).reshape(64, -1)
     np.testing.assert_array_equal(examples.min(1), examples.max(1))
     assert set(np.unique(examples)) == {0.0, 2.0}
     for module in (Dropout2d(0.25), DropPath(0.5)):

@@ -65,9 +65,7 @@ def test_running_statistics(x, variables, unbiased):
     _, updated = apply(variables, x, bn_decay=0.7, unbiased_var=unbiased)
     old, new = variables["batch_stats"], updated["batch_stats"]
     variance = np.var(x, axis=(0, 1, 2), ddof=int(unbiased))
-    np.testing.assert_allclose(
-        new["mean"], 0.7 * old["mean"] + 0.3 * np.mean(x, (0, 1, 2)), rtol=1e-5
-    )
+    np.testing.assert_allclose(new["mean"], 0.7 * old["mean"] + 0.3 * np.mean(x, (0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(new["var"], 0.7 * old["var"] + 0.3 * variance, rtol=1e-5)
 
 
@@ -82,9 +80,7 @@ def test_variance_survives_a_large_mean(x, variables):
 def test_evaluation_and_frozen_use_running_statistics(x, variables):
     stats, params = variables["batch_stats"], variables["params"]
     wanted = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["scale"] + params["bias"]
-    np.testing.assert_allclose(
-        BatchNorm().apply(variables, x, train=False), wanted, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(BatchNorm().apply(variables, x, train=False), wanted, rtol=1e-4, atol=1e-4)
     frozen, updated = apply(variables, x, frozen=True)
     np.testing.assert_allclose(frozen, wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats["mean"])
@@ -135,9 +131,7 @@ def test_sharded_batch(x, variables):
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
     sharded = jax.device_put(x, sharding)
     forward = jax.jit(apply)
-    for got, want in zip(
-        *map(jax.tree.leaves, (forward(variables, sharded), forward(variables, x))), strict=True
-    ):
+    for got, want in zip(*map(jax.tree.leaves, (forward(variables, sharded), forward(variables, x))), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
     def loss(params, x):

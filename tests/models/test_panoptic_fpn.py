@@ -22,7 +22,10 @@ def count(tree):
 
 def features(*sizes, batch=2):
     rng = np.random.default_rng(0)
-    return {f"stage{i}": jnp.asarray(rng.normal(size=(batch, *size, 4)), jnp.float32) for i, size in enumerate(sizes, start=1)}
+    return {
+        f"stage{i}": jnp.asarray(rng.normal(size=(batch, *size, 4)), jnp.float32)
+        for i, size in enumerate(sizes, start=1)
+    }
 
 
 def test_parameters_and_official_names():

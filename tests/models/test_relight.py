@@ -56,10 +56,7 @@ def test_doubling_equals_the_dilated_form():
     def ours(kernel, x):
         return DoublingConv(6).apply({"params": {"kernel_t": kernel}}, x)
 
-    pair = [
-        jax.grad(lambda k, x, f=f: (f(k, x) * weight).sum(), argnums=(0, 1))(kernel, x)
-        for f in (ours, dilated)
-    ]
+    pair = [jax.grad(lambda k, x, f=f: (f(k, x) * weight).sum(), argnums=(0, 1))(kernel, x) for f in (ours, dilated)]
     for actual, expected in zip(*pair, strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-4)
 

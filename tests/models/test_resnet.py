@@ -28,9 +28,7 @@ def parameters(model, size=(32, 32)):
     return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
 
-@pytest.mark.parametrize(
-    "name,count", [("resnet18", 11_176_512), ("resnet50", 23_508_032), ("resnet101", 42_500_160)]
-)
+@pytest.mark.parametrize("name,count", [("resnet18", 11_176_512), ("resnet50", 23_508_032), ("resnet101", 42_500_160)])
 def test_parameter_counts_are_torchvisions(name, count):
     assert parameters(ResNet(**VARIANTS[name])) == count
 
@@ -50,14 +48,10 @@ def test_tiny_is_small_and_dense(x):
 
 
 @pytest.mark.parametrize("stem", ["torchvision", "v1c", "3x3"])
-@pytest.mark.parametrize(
-    "pool,first", [("floor", (12, 16)), ("ceil", (13, 17)), ("none", (24, 32))]
-)
+@pytest.mark.parametrize("pool,first", [("floor", (12, 16)), ("ceil", (13, 17)), ("none", (24, 32))])
 def test_sizes(stem, pool, first):
     model = ResNet(**SMALL, stem=stem, pool=pool, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
-    features = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x)[0], jnp.zeros((1, 48, 64, 3))
-    )
+    features = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], jnp.zeros((1, 48, 64, 3)))
     assert features["stem"].shape == (1, 24, 32, 8)
     assert features["stage1"].shape == (1, *first, 16)
     half = tuple(-(-n // 2) for n in first)
@@ -75,10 +69,7 @@ def test_names_are_torchs(x):
         names[stem] = set(to_torch(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)))
     block = {f"layer2.1.conv{i}.weight" for i in (1, 2, 3)} | {"layer2.1.bn3.running_var"}
     for stem_names in names.values():
-        assert (
-            block | {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_mean"}
-            <= stem_names
-        )
+        assert block | {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_mean"} <= stem_names
         assert "layer2.1.downsample.0.weight" not in stem_names
     assert {"conv1.weight", "bn1.weight"} <= names["torchvision"] - names["v1c"]
     assert {"stem.0.weight", "stem.1.bias", "stem.3.weight", "stem.6.weight"} <= names["v1c"]
@@ -128,14 +119,11 @@ def test_way_to_compute_changes_nothing(x, option):
     variables = initial(plain, x)
 
     def loss(model, params):
-        out, updated = model.apply(
-            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-        )
+        out, updated = model.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
         return jnp.mean(out["stage4"] ** 2), updated
 
     results = [
-        jax.jit(jax.grad(functools.partial(loss, model), has_aux=True))(variables["params"])
-        for model in (plain, other)
+        jax.jit(jax.grad(functools.partial(loss, model), has_aux=True))(variables["params"]) for model in (plain, other)
     ]
     assert jax.tree.structure(results[0]) == jax.tree.structure(results[1])
     for got, want in zip(*map(jax.tree.leaves, results), strict=True):
@@ -148,9 +136,7 @@ def test_frozen_norm(x):
     train = jax.jit(functools.partial(model.apply, train=True, mutable=["batch_stats"]))
     out, updated = train(variables, x)
     jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
-    np.testing.assert_allclose(
-        out["stage4"], jax.jit(model.apply)(variables, x)["stage4"], rtol=1e-5
-    )
+    np.testing.assert_allclose(out["stage4"], jax.jit(model.apply)(variables, x)["stage4"], rtol=1e-5)
 
 
 def test_bfloat16(x):

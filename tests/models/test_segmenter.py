@@ -52,9 +52,7 @@ def test_train_and_dropout(x):
     assert np.abs(batch - evaluation).max() > 1e-3
     assert np.abs(logits(train=True, rngs=keys[0]) - logits(train=True, rngs=keys[1])).max() > 1e-3
     _, updated = apply(variables, x, train=True, deterministic=True)
-    moved = jax.tree.map(
-        lambda a, b: float(jnp.abs(a - b).max()), updated["batch_stats"], variables["batch_stats"]
-    )
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), updated["batch_stats"], variables["batch_stats"])
     assert min(jax.tree.leaves(moved)) > 0
 
 

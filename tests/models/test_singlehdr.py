@@ -8,7 +8,9 @@ from nightjax.models import singlehdr
 
 
 def test_soft_histogram():
-    np.testing.assert_allclose(singlehdr.soft_histogram(jnp.full((1, 1, 1, 1), 0.3), 4)[0, 0, 0], [0, 0.8, 0.2, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        singlehdr.soft_histogram(jnp.full((1, 1, 1, 1), 0.3), 4)[0, 0, 0], [0, 0.8, 0.2, 0, 0], atol=1e-6
+    )
     x = jnp.linspace(0, 1, 101).reshape(1, 101, 1, 1)
     for bins in singlehdr.BINS:
         np.testing.assert_allclose(singlehdr.soft_histogram(x, bins).sum(-1), 1, atol=1e-5)
@@ -39,11 +41,13 @@ def test_highlight_mask():
 
 
 def test_mu_law_and_tone_map():
-    np.testing.assert_allclose(singlehdr.mu_law(jnp.array([0, 0.1, 0.5, 1, 2])), [0, 0.28906, 0.74722, 1, 1.26966], atol=1e-5)
+    np.testing.assert_allclose(
+        singlehdr.mu_law(jnp.array([0, 0.1, 0.5, 1, 2])), [0, 0.28906, 0.74722, 1, 1.26966], atol=1e-5
+    )
     hdr = jax.random.uniform(jax.random.key(0), (2, 4, 4, 3)) ** 3 * 5
     mapped = singlehdr.tone_map(hdr)
     np.testing.assert_allclose(singlehdr.tone_map(7.0 * hdr), mapped, atol=1e-5)
-    assert 0 <= float(mapped.min()) and float(mapped.max()) <= 1
+    assert float(mapped.min()) >= 0 and float(mapped.max()) <= 1
     np.testing.assert_array_equal(singlehdr.tone_map(jnp.zeros((1, 2, 2, 3))), 0)
 
 

@@ -14,7 +14,8 @@ def shapes():
 
 
 def test_transformer_has_the_published_number_of_parameters(shapes):
-    """Layer by layer, from the official class: convolutions with bias, and linear maps of 100 numbers to scales and shifts."""
+    """Layer by layer, from the official class: convolutions with bias, and linear maps of 100 numbers to scales and
+    shifts."""
 
     def convolution(side, before, after):
         return side * side * before * after + after
@@ -66,6 +67,8 @@ def test_strength_0_is_the_images_own_style():
     run = jax.jit(lambda x, noise, strength: model.apply(variables, x, noise, strength))
     np.testing.assert_array_equal(run(image, noise[0], 0.0), run(image, noise[1], 0.0))
     one, two = run(image, noise[0], 0.5), run(image, noise[1], 0.5)
-    assert float(jnp.abs(one - two).max()) > 1e-3 and one.shape == image.shape  # Sides that are no multiples of 4 are kept too.
+    assert (
+        float(jnp.abs(one - two).max()) > 1e-3 and one.shape == image.shape
+    )  # Sides that are no multiples of 4 are kept too.
     assert float(one.min()) > 0 and float(one.max()) < 1
     assert float(jnp.abs(jax.grad(lambda x: run(x, noise[0], 0.5).sum())(image)).max()) == 0

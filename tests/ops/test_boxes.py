@@ -43,8 +43,12 @@ def test_iou(two, iou):
 
 
 NMS_BOXES = (
-    (10, 10, 50, 60, 0.5), (11, 12, 48, 60, 0.7), (8, 9, 40, 50, 0.6), (100, 100, 150, 140, 0.9), (99, 110, 155, 139, 0.8),
-)  # fmt: skip
+    (10, 10, 50, 60, 0.5),
+    (11, 12, 48, 60, 0.7),
+    (8, 9, 40, 50, 0.6),
+    (100, 100, 150, 140, 0.9),
+    (99, 110, 155, 139, 0.8),
+)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,9 @@ def test_clipping():
 
 
 def test_best_boxes_put_padding_last():
-    box, scores, valid = boxes.best_boxes(some_boxes(4), jnp.array([0.1, 0.9, 0.5, 0.7]), jnp.array([True, False, True, True]), 5)
+    box, scores, valid = boxes.best_boxes(
+        some_boxes(4), jnp.array([0.1, 0.9, 0.5, 0.7]), jnp.array([True, False, True, True]), 5
+    )
     np.testing.assert_allclose(scores[:3], [0.7, 0.5, 0.1])
     np.testing.assert_array_equal(valid, [True, True, True, False])
     np.testing.assert_array_equal(box[:3], some_boxes(4)[jnp.array([3, 2, 0])])
@@ -98,7 +104,9 @@ def test_conventions_of_corners():
 def test_overlapping_boxes_of_different_classes_become_one():
     box = array([0, 0, 19, 19], [0, 1, 20, 19], [0, 0, 19, 18], [50, 50, 60, 60], [1, 0, 20, 20])
     kinds = jnp.array([5, 6, 5, 6, 6])
-    merged, kept = jax.jit(boxes.merge_overlapping, static_argnums=3)(box, kinds, jnp.array([True, True, True, True, False]), 0.7)
+    merged, kept = jax.jit(boxes.merge_overlapping, static_argnums=3)(
+        box, kinds, jnp.array([True, True, True, True, False]), 0.7
+    )
     # Number 2 is of the class of number 0 and overlaps number 1, which is gone; so it stays. Number 4 is padding.
     np.testing.assert_array_equal(kept, [True, False, True, True, False])
     np.testing.assert_array_equal(merged[0], [0, 0, 20, 19])

@@ -8,7 +8,8 @@ from nightjax.ops import fourier
 
 
 def by_whole_transform(source, target, beta):
-    """Fourier domain adaptation as the paper's equations say it: one transform of everything, window around the mean."""
+    """Fourier domain adaptation as the paper's equations say it: one transform of everything, window around the
+    mean."""
     height, width = source.shape[:2]
     half = int(np.floor(beta * min(height, width)))
     spectra = [np.fft.fftshift(np.fft.fft2(x.astype(np.float64), axes=(0, 1)), axes=(0, 1)) for x in (source, target)]
@@ -88,7 +89,9 @@ def test_device_form_is_clipped_and_equals_the_host_form(images):
 def test_the_other_image_may_have_another_size(images):
     """Frequencies count waves an image: a constant or a single wave has the same coefficients at any size."""
     source = images[0][0]
-    small, large = (40 + 20 * np.sin(2 * np.pi * np.arange(n) / n)[:, None, None] * np.ones((1, n, 3)) for n in (16, 50))
+    small, large = (
+        40 + 20 * np.sin(2 * np.pi * np.arange(n) / n)[:, None, None] * np.ones((1, n, 3)) for n in (16, 50)
+    )
     np.testing.assert_allclose(adapt(source, small, 0.1), adapt(source, large, 0.1), atol=1e-9)
 
 

@@ -19,7 +19,9 @@ def test_size_0_is_the_identity():
 def test_first_images_come_back_and_then_half_of_the_shown_are_old():
     size, count = 50, 10_000
     keys = jax.random.split(jax.random.key(0))
-    swap = jax.random.bernoulli(keys[0], shape=(count,)) | (jnp.arange(count) < size)  # No swap before the pool is full.
+    swap = jax.random.bernoulli(keys[0], shape=(count,)) | (
+        jnp.arange(count) < size
+    )  # No swap before the pool is full.
     index = jax.random.randint(keys[1], (count,), 0, size)
     pool, shown = jax.jit(query)(empty_pool(jnp.zeros(1), size), jnp.arange(count, dtype=jnp.float32), swap, index)
     np.testing.assert_array_equal(shown[:size], np.arange(size))

@@ -42,17 +42,13 @@ def test_present_classes():
 
 def test_draw_takes_half_rounded_up_of_the_present_ones():
     present = mixing.present_classes(LABEL)
-    draw = jax.jit(jax.vmap(mixing.draw_classes, (0, None)))(
-        jax.random.split(jax.random.key(0), 400), present
-    )
+    draw = jax.jit(jax.vmap(mixing.draw_classes, (0, None)))(jax.random.split(jax.random.key(0), 400), present)
     assert not np.any(draw & ~present)
     np.testing.assert_array_equal(draw.sum(-1), np.tile([4, 2, 1], (400, 1)))
     np.testing.assert_allclose(draw[:, 0].mean(0)[np.asarray(present[0])], 4 / 7, atol=0.12)
 
 
-@pytest.mark.parametrize(
-    "chosen", [s for n in (1, 2, 3) for s in itertools.combinations((5, 6, 7), n)]
-)
+@pytest.mark.parametrize("chosen", [s for n in (1, 2, 3) for s in itertools.combinations((5, 6, 7), n)])
 def test_pole_light_and_sign_are_one_object(chosen):
     present = class_set(0, 5, 6, 7)
     assert members(mixing.close_classes(class_set(*chosen), present)[0]) == {5, 6, 7}
@@ -71,9 +67,7 @@ def test_select_classes(mode):
     for seed in range(8):
         selected = mixing.select_classes(jax.random.key(seed), LABEL, mode=mode)
         if mode == "dacs":
-            np.testing.assert_array_equal(
-                selected.sum(1), 6
-            )  # half of the 12 values of the batch, for each image
+            np.testing.assert_array_equal(selected.sum(1), 6)  # half of the 12 values of the batch, for each image
             continue
         assert not np.any(selected & ~present), "an image draws from its own labels only"
         if mode == "classmix":
@@ -86,9 +80,7 @@ def test_select_classes(mode):
 
 
 def test_select_classes_without_ignore_and_unknown_mode():
-    draws = [
-        mixing.select_classes(jax.random.key(s), LABEL, include_ignore=False) for s in range(10)
-    ]
+    draws = [mixing.select_classes(jax.random.key(s), LABEL, include_ignore=False) for s in range(10)]
     assert not np.any([draw[:, 19] for draw in draws])
     with pytest.raises(UserError, match="mask mode 'cutmix'"):
         mixing.select_classes(jax.random.key(0), LABEL, mode="cutmix")

@@ -18,9 +18,7 @@ def test_counts_equal_a_count_over_the_repeated_map(size):
     for (b, y, x), value in np.ndenumerate(label):
         if value != 255:
             expected[b, rows[y], columns[x], value] += 1
-    np.testing.assert_array_equal(
-        prototypes.cell_label_counts(jnp.asarray(label), (h, w)), expected
-    )
+    np.testing.assert_array_equal(prototypes.cell_label_counts(jnp.asarray(label), (h, w)), expected)
 
 
 def test_class_prototypes_are_means_of_each_image():
@@ -38,9 +36,7 @@ def test_cosine_stays_within_the_image_and_zero_vectors_are_safe():
     prototype = jax.random.normal(jax.random.key(1), (2, 19, 4)).at[1, 4].set(0.0)
     cosine = prototypes.cosine_to_prototypes(features, prototype)
     norms = np.linalg.norm(features[1, 1, 0]) * np.linalg.norm(prototype[1, 7])
-    np.testing.assert_allclose(
-        cosine[1, 1, 0, 7], features[1, 1, 0] @ prototype[1, 7] / norms, rtol=1e-5
-    )
+    np.testing.assert_allclose(cosine[1, 1, 0, 7], features[1, 1, 0] @ prototype[1, 7] / norms, rtol=1e-5)
     np.testing.assert_array_equal(cosine[0, 0, 0], 0)
     np.testing.assert_array_equal(cosine[1, ..., 4], 0)
     gradient = jax.grad(lambda x: prototypes.cosine_to_prototypes(x, prototype).sum())(features)

@@ -43,9 +43,7 @@ def test_uniform_night_takes_the_day_with_the_confidence_of_the_alignment():
 
 def test_agreed_static_class_is_averaged_fully():
     out = refine(logits(c0=2), logits(c0=4), jnp.full((1, 1, 2), 0.3))[0, 0, 0]
-    np.testing.assert_allclose(
-        out[jnp.array([0, 5, 13])], [0.740170, 0.031901, 0.031901], atol=1e-6
-    )
+    np.testing.assert_allclose(out[jnp.array([0, 5, 13])], [0.740170, 0.031901, 0.031901], atol=1e-6)
     np.testing.assert_allclose(out.sum(), 1.192, atol=1e-3)
     np.testing.assert_allclose(refine(logits(c0=2), logits(c0=4))[0, 0, 0, 5], 0.026911, atol=1e-6)
 
@@ -53,9 +51,7 @@ def test_agreed_static_class_is_averaged_fully():
 def test_day_prediction_of_a_dynamic_class_disables_the_static_mask():
     night, day, confidence = logits(c0=2), logits(c13=4), jnp.full((1, 1, 2), 0.3)
     masked = refine(night, day, confidence)
-    np.testing.assert_allclose(
-        masked, refine(night, day, confidence, use_static_mask=False), rtol=1e-6
-    )
+    np.testing.assert_allclose(masked, refine(night, day, confidence, use_static_mask=False), rtol=1e-6)
 
 
 def test_confident_night_and_equal_predictions_change_nothing():
@@ -65,9 +61,7 @@ def test_confident_night_and_equal_predictions_change_nothing():
 
 
 def test_share_counts_the_threshold_itself():
-    confidence = jnp.array(
-        [[[0.968, 0.2]], [[0.99, np.nextafter(np.float32(0.968), np.float32(0))]]]
-    )
+    confidence = jnp.array([[[0.968, 0.2]], [[0.99, np.nextafter(np.float32(0.968), np.float32(0))]]])
     np.testing.assert_allclose(confident_share(confidence), [0.5, 0.5])
     confidence = confidence.at[1].set(0.0)
     np.testing.assert_allclose(confident_share(confidence), [0.25, 0.25])

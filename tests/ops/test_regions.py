@@ -142,7 +142,8 @@ def gain(region, image, truth=TRUTH, **options):
 
 
 @pytest.mark.parametrize(
-    ("region", "image", "wins"), [(ONE_WRONG, LAST_ONLY, True), (LAST_ONLY, ONE_WRONG, False), (LAST_ONLY, LAST_ONLY, False)]
+    ("region", "image", "wins"),
+    [(ONE_WRONG, LAST_ONLY, True), (LAST_ONLY, ONE_WRONG, False), (LAST_ONLY, LAST_ONLY, False)],
 )
 def test_a_region_wins_by_mean_iou(region, image, wins):
     scores = {LAST_ONLY.tobytes(): (2 / 3 + 1 / 2) / 2, ONE_WRONG.tobytes(): (8 / 9 + 7 / 8) / 2}

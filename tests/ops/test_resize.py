@@ -14,8 +14,7 @@ def torch_bilinear(x, size, align_corners):
     for i in range(size[0]):
         for j in range(size[1]):
             (y0, y1, v), (x0, x1, u) = (
-                neighbours(*args, align_corners)
-                for args in ((i, height, size[0]), (j, width, size[1]))
+                neighbours(*args, align_corners) for args in ((i, height, size[0]), (j, width, size[1]))
             )
             top = (1 - u) * x[:, y0, x0] + u * x[:, y0, x1]
             bottom = (1 - u) * x[:, y1, x0] + u * x[:, y1, x1]
@@ -90,16 +89,12 @@ def test_nearest_is_torch(rng, size):
     columns = np.floor(np.arange(size[1]) * (5 / size[1]) + 1e-6).astype(int)
     assert actual.dtype == jnp.uint8
     np.testing.assert_array_equal(actual, label[:, rows][:, :, columns])
-    np.testing.assert_array_equal(
-        resize_nearest(jnp.asarray(label)[..., None], size)[..., 0], actual
-    )
+    np.testing.assert_array_equal(resize_nearest(jnp.asarray(label)[..., None], size)[..., 0], actual)
 
 
 def test_nearest_shrinks_by_slices():
     label = jnp.arange(64).reshape(1, 8, 8)
-    np.testing.assert_array_equal(
-        resize_nearest(label, (2, 4))[0], np.arange(64).reshape(8, 8)[::4, ::2]
-    )
+    np.testing.assert_array_equal(resize_nearest(label, (2, 4))[0], np.arange(64).reshape(8, 8)[::4, ::2])
 
 
 def test_keeps_dtype_and_refuses_unknown():

@@ -43,9 +43,7 @@ def losses(x):
         domain = features, x["label"]
         loss = fpa_loss(domain, domain, (features[:, ::-1], x["label"]), class_weight="ds_inv")
         loss += feature_distance(features, x["frozen"], x["label"])
-        return loss + pixel_weighted_cross_entropy(
-            logits[:, ::2, ::2], x["label"], x["flow"][..., 0]
-        )
+        return loss + pixel_weighted_cross_entropy(logits[:, ::2, ::2], x["label"], x["flow"][..., 0])
 
     return jax.value_and_grad(total, argnums=(0, 1))(x["features"], x["logits"])
 
@@ -84,11 +82,7 @@ def test_batch_is_not_gathered(batch, name):
     sharded = jax.tree.map(lambda x: jax.device_put(x, sharding), batch)
     compiled = jax.jit(PROGRAMS[name]).lower(sharded).compile()
     text = compiled.as_text()
-    assert (
-        "all-gather" not in text and "all-to-all" not in text and "collective-permute" not in text
-    )
+    assert "all-gather" not in text and "all-to-all" not in text and "collective-permute" not in text
     expected = jax.jit(PROGRAMS[name])(jax.tree.map(jnp.asarray, batch))
-    for one, many in zip(
-        jax.tree.leaves(expected), jax.tree.leaves(compiled(sharded)), strict=True
-    ):
+    for one, many in zip(jax.tree.leaves(expected), jax.tree.leaves(compiled(sharded)), strict=True):
         np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-6)

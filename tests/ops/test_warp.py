@@ -27,9 +27,7 @@ def test_zero_flow_is_decided_for_each_image():
     warped, inside = flow_warp(jnp.concatenate([RAMP, RAMP]), flow)
     assert inside[0].all() and not inside[1].all()
     np.testing.assert_allclose(warped[1, :3], RAMP[0, :3], atol=1e-6)
-    np.testing.assert_allclose(
-        warped[1, 3], RAMP[0, 3] / 2, atol=1e-6
-    )  # half of the sample lies outside
+    np.testing.assert_allclose(warped[1, 3], RAMP[0, 3] / 2, atol=1e-6)  # half of the sample lies outside
 
 
 def test_confidence():

@@ -63,9 +63,7 @@ def test_slide_batched_and_one_by_one_agree_with_a_loop(size):
         total[:, y : y + height, col : col + width] += fn(x[:, y : y + height, col : col + width])
         cover[y : y + height, col : col + width] += 1
     for at_once in (True, False):
-        run = jax.jit(
-            lambda x, at_once=at_once: windows.slide(fn, x, (10, 10), (4, 4), at_once=at_once)
-        )
+        run = jax.jit(lambda x, at_once=at_once: windows.slide(fn, x, (10, 10), (4, 4), at_once=at_once))
         np.testing.assert_allclose(run(x), total / cover, rtol=1e-4, atol=1e-5)
 
 

@@ -1,7 +1,5 @@
 """ACDC: fog, night, rain and snow, with labels, invalid masks and references."""
 
-from __future__ import annotations
-
 import pathlib
 
 from nightjax.data import builder, layouts
@@ -18,9 +16,7 @@ SOURCE = layouts.Source(
     page="https://acdc.vision.ee.ethz.ch/download",
     folders=("ACDC", "rgb_anon_trainvaltest", "gt_trainval"),
     markers=tuple(
-        f"{kind}/{part}"
-        for kind in ("rgb_anon", "gt")
-        for part in (*CONDITIONS, "train/*.png", "val/*.png")
+        f"{kind}/{part}" for kind in ("rgb_anon", "gt") for part in (*CONDITIONS, "train/*.png", "val/*.png")
     ),
     archives={"rgb_anon_trainvaltest.zip": "rgb_anon/*", "gt_trainval.zip": "gt/*"},
 )
@@ -72,9 +68,7 @@ class Builder(builder.SegmentationBuilder):
                 self._add(scan, tree, name, SPLITS[name], "")
                 scan.notes.append(f"{name} is a flattened tree: conditions are unknown")
         if not scan.splits.get(names[0]) and tree.glob("rgb_anon/train/*.png") and config.select:
-            scan.notes.append(
-                "this is a flattened tree, which has lost the conditions: use config all"
-            )
+            scan.notes.append("this is a flattened tree, which has lost the conditions: use config all")
         return scan
 
     def _add(self, scan: Scan, tree: layouts.Tree, name: str, folder: str, condition: str) -> None:
@@ -110,9 +104,7 @@ class Builder(builder.SegmentationBuilder):
                 )
             )
         partners = {stem.partition("_gt_")[0] for stem in truth} | normal.keys()
-        scan.unmatched += [
-            f"{condition}/{stem} has no image" for stem in sorted(partners - photos.keys())
-        ]
+        scan.unmatched += [f"{condition}/{stem} has no image" for stem in sorted(partners - photos.keys())]
 
 
 def _expected(split: str, condition: str) -> int:

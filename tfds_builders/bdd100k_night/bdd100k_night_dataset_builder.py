@@ -1,7 +1,5 @@
 """BDD100K-night: the 87 labelled night photos of BDD100K that MGCDA's authors picked by hand."""
 
-from __future__ import annotations
-
 from etils import epath
 
 from nightjax.data import builder, layouts
@@ -16,9 +14,7 @@ class Builder(builder.SegmentationBuilder):
     """TFDS builder of BDD100K-night (MGCDA's list)."""
 
     SOURCE = bdd100k.SOURCE
-    BUILDER_CONFIGS = [
-        builder.Config(name="mgcda_list", description="Test set of 87 night photos, 1280x720.")
-    ]
+    BUILDER_CONFIGS = [builder.Config(name="mgcda_list", description="Test set of 87 night photos, 1280x720.")]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         names = (epath.Path(__file__).parent / LIST).read_text().split()

@@ -1,7 +1,5 @@
 """BDD100K semantic segmentation: 10K day and night photos with 19-class masks."""
 
-from __future__ import annotations
-
 import pathlib
 
 from nightjax.data import builder, layouts
@@ -27,9 +25,7 @@ SOURCE = layouts.Source(
 )
 
 
-def files(
-    tree: layouts.Tree, split: str
-) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
+def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
     """Photos and masks of a split by id, in the layout of 2021 or the older one.
 
     Masks hold train ids in both; where only colour maps are present, their palette *indices* are
@@ -41,9 +37,7 @@ def files(
     return layouts.by_stem(photos), layouts.by_stem(masks, "_train_id")
 
 
-def record(
-    stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = ""
-) -> Record:
+def record(stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = "") -> Record:
     """One photo; BDD100K's names say nothing about drive or time of day."""
     return Record(stem, str(photo), stem, label=mask and str(mask), condition=condition)
 
@@ -62,9 +56,7 @@ class Builder(builder.SegmentationBuilder):
     def scan(self, tree: layouts.Tree) -> Scan:
         labelled = self.builder_config.labelled
         names = ("train", "validation") if labelled else ("test",)
-        scan = Scan(
-            {}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none"
-        )
+        scan = Scan({}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none")
         for name in names:
             photos, masks = files(tree, SPLITS[name])
             both, lonely = layouts.match(photos, masks if labelled else photos, "label")

@@ -3,8 +3,6 @@
 The published train and test folders both mix day and dusk, so splits are made by drive instead.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 

@@ -1,7 +1,5 @@
 """Cityscapes (fine): train ids made from ``labelIds``, from the zips or from an unpacked tree."""
 
-from __future__ import annotations
-
 import re
 
 from nightjax.data import builder, layouts
@@ -41,28 +39,19 @@ class Builder(builder.SegmentationBuilder):
             description="As full, and the raw label ids in a feature of their own.",
             recipe=Recipe(keep_file_values=True),
         ),
-        builder.Config(
-            name="test", description="Photos whose labels only the server has.", labelled=False
-        ),
+        builder.Config(name="test", description="Photos whose labels only the server has.", labelled=False),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         labelled = self.builder_config.labelled
         names = ("train", "validation") if labelled else ("test",)
-        scan = Scan(
-            {}, {name: EXPECTED[name] for name in names}, "gtFine labelIds" if labelled else "none"
-        )
+        scan = Scan({}, {name: EXPECTED[name] for name in names}, "gtFine labelIds" if labelled else "none")
         for name in names:
-            photos = layouts.by_stem(
-                tree.glob(f"leftImg8bit/{SPLITS[name]}/*/*_leftImg8bit.png"), "_leftImg8bit"
-            )
-            truth = layouts.by_stem(
-                tree.glob(f"gtFine/{SPLITS[name]}/*/*_gtFine_labelIds.png"), "_gtFine_labelIds"
-            )
+            photos = layouts.by_stem(tree.glob(f"leftImg8bit/{SPLITS[name]}/*/*_leftImg8bit.png"), "_leftImg8bit")
+            truth = layouts.by_stem(tree.glob(f"gtFine/{SPLITS[name]}/*/*_gtFine_labelIds.png"), "_gtFine_labelIds")
             both, lonely = layouts.match(photos, truth if labelled else photos, "gtFine_labelIds")
             scan.splits[name] = [
-                _record(stem, str(photos[stem]), str(truth[stem]) if labelled else None)
-                for stem in both
+                _record(stem, str(photos[stem]), str(truth[stem]) if labelled else None) for stem in both
             ]
             scan.unmatched += lonely
         return scan

@@ -1,7 +1,5 @@
 """Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labelled validation."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import pathlib
@@ -81,9 +79,7 @@ class Builder(builder.SegmentationBuilder):
         gps = _gps(tree, "train", config.select)
         scan = Scan({}, {"train": EXPECTED[config.select]})
         if not config.paired:
-            scan.splits["train"] = [
-                _record(stem, path, config.select, gps) for stem, path in photos.items()
-            ]
+            scan.splits["train"] = [_record(stem, path, config.select, gps) for stem, path in photos.items()]
             return scan
         days, day_gps = _photos(tree, "train", "day"), _gps(tree, "train", "day")
         table, version = pair_table(tree, config.select, scan.notes)
@@ -99,24 +95,17 @@ class Builder(builder.SegmentationBuilder):
             apart = alignment.metres(gps.get(stem, NO_GPS), day_gps.get(day, NO_GPS))
             if apart > alignment.MAX_METRES:
                 scan.doubtful.append(f"{stem} was taken {apart:.0f} m from its day image")
-        scan.unmatched += [
-            f"{stem} is in the pair list but not here"
-            for stem in sorted(table.keys() - photos.keys())
-        ]
+        scan.unmatched += [f"{stem} is in the pair list but not here" for stem in sorted(table.keys() - photos.keys())]
         scan.splits["train"] = records
         if records:
             shared = len(records) - len({record.ref_id for record in records})
-            scan.notes.append(
-                f"{shared} of {len(records)} pairs use a day image that an earlier pair uses too"
-            )
+            scan.notes.append(f"{shared} of {len(records)} pairs use a day image that an earlier pair uses too")
         return scan
 
 
 def _scan_val(tree: layouts.Tree) -> Scan:
     scan = Scan({"validation": []}, {"validation": EXPECTED["validation"]}, "Dark Zurich val")
-    days = {
-        path.name: path for path in tree.glob("rgb_anon/val_ref/day/*/*_ref_rgb_anon.png").values()
-    }
+    days = {path.name: path for path in tree.glob("rgb_anon/val_ref/day/*/*_ref_rgb_anon.png").values()}
     truth = {path.name: path for path in tree.glob("gt/val/night/*/*_gt_*.png").values()}
     gps = _gps(tree, "val", "night")
     used = set()
@@ -126,18 +115,14 @@ def _scan_val(tree: layouts.Tree) -> Scan:
         invalid = truth.get(f"{name}_gt_invIds.png") or truth.get(f"{name}_gt_invGray.png")
         day = days.get(f"{name}_ref_rgb_anon.png")
         lacking = [
-            role
-            for role, file in (("label", label), ("invalid mask", invalid), ("reference", day))
-            if file is None
+            role for role, file in (("label", label), ("invalid mask", invalid), ("reference", day)) if file is None
         ]
         used.add(name)
         if lacking:
             scan.unmatched.append(f"{stem} has no {' and no '.join(lacking)}")
         else:
             scan.splits["validation"].append(_record(stem, path, "night", gps, day, label, invalid))
-    scan.unmatched += sorted(
-        {f"{name} has no image" for name in truth if name.partition("_gt_")[0] not in used}
-    )
+    scan.unmatched += sorted({f"{name} has no image" for name in truth if name.partition("_gt_")[0] not in used})
     return scan
 
 
@@ -145,8 +130,7 @@ def _scan_test(tree: layouts.Tree) -> Scan:
     """References of test carry further tokens after the night stem: matched by prefix."""
     scan = Scan({"test": []}, {"test": EXPECTED["test"]})
     days = {
-        layouts.parse_frame(path.name): path
-        for path in tree.glob("rgb_anon/test_ref/day/*/*_rgb_anon.png").values()
+        layouts.parse_frame(path.name): path for path in tree.glob("rgb_anon/test_ref/day/*/*_rgb_anon.png").values()
     }
     gps = _gps(tree, "test", "night")
     for stem, path in _photos(tree, "test", "night").items():
@@ -162,10 +146,7 @@ def _photos(tree: layouts.Tree, split: str, condition: str) -> dict[str, pathlib
     """Relative stem, as the archive's tables write it
     (``train/night/GOPR0351/GOPR0351_frame_000001``), to path."""
     found = tree.glob(f"rgb_anon/{split}/{condition}/*/*_rgb_anon.png")
-    return {
-        name.removeprefix("rgb_anon/").removesuffix("_rgb_anon.png"): path
-        for name, path in found.items()
-    }
+    return {name.removeprefix("rgb_anon/").removesuffix("_rgb_anon.png"): path for name, path in found.items()}
 
 
 def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[dict[str, str], str]:
@@ -176,15 +157,12 @@ def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[di
         files, version = tree.glob(PAIR_LIST, f"*/{PAIR_LIST}"), PAIR_LIST
     if not files:
         notes.append(
-            f"no corresp/train/{condition}/*/*_ref_day.csv"
-            + (f" and no {PAIR_LIST}" * (condition == "night"))
+            f"no corresp/train/{condition}/*/*_ref_day.csv" + (f" and no {PAIR_LIST}" * (condition == "night"))
         )
     table: dict[str, str] = {}
     for dark, day in (row[:2] for row in _rows(files.values()) if len(row) >= 2):
         if table.setdefault(dark, day) != day:
-            notes.append(
-                f"{dark} is paired with {table[dark]} and with {day}; the first one is used"
-            )
+            notes.append(f"{dark} is paired with {table[dark]} and with {day}; the first one is used")
     return table, version
 
 
@@ -220,9 +198,7 @@ def _record(
         image=str(image),
         image_id=image.name.removesuffix("_rgb_anon.png"),
         label=label and str(label),
-        label_encoding="label_ids"
-        if label and label.name.endswith("_labelIds.png")
-        else "train_ids",
+        label_encoding="label_ids" if label and label.name.endswith("_labelIds.png") else "train_ids",
         image_ref=reference and str(reference),
         ref_id=reference.name.removesuffix("_rgb_anon.png") if reference else "",
         invalid=invalid and str(invalid),

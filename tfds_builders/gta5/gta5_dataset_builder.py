@@ -1,7 +1,5 @@
 """GTA5: rendered street scenes whose label files are palette PNGs, index = Cityscapes label id."""
 
-from __future__ import annotations
-
 from nightjax.data import builder, layouts
 from nightjax.data.integrity import Scan
 from nightjax.data.records import Recipe, Record

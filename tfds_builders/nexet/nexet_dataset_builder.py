@@ -1,7 +1,5 @@
 """NEXET 2017: 50,000 unlabelled dash-camera photos with a lighting tag."""
 
-from __future__ import annotations
-
 import csv
 import pathlib
 
@@ -42,10 +40,7 @@ class Builder(builder.SegmentationBuilder):
     BUILDER_CONFIGS = [
         _ALL,
         builder.prepared(_ALL, "prepared"),
-        *(
-            _config(name, f"Photos tagged {tag}; some tags are wrong.")
-            for tag, name in LIGHTING.items()
-        ),
+        *(_config(name, f"Photos tagged {tag}; some tags are wrong.") for tag, name in LIGHTING.items()),
         *(
             _config(f"{light}_{policy}", f"Photos by {light}, {text}.")
             for light in ("day", "night")
@@ -72,21 +67,15 @@ class Builder(builder.SegmentationBuilder):
             fits = wanted in ("all", condition) if chosen is None else name in chosen
             if name in photos and fits:
                 path, stem = photos[name], pathlib.PurePath(name).stem
-                record = Record(
-                    stem, str(path), stem, condition=condition, sequence=cities.get(name, "")
-                )
+                record = Record(stem, str(path), stem, condition=condition, sequence=cities.get(name, ""))
                 split = "train" if chosen is None or brightness.is_training(name) else "test"
                 scan.splits[split].append(record)
         if not tags:
-            scan.notes.append(
-                "no train.csv with the columns image_filename and lighting: lighting is unknown"
-            )
+            scan.notes.append("no train.csv with the columns image_filename and lighting: lighting is unknown")
         return scan
 
 
-def _by_brightness(
-    photos: dict[str, pathlib.Path], tags: dict[str, str], light: str, policy: str
-) -> set[str]:
+def _by_brightness(photos: dict[str, pathlib.Path], tags: dict[str, str], light: str, policy: str) -> set[str]:
     """Names of the photos of one light; those that cannot be read stay, to be reported with the
     rest."""
     names = sorted(photos)

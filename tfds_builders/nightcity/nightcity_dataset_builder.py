@@ -1,7 +1,5 @@
 """NightCity with its label versions original, NightCity+ (new val) and NightCity-fine."""
 
-from __future__ import annotations
-
 import pathlib
 
 from nightjax.data import builder, layouts
@@ -88,17 +86,13 @@ class Builder(builder.SegmentationBuilder):
         version = self.builder_config.select
         scan = Scan({}, dict(EXPECTED), {"plus": "NightCity+"}.get(version, f"NightCity {version}"))
         for name, split in SPLITS.items():
-            photos = layouts.by_stem(
-                tree.glob(*(pattern.format(split=split) for pattern in IMAGES))
-            )
+            photos = layouts.by_stem(tree.glob(*(pattern.format(split=split) for pattern in IMAGES)))
             truth, strange = _labels(tree, LABELS[version][name], split)
             both, lonely = layouts.match(photos, truth, f"{version} label")
             scan.splits[name] = [_record(stem, photos[stem], *truth[stem]) for stem in both]
             scan.unmatched += lonely + strange
             if MOVED in photos:
-                upload = (
-                    "the corrected upload" if name == "train" else "the early upload (2997 + 1300)"
-                )
+                upload = "the corrected upload" if name == "train" else "the early upload (2997 + 1300)"
                 scan.notes.append(f"{MOVED} is in {split}: {upload}")
         return scan
 
@@ -124,6 +118,4 @@ def _labels(
 def _record(stem: str, image: pathlib.Path, label: pathlib.Path, encoding: str) -> Record:
     city, _, number = stem.rpartition("_")
     frame = int(number) if number.isdigit() else -1
-    return Record(
-        stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night"
-    )
+    return Record(stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night")

@@ -1,7 +1,5 @@
 """NightStreet: procedural streets by day, at dusk and by night, drawn on first use; nothing is downloaded."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -26,7 +24,8 @@ ROLES = {
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Config(tfds.core.BuilderConfig):
-    """Splits of one role at one preset's size and under one night's knobs (names in ``PRESETS``, ``SPLITS`` and ``NIGHTS``)."""
+    """Splits of one role at one preset's size and under one night's knobs (names in ``PRESETS``, ``SPLITS`` and
+    ``NIGHTS``)."""
 
     preset: str
     role: str
@@ -45,7 +44,9 @@ def _configs() -> list[Config]:
             for role, (suffix, content) in ROLES.items():
                 name = preset + ("" if night == "std" else f"_{night}") + suffix
                 text = f"{width}x{height}, night {night}: {content}."
-                configs.append(Config(name=name, version=version, description=text, preset=preset, role=role, night=night))
+                configs.append(
+                    Config(name=name, version=version, description=text, preset=preset, role=role, night=night)
+                )
     return sorted(configs, key=lambda config: config.name != "std")
 
 
@@ -65,9 +66,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             schema["flow"] = zlib(
                 shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in image_ref"
             )
-            schema["flow_valid"] = zlib(
-                shape=size, dtype=np.uint8, doc="1 where both views see the same static point"
-            )
+            schema["flow_valid"] = zlib(shape=size, dtype=np.uint8, doc="1 where both views see the same static point")
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"NightStreet: {config.description}",

@@ -1,7 +1,5 @@
 """Nighttime Driving: 50 coarsely labelled test images, original or corrected labels."""
 
-from __future__ import annotations
-
 import pathlib
 
 import numpy as np
@@ -45,33 +43,31 @@ class Builder(builder.SegmentationBuilder):
     def scan(self, tree: layouts.Tree) -> Scan:
         version = self.builder_config.select
         suffix, encoding = SUFFIXES[version]
-        photos = layouts.by_stem(
-            tree.glob("leftImg8bit/test/night/*_leftImg8bit.png"), "_leftImg8bit"
-        )
+        photos = layouts.by_stem(tree.glob("leftImg8bit/test/night/*_leftImg8bit.png"), "_leftImg8bit")
         truth = {kind: _truth(tree, kind) for kind, _ in SUFFIXES.values()}
         both, lonely = layouts.match(photos, truth[suffix], f"gtCoarse_{suffix}")
         scan = Scan({}, {"test": EXPECTED}, f"{version} (gtCoarse {suffix})", lonely)
         for stem in both:
             sequence, frame = layouts.parse_frame(stem)
             record = Record(
-                stem, str(photos[stem]), stem, str(truth[suffix][stem]), encoding,
-                sequence=sequence, frame=frame, condition="night",
-            )  # fmt: skip
+                stem,
+                str(photos[stem]),
+                stem,
+                str(truth[suffix][stem]),
+                encoding,
+                sequence=sequence,
+                frame=frame,
+                condition="night",
+            )
             scan.splits.setdefault("test", []).append(record)
-        differing = [
-            stem
-            for stem in both
-            if _differ(truth["labelIds"].get(stem), truth["labelTrainIds"].get(stem))
-        ]
+        differing = [stem for stem in both if _differ(truth["labelIds"].get(stem), truth["labelTrainIds"].get(stem))]
         if differing:
             scan.notes.append(
-                f"labelIds and labelTrainIds disagree in {len(differing)} files: "
-                "this is the corrected package"
+                f"labelIds and labelTrainIds disagree in {len(differing)} files: this is the corrected package"
             )
         elif version == "corrected":
             scan.notes.append(
-                "labelIds agree with labelTrainIds wherever both exist: "
-                "these are not the corrected labels"
+                "labelIds agree with labelTrainIds wherever both exist: these are not the corrected labels"
             )
         return scan
 

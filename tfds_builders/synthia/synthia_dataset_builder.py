@@ -1,7 +1,5 @@
 """SYNTHIA-RAND-CITYSCAPES: rendered scenes with 16-bit multi-channel label files."""
 
-from __future__ import annotations
-
 from nightjax.data import builder, layouts
 from nightjax.data.integrity import Scan
 from nightjax.data.records import Record
@@ -32,10 +30,7 @@ class Builder(builder.SegmentationBuilder):
         both, lonely = layouts.match(photos, truth, "label")
         scan = Scan({}, {"train": EXPECTED}, "GT/LABELS, first channel", lonely)
         scan.splits["train"] = [
-            Record(
-                stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)
-            )
-            for stem in both
+            Record(stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)) for stem in both
         ]
         return scan
 

@@ -1,7 +1,5 @@
 """Pinhole camera: rays, projection and small changes of pose."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -45,9 +43,7 @@ class Camera:
         self.rotation = _rotation(yaw, pitch, roll)
         u = (np.arange(width, dtype=np.float32) + np.float32(0.5 - self.centre[0])) / np.float32(self.focal)
         v = (np.float32(self.centre[1] - 0.5) - np.arange(height, dtype=np.float32)) / np.float32(self.focal)
-        rows = [
-            np.float32(r[0]) * u[None, :] + np.float32(r[1]) * v[:, None] + np.float32(r[2]) for r in self.rotation
-        ]
+        rows = [np.float32(r[0]) * u[None, :] + np.float32(r[1]) * v[:, None] + np.float32(r[2]) for r in self.rotation]
         rays = np.stack(rows)
         tiny = np.float32(1e-6)
         self.rays = np.where(np.abs(rays) < tiny, tiny, rays)

@@ -1,7 +1,5 @@
 """Examples by split and index, as arrays; rendered when asked for."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nightjax.core.config import choose

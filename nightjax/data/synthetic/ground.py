@@ -1,7 +1,5 @@
 """Ground plane: one intersection for every ray, classified in world coordinates."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nightjax.data.synthetic.camera import Camera

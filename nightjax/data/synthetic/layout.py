@@ -1,7 +1,5 @@
 """The street of a scene: cross-section, junctions and rows of façades (streams ``layout`` and ``materials``)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

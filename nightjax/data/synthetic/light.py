@@ -4,8 +4,6 @@ The unit of irradiance is the ground under a street lamp. Daylight is about a hu
 metering hides the difference), so that lamps and lit windows need no switch: by day they drown.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

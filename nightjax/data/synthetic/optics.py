@@ -1,7 +1,5 @@
 """Lens: motion, defocus, glare, star streaks and ghosts, on linear radiance."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Coarsely aligned night and day views of one street, and the exact correspondence between them."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Pedestrians, cycles and riders as flat figures."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nightjax.data.synthetic.camera import Camera

@@ -1,39 +1,39 @@
 """Splits, sizes, seed ranges and the knobs of NightStreet."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 
 RENDERER_VERSION = "1.1.0"
-"""Bumped whenever a pixel of the published benchmark changes; the TFDS builder's version, so that caches of older renderings
-are not read."""
+"""Bumped whenever a pixel of the published benchmark changes; the TFDS builder's version, so that caches of older
+renderings are not read."""
 KNOBS_VERSION = "1.1.1"
-"""The same of everything drawn at other knobs; bumped by itself where only the effect of a knob changes, else with the former."""
+"""The same of everything drawn at other knobs; bumped by itself where only the effect of a knob changes, else with the
+former."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """One number a nuisance factor, so that ablations can switch each; the default is the published benchmark, 0 is off.
+    """One number a nuisance factor, so that ablations can switch each; the default is the published benchmark, 0 is
+    off.
 
     Attributes:
         ambient: sky light of the night.
-        lamps: everything that lights the street: street lamps, shops, headlights and tail lights. What only shines stays:
-            lit windows, also of buses and trams, traffic lights, cycle lamps.
+        lamps: everything that lights the street: street lamps, shops, headlights and tail lights. What only shines
+            stays: lit windows, also of buses and trams, traffic lights, cycle lamps.
         glare: scattered light, star streaks and ghosts.
         noise: of the sensor; the invalid masks follow it.
         blur: motion and defocus.
-        tint: saturation of the colours of street lamps, night sky, shops, headlights and lit windows; 0 makes them white.
-            Red tail lights and traffic lights are signals and stay.
-        exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night; what metering
-            finds in the scene remains.
+        tint: saturation of the colours of street lamps, night sky, shops, headlights and lit windows; 0 makes them
+            white. Red tail lights and traffic lights are signals and stay.
+        exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night; what
+            metering finds in the scene remains.
         prior_shift: how far the streets of the night splits differ from those of the day splits, 0 to 1.
         pose_jitter: scale of the pose difference within pairs.
         dynamics: False shows the same road users in both images of a pair.
 
-    Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as against the
-    light they cast; under ``tint`` all colours but those of street lamps and sky.
+    Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as
+    against the light they cast; under ``tint`` all colours but those of street lamps and sky.
     """
 
     ambient: float = 1.0
@@ -63,7 +63,8 @@ NIGHTS = GAPS | {
 
 
 def last_to_go(value: float) -> float:
-    """Strength of the lesser lights of a knob: whole down to one half, which leaves the published gaps as they are, 0 at 0."""
+    """Strength of the lesser lights of a knob: whole down to one half, which leaves the published gaps as they are, 0
+    at 0."""
     return min(2 * value, 1.0)
 
 

@@ -1,7 +1,5 @@
 """Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (stream ``static``)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The renderer: integer seeds in, image and ground truth out."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -72,9 +70,11 @@ def render(
         raise UserError(f"size is {size}; NightStreet renders heights and widths that are multiples of 4")
     view = draw_view(scene_seed, dynamic_seed, pose_jitter, size, knobs, prior_shift)
     air = light.draw_air(scene_seed, time_of_day, knobs)
-    lights = [] if time_of_day == "day" else light.draw_lights(
-        scene_seed, view.street, view.lamps, view.movers, view.camera, knobs
-    )  # fmt: skip
+    lights = (
+        []
+        if time_of_day == "day"
+        else light.draw_lights(scene_seed, view.street, view.lamps, view.movers, view.camera, knobs)
+    )
     clean = light.radiance(view.surfaces, view.camera, view.street, air, lights)
     rng = stream(sensor_seed, "sensor")
     electronics = sensor.draw_sensor(rng, clean, time_of_day, knobs)

@@ -1,7 +1,5 @@
 """Named random streams and hash noise: every number of a scene is a function of an integer seed and a name."""
 
-from __future__ import annotations
-
 import zlib
 
 import numpy as np

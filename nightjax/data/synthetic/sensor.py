@@ -1,7 +1,5 @@
 """Camera electronics: metering, Poisson-Gaussian noise, tone curve and the invalid mask."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -10,8 +8,8 @@ from nightjax.data.synthetic.presets import Knobs
 
 F = np.float32
 LUMINANCE = (0.2126, 0.7152, 0.0722)
-# k and r of noise variance k * gain * L + (r * gain)**2, in units of white. A pixel of the standard size stands for some
-# sixty of a real camera, so these are a quarter of a small sensor's.
+# k and r of noise variance k * gain * L + (r * gain)**2, in units of white. A pixel of the standard size stands for
+# some sixty of a real camera, so these are a quarter of a small sensor's.
 SHOT, READ = 0.00015, 0.0003
 DAY_TARGET, TWILIGHT_TARGET = 0.17, 0.10
 LONGEST = 0.6  # exposure without gain, in 1 / radiance unit

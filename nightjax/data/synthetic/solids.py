@@ -1,7 +1,5 @@
 """Painting of single objects: flat cut-outs facing along the street, and axis-aligned boxes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What moves: where vehicles, people and cycles are (stream ``dynamics``)."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from nightjax.data.synthetic.layout import Street
@@ -47,9 +45,7 @@ def draw_movers(dynamic_seed: int, street: Street, prior_shift: float) -> list[M
             if any(abs(s - s1) < 2.2 and z < stop and z + length > start for s1, start, stop in taken):
                 return
             taken.append((s, z - 1.0, z + length + 1.0))
-        movers.append(
-            Mover(kind, street.x(s, z), z, toward, lit, side_on, int(rng.integers(2**31)))
-        )
+        movers.append(Mover(kind, street.x(s, z), z, toward, lit, side_on, int(rng.integers(2**31))))
 
     lane = street.road / 2 if street.lanes == 2 else street.road * 0.3
     if street.rails and rng.random() < 0.9:

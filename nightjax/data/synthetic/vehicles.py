@@ -1,7 +1,5 @@
 """Cars, trucks, buses and trams as painted boxes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from nightjax.data.synthetic.camera import Camera

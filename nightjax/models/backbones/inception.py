@@ -1,6 +1,7 @@
 """Inception-v3 in the form that FID is defined by: TensorFlow's graph of 2015-12-05.
 
-Facts: arXiv 1512.00567, and pytorch-fid's ``inception.py`` for where that graph differs from torchvision's: average pools do not
+Facts: arXiv 1512.00567, and pytorch-fid's ``inception.py`` for where that graph differs from torchvision's: average
+    pools do not
 count their padding, and the pool of the last block is a max-pool. Parameter names are torchvision's.
 """
 
@@ -39,8 +40,8 @@ class Mixed(nn.Module):
 
     Attributes:
         branches: name and the (features, kernel) of each convolution of the chain; the last kernel may be `FORK`.
-        pool_features: of the 1x1 convolution after the branch that pools; 0 for none, and then the block halves its input:
-            the last convolution of every branch and the pool have stride 2 and no padding.
+        pool_features: of the 1x1 convolution after the branch that pools; 0 for none, and then the block halves its
+            input: the last convolution of every branch and the pool have stride 2 and no padding.
         pool: "average", "padded_average" (zeros of the border count, as in torchvision) or "max".
         dtype: compute dtype.
     """
@@ -133,8 +134,8 @@ class InceptionV3(nn.Module):
             x: [B, 299, 299, 3] float32, RGB in -1..1. Other sizes of at least 75 work, but are not FID.
 
         Returns:
-            ``pool64``, ``pool192`` (after the two max-pools), ``pool768`` (before the auxiliary classifier) and ``pool2048``
-            (the features of FID), [B, 64] and so on, float32, 0 or more.
+            ``pool64``, ``pool192`` (after the two max-pools), ``pool768`` (before the auxiliary classifier) and
+            ``pool2048`` (the features of FID), [B, 64] and so on, float32, 0 or more.
         """
         conv = functools.partial(ConvNormReLU, dtype=self.dtype)
         x = conv(32, 3, 2, 0, name="Conv2d_1a_3x3")(x)

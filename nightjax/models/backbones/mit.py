@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
@@ -61,7 +60,7 @@ class Attention(nn.Module):
                 padding=0,
                 use_bias=True,
                 dtype=self.dtype,
-                    name="sr",
+                name="sr",
             )(x)
             x = layer_norm(EMBED_EPSILON, self.dtype, "norm")(x)
         key_value = dense(2 * dim, name="kv")(x).reshape(batch, -1, 2, self.heads, head_dim)
@@ -118,8 +117,8 @@ class MiT(nn.Module):
     Attributes:
         dims, depths, heads, mlp_ratios, sr_ratios: one value a stage.
         drop_path: rate of the last block; rates grow linearly from 0.
-        scan: run the equal blocks of a stage as one compiled loop: compile time does not grow with depth. Parameters are
-            the same either way.
+        scan: run the equal blocks of a stage as one compiled loop: compile time does not grow with depth. Parameters
+            are the same either way.
         remat: recompute each block in the backward pass instead of storing its inner values.
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
@@ -135,9 +134,7 @@ class MiT(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Features of a normalised image.
 
         Args:
@@ -167,7 +164,9 @@ class MiT(nn.Module):
             block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, parent=None)
             if depth:
                 params = stacked_params(self, f"block{stage}_each", block, depth, x)
-                x = scan_blocks([block], [params], x, None if keep is None else keep[first : first + depth], unroll=not self.scan)
+                x = scan_blocks(
+                    [block], [params], x, None if keep is None else keep[first : first + depth], unroll=not self.scan
+                )
             first += depth
             x = layer_norm(BLOCK_EPSILON, self.dtype, f"norm{stage}")(x)
             features[f"stage{stage}"] = x

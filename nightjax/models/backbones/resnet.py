@@ -129,9 +129,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Features of a normalised image.
 
         Args:
@@ -149,8 +147,7 @@ class ResNet(nn.Module):
         for attribute, known in CHOICES.items():
             if getattr(self, attribute) not in known:
                 raise UserError(
-                    f"ResNet {attribute} {getattr(self, attribute)!r} is unknown; "
-                    f"choose from {', '.join(known)}"
+                    f"ResNet {attribute} {getattr(self, attribute)!r} is unknown; choose from {', '.join(known)}"
                 )
         x = self._stem(x, train)
         features = {"stem": x}
@@ -162,9 +159,7 @@ class ResNet(nn.Module):
         plan = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(plan, start=1):
             each = (dilation,) * depth if isinstance(dilation, int) else dilation
-            new_block = functools.partial(
-                block, width, style=self.style, norm=self.norm, dtype=self.dtype
-            )
+            new_block = functools.partial(block, width, style=self.style, norm=self.norm, dtype=self.dtype)
             names = [f"layer{stage}_{i}" for i in range(depth)]
             x = new_block(stride=stride, dilation=each[0], name=names[0])(x, train)
             equal = depth > 2 and len(set(each[1:])) == 1

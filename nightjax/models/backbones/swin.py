@@ -134,9 +134,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         y = layer_norm(EPSILON, self.dtype, "norm1")(x)
-        attention = ShiftedAttention(
-            self.heads, self.window, self.shift, dtype=self.dtype, name="attn"
-        )
+        attention = ShiftedAttention(self.heads, self.window, self.shift, dtype=self.dtype, name="attn")
         x = x + _scaled(attention(y), keep, 0)
         y = layer_norm(EPSILON, self.dtype, "norm2")(x)
         y = FeedForward(self.mlp_ratio * x.shape[-1], dtype=self.dtype, name="ffn")(y)
@@ -178,9 +176,7 @@ class PatchMerging(nn.Module):
         batch, height, width, dim = (x := _pad_to_multiple(x, 2)).shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, dim).transpose(0, 1, 3, 5, 2, 4)
         x = layer_norm(EPSILON, self.dtype, "norm")(x.reshape(batch, height // 2, width // 2, -1))
-        reduction = nn.Dense(
-            2 * dim, use_bias=False, dtype=self.dtype, kernel_init=linear_init, name="reduction"
-        )
+        reduction = nn.Dense(2 * dim, use_bias=False, dtype=self.dtype, kernel_init=linear_init, name="reduction")
         return reduction(x)
 
 
@@ -203,13 +199,14 @@ class Stage(nn.Module):
 
         def block(i, **options):
             shift = self.window // 2 * (i % 2)
-            return block_class(
-                self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options
-            )
+            return block_class(self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options)
 
         if pairs := self.depth // 2:
             pair = [block(i, parent=None) for i in range(2)]
-            params = [stacked_params(self, f"blocks_{name}", each, pairs, x) for name, each in zip(("even", "odd"), pair, strict=True)]
+            params = [
+                stacked_params(self, f"blocks_{name}", each, pairs, x)
+                for name, each in zip(("even", "odd"), pair, strict=True)
+            ]
             x = scan_blocks(pair, params, x, None if keep is None else keep[: 2 * pairs], unroll=not self.scan)
         if self.depth % 2:
             x = block(self.depth - 1, name=f"blocks_{self.depth - 1}")(x, None if keep is None else keep[-1])
@@ -243,9 +240,7 @@ class Swin(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Features of a normalised image.
 
         Args:

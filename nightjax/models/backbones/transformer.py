@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -31,7 +30,8 @@ def drop_path_scales(key: jax.Array, rate: float, blocks: int, batch: int) -> ja
 
 
 def stacked_params(module: nn.Module, name: str, block: nn.Module, count: int, x: jax.Array) -> Any:
-    """Parameters of ``count`` equal blocks, as one tree ``name`` of ``module`` whose arrays have a leading axis of blocks.
+    """Parameters of ``count`` equal blocks, as one tree ``name`` of ``module`` whose arrays have a leading axis of
+    blocks.
 
     Args:
         module: whose compact method calls.

@@ -26,9 +26,7 @@ class VGG(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Features of a normalised image.
 
         Args:

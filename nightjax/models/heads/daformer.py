@@ -55,9 +55,7 @@ class SeparableConvBNReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        depthwise = ConvBNReLU(
-            x.shape[-1], 3, self.dilation, "depthwise", dtype=self.dtype, name="depthwise_conv"
-        )
+        depthwise = ConvBNReLU(x.shape[-1], 3, self.dilation, "depthwise", dtype=self.dtype, name="depthwise_conv")
         pointwise = ConvBNReLU(self.features, dtype=self.dtype, name="pointwise_conv")
         return pointwise(depthwise(x, train=train), train=train)
 
@@ -124,9 +122,7 @@ class DAFormerHead(nn.Module):
         size = features["stage1"].shape[1:3]
         levels = []
         for i in range(4):
-            level = Embed(self.embed_dim, dtype=self.dtype, name=f"embed_layers_{i}")(
-                features[f"stage{i + 1}"]
-            )
+            level = Embed(self.embed_dim, dtype=self.dtype, name=f"embed_layers_{i}")(features[f"stage{i + 1}"])
             levels.append(resize(level, size, align_corners=False))
         x = jnp.concatenate(levels, axis=-1)
         aspp = SeparableASPP(self.channels, self.dilations, dtype=self.dtype, name="fuse_layer")

@@ -48,9 +48,7 @@ class FPNHead(nn.Module):
         deterministic = not train if deterministic is None else deterministic
         x = None
         for i, stage in reversed(list(enumerate(self.stages))):
-            lateral = Conv(
-                self.channels, kernel=1, use_bias=True, dtype=self.dtype, name=f"lateral_convs_{i}"
-            )
+            lateral = Conv(self.channels, kernel=1, use_bias=True, dtype=self.dtype, name=f"lateral_convs_{i}")
             level = lateral(features[stage])
             x = level if x is None else level + resize(x, level.shape[1:3], align_corners=False)
         x = Conv(self.channels, dtype=self.dtype, name="conv")(x)

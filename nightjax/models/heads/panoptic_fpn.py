@@ -1,8 +1,9 @@
 """Semantic branch of Panoptic FPN: as published, and with convolutions shared between the levels of the pyramid.
 
-Sources: Kirillov et al. 2019 (arXiv 1901.02446, section 3.1 and figure 3), with detectron2's details; the shared form is that of
-"Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024) and its released program,
-after ``Andy-zhujunwen/FPN-Semantic-segmentation``, whose parameter names it keeps.
+Sources: Kirillov et al. 2019 (arXiv 1901.02446, section 3.1 and figure 3), with detectron2's details; the shared form
+    is that of
+"Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024) and its released
+program, after ``Andy-zhujunwen/FPN-Semantic-segmentation``, whose parameter names it keeps.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,8 @@ class PanopticFPNHead(nn.Module):
 class SharedPanopticFPNHead(nn.Module):
     """The form with two shared convolutions, aligned corners, and as many groups as channels in the norms.
 
-    A map of 1x1 cells would be normalised to nothing, so images must have at least 64 pixels a side at output stride 32.
+    A map of 1x1 cells would be normalised to nothing, so images must have at least 64 pixels a side at output stride
+    32.
 
     Attributes:
         num_classes: K.

@@ -49,9 +49,7 @@ class UPerNetHead(nn.Module):
         """
         deterministic = not train if deterministic is None else deterministic
         *finer, last = (features[stage] for stage in self.stages)
-        levels = [
-            self._conv(x, 1, f"lateral_convs_{i}", train) for i, x in enumerate(finer)
-        ]
+        levels = [self._conv(x, 1, f"lateral_convs_{i}", train) for i, x in enumerate(finer)]
         levels.append(self._pyramid_pooling(last, train))
         for i in reversed(range(len(finer))):
             levels[i] = levels[i] + _to_size_of(levels[i], levels[i + 1])

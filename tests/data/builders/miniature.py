@@ -213,9 +213,7 @@ def make_nightcity(root):
 def make_nexet(root):
     """Blanks after commas, a truncated JPEG, a photo of another size, a missing photo."""
     rows = ["image_filename, lighting, city"]
-    for seed, (tag, city) in enumerate(
-        [("Day", "NYC"), ("Night", "SF"), ("Night", "Tel Aviv"), ("Twilight", "NYC")]
-    ):
+    for seed, (tag, city) in enumerate([("Day", "NYC"), ("Night", "SF"), ("Night", "Tel Aviv"), ("Twilight", "NYC")]):
         rows.append(f"frame_{seed}.jpg, {tag}, {city}")
         save(
             root / f"nexet_2017_1/frame_{seed}.jpg",
@@ -246,11 +244,7 @@ def make_gta5(root):
 def make_synthia(root):
     """16-bit, three channels, the id in red; the other channels hold instance numbers."""
     expected = {}
-    back = {
-        int(labels.SYNTHIA_ID_TO_TRAIN_ID[i]): i
-        for i in range(256)
-        if labels.SYNTHIA_ID_TO_TRAIN_ID[i] != 255
-    }
+    back = {int(labels.SYNTHIA_ID_TO_TRAIN_ID[i]): i for i in range(256) if labels.SYNTHIA_ID_TO_TRAIN_ID[i] != 255}
     for number in (0, 1):
         label = train_ids(number)
         ids = np.vectorize(lambda value: back.get(value, 0), otypes=[np.uint16])(label)

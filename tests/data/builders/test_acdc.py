@@ -14,9 +14,7 @@ def test_night_reads_back_exactly(tmp_path, prepare, read, gt):
     expected = miniature.make_acdc(tmp_path / "ACDC", gt)
     builder = prepare("acdc", "night", tmp_path)
     train, validation = read(builder, "train"), read(builder, "validation")
-    assert [record["sequence"] for record in train] == ["GOPR0351", "GP010376"] and len(
-        validation
-    ) == 2
+    assert [record["sequence"] for record in train] == ["GOPR0351", "GP010376"] and len(validation) == 2
     for record in train + validation:
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]])
         assert np.array_equal(record["image_ref"], miniature.scene(record["frame"]))
@@ -58,7 +56,4 @@ def test_missing_reference_is_named(tmp_path, prepare):
     miniature.make_acdc(tmp_path)
     next((tmp_path / "rgb_anon/night/train_ref").rglob("*.png")).unlink()
     metadata = prepare("acdc", "night", tmp_path).info.metadata
-    assert (
-        metadata["splits"]["train"]["images"] == 1
-        and "has no reference" in metadata["unmatched"][0]
-    )
+    assert metadata["splits"]["train"]["images"] == 1 and "has no reference" in metadata["unmatched"][0]

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SHARED = pathlib.Path(
-    os.environ.get("NIGHTJAX_SHARED_DATA", pathlib.Path(__file__).parents[4] / "shared/data")
-)
+SHARED = pathlib.Path(os.environ.get("NIGHTJAX_SHARED_DATA", pathlib.Path(__file__).parents[4] / "shared/data"))
 
 
 @pytest.mark.parametrize("form", [{}, {"old": True}, {"colormaps": True}])
@@ -41,9 +39,7 @@ def test_image_without_mask_is_counted(tmp_path, prepare):
     assert report["unmatched"] == ["00a395fe-d60c0b47 has no label"]
 
 
-@pytest.mark.skipif(
-    not (SHARED / "bdd100k").is_dir(), reason="NIGHTJAX_SHARED_DATA has no bdd100k folder"
-)
+@pytest.mark.skipif(not (SHARED / "bdd100k").is_dir(), reason="NIGHTJAX_SHARED_DATA has no bdd100k folder")
 def test_real_frames(prepare, read):
     builder = prepare("bdd100k_seg", "full", SHARED)
     records = read(builder, "train")

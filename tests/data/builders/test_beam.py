@@ -14,9 +14,7 @@ def test_direct_runner(tmp_path, read):
     expected = miniature.make_gta5(tmp_path / "gta5")
     builder = Builder(config="full", data_dir=tmp_path / "prepared", file_format="array_record")
     options = beam.options.pipeline_options.PipelineOptions(["--direct_running_mode=in_memory"])
-    config = tfds.download.DownloadConfig(
-        manual_dir=str(tmp_path), beam_runner="DirectRunner", beam_options=options
-    )
+    config = tfds.download.DownloadConfig(manual_dir=str(tmp_path), beam_runner="DirectRunner", beam_options=options)
     builder.download_and_prepare(download_config=config)
     records = read(builder, "train")
     assert [record["image_id"] for record in records] == ["00001", "00002"]

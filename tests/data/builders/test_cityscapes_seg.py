@@ -26,9 +26,7 @@ def test_reads_back_exactly(tmp_path, prepare, read):
     for record in train + read(builder, "validation"):
         label = expected[record["image_id"]]
         assert np.array_equal(record["label"][..., 0], label)
-        assert np.array_equal(
-            record["class_pixels"], np.bincount(label.ravel(), minlength=256)[:19]
-        )
+        assert np.array_equal(record["class_pixels"], np.bincount(label.ravel(), minlength=256)[:19])
         city, name = record["image_id"].split("_")[0], f"{record['image_id']}_leftImg8bit.png"
         path = next((tmp_path / "cityscapes/leftImg8bit").glob(f"*/{city}/{name}"))
         assert np.array_equal(record["image"], np.asarray(Image.open(path)))
@@ -42,15 +40,11 @@ def test_metadata_holds_the_integrity_report(tmp_path, prepare, capsys):
     )
     report = prepare("cityscapes_seg", "full", tmp_path).info.metadata
     assert report["missing_splits"] == ["validation"] and len(report["unmatched"]) == 2
-    assert (
-        report["splits"]["train"]["images"] == 2 and report["splits"]["train"]["expected"] == 2975
-    )
+    assert report["splits"]["train"]["images"] == 2 and report["splits"]["train"]["expected"] == 2975
     assert report["splits"]["train"]["sizes"] == {"64x32": 2}
     assert "7" in report["splits"]["train"]["file_values"]  # as on disk: label ids
     printed = capsys.readouterr().out
-    assert (
-        "official number of train is 2975" in printed and "not in this copy: validation" in printed
-    )
+    assert "official number of train is 2975" in printed and "not in this copy: validation" in printed
 
 
 @pytest.mark.parametrize("config", ["half", "prepared"])
@@ -94,7 +88,5 @@ def test_reads_the_two_zips(tmp_path, prepare, read):
 
 def test_missing_data_is_one_clear_error(tmp_path, prepare):
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(
-        UserError, match=r"holiday.*leftImg8bit_trainvaltest.zip.*cityscapes-dataset.com"
-    ):
+    with pytest.raises(UserError, match=r"holiday.*leftImg8bit_trainvaltest.zip.*cityscapes-dataset.com"):
         prepare("cityscapes_seg", "full", tmp_path)

@@ -11,9 +11,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.data.layouts import Tree
 
-SHARED = pathlib.Path(
-    os.environ.get("NIGHTJAX_SHARED_DATA", pathlib.Path(__file__).parents[4] / "shared/data")
-)
+SHARED = pathlib.Path(os.environ.get("NIGHTJAX_SHARED_DATA", pathlib.Path(__file__).parents[4] / "shared/data"))
 
 
 def test_pairs_follow_the_csv_files(tmp_path, prepare, read):
@@ -27,9 +25,7 @@ def test_pairs_follow_the_csv_files(tmp_path, prepare, read):
     }
     assert np.array_equal(records[0]["image_ref"], records[1]["image_ref"])
     assert np.array_equal(records[2]["image_ref"], miniature.scene(1))
-    assert (
-        records[0]["gps"].tolist() == [47.123456789, 8.5] and records[2]["sequence"] == "GP010376"
-    )
+    assert records[0]["gps"].tolist() == [47.123456789, 8.5] and records[2]["sequence"] == "GP010376"
     assert "label" not in builder.info.features
     assert any("1 of 3 pairs" in note for note in builder.info.metadata["notes"])
 
@@ -61,18 +57,14 @@ def test_single_conditions(tmp_path, prepare, read, condition, count):
     builder = prepare("dark_zurich", condition, tmp_path)
     records = read(builder, "train")
     assert len(records) == count
-    assert {
-        builder.info.features["condition"].int2str(record["condition"]) for record in records
-    } == {condition}
+    assert {builder.info.features["condition"].int2str(record["condition"]) for record in records} == {condition}
 
 
 def test_validation_has_reference_and_invalid_mask(tmp_path, prepare, read):
     expected = miniature.make_dark_zurich(tmp_path)
     (record,) = read(prepare("dark_zurich", "val", tmp_path), "validation")
     assert np.array_equal(record["label"][..., 0], expected["GOPR0356_frame_000321"])
-    assert np.array_equal(record["image_ref"], miniature.scene(7)) and record["ref_id"].endswith(
-        "_ref"
-    )
+    assert np.array_equal(record["image_ref"], miniature.scene(7)) and record["ref_id"].endswith("_ref")
     invalid = record["invalid"][..., 0]
     assert set(np.unique(invalid)) == {0, 1} and invalid.mean() == 0.25
     assert (record["label"][..., 0][invalid == 1] != 255).any()  # invalid, yet labelled
@@ -105,9 +97,7 @@ def test_partial_copy_says_what_is_missing(tmp_path, prepare):
         prepare("dark_zurich", "night", tmp_path)
 
 
-@pytest.mark.skipif(
-    not (SHARED / "lists").is_dir(), reason="NIGHTJAX_SHARED_DATA has no lists folder"
-)
+@pytest.mark.skipif(not (SHARED / "lists").is_dir(), reason="NIGHTJAX_SHARED_DATA has no lists folder")
 def test_published_pair_list():
     from tfds_builders.dark_zurich.dark_zurich_dataset_builder import pair_table
 
@@ -131,9 +121,7 @@ def test_real_pair(tmp_path, prepare, read):
     for condition, stem in (("day", day), ("twilight", twilight)):
         folder = tmp_path / f"rgb_anon/train/{condition}/{stem.split('_')[0]}"
         folder.mkdir(parents=True)
-        (folder / f"{stem}_rgb_anon.png").symlink_to(
-            SHARED / f"dark_zurich_pair/{stem}_rgb_anon.png"
-        )
+        (folder / f"{stem}_rgb_anon.png").symlink_to(SHARED / f"dark_zurich_pair/{stem}_rgb_anon.png")
     (tmp_path / "corresp/train/twilight/GP010375").mkdir(parents=True)
     row = f"train/twilight/GP010375/{twilight},train/day/GOPR0374/{day}\n"
     (tmp_path / "corresp/train/twilight/GP010375/GP010375_ref_day.csv").write_text(row)

@@ -26,12 +26,19 @@ def test_all_photos(tmp_path, prepare, read, folder):
 
 def test_one_lighting(tmp_path, prepare, read):
     miniature.make_nexet(tmp_path)
-    assert [
-        record["image_id"] for record in read(prepare("nexet", "night", tmp_path), "train")
-    ] == ["frame_1"]
+    assert [record["image_id"] for record in read(prepare("nexet", "night", tmp_path), "train")] == ["frame_1"]
 
 
-LEVELS = [("Day", 120), ("Day", 40), ("Night", 30), ("Night", 100), ("Twilight", 30), ("Night", 0), ("Day", 120), ("Night", 30)]
+LEVELS = [
+    ("Day", 120),
+    ("Day", 40),
+    ("Night", 30),
+    ("Night", 100),
+    ("Twilight", 30),
+    ("Night", 0),
+    ("Day", 120),
+    ("Night", 30),
+]
 """Tag and grey level of each photo. The names of the last two are in the test part."""
 
 

@@ -23,9 +23,7 @@ CASES = [
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize(
-    "name,config,make,splits", CASES, ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize("name,config,make,splits", CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_contract(name, config, make, splits, tmp_path):
     pytest.importorskip("tensorflow", reason="needs the tf extra")
     make(tmp_path)
