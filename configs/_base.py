@@ -1,19 +1,20 @@
 """What all configs share: the schedule of logging, evaluation and saving, and the models by name.
 
-Benchmarks by name (``data=``) are in `nightjax.data.benchmarks`.
+Benchmarks by name (``data=``) are in `nightjax.zoo.benchmarks`.
 """
 
 import copy
 from collections.abc import Sequence
 
 import ml_collections
+import numpy as np
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
-from nightjax.data.benchmarks import BENCHMARKS
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.models import DANNET_NETWORKS
 from nightjax.ops.color import MIDDLE_GREY
+from nightjax.zoo.benchmarks import BENCHMARKS
 
 MODELS = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
@@ -176,7 +177,7 @@ def class_weights() -> tuple[float, ...]:
 
     Ours, not any paper's: within a short run from scratch an unweighted loss leaves the rare classes unlearnt.
     """
-    share = CITYSCAPES_PIXEL_SHARE.round(5)
+    share = np.array(CITYSCAPES.pixel_share).round(5)
     weights = share**-0.5
     weights /= (share * weights).sum()
     return tuple(float(w) for w in weights.clip(max=8).round(3))

@@ -22,12 +22,14 @@ test mIoU in the paper: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-onl
 in bfloat16; the official program's float32 is ``--config.model.dtype=float32``.
 """
 
+import numpy as np
+
 from configs import _base
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import parse_arg
 from nightjax.core.errors import UserError
-from nightjax.data.benchmarks import evaluation_sets
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.losses.segmentation import class_weights
+from nightjax.zoo.benchmarks import evaluation_sets
 
 FROZEN = {
     "pspnet": "^student/auxiliary/",
@@ -53,7 +55,7 @@ def get_config(arg=""):
         raise UserError(
             f"data={args['data']} has no day views of its nights, which DANNet needs; try configs/adaptsegnet.py"
         )
-    weights = tuple(float(weight) for weight in class_weights(CITYSCAPES_PIXEL_SHARE, 0.05).round(7))
+    weights = tuple(float(weight) for weight in class_weights(np.array(CITYSCAPES.pixel_share), 0.05).round(7))
     config.model.light = "light" not in without
     config.method = {
         "name": "dannet",

@@ -51,10 +51,12 @@ The paper's ablation is ``parts=none`` (its baseline), ``dsr``, ``fpa`` and ``bo
 import json
 import pathlib
 
+import numpy as np
+
 from configs import _base
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 
 FPA_START = {"cityscapes_to_dark_zurich": 9664, "cityscapes_to_acdc_night": 1600}
 """First step with FPA of the official 40,000: epoch 8 (spec D5). Shorter runs keep its share, others begin after 24
@@ -96,7 +98,7 @@ def get_config(arg=""):
             "aligner": args["aligner"],
             "fpa_start_step": round(FPA_START.get(args["data"], 9600) / 40_000 * config.train.steps),
             "adapt_to_ref": paired and _adapts_to_ref(args),
-            "pixel_share": tuple(float(share) for share in CITYSCAPES_PIXEL_SHARE),
+            "pixel_share": tuple(float(share) for share in np.array(CITYSCAPES.pixel_share)),
         }
         | _base.self_training(args)
     )

@@ -32,7 +32,7 @@ import pathlib
 from configs import _base, supervised
 from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
-from nightjax.data import hard_classes
+from nightjax.metrics import hard_classes
 
 STEPS = {
     "image": (1000, 80_000),

@@ -21,8 +21,8 @@ import copy
 from configs import _base
 from nightjax.core.config import parse_arg
 from nightjax.core.errors import UserError
-from nightjax.data.benchmarks import BENCHMARKS
 from nightjax.ops import color
+from nightjax.zoo.benchmarks import BENCHMARKS
 
 SWIN = {
     "name": "adamw",

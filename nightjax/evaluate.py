@@ -21,15 +21,21 @@ from etils import epath
 from nightjax import run
 from nightjax.core import cli, sharding, writers
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES, CLASS_MERGES
 from nightjax.core.errors import UserError
 from nightjax.core.method import Method, Variables
 from nightjax.core.types import NUM_CLASSES
-from nightjax.data import benchmarks, labels, sources, streams
+from nightjax.data import sources, streams
 from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol, table, uiou
 from nightjax.metrics.protocol import EvalSet
+from nightjax.zoo import benchmarks
 
-GROUPS = {"static": labels.STATIC, "small": labels.SMALL, "dynamic": labels.DYNAMIC}
+GROUPS = {
+    "static": CITYSCAPES.group("static"),
+    "small": CITYSCAPES.group("small"),
+    "dynamic": CITYSCAPES.group("dynamic"),
+}
 THRESHOLDS = uiou.default_thresholds(NUM_CLASSES)
 """Confidences below which pixels are declined, for UIoU."""
 
@@ -185,14 +191,14 @@ def batch_counts(
 def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
     """DANNet's class weights of a protocol, float64 [K], or None."""
     std = eval_set.class_weight_std
-    return class_weights(labels.CITYSCAPES_PIXEL_SHARE, std) if std else None
+    return class_weights(np.array(CITYSCAPES.pixel_share), std) if std else None
 
 
 def summarise(counts: Mapping[str, np.ndarray], eval_set: EvalSet) -> dict[str, Any]:
     """All scores of one set from its summed `batch_counts`."""
-    total, names, groups = counts["confusion"], labels.CITYSCAPES_CLASSES, GROUPS
+    total, names, groups = counts["confusion"], CITYSCAPES.names, GROUPS
     if eval_set.merge:
-        merge = labels.CLASS_MERGES[eval_set.merge]
+        merge = CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
     summary = confusion.summarise(total, names, groups, eval_set.headline)
     if eval_set.prediction:

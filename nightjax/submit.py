@@ -21,12 +21,13 @@ from nightjax.core import cli
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
-from nightjax.data import benchmarks, sources, streams
+from nightjax.data import sources, streams
 from nightjax.evaluate import logit_weights
 from nightjax.inference.package_check import WARNING, check_package
 from nightjax.inference.submission import PACKAGES, write_package
 from nightjax.metrics import protocol
 from nightjax.metrics.protocol import EvalSet
+from nightjax.zoo import benchmarks
 
 TESTS = {
     "dark_zurich": ("dark_zurich/test", "dark_zurich_val"),

@@ -23,8 +23,8 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluate import Evaluator
-from nightjax.inference.panels import write_panels
-from nightjax.inference.report import read_baseline, write_report
+from nightjax.report.page import read_baseline, write_report
+from nightjax.report.panels import write_panels
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:

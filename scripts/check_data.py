@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from nightjax.core.errors import UserError
-from nightjax.data import check
+from nightjax.prepare import check
 
 DATA_SETS = (
     "acdc",

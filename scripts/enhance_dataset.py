@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from nightjax.core import cli
 from nightjax.data import sources, transforms
-from nightjax.data.translated import Translation
 from nightjax.interop import singlehdr as weights
 from nightjax.interop.weight_files import sha256
 from nightjax.models.singlehdr import SingleHDR, enhance
+from nightjax.prepare.translated import Translation
 
 
 def main(argv: Sequence[str]) -> None:

@@ -19,9 +19,9 @@ from absl import flags
 from nightjax import run
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.data.synthetic import PRESETS, SPLITS
-from nightjax.data.synthetic.pairs import agreement, render_pair, warp_labels
 from nightjax.metrics import flow as scores
+from nightjax.nightstreet import PRESETS, SPLITS
+from nightjax.nightstreet.pairs import agreement, render_pair, warp_labels
 
 BATCH = 4
 WARPS = ("unmoved", "matched", "true flow")

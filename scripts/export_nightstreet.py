@@ -15,11 +15,11 @@ from absl import flags
 from etils import epath
 
 from nightjax.core import cli
-from nightjax.data.builder import parallel_map
-from nightjax.data.records import encode_png
-from nightjax.data.synthetic import PRESETS, SPLITS
-from nightjax.data.synthetic.examples import example
-from nightjax.data.synthetic.pairs import render_pair
+from nightjax.nightstreet import PRESETS, SPLITS
+from nightjax.nightstreet.examples import example
+from nightjax.nightstreet.pairs import render_pair
+from nightjax.prepare.builder import parallel_map
+from nightjax.prepare.records import encode_png
 
 NIGHT, DAY, VALIDATION = "GOPR0901", "GOPR0900", "GOPR0902"
 """Made-up drives."""

@@ -19,9 +19,9 @@ from absl import flags
 from nightjax import run
 from nightjax.core import cli
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
-from nightjax.data.labels import CITYSCAPES_CLASSES
 from nightjax.methods.network import NetworkMethod
 from nightjax.ops.class_cells import class_means
 from nightjax.ops.prototypes import unit_vectors
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_bool("classes", False, "Show every class.", flag_values=values)
     cli.parse(values, argv, required=("workdir",))
     cli.use_compilation_cache()
-    width = max(map(len, (*values.workdir, *CITYSCAPES_CLASSES)))
+    width = max(map(len, (*values.workdir, *CITYSCAPES.names)))
     print(f"{'':{width}}{'own':>8}{'other':>8}{'margin':>8}")
     for workdir in values.workdir:
         loaded = run.load(workdir)
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
             )
         own, other = similarity(loaded, values.set, values.images)
         rows = [(workdir, np.nanmean(own), np.nanmean(other))]
-        rows += zip(CITYSCAPES_CLASSES, own, other, strict=True) if values.classes else ()
+        rows += zip(CITYSCAPES.names, own, other, strict=True) if values.classes else ()
         for name, x, y in rows:
             print(f"{name:{width}}{x:8.3f}{y:8.3f}{x - y:8.3f}", flush=True)
 

@@ -26,11 +26,11 @@ from collections.abc import Iterator, Sequence
 import jax
 import numpy as np
 
-from nightjax import image_features
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.data.pictures import Pictures
 from nightjax.metrics import fid
+from nightjax.selection import image_features
+from nightjax.selection.images import Pictures
 
 NAMES = {"inception": ("FID", "KID"), "random": ("random-feature Fréchet distance", "random-feature kernel distance")}
 

@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from nightjax import api
 from nightjax.core import cli
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
-from nightjax.data.labels import CITYSCAPES_CLASSES, class_pixels
-from nightjax.data.pictures import Pictures
+from nightjax.data.labels import class_pixels
 from nightjax.inference import overlay
 from nightjax.inference.predict import should_bucket
+from nightjax.selection.images import Pictures
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
             f"{options.list} names {unknown[0]!r}, which {options.images} does not hold: give the pool it is from"
         )
     model = api.load(options.workdir, which=options.which, step=options.step)
-    folder, counts = pathlib.Path(options.output), np.zeros(len(CITYSCAPES_CLASSES), np.int64)
+    folder, counts = pathlib.Path(options.output), np.zeros(len(CITYSCAPES.names), np.int64)
     bucket = should_bucket(pictures.sizes())
     for name in tqdm(names, unit="image", disable=None):
         _, image = pictures[position[name]]
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     (folder / "lists" / f"{options.split}.txt").write_text("".join(f"{name}\n" for name in names))
     record = {key: getattr(options, key) for key in ("workdir", "images", "list", "threshold")}
     record |= {"step": model.run.step, "pictures": len(names)}
-    record["pixels"] = dict(zip(CITYSCAPES_CLASSES, counts.tolist(), strict=True))
+    record["pixels"] = dict(zip(CITYSCAPES.names, counts.tolist(), strict=True))
     (folder / "pseudo_labels.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"{len(names)} pictures labelled into {folder}")
 

@@ -21,8 +21,8 @@ from nightjax.core import cli
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
 from nightjax.evaluate import GROUPS
-from nightjax.inference.run_folder import read_evaluations, read_metrics
 from nightjax.metrics.table import format_value
+from nightjax.report.run_folder import read_evaluations, read_metrics
 
 
 class Result(NamedTuple):

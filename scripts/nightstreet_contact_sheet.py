@@ -8,8 +8,8 @@ import argparse
 import numpy as np
 from PIL import Image
 
-from nightjax.data.labels import colorize
-from nightjax.data.synthetic import SPLITS, Knobs, render
+from nightjax.core.classes import CITYSCAPES
+from nightjax.nightstreet import SPLITS, Knobs, render
 
 SIZE = (128, 256)
 SHRINK = 0.65  # keeps the file small: noise does not compress
@@ -25,7 +25,7 @@ def street(index: int) -> np.ndarray:
     }
     night = views["night"]
     seen = np.where(night["invalid"][..., None] > 0, np.uint8(0), night["image"])
-    return np.concatenate([*(view["image"] for view in views.values()), colorize(night["label"]), seen], 1)
+    return np.concatenate([*(view["image"] for view in views.values()), CITYSCAPES.colorize(night["label"]), seen], 1)
 
 
 def main() -> None:

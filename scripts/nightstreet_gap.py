@@ -4,7 +4,7 @@
     python scripts/nightstreet_gap.py --source=runs/source --exposure=runs/exposure --oracle=runs/oracle --check
     python scripts/nightstreet_gap.py --source=runs/source --factors
 
-Draws ``test_night`` under other knobs (`nightjax.data.synthetic.presets`) and scores trained runs on it: S the
+Draws ``test_night`` under other knobs (`nightjax.nightstreet.presets`) and scores trained runs on it: S the
 source-only network, E the one with exposure normalisation, O the oracle. "closed" is the share of the gap from S to O
 that E closes. An oracle learnt the published night, so its column is filled for the night ``std`` alone. Several seeds:
 ``--source=A,B,C``.
@@ -24,10 +24,10 @@ from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
-from nightjax.data.builder import parallel_map
-from nightjax.data.synthetic import GAPS, NIGHTS, PRESETS, Knobs
-from nightjax.data.synthetic.examples import example
 from nightjax.metrics import confusion
+from nightjax.nightstreet import GAPS, NIGHTS, PRESETS, Knobs
+from nightjax.nightstreet.examples import example
+from nightjax.prepare.builder import parallel_map
 
 STD = PRESETS["std"]
 OF_PAIRS = ("no_pose_jitter", "no_dynamics")

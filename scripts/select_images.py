@@ -4,7 +4,7 @@
         --pool=nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight --reference=translated/images
 
 Sets are folders or DATASET@SPLIT. Rules: his_dark (darkest nights), his_ref (nearest luminance histogram), random,
-fid_point, fid_maha, fid_group, fid_greedy (see `nightjax.metrics.selection`). The output folder gets selected.csv (name
+fid_point, fid_maha, fid_group, fid_greedy (see `nightjax.selection.coverage`). The output folder gets selected.csv (name
 and score, best first), selection.json (what was done, and the Fréchet distance of the selection beside that of random
 ones) and contact_sheet.png. Pictures on which results are scored are refused unless --transductive says that this is
 wanted; selection.json says so then.
@@ -18,14 +18,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nightjax import image_features
 from nightjax.core import cli
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
-from nightjax.data import brightness
-from nightjax.data.pictures import Pictures, scored_by
 from nightjax.inference import overlay
-from nightjax.metrics import fid, selection
+from nightjax.metrics import fid
+from nightjax.selection import brightness, image_features
+from nightjax.selection import coverage as selection
+from nightjax.selection.images import Pictures, scored_by
 
 RULES_WITHOUT_REFERENCE = ("his_dark", "random")
 RULES_WITHOUT_FEATURES = (*RULES_WITHOUT_REFERENCE, "his_ref")

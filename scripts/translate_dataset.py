@@ -31,9 +31,9 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.core.method import Variables
 from nightjax.data import sources, transforms
-from nightjax.data.translated import Provenance, Translation
 from nightjax.ops import fourier
 from nightjax.ops.resize import resize
+from nightjax.prepare.translated import Provenance, Translation
 
 Translator = Callable[[str, np.ndarray], np.ndarray]
 """(name of the record, uint8 [H, W, 3]) to uint8 [H, W, 3]: a function of its arguments alone."""

@@ -8,10 +8,10 @@ from nightjax import run
 from nightjax.core import config as configs
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
-from nightjax.data.benchmarks import EVAL_SETS
 from nightjax.methods import build
 from nightjax.metrics.protocol import EvalSet
 from nightjax.models.discriminator import VARIANTS
+from nightjax.zoo.benchmarks import EVAL_SETS
 
 DARK_ZURICH = "configs/dannet.py:data=cityscapes_to_dark_zurich"
 GTA5 = "configs/adaptsegnet.py:data=gta5_to_cityscapes"

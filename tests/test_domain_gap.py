@@ -6,11 +6,12 @@ import types
 import numpy as np
 import pytest
 
-from nightjax import api, image_features
+from nightjax import api
 from nightjax.core import cli
 from nightjax.core.types import IGNORE
-from nightjax.data.synthetic.examples import example
 from nightjax.metrics import fid
+from nightjax.nightstreet.examples import example
+from nightjax.selection import image_features
 from scripts import nightstreet_gap
 
 STEPS = 400

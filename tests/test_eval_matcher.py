@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightjax.data.synthetic.pairs import render_pair
+from nightjax.nightstreet.pairs import render_pair
 from scripts import eval_matcher
 
 

@@ -15,13 +15,14 @@ from ml_collections import ConfigDict
 
 from nightjax import evaluate
 from nightjax.core import sharding
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data import benchmarks, labels
 from nightjax.data.sources import ListSource
-from nightjax.inference.run_folder import read_evaluations
 from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
+from nightjax.report.run_folder import read_evaluations
+from nightjax.zoo import benchmarks
 
 K = 19
 WEIGHT = np.random.default_rng(0).normal(size=(3, K)).astype(np.float32)
@@ -117,7 +118,7 @@ def test_one_view_gives_the_probability_of_its_class():
 
 def test_dannet_weights_lower_frequent_classes():
     weights = evaluate.logit_weights(EvalSet("x", "val", class_weight_std=0.16))
-    np.testing.assert_allclose(weights, class_weights(labels.CITYSCAPES_PIXEL_SHARE, 0.16))
+    np.testing.assert_allclose(weights, class_weights(np.array(CITYSCAPES.pixel_share), 0.16))
     np.testing.assert_allclose(weights[[0, 2, 17]], [0.6932401, 0.7359217, 1.2204231], atol=1e-6)
     assert evaluate.logit_weights(EvalSet("x", "val")) is None
     logits = np.zeros((1, 1, 1, K), np.float32)

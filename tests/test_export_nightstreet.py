@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import tensorflow_datasets as tfds
 
-from nightjax.data.synthetic.examples import example
+from nightjax.nightstreet.examples import example
 from tfds_builders.dark_zurich.dark_zurich_dataset_builder import Builder
 
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from nightjax import image_features
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.data.synthetic.examples import example
+from nightjax.nightstreet.examples import example
+from nightjax.selection import image_features
 from scripts import fid as script
 
 

@@ -5,9 +5,9 @@ import pytest
 from configs import dannet, supervised
 from nightjax import methods
 from nightjax.core.errors import UserError
-from nightjax.data import layouts
 from nightjax.methods.network import Photometric
 from nightjax.ops import color
+from nightjax.prepare import layouts
 from tfds_builders.nightcity import nightcity_dataset_builder as nightcity
 
 

@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from nightjax import main, methods, run
 from nightjax.core import cli, sharding
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import load
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
-from nightjax.data import labels, sources
-from nightjax.data.pictures import Pictures, scored_by
+from nightjax.data import sources
 from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
+from nightjax.selection.images import Pictures, scored_by
 from nightjax.train import compile_step
 from scripts import make_pseudo_labels, make_results_table, select_images, sweep_thesis
 
@@ -241,9 +242,9 @@ def test_sizes_of_the_thesis():
 def test_train_ids_and_label_ids_convert_both_ways():
     """By tables, never in place: 7 is a train id and a label id."""
     ids = np.arange(19, dtype=np.uint8)
-    there = labels.TRAIN_ID_TO_CITYSCAPES_ID[ids]
+    there = CITYSCAPES.to_ids[ids]
     assert there[0] == 7 and there[18] == 33
-    np.testing.assert_array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[there], ids)
+    np.testing.assert_array_equal(CITYSCAPES.from_ids[there], ids)
 
 
 def test_config_joins_what_was_asked_for(pseudo):

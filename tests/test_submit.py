@@ -11,10 +11,10 @@ import toy
 
 from nightjax import submit
 from nightjax.core.errors import UserError
-from nightjax.data import benchmarks
 from nightjax.inference.package_check import check_package
 from nightjax.inference.submission import PACKAGES
 from nightjax.train import train
+from nightjax.zoo import benchmarks
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
 FRAMES = ("GOPR0364_frame_000001", "GP010364_frame_000002")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nightjax.core.classes import CITYSCAPES, lookup_table
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
@@ -15,7 +16,7 @@ from nightjax.data import labels, transforms
 
 LABEL_TABLES = {
     "train_ids": None,
-    "label_ids": labels.CITYSCAPES_ID_TO_TRAIN_ID,
+    "label_ids": CITYSCAPES.from_ids,
     "camvid": labels.CAMVID_ID_TO_TRAIN_ID,
     "synthia": labels.SYNTHIA_ID_TO_TRAIN_ID,
 }
@@ -158,11 +159,11 @@ def _own_table(path: pathlib.Path) -> np.ndarray:
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f'{path} must be JSON such as {{"1": "road", "2": "car"}}: {error}') from error
     for value, name in names.items():
-        if name not in labels.CITYSCAPES_CLASSES:
-            raise UserError(f"{path}: {name!r} is no class{suggestion(str(name), labels.CITYSCAPES_CLASSES)}")
+        if name not in CITYSCAPES.names:
+            raise UserError(f"{path}: {name!r} is no class{suggestion(str(name), CITYSCAPES.names)}")
         if not 0 <= value <= 255:
             raise UserError(f"{path}: {value} is no value of an 8-bit label: use 0 to 255")
-    return labels.lookup_table({value: labels.CITYSCAPES_CLASSES.index(name) for value, name in names.items()})
+    return lookup_table({value: CITYSCAPES.names.index(name) for value, name in names.items()})
 
 
 def _without_suffix(name: str) -> str:

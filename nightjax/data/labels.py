@@ -12,81 +12,19 @@ Every look-up table is ``uint8[256]`` and total, so ``LUT[label]`` never fails; 
 become 255.
 """
 
-import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
+from nightjax.core.classes import lookup_table
 from nightjax.core.types import IGNORE, NUM_CLASSES
 
 Encoding = Literal["train_ids", "label_ids"]
 
-# name, Cityscapes label id, RGB, share of the labelled pixels of Cityscapes train; one row a train
-# id. Ids and colours: cityscapesScripts, helpers/labels.py. Shares: DANNet's published constants.
-_CLASSES = (
-    ("road", 7, (128, 64, 128), 0.36869696),
-    ("sidewalk", 8, (244, 35, 232), 0.06084986),
-    ("building", 11, (70, 70, 70), 0.22824049),
-    ("wall", 12, (102, 102, 156), 0.00655399),
-    ("fence", 13, (190, 153, 153), 0.00877272),
-    ("pole", 17, (153, 153, 153), 0.01227341),
-    ("traffic light", 19, (250, 170, 30), 0.00207795),
-    ("traffic sign", 20, (220, 220, 0), 0.0055127),
-    ("vegetation", 21, (107, 142, 35), 0.15928651),
-    ("terrain", 22, (152, 251, 152), 0.01157818),
-    ("sky", 23, (70, 130, 180), 0.04018982),
-    ("person", 24, (220, 20, 60), 0.01218957),
-    ("rider", 25, (255, 0, 0), 0.00135122),
-    ("car", 26, (0, 0, 142), 0.06994545),
-    ("truck", 27, (0, 0, 70), 0.00267456),
-    ("bus", 28, (0, 60, 100), 0.00235192),
-    ("train", 31, (0, 80, 100), 0.00232904),
-    ("motorcycle", 32, (0, 0, 230), 0.00098658),
-    ("bicycle", 33, (119, 11, 32), 0.00413907),
-)
-
-
-def lookup_table(pairs: Mapping[int, int], default: int = IGNORE) -> np.ndarray:
-    """A total ``uint8[256]`` table of the pairs, ``default`` elsewhere."""
-    table = np.full(256, default, np.uint8)
-    for key, value in pairs.items():
-        table[key] = value
-    table.setflags(write=False)
-    return table
-
-
-CITYSCAPES_CLASSES = tuple(name for name, *_ in _CLASSES)
-"""The 19 class names, in train-id order."""
-
-PALETTE = np.zeros((256, 3), np.uint8)
-"""uint8[256, 3] RGB of each train id; every other value is black."""
-PALETTE[:NUM_CLASSES] = [color for _, _, color, _ in _CLASSES]
-PALETTE.setflags(write=False)
-
-CITYSCAPES_ID_TO_TRAIN_ID = lookup_table({label_id: train_id for train_id, (_, label_id, *_) in enumerate(_CLASSES)})
-"""uint8[256]: Cityscapes label id to train id; void ids and anything unknown become 255."""
-
-TRAIN_ID_TO_CITYSCAPES_ID = lookup_table(
-    {train_id: label_id for train_id, (_, label_id, *_) in enumerate(_CLASSES)}, default=0
-)
-"""uint8[256]: train id to the label id the Cityscapes server wants; 255 becomes 0, "unlabeled"."""
-
-CITYSCAPES_PIXEL_SHARE = np.array([share for *_, share in _CLASSES], np.float64)
-"""float64[19]: share of the labelled pixels of Cityscapes train."""
-CITYSCAPES_PIXEL_SHARE.setflags(write=False)
 
 LABEL_IDS = tuple(range(34))
 """Every id that occurs in a Cityscapes ``labelIds`` file."""
-
-# Class groups of DSR+FPA (results table of its project page; specs/dsr_fpa.md, section 2).
-STATIC = (0, 1, 2, 3, 4, 8, 9, 10)
-"""Large static classes: road, sidewalk, building, wall, fence, vegetation, terrain, sky."""
-SMALL = (5, 6, 7)
-"""Small static classes: pole, traffic light, traffic sign."""
-DYNAMIC = (11, 12, 13, 14, 15, 16, 17, 18)
-"""Classes that move: a day reference says nothing about where they are at night."""
 
 IDENTITY = lookup_table({train_id: train_id for train_id in range(NUM_CLASSES)})
 """uint8[256]: keeps train ids, turns everything else into 255."""
@@ -116,20 +54,6 @@ SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
 )
 """uint8[256]: SYNTHIA-RAND-CITYSCAPES id to train id (terrain, truck and train never occur)."""
 
-CAMVID_CLASSES = (
-    "Sky",
-    "Building",
-    "Pole",
-    "Road",
-    "Pavement",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
-)
-"""The 11 classes of the SegNet copy of CamVid, in id order; 11 is "unlabelled"."""
 
 CAMVID_ID_TO_TRAIN_ID = lookup_table({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18})
 """uint8[256]: CamVid 11-class id to one train id that stands for it (Building holds walls, Car
@@ -195,71 +119,6 @@ def colors_to_labels(image: np.ndarray, table: Mapping[tuple[int, int, int], int
     pixels = image.astype(np.int64) @ weights
     place = np.minimum(np.searchsorted(codes, pixels), len(codes) - 1)
     return np.where(codes[place] == pixels, values[place], IGNORE).astype(np.uint8)
-
-
-def colorize(label: np.ndarray) -> np.ndarray:
-    """Train ids, integer [...], to their colours, uint8 [..., 3]; 255 is black."""
-    return PALETTE[label]
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassMerge:
-    """Scores a 19-class model on a data set that tells fewer classes apart.
-
-    Attributes:
-        name: how results tables call it.
-        classes: names of the merged classes.
-        groups: the train ids that make up each of them. A train id in no group has no counterpart:
-        truth is
-            ignored there, and predicting it is an error.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    groups: tuple[tuple[int, ...], ...]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    @functools.cached_property
-    def table(self) -> np.ndarray:
-        """uint8[256]: train id to merged class; 255 for train ids in no group."""
-        return lookup_table({train_id: k for k, group in enumerate(self.groups) for train_id in group})
-
-    def merge_confusion(self, counts: np.ndarray) -> np.ndarray:
-        """Merges a confusion matrix.
-
-        Args:
-            counts: integer [19, 19], rows truth and columns prediction, both train ids.
-
-        Returns:
-            int64 [K + 1, K + 1]. The last row and column hold the train ids in no group: the last
-            row (truth without counterpart) is zeroed, so that only the last column, predictions
-            lost to those ids, counts.
-        """
-        member = np.zeros((NUM_CLASSES, self.num_classes + 1), np.int64)
-        merged = self.table[:NUM_CLASSES]
-        member[np.arange(NUM_CLASSES), np.where(merged == IGNORE, self.num_classes, merged)] = 1
-        result = member.T @ np.asarray(counts, np.int64) @ member
-        result[-1] = 0
-        return result
-
-
-def _subset(name: str, train_ids: Sequence[int]) -> ClassMerge:
-    names = tuple(CITYSCAPES_CLASSES[train_id] for train_id in train_ids)
-    return ClassMerge(name, names, tuple((train_id,) for train_id in train_ids))
-
-
-CITYSCAPES_19 = _subset("cityscapes_19", range(NUM_CLASSES))
-CAMVID_11 = ClassMerge(
-    "camvid_11",
-    CAMVID_CLASSES,
-    ((10,), (2, 3), (5,), (0,), (1,), (8, 9), (6, 7), (4,), (13, 14, 15, 16), (11,), (12, 17, 18)),
-)
-SYNTHIA_16 = _subset("synthia_16", [c for c in range(NUM_CLASSES) if c not in (9, 14, 16)])
-SYNTHIA_13 = _subset("synthia_13", [c for c in range(NUM_CLASSES) if c not in (3, 4, 5, 9, 14, 16)])
-CLASS_MERGES = {merge.name: merge for merge in (CITYSCAPES_19, CAMVID_11, SYNTHIA_16, SYNTHIA_13)}
 
 
 def histogram(label: np.ndarray) -> np.ndarray:

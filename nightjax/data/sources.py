@@ -20,8 +20,9 @@ from etils import epath
 
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
-from nightjax.data import integrity, labels, transforms
+from nightjax.data import labels, transforms
 from nightjax.data.folders import FolderSource
+from nightjax.data.leftovers import left_out
 
 Record = Mapping[str, Any]
 
@@ -105,10 +106,8 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
         for file in builder.info.splits[whole].filepaths:
             if not file.exists():
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
-        if was_prepared and (left_out := _left_out(builder, whole)):
-            print(
-                f"{name}, {whole}: {left_out}; mend them and delete the folder {builder.data_path} to prepare it again"
-            )
+        if was_prepared and (lost := _left_out(builder, whole)):
+            print(f"{name}, {whole}: {lost}; mend them and delete the folder {builder.data_path} to prepare it again")
     return TfdsSource(name, split, str(builder.data_path))
 
 
@@ -306,7 +305,7 @@ def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str)
 
 def _left_out(builder: tfds.core.DatasetBuilder, split: str) -> str:
     report = (builder.info.metadata or {}).get("splits", {}).get(split)
-    return integrity.left_out(report) if report else ""
+    return left_out(report) if report else ""
 
 
 @contextlib.contextmanager

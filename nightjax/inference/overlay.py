@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import IGNORE
-from nightjax.data.labels import PALETTE, colorize
 
 
 def encode_label(label: np.ndarray) -> bytes:
@@ -16,7 +16,7 @@ def encode_label(label: np.ndarray) -> bytes:
     return _png(Image.fromarray(_as_label(label)))
 
 
-def encode_palette(label: np.ndarray, palette: np.ndarray = PALETTE) -> bytes:
+def encode_palette(label: np.ndarray, palette: np.ndarray = CITYSCAPES.colors) -> bytes:
     """Train ids uint8 [H, W] as a PNG with a palette: viewers show colours, indices are the ids."""
     image = Image.fromarray(_as_label(label)).convert("P")
     image.putpalette(palette.tobytes())
@@ -28,7 +28,9 @@ def encode_image(image: np.ndarray) -> bytes:
     return _png(Image.fromarray(image))
 
 
-def blend(image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = PALETTE) -> np.ndarray:
+def blend(
+    image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = CITYSCAPES.colors
+) -> np.ndarray:
     """Class colours over an image; the image alone where the label is 255.
 
     Args:
@@ -50,7 +52,7 @@ def to_picture(values: np.ndarray) -> np.ndarray:
     if values.dtype != np.uint8:
         values = np.round(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
         return np.repeat(values[..., None], 3, axis=-1) if values.ndim == 2 else values
-    return colorize(values) if values.ndim == 2 else values
+    return CITYSCAPES.colorize(values) if values.ndim == 2 else values
 
 
 def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None = None, gap: int = 6) -> np.ndarray:

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from etils import epath
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE, NUM_CLASSES
-from nightjax.data import labels
 
 Content = Literal["train_ids", "train_ids_invalid", "label_ids", "confidence"]
 
@@ -113,7 +113,7 @@ def _content(content: Content, label: np.ndarray, confidence: np.ndarray, invali
     if content == "train_ids_invalid":
         return np.where(confidence < invalid_below, IGNORE, label).astype(np.uint8)
     if content == "label_ids":
-        return labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
+        return CITYSCAPES.to_ids[label]
     return np.round(np.clip(confidence, 0, 1).astype(np.float64) * 65535).astype(np.uint16)
 
 

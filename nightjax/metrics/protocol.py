@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core import config as configs
+from nightjax.core.classes import CLASS_MERGES
 from nightjax.core.errors import UserError
-from nightjax.data import labels
 from nightjax.metrics import confusion
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
@@ -32,7 +32,7 @@ class EvalSet:
         window, stride: of ``"slide"``, (height, width) and (rows, columns).
         scales, flip: several views of the image whose probabilities are averaged.
         class_weight_std: above 0, logits are multiplied by DANNet's class weights of this deviation (0.16 in its test).
-        merge: key of `labels.CLASS_MERGES` for sets with fewer classes, or ``""``.
+        merge: key of `CLASS_MERGES` for sets with fewer classes, or ``""``.
         uiou: also score UIoU, for sets with masks of invalid pixels.
         prediction: name of another prediction of the method's to score instead of its own, see its ``predict_as``; the
             result then says how many pixels differ from its own. Whole images only.
@@ -62,7 +62,7 @@ class EvalSet:
         configs.choose({"whole": 0, "slide": 0}, self.mode, "eval set's mode")
         configs.choose(dict.fromkeys(confusion.POLICIES), self.headline, "eval set's headline")
         if self.merge:
-            configs.choose(labels.CLASS_MERGES, self.merge, "eval set's merge")
+            configs.choose(CLASS_MERGES, self.merge, "eval set's merge")
         if self.merge and self.uiou:
             raise UserError(
                 f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou"

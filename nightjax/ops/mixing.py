@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
 
 IGNORE_SLOT = NUM_CLASSES
 """Slot of the ignore value in a class set."""
 
-DYNAMIC_SMALL_CLASSES = (5, 6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
+DYNAMIC_SMALL_CLASSES = CITYSCAPES.group("small", "dynamic")
 """Train ids of small (pole, light, sign) and dynamic (person to bicycle) classes."""
 
 MASK_MODES = ("closure", "dynsmall", "classmix", "dacs")

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 
-STATIC_CLASSES = (0, 1, 2, 3, 4, 8, 9, 10)
+STATIC_CLASSES = CITYSCAPES.group("static")
 """Train ids of large static classes: here the day view may overrule the night prediction."""
 
 

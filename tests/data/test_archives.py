@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data import archives
+from nightjax.prepare import archives
 
 
 def make_zip(path, members):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from configs import _base
+from nightjax.core.classes import CLASS_MERGES
 from nightjax.core.config import build, load, suggestion
 from nightjax.core.errors import UserError
-from nightjax.data import benchmarks, labels
 from nightjax.data.loading import StreamSpec
 from nightjax.data.sources import BUILDERS
-from nightjax.data.synthetic import SPLITS
 from nightjax.metrics.protocol import EvalSet
+from nightjax.nightstreet import SPLITS
+from nightjax.zoo import benchmarks
 
 REAL = sorted(name for name in benchmarks.BENCHMARKS if name != "folder")
 
@@ -131,7 +132,7 @@ def test_published_settings():
     assert (
         sets["dark_zurich_val_dsr"]["headline"] == "zero" and sets["dark_zurich_val"].get("headline", "skip") == "skip"
     )
-    assert labels.CLASS_MERGES[sets["cityscapes_val_16"]["merge"]].num_classes == 16
+    assert CLASS_MERGES[sets["cityscapes_val_16"]["merge"]].num_classes == 16
 
 
 def test_overlapping_sets_are_named_by_beginnings_that_exist():

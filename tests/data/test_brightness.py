@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data import brightness
 from nightjax.data.imagefiles import encode_png
+from nightjax.selection import brightness
 
 
 def plain(value):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data import builder
+from nightjax.prepare import builder
 
 
 def test_parallel_map_keeps_order():

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CAMVID_11
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.sources import open_source
@@ -86,7 +87,7 @@ def test_segnet_layout(segnet, tmp_path):
 def test_merged_ids_survive_the_way_through_train_ids():
     """What is stored as one representative is scored as the class it came from."""
     ids = np.arange(12, dtype=np.uint8)
-    merged = labels.CAMVID_11.table[labels.CAMVID_ID_TO_TRAIN_ID[ids]]
+    merged = CAMVID_11.table[labels.CAMVID_ID_TO_TRAIN_ID[ids]]
     np.testing.assert_array_equal(merged, [*range(11), 255])
 
 

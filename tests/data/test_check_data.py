@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data import alignment, check, folders, transforms
+from nightjax.data import folders, transforms
+from nightjax.prepare import alignment, check
 
 ROOT = pathlib.Path(__file__).parents[2]
 TREES = {
@@ -78,9 +80,8 @@ def test_label_ids_where_train_ids_are_expected(tmp_path):
 
 
 def test_colour_image_as_label(tmp_path, city):
-    from nightjax.data import labels
 
-    colors = labels.colorize(miniature.train_ids(0))
+    colors = CITYSCAPES.colorize(miniature.train_ids(0))
     miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", colors)
     assert "label is a RGB image" in one(tmp_path, city)
 
@@ -258,7 +259,7 @@ def test_damaged_prepared_set(tmp_path, city, prepare):
 
 
 def test_prepared_set_with_wrong_values(tmp_path, monkeypatch, city, prepare):
-    from nightjax.data import records
+    from nightjax.prepare import records
 
     identity = records.LabelEncoding(records.read_indexed, np.arange(256, dtype=np.uint8), "label_ids")
     monkeypatch.setitem(records.LABEL_ENCODINGS, "label_ids", identity)  # a builder that forgets to map

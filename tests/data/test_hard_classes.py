@@ -3,9 +3,9 @@ import math
 
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data.hard_classes import PUBLISHED, from_evaluation, select_hard_classes
-from nightjax.data.labels import CITYSCAPES_CLASSES
+from nightjax.metrics.hard_classes import PUBLISHED, from_evaluation, select_hard_classes
 
 FIXTURE = (
     0.93,
@@ -102,7 +102,7 @@ def test_from_a_run(tmp_path):
     folder = tmp_path / "eval" / "val_night"
     folder.mkdir(parents=True)
     for step, scale in ((100, 1.0), (200, 100.0)):
-        iou = dict(zip(CITYSCAPES_CLASSES, [scale * value for value in FIXTURE]))
+        iou = dict(zip(CITYSCAPES.names, [scale * value for value in FIXTURE]))
         (folder / f"{step:07d}.json").write_text(json.dumps({"iou": iou | {"train": None}}))
     assert from_evaluation(tmp_path, "val_night", 0.5) == PUBLISHED[0.5]
     with pytest.raises(UserError, match="raise tau"):

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as arrays
 
+from nightjax.core.classes import CAMVID_11, CITYSCAPES, CLASS_MERGES, SYNTHIA_16
 from nightjax.data import labels
 
 
 def test_train_ids_and_label_ids_are_inverse():
     train_ids = np.arange(19, dtype=np.uint8)
-    assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[labels.TRAIN_ID_TO_CITYSCAPES_ID[train_ids]], train_ids)
-    assert np.sum(labels.CITYSCAPES_ID_TO_TRAIN_ID != 255) == 19
-    assert labels.TRAIN_ID_TO_CITYSCAPES_ID[255] == 0
+    assert np.array_equal(CITYSCAPES.from_ids[CITYSCAPES.to_ids[train_ids]], train_ids)
+    assert np.sum(CITYSCAPES.from_ids != 255) == 19
+    assert CITYSCAPES.to_ids[255] == 0
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,13 @@ def test_train_ids_and_label_ids_are_inverse():
     ],
 )
 def test_known_label_ids(label_id, train_id):
-    assert labels.CITYSCAPES_ID_TO_TRAIN_ID[label_id] == train_id
+    assert CITYSCAPES.from_ids[label_id] == train_id
 
 
 def test_tables_are_total_and_read_only():
     tables = (
-        labels.CITYSCAPES_ID_TO_TRAIN_ID,
-        labels.TRAIN_ID_TO_CITYSCAPES_ID,
+        CITYSCAPES.from_ids,
+        CITYSCAPES.to_ids,
         labels.SYNTHIA_ID_TO_TRAIN_ID,
         labels.CAMVID_ID_TO_TRAIN_ID,
         labels.IDENTITY,
@@ -49,18 +50,20 @@ def test_tables_are_total_and_read_only():
 
 
 def test_groups_partition_the_classes():
-    assert sorted(labels.STATIC + labels.SMALL + labels.DYNAMIC) == list(range(19))
+    assert sorted(CITYSCAPES.group("static") + CITYSCAPES.group("small") + CITYSCAPES.group("dynamic")) == list(
+        range(19)
+    )
 
 
 def test_pixel_shares_sum_to_one():
-    assert abs(labels.CITYSCAPES_PIXEL_SHARE.sum() - 1) < 1e-4
+    assert abs(np.array(CITYSCAPES.pixel_share).sum() - 1) < 1e-4
 
 
 def test_colours_of_train_ids_are_distinct_and_come_back():
-    table = {tuple(map(int, labels.PALETTE[k])): k for k in range(19)}
+    table = {tuple(map(int, CITYSCAPES.colors[k])): k for k in range(19)}
     assert len(table) == 19
     label = np.array([[0, 5, 18], [255, 7, 10]], np.uint8)
-    assert np.array_equal(labels.colors_to_labels(labels.colorize(label), table), label)
+    assert np.array_equal(labels.colors_to_labels(CITYSCAPES.colorize(label), table), label)
 
 
 def test_camvid_colours_are_distinct():
@@ -83,14 +86,14 @@ def test_merge_of_labels_equals_merge_of_counts():
     truth, guess = rng.integers(0, 19, (2, 5000))
     counts = np.zeros((19, 19), np.int64)
     np.add.at(counts, (truth, guess), 1)
-    merge = labels.CAMVID_11
+    merge = CAMVID_11
     expected = np.zeros((12, 12), np.int64)
     np.add.at(expected, (merge.table[truth], merge.table[guess]), 1)
     assert np.array_equal(merge.merge_confusion(counts), expected)
 
 
 def test_merge_counts_predictions_of_missing_classes_as_errors():
-    merge = labels.SYNTHIA_16
+    merge = SYNTHIA_16
     counts = np.zeros((19, 19), np.int64)
     counts[8, 9] = 7  # vegetation called terrain: an error on vegetation
     counts[9, 8] = 5  # true terrain: not scored
@@ -99,7 +102,7 @@ def test_merge_counts_predictions_of_missing_classes_as_errors():
 
 
 def test_class_counts_of_merges():
-    counts = {name: merge.num_classes for name, merge in labels.CLASS_MERGES.items()}
+    counts = {name: merge.num_classes for name, merge in CLASS_MERGES.items()}
     assert counts == {"cityscapes_19": 19, "camvid_11": 11, "synthia_16": 16, "synthia_13": 13}
 
 
@@ -137,8 +140,8 @@ def test_random_label_images_round_trip():
     @hypothesis.settings(max_examples=50, deadline=None)
     @hypothesis.given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2), elements=values))
     def check(label):
-        ids = labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
-        assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], label)
+        ids = CITYSCAPES.to_ids[label]
+        assert np.array_equal(CITYSCAPES.from_ids[ids], label)
         assert labels.unexpected_values(labels.histogram(ids), "label_ids") == ()
         assert labels.class_pixels(label).sum() == np.sum(label != 255)
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data import layouts
+from nightjax.prepare import layouts
 
 SOURCE = layouts.Source(
     title="Moon Roads",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nightjax.core.types import IGNORE
-from nightjax.data.synthetic import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
-from nightjax.data.synthetic.examples import example
+from nightjax.nightstreet import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.nightstreet.examples import example
 from tfds_builders.nightstreet.nightstreet_dataset_builder import Builder, encoded_example
 
 SIZE = PRESETS["tiny"].size

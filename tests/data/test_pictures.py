@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data.pictures import Pictures
+from nightjax.selection.images import Pictures
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nightjax.data import imagefiles, labels
-from nightjax.data.records import Recipe, Record, encode_record
+from nightjax.core.classes import CITYSCAPES
+from nightjax.data import imagefiles
+from nightjax.prepare.records import Recipe, Record, encode_record
 
 LABEL = np.kron(np.arange(8, dtype=np.uint8).reshape(2, 4), np.ones((8, 8), np.uint8))
 
@@ -78,7 +79,7 @@ def test_nearest_resize_follows_the_floor_rule():
 
 def test_palette_files_give_indices(tmp_path, record):
     made = record(label_encoding="label_ids")
-    image = Image.fromarray(labels.TRAIN_ID_TO_CITYSCAPES_ID[LABEL])
+    image = Image.fromarray(CITYSCAPES.to_ids[LABEL])
     image.putpalette(np.random.default_rng(0).integers(0, 255, 768, dtype=np.uint8).tobytes())
     image.save(tmp_path / "label.png")
     outcome = encode_record(made, Recipe())
@@ -87,7 +88,7 @@ def test_palette_files_give_indices(tmp_path, record):
 
 
 def test_colour_label_is_refused(record):
-    assert encode_record(record(label=labels.colorize(LABEL)), Recipe()).fault.startswith("label is a RGB image")
+    assert encode_record(record(label=CITYSCAPES.colorize(LABEL)), Recipe()).fault.startswith("label is a RGB image")
 
 
 def test_sixteen_bit_ids_above_255_are_refused(tmp_path):

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
-from nightjax.data import labels
-from nightjax.data.synthetic import (
+from nightjax.nightstreet import (
     GAPS,
     NIGHTS,
     PRESETS,
@@ -23,13 +23,13 @@ from nightjax.data.synthetic import (
     render,
     sensor,
 )
-from nightjax.data.synthetic.camera import Camera
-from nightjax.data.synthetic.examples import NightStreet, example
-from nightjax.data.synthetic.facades import FLOOR
-from nightjax.data.synthetic.presets import SEEDS_PER_SPLIT, last_to_go, whiten
-from nightjax.data.synthetic.render import draw_view
-from nightjax.data.synthetic.seeds import hash_unit, stream, value_noise
-from nightjax.data.synthetic.surfaces import BUILDING, BUS, CAR, POLE, ROAD, SKY, TRAIN, TRUCK
+from nightjax.nightstreet.camera import Camera
+from nightjax.nightstreet.examples import NightStreet, example
+from nightjax.nightstreet.facades import FLOOR
+from nightjax.nightstreet.presets import SEEDS_PER_SPLIT, last_to_go, whiten
+from nightjax.nightstreet.render import draw_view
+from nightjax.nightstreet.seeds import hash_unit, stream, value_noise
+from nightjax.nightstreet.surfaces import BUILDING, BUS, CAR, POLE, ROAD, SKY, TRAIN, TRUCK
 
 SMALL = (64, 128)
 SEED = 11
@@ -229,7 +229,7 @@ def test_dynamics_change_only_where_something_moves(night):
     still = ~(other["moving"] | night["moving"])
     assert (other["label"] == night["label"])[still].all() and (other["depth"] == night["depth"])[still].all()
     assert (other["label"] != night["label"]).any()
-    assert np.isin(night["label"][night["moving"]], (*labels.DYNAMIC, IGNORE)).all()
+    assert np.isin(night["label"][night["moving"]], (*CITYSCAPES.group("dynamic"), IGNORE)).all()
 
 
 def test_sky_is_what_is_infinitely_far(night):

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import NUM_CLASSES
-from nightjax.data.builder import parallel_map
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
-from nightjax.data.synthetic import pairs
-from nightjax.data.synthetic.examples import example
+from nightjax.nightstreet import pairs
+from nightjax.nightstreet.examples import example
+from nightjax.prepare.builder import parallel_map
 
 pytestmark = pytest.mark.slow
 SIZE = (128, 256)
@@ -57,10 +57,10 @@ def night():
 
 def test_class_shares_follow_cityscapes(day):
     share = day["pixels"].sum(0) / day["pixels"].sum()
-    ratio = share / CITYSCAPES_PIXEL_SHARE
-    bound = np.where(CITYSCAPES_PIXEL_SHARE < 0.003, 3, 2)
+    ratio = share / np.array(CITYSCAPES.pixel_share)
+    bound = np.where(np.array(CITYSCAPES.pixel_share) < 0.003, 3, 2)
     assert ((ratio < bound) & (ratio > 1 / bound)).all(), ratio
-    ours, theirs = (np.argsort(np.argsort(v)) for v in (share, CITYSCAPES_PIXEL_SHARE))
+    ours, theirs = (np.argsort(np.argsort(v)) for v in (share, np.array(CITYSCAPES.pixel_share)))
     assert np.corrcoef(ours, theirs)[0, 1] >= 0.95
     assert ((day["pixels"] > 0).mean(0) >= 0.05).all()
     assert share.min() <= share.max() / 100

@@ -7,8 +7,8 @@ counts exact.
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import NUM_CLASSES
-from nightjax.data.labels import CITYSCAPES_ID_TO_TRAIN_ID, CITYSCAPES_PIXEL_SHARE
 from nightjax.data.loading import LoadExample, StreamSpec
 from nightjax.data.sampling import Draw
 from nightjax.losses.segmentation import class_weights
@@ -86,7 +86,7 @@ def test_augmentation_of_the_source(golden):
 
 def test_official_class_weights(golden):
     weights = golden("dannet", "eval_pipeline")["class_weights"]
-    np.testing.assert_allclose(class_weights(CITYSCAPES_PIXEL_SHARE, 0.16), weights, atol=1e-6)
+    np.testing.assert_allclose(class_weights(np.array(CITYSCAPES.pixel_share), 0.16), weights, atol=1e-6)
 
 
 def test_weighted_prediction(golden):
@@ -122,7 +122,7 @@ def test_network_input(golden):
 
 def test_ids_counts_and_iou(golden):
     file = golden("dannet", "eval_pipeline")
-    truth = CITYSCAPES_ID_TO_TRAIN_ID[file["gt_label_ids"]]
+    truth = CITYSCAPES.from_ids[file["gt_label_ids"]]
     np.testing.assert_array_equal(truth, file["gt_train_ids"])
     counts = confusion.confusion_counts(truth, file["pred_train_ids"], NUM_CLASSES)
     np.testing.assert_array_equal(counts, file["hist"])
@@ -140,8 +140,8 @@ def test_every_label_id(golden):
     file = golden("dannet", "eval_pipeline")
     ids, train_ids = file["gt_label_ids"].ravel(), file["gt_train_ids"].ravel()
     for label_id in np.unique(ids):
-        assert set(train_ids[ids == label_id]) == {CITYSCAPES_ID_TO_TRAIN_ID[label_id]}
-    assert (CITYSCAPES_ID_TO_TRAIN_ID[34:] == 255).all()
+        assert set(train_ids[ids == label_id]) == {CITYSCAPES.from_ids[label_id]}
+    assert (CITYSCAPES.from_ids[34:] == 255).all()
     known = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33}
-    assert set(np.flatnonzero(CITYSCAPES_ID_TO_TRAIN_ID != 255)) == known
-    assert sorted(CITYSCAPES_ID_TO_TRAIN_ID[list(sorted(known))]) == list(range(NUM_CLASSES))
+    assert set(np.flatnonzero(CITYSCAPES.from_ids != 255)) == known
+    assert sorted(CITYSCAPES.from_ids[list(sorted(known))]) == list(range(NUM_CLASSES))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightjax.data.hard_classes import PUBLISHED, select_hard_classes
+from nightjax.metrics.hard_classes import PUBLISHED, select_hard_classes
 
 
 def test_hard_classes(golden):

@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 
-from nightjax.data import brightness
-from nightjax.metrics import fid, selection
+from nightjax.metrics import fid
+from nightjax.selection import brightness
+from nightjax.selection import coverage as selection
 
 
 def test_scores_and_orders(golden):

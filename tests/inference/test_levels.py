@@ -1,4 +1,4 @@
-from nightjax.inference.levels import levels_tables
+from nightjax.report.levels import levels_tables
 
 
 def summary(pole, road, **more):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nightjax.data.labels import PALETTE
+from nightjax.core.classes import CITYSCAPES
 from nightjax.inference import overlay
 
 LABEL = np.array([[0, 13, 255], [18, 10, 5]], np.uint8)
@@ -25,7 +25,7 @@ def test_palette_file_holds_ids_and_shows_colours():
     image = decode(overlay.encode_palette(LABEL))
     assert image.mode == "P"
     np.testing.assert_array_equal(np.asarray(image), LABEL)
-    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), PALETTE[LABEL])
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), CITYSCAPES.colors[LABEL])
 
 
 def test_label_files_refuse_other_arrays():
@@ -45,7 +45,7 @@ def test_blend():
 
 
 def test_panels_take_labels_maps_and_images():
-    np.testing.assert_array_equal(overlay.to_picture(LABEL), PALETTE[LABEL])
+    np.testing.assert_array_equal(overlay.to_picture(LABEL), CITYSCAPES.colors[LABEL])
     np.testing.assert_array_equal(overlay.to_picture(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255])
     np.testing.assert_array_equal(overlay.to_picture(IMAGE), IMAGE)
     assert overlay.to_picture(np.zeros((2, 3, 3), np.float32)).shape == (2, 3, 3)
@@ -58,7 +58,7 @@ def test_panel_grid_places_pictures_under_captions():
     assert grid.dtype == np.uint8 and grid.shape[1] == 2 * 160 + 3 * 6
     bar = grid.shape[0] - 2 * 106
     np.testing.assert_array_equal(grid[bar : bar + 100, 6:166], night[0])
-    np.testing.assert_array_equal(grid[bar + 106 : bar + 206, 172:332], PALETTE[night[1, ..., 0] % 19])
+    np.testing.assert_array_equal(grid[bar + 106 : bar + 206, 172:332], CITYSCAPES.colors[night[1, ..., 0] % 19])
     assert (grid[:bar, 6:166] < 128).any()  # a caption is there
     assert (grid[:, 166:172] == 255).all() and (grid[:, 332:] == 255).all()  # and stays in its column
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.inference.charts import change_chart, line_chart, short, ticks
 from nightjax.inference.overlay import encode_image
-from nightjax.inference.report import read_baseline, write_report
-from nightjax.inference.run_folder import read_metrics
 from nightjax.metrics.confusion import summarise
+from nightjax.report.charts import change_chart, line_chart, short, ticks
+from nightjax.report.page import read_baseline, write_report
+from nightjax.report.run_folder import read_metrics
 
 
 def make_run(root, hit=80, sets=("night", "day")):

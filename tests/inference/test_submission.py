@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import labels
 from nightjax.inference import package_check, submission
@@ -78,7 +79,7 @@ def test_acdc_holds_train_ids_and_cityscapes_label_ids(tmp_path):
     assert check_package(write_package(predictions(CITIES), tmp_path / "city", "cityscapes"), "cityscapes") == []
     name, label, _ = next(predictions(CITIES))
     stored = read(tmp_path / "city" / f"{name}_labelIds.png")
-    np.testing.assert_array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[stored], label)
+    np.testing.assert_array_equal(CITYSCAPES.from_ids[stored], label)
     assert set(np.unique(stored)) <= set(labels.LABEL_IDS) - set(range(7))
 
 
@@ -101,12 +102,12 @@ SURE = f"confidence/{FRAMES[0]}_rgb_anon.png"
 
 
 def colour(root):
-    png(root / LABEL, labels.colorize(read(root / LABEL))[..., ::-1])
+    png(root / LABEL, CITYSCAPES.colorize(read(root / LABEL))[..., ::-1])
 
 
 def label_ids(root):
     for path in (root / "labelTrainIds").iterdir():
-        png(path, labels.TRAIN_ID_TO_CITYSCAPES_ID[read(path)])
+        png(path, CITYSCAPES.to_ids[read(path)])
 
 
 def size(root):
@@ -179,7 +180,7 @@ def test_each_mistake_is_named(tmp_path, kind, zipped):
 def test_train_ids_for_cityscapes(tmp_path):
     write_package(predictions(CITIES), tmp_path / "city", "cityscapes")
     for path in (tmp_path / "city").iterdir():
-        png(path, labels.CITYSCAPES_ID_TO_TRAIN_ID[read(path)])
+        png(path, CITYSCAPES.from_ids[read(path)])
     (fault,) = check_package(tmp_path / "city", "cityscapes")
     assert fault.startswith("wrong ids: train ids")
     faults = check_package(tmp_path / "city", "dark_zurich")

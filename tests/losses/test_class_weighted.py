@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
+from nightjax.core.classes import CITYSCAPES
 from nightjax.losses.segmentation import class_weighted_cross_entropy, class_weights
 
 ZEROS = jnp.zeros((1, 2, 2, 4))
@@ -44,5 +44,5 @@ def test_class_weights_fall_with_the_pixel_share(std):
 
 def test_class_weights_of_cityscapes():
     for std, road, motorcycle in ((0.05, 0.9041376, 1.0688822), (0.16, 0.6932401, 1.2204231)):
-        weights = class_weights(CITYSCAPES_PIXEL_SHARE, std)
+        weights = class_weights(np.array(CITYSCAPES.pixel_share), std)
         np.testing.assert_allclose(weights[[0, 17]], [road, motorcycle], atol=1e-6)

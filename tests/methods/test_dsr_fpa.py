@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
-from nightjax.data.labels import CITYSCAPES_PIXEL_SHARE
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.ops.bank import TAIL_CLASSES
@@ -212,7 +212,7 @@ def test_fpa_weights(method, state, fpa, default_fpa):
 
 
 def test_fpa_class_weight(method, state, fpa, default_fpa):
-    share = tuple(map(float, CITYSCAPES_PIXEL_SHARE))
+    share = tuple(map(float, np.array(CITYSCAPES.pixel_share)))
     for rule in ("ds_inv", "dannet"):
         value = fpa(dataclasses.replace(method, fpa_class_weight=rule, pixel_share=share), state)
         assert np.isfinite(value) and abs(float(value) - default_fpa) > 1e-6

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.metrics import fid, selection
+from nightjax.metrics import fid
+from nightjax.selection import coverage as selection
 
 
 @pytest.fixture(scope="module")

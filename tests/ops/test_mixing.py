@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data import labels
 from nightjax.ops import mixing
 
 LABEL = np.array(
@@ -30,7 +30,7 @@ def members(row):
 
 
 def test_dynamic_small_classes_agree_with_the_label_table():
-    assert sorted((*labels.SMALL, *labels.DYNAMIC)) == list(mixing.DYNAMIC_SMALL_CLASSES)
+    assert sorted((*CITYSCAPES.group("small"), *CITYSCAPES.group("dynamic"))) == list(mixing.DYNAMIC_SMALL_CLASSES)
 
 
 def test_present_classes():

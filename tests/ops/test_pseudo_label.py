@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data import labels
 from nightjax.ops.pseudo_label import (
     STATIC_CLASSES,
     confident_share,
@@ -25,7 +25,7 @@ def logits(**values):
 
 
 def test_static_classes_agree_with_the_label_table():
-    assert tuple(labels.STATIC) == STATIC_CLASSES
+    assert tuple(CITYSCAPES.group("static")) == STATIC_CLASSES
 
 
 def test_entropy_of_uniform_and_one_hot():

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
 
 CONDITIONS = ("night", "fog", "rain", "snow")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}

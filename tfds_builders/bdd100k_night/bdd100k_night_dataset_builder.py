@@ -2,8 +2,8 @@
 
 from etils import epath
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
 from tfds_builders.bdd100k_seg import bdd100k_seg_dataset_builder as bdd100k
 
 LIST = "mgcda_night_87.txt"

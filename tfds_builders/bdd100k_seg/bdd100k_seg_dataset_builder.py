@@ -2,9 +2,9 @@
 
 import pathlib
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 EXPECTED = {"train": 7000, "validation": 1000, "test": 2000}

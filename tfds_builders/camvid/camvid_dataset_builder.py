@@ -7,9 +7,9 @@ import pathlib
 import re
 
 from nightjax.core.errors import UserError
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
 
 FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)")
 """Drive and frame number in a file's stem."""

@@ -2,9 +2,9 @@
 
 import re
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Recipe, Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Recipe, Record
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 EXPECTED = {"train": 2975, "validation": 500, "test": 1525}

@@ -5,9 +5,9 @@ import itertools
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from nightjax.data import alignment, builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import NO_GPS, Record
+from nightjax.prepare import alignment, builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import NO_GPS, Record
 
 EXPECTED = {"day": 3041, "twilight": 2920, "night": 2416, "validation": 50, "test": 151}
 PAIR_LIST = "zurich_dn_pair_train.csv"

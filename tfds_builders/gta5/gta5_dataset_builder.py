@@ -1,8 +1,8 @@
 """GTA5: rendered street scenes whose label files are palette PNGs, index = Cityscapes label id."""
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Recipe, Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Recipe, Record
 
 EXPECTED = 24_966
 PARTS, IMAGES_PER_PART = 10, 2500

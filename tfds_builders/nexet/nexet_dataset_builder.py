@@ -3,10 +3,11 @@
 import csv
 import pathlib
 
-from nightjax.data import brightness, builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.parallel import parallel_map
-from nightjax.data.records import Record
+from nightjax.core.parallel import parallel_map
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
+from nightjax.selection import brightness
 
 EXPECTED = 50_000
 LIGHTING = {"Day": "day", "Twilight": "twilight", "Night": "night"}

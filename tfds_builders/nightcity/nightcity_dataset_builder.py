@@ -2,9 +2,9 @@
 
 import pathlib
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Recipe, Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Recipe, Record
 
 SPLITS = {"train": "train", "validation": "val"}
 EXPECTED = {"train": 2998, "validation": 1299}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from nightjax.data import builder
-from nightjax.data.records import encode_png
-from nightjax.data.synthetic import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
-from nightjax.data.synthetic.examples import example
+from nightjax.nightstreet import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.nightstreet.examples import example
+from nightjax.prepare import builder
+from nightjax.prepare.records import encode_png
 
 ROLES = {
     "labelled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),

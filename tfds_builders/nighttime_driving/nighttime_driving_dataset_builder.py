@@ -4,10 +4,11 @@ import pathlib
 
 import numpy as np
 
-from nightjax.data import builder, labels, layouts
+from nightjax.core.classes import CITYSCAPES
 from nightjax.data.imagefiles import BrokenFile, read_indexed
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
 
 EXPECTED = 50
 # The authors of CIConv corrected labelIds and colours of 14 files but left the old labelTrainIds
@@ -81,7 +82,7 @@ def _differ(label_ids: pathlib.Path | None, train_ids: pathlib.Path | None) -> b
     if label_ids is None or train_ids is None:
         return False
     try:
-        mapped = labels.CITYSCAPES_ID_TO_TRAIN_ID[read_indexed(str(label_ids))]
+        mapped = CITYSCAPES.from_ids[read_indexed(str(label_ids))]
         return not np.array_equal(mapped, read_indexed(str(train_ids)))
     except BrokenFile:
         return False  # the record itself will report it

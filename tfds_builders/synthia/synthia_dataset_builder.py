@@ -1,8 +1,8 @@
 """SYNTHIA-RAND-CITYSCAPES: rendered scenes with 16-bit multi-channel label files."""
 
-from nightjax.data import builder, layouts
-from nightjax.data.integrity import Scan
-from nightjax.data.records import Record
+from nightjax.prepare import builder, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Record
 
 EXPECTED = 9400
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.data import labels
 
 SIZE = (32, 64)
@@ -44,12 +45,12 @@ def save(path, array, palette=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(array)
     if palette:
-        image.putpalette(labels.PALETTE.tobytes())
+        image.putpalette(CITYSCAPES.colors.tobytes())
     image.save(path)
 
 
 def label_ids(label):
-    return labels.TRAIN_ID_TO_CITYSCAPES_ID[label]
+    return CITYSCAPES.to_ids[label]
 
 
 def save_annotation(folder, stem, label, seed):
@@ -58,7 +59,7 @@ def save_annotation(folder, stem, label, seed):
     invalid[:, : label.shape[1] // 4] = 1
     save(folder / f"{stem}_gt_labelIds.png", label_ids(label))
     save(folder / f"{stem}_gt_labelTrainIds.png", label)
-    save(folder / f"{stem}_gt_labelColor.png", labels.colorize(label))
+    save(folder / f"{stem}_gt_labelColor.png", CITYSCAPES.colorize(label))
     save(folder / f"{stem}_gt_invIds.png", invalid)
     save(folder / f"{stem}_gt_invGray.png", invalid * 255)
 
@@ -84,7 +85,7 @@ def make_cityscapes(root):
             save(folder / f"{stem}_gtFine_instanceIds.png", label.astype(np.uint16) * 1000)
             save(
                 folder / f"{stem}_gtFine_color.png",
-                np.dstack([labels.colorize(label), np.full(SIZE, 255, np.uint8)]),
+                np.dstack([CITYSCAPES.colorize(label), np.full(SIZE, 255, np.uint8)]),
             )
             (folder / f"{stem}_gtFine_polygons.json").write_text("{}")
             expected[stem] = label
@@ -159,7 +160,7 @@ def make_nighttime_driving(root):
         new[8:16, 8:16] = 18 if seed else old[8:16, 8:16]
         save(folder / f"{stem}_gtCoarse_labelIds.png", label_ids(new))
         save(folder / f"{stem}_gtCoarse_labelTrainIds.png", old)
-        save(folder / f"{stem}_gtCoarse_color.png", labels.colorize(new))
+        save(folder / f"{stem}_gtCoarse_color.png", CITYSCAPES.colorize(new))
         expected[stem] = {"original": old, "corrected": new}
     return expected
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.data import labels
 
 
 def test_reads_back_exactly(tmp_path, prepare, read):
@@ -59,7 +59,7 @@ def test_raw_ids_are_a_feature_of_their_own(tmp_path, prepare, read):
     miniature.make_cityscapes(tmp_path)
     for record in read(prepare("cityscapes_seg", "full_with_ids", tmp_path), "train"):
         ids = record["file_label"][..., 0]
-        assert np.array_equal(labels.CITYSCAPES_ID_TO_TRAIN_ID[ids], record["label"][..., 0])
+        assert np.array_equal(CITYSCAPES.from_ids[ids], record["label"][..., 0])
         assert ids.max() == 33
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data.layouts import Tree
+from nightjax.prepare.layouts import Tree
 
 SHARED = pathlib.Path(os.environ.get("NIGHTJAX_SHARED_DATA", pathlib.Path(__file__).parents[4] / "shared/data"))
 

@@ -1,0 +1,54 @@
+"""Which classes NightLab's region level looks at: those the image level is worst at (2204.05538 supplementary, D and
+table 1).
+
+The IoUs must not come from the set that is reported: the paper's come from its test set, or so it seems.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.errors import UserError
+
+PUBLISHED = {
+    0.3: (9,),
+    0.4: (5, 6, 9, 12, 17),
+    0.5: (5, 6, 9, 12, 17, 18),
+    0.6: (1, 3, 5, 6, 9, 12, 17, 18),
+}
+"""Threshold to train ids, NightCity+ trained together with Cityscapes; the paper's choice is 0.5."""
+
+
+def select_hard_classes(iou: Sequence[float | None], threshold: float, strict: bool = True) -> tuple[int, ...]:
+    """Train ids of the classes below a threshold.
+
+    Args:
+        iou: of each class, 0..1; None or NaN for a class that does not occur, which is not hard.
+        threshold: 0..1.
+        strict: whether a class at the threshold is not hard.
+    """
+    known = ((c, value) for c, value in enumerate(iou) if value is not None and not math.isnan(value))
+    return tuple(c for c, value in known if value < threshold or (value == threshold and not strict))
+
+
+def from_evaluation(workdir: str | os.PathLike, eval_set: str, threshold: float) -> tuple[int, ...]:
+    """Hard classes by a run's newest evaluation of one set.
+
+    Raises:
+        UserError: no such evaluation, or no class is below the threshold.
+    """
+    folder = pathlib.Path(workdir) / "eval" / eval_set
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(
+            f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it"
+        )
+    scores = json.loads(files[-1].read_text())["iou"]
+    iou = [None if scores.get(name) is None else scores[name] / 100 for name in CITYSCAPES.names]
+    found = select_hard_classes(iou, threshold)
+    if not found:
+        raise UserError(f"{files[-1]}: no class is below an IoU of {threshold}; raise tau")
+    return found

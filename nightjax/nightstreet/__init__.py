@@ -1,0 +1,7 @@
+"""NightStreet: streets drawn by NumPy, by day, at dusk and by night, with exact ground truth."""
+
+from nightjax.nightstreet.camera import PoseOffset
+from nightjax.nightstreet.presets import GAPS, KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS, Knobs
+from nightjax.nightstreet.render import render
+
+__all__ = ["GAPS", "KNOBS_VERSION", "NIGHTS", "PRESETS", "RENDERER_VERSION", "SPLITS", "Knobs", "PoseOffset", "render"]

@@ -1,0 +1,69 @@
+"""Examples by split and index, as arrays; rendered when asked for."""
+
+import numpy as np
+
+from nightjax.core.config import choose
+from nightjax.data.labels import class_pixels
+from nightjax.nightstreet.pairs import render_pair
+from nightjax.nightstreet.presets import PRESETS, SPLITS, Knobs
+from nightjax.nightstreet.render import render
+
+
+def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
+    """One example.
+
+    Args:
+        split: name in ``SPLITS``.
+        index: position in the split; also picks the scene seed, so a smaller preset shows the first scenes.
+        size: (height, width).
+        knobs: nuisance factors.
+
+    Returns:
+        All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labelled splits: ``label`` uint8 [H, W],
+        ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``image_ref`` uint8 [H, W, 3], ``ref_id``,
+        ``flow`` float32 [H, W, 2], ``flow_valid`` bool [H, W].
+    """
+    what = choose(SPLITS, split, "NightStreet split")
+    seed = what.first_seed + index
+    result = {"image_id": f"{split}_{index:06d}", "condition": what.time_of_day}
+    if what.role == "pairs":
+        pair = render_pair(seed, size=size, knobs=knobs)
+        return result | {
+            "image": pair["night"]["image"],
+            "image_ref": pair["day"]["image"],
+            "ref_id": f"{split}_{index:06d}_ref",
+            "flow": pair["flow"],
+            "flow_valid": pair["flow_valid"],
+        }
+    shift = knobs.prior_shift if what.shifted else 0.0
+    view = render(
+        seed, what.time_of_day, dynamic_seed=seed, sensor_seed=seed, size=size, knobs=knobs, prior_shift=shift
+    )
+    result["image"] = view["image"]
+    if what.role == "labelled":
+        label = view["label"]
+        result |= {"label": label, "invalid": view["invalid"], "class_pixels": class_pixels(label).astype(np.int32)}
+    return result
+
+
+class NightStreet:
+    """A split as a random-access sequence of :func:`example`, for grain or a plain loop; nothing is kept.
+
+    Args:
+        split: name in ``SPLITS``.
+        preset: ``"tiny"``, ``"std"`` or ``"large"``.
+        knobs: nuisance factors.
+    """
+
+    def __init__(self, split: str, preset: str = "std", knobs: Knobs = Knobs()):
+        choose(SPLITS, split, "NightStreet split")
+        chosen = choose(PRESETS, preset, "NightStreet preset")
+        self.split, self.size, self.count, self.knobs = split, chosen.size, chosen.counts[split], knobs
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"NightStreet {self.split} has {self.count} examples, not one at {index}")
+        return example(self.split, index % self.count, size=self.size, knobs=self.knobs)

@@ -1,0 +1,237 @@
+"""The base of every TFDS builder here: one feature schema, one way from files to records.
+
+A builder says where its data comes from (`SOURCE`), which configs it has, and, in `scan`, which
+files make up which record. The base finds and unpacks the data, converts records on all cores,
+counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
+TensorFlow is never needed.
+
+Work is done in fresh processes (`nightjax.core.parallel`): a script that prepares data must guard
+its entry point with ``if __name__ == "__main__":``.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from nightjax.core.errors import UserError
+from nightjax.core.parallel import parallel_map
+from nightjax.prepare import integrity, layouts
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import Outcome, Recipe, Record, encode_record
+
+CONDITIONS = ("day", "twilight", "night", "fog", "rain", "snow")
+"""Names of the `condition` feature; an unknown condition is stored as -1."""
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class Config(tfds.core.BuilderConfig):
+    """One form of a data set.
+
+    Attributes:
+        labelled: examples have ``label`` and ``class_pixels``.
+        paired: examples have ``image_ref`` and ``ref_id``.
+        invalid: examples have the mask ``invalid``.
+        select: which part or version of the data set, in the builder's own words.
+        recipe: size, format and mismatch rule.
+    """
+
+    labelled: bool = True
+    paired: bool = False
+    invalid: bool = False
+    select: str = ""
+    recipe: Recipe = Recipe()
+
+
+def prepared(config: Config, name: str, **changes: Any) -> Config:
+    """The same data at half size and as JPEG, so that reading costs a fraction."""
+    recipe = dataclasses.replace(config.recipe, divide_by=2, image_format="jpeg")
+    description = f"{config.description} Half size, images as JPEG of quality 95."
+    return dataclasses.replace(config, name=name, recipe=recipe, description=description, **changes)
+
+
+def features(
+    *, labelled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
+) -> tfds.features.FeaturesDict:
+    """The feature schema shared by all builders; images are stored as encoded bytes."""
+    picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
+    mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
+    schema: dict[str, Any] = {
+        "image": picture(doc="RGB"),
+        "image_id": tfds.features.Text(doc="stem of the image file"),
+        "sequence": tfds.features.Text(doc="drive the frame belongs to"),
+        "frame": tfds.features.Scalar(np.int32, doc="number in the drive, -1 if unknown"),
+        "condition": tfds.features.ClassLabel(names=CONDITIONS),
+        # As raw bytes: an ordinary float64 feature is stored in float32, which moves a latitude by
+        # up to 0.4 m.
+        "gps": tfds.features.Tensor(
+            shape=(2,),
+            dtype=np.float64,
+            encoding="bytes",
+            doc="latitude, longitude in degrees, or nan",
+        ),
+    }
+    if labelled:
+        schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
+        schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
+    if file_label:
+        schema["file_label"] = mask(doc="the label's values as they are in the file")
+    if paired:
+        schema["image_ref"] = picture(doc="RGB reference view, coarsely aligned")
+        schema["ref_id"] = tfds.features.Text(doc="stem of the reference file")
+    if invalid:
+        schema["invalid"] = mask(doc="1 where the label could not be seen in the image alone")
+    return tfds.features.FeaturesDict(schema)
+
+
+with tfds.core.registered.skip_registration():
+
+    class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
+        """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`,
+        ``BUILDER_CONFIGS`` and `scan`.
+
+        Records keep their order (sorted by key), so index i of a split is the same frame on every
+        machine.
+        """
+
+        VERSION = tfds.core.Version("1.0.0")
+        RELEASE_NOTES = {"1.0.0": "First release."}
+        SOURCE: layouts.Source
+
+        def __init_subclass__(cls, **kwargs: Any):
+            if "SOURCE" in vars(cls):
+                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.SOURCE.instructions
+            super().__init_subclass__(**kwargs)
+
+        def scan(self, tree: layouts.Tree) -> Scan:
+            """Lists the records of the current config without opening every image."""
+            raise NotImplementedError
+
+        def find(self, manual_dir: str | os.PathLike, extract_dir: str | os.PathLike) -> Scan:
+            """Finds the data below ``manual_dir`` and scans it.
+
+            Raises:
+                UserError: nothing usable, or nothing for this config.
+            """
+            tree = layouts.find_tree(self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
+            scan = self.scan(tree)
+            scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
+            if not scan.splits:
+                found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
+                raise UserError(
+                    f"{self.SOURCE.title}: nothing for config {self.builder_config.name} in "
+                    f"{manual_dir} ({found}); the layout is in the builder's README; "
+                    f"download: {self.SOURCE.page}"
+                )
+            return scan
+
+        def encoder(self) -> Callable[[Record], Outcome]:
+            """The picklable function from record to example, run in worker processes."""
+            return functools.partial(encode_record, recipe=self.builder_config.recipe)
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            config = self.builder_config
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=f"{self.SOURCE.title}: {config.description}",
+                features=features(
+                    labelled=config.labelled,
+                    paired=config.paired,
+                    invalid=config.invalid,
+                    file_label=config.recipe.keep_file_values,
+                ),
+                homepage=self.SOURCE.page,
+                metadata=tfds.core.MetadataDict(),
+                disable_shuffling=True,
+            )
+
+        def _download_and_prepare(
+            self,
+            dl_manager: tfds.download.DownloadManager,
+            download_config: tfds.download.DownloadConfig,
+        ) -> None:
+            """As TFDS does; a Beam runner or Beam options move the work to Beam."""
+            self._on_beam = bool(download_config.beam_runner or download_config.beam_options)
+            super()._download_and_prepare(dl_manager, download_config)
+            if self._on_beam:
+                self._report_beam()
+
+        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+            try:
+                manual_dir = dl_manager.manual_dir
+            except AssertionError as error:
+                raise UserError(
+                    f"{self.SOURCE.title}: the folder for manual downloads is missing or "
+                    f"empty; {self.SOURCE.instructions}"
+                ) from error
+            scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
+            self.info.metadata.update(
+                config=self.builder_config.name,
+                manual_dir=os.path.realpath(manual_dir),
+                label_version=scan.label_version,
+                splits={},
+                missing_splits=scan.missing_splits,
+                unmatched=scan.unmatched,
+                doubtful=scan.doubtful,
+                notes=scan.notes,
+            )
+            self._scan = scan
+            if self._on_beam:
+                return {split: self._beam_examples(records) for split, records in scan.splits.items()}
+            return {
+                split: self._generate_examples(split, records, scan.expected.get(split))
+                for split, records in scan.splits.items()
+            }
+
+        def _generate_examples(
+            self, split: str, records: Sequence[Record], expected: int | None
+        ) -> Iterator[tuple[str, dict[str, Any]]]:
+            report = integrity.SplitReport(expected)
+            for outcome in parallel_map(self.encoder(), records, desc=f"{self.name} {split}"):
+                report.add(outcome)
+                if outcome.example is not None:
+                    yield outcome.key, outcome.example
+            self.info.metadata["splits"][split] = report.as_json()
+            if not report.images:
+                name, fault = next(iter(report.broken.items()))
+                raise UserError(
+                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
+                )
+
+        def _beam_examples(self, records: Sequence[Record]) -> Any:
+            """The same examples as a Beam transform. Ordered data sets need integer keys there."""
+            beam = tfds.core.lazy_imports.apache_beam
+            numbered = beam.Create(list(enumerate(records))) | beam.Reshuffle()
+            return numbered | beam.FlatMap(functools.partial(_numbered_example, self.encoder()))
+
+        def _report_beam(self) -> None:
+            """Beam's workers only count; `nightjax.prepare.check` names what they left out."""
+            for split, records in self._scan.splits.items():
+                report = integrity.SplitReport(self._scan.expected.get(split))
+                report.images = self.info.splits[split].num_examples
+                report.labels = report.images * self.builder_config.labelled
+                report.left_out = len(records) - report.images
+                self.info.metadata["splits"][split] = report.as_json()
+                self.info.metadata["notes"].append(
+                    f"{split}: prepared by Beam, {report.left_out} of {len(records)} records left out"
+                )
+
+        def _post_download_and_prepare_hook(self) -> None:
+            print(f"{self.info.full_name}")
+            print("\n".join(f"  {line}" for line in integrity.lines(self.info.metadata)))
+
+
+def _key(record: Record) -> str:
+    return record.key
+
+
+def _numbered_example(encode: Callable[[Record], Outcome], item: tuple[int, Record]) -> Iterator[tuple[int, Any]]:
+    index, record = item
+    example = encode(record).example
+    if example is not None:
+        yield index, example

@@ -1,0 +1,201 @@
+"""Checks data before a long run: a folder as a builder sees it, a plain folder, or a prepared data
+set.
+
+Every fault is one line. What is looked for: ids out of range, train ids where label ids are
+expected and the reverse, labels of another size, missing partners, extra files, wrong counts,
+frames that occur in two splits, files that cannot be decoded, and pairs that do not show the same
+place.
+"""
+
+import functools
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import get_args
+
+import tensorflow_datasets as tfds
+
+from nightjax.core.errors import UserError
+from nightjax.core.parallel import parallel_map
+from nightjax.data import labels
+from nightjax.data.folders import (
+    IMAGE_SUFFIXES,
+    by_relative_stem,
+    label_path,
+    label_table,
+    list_pictures,
+)
+from nightjax.data.imagefiles import read_indexed
+from nightjax.prepare import alignment
+from nightjax.prepare.inspection import (
+    Inspection,
+    duplicates,
+    first_line,
+    inspect_prepared,
+    inspect_record,
+    open_prepared,
+)
+from nightjax.prepare.integrity import Scan
+from nightjax.prepare.records import LabelEncoding, Recipe, Record
+
+MAX_PAIRS = 400
+"""Pairs that are compared, evenly spread over a split."""
+
+
+def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
+    """Checks the files behind a builder's scan.
+
+    Args:
+        scan: what a builder or `scan_folder` found.
+        recipe: whether labels may differ from their images in size.
+
+    Returns:
+        One line a fault; empty if all is well.
+    """
+    faults = [f"count: {split} has {_count(scan, split)} records, official is {n}" for split, n in _wrong_counts(scan)]
+    faults += [f"partner: {text}" for text in scan.unmatched] + [f"alignment: {text}" for text in scan.doubtful]
+    faults += [f"extra file: {name}" for name in extra_files(scan)]
+    inspect = functools.partial(inspect_record, recipe=recipe)
+    seen = {
+        split: list(parallel_map(inspect, records, desc=f"check {split}")) for split, records in scan.splits.items()
+    }
+    return faults + _compare(seen)
+
+
+def check_prepared(folder: str) -> list[str]:
+    """Checks a prepared data set, a folder with ``dataset_info.json``. Returns one line a fault.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (pathlib.Path(folder) / "dataset_info.json").is_file():
+        raise UserError(f"{folder} is no prepared data set (no dataset_info.json); name the folder of one version")
+    builder = tfds.builder_from_directory(folder)
+    report = builder.info.metadata or {}
+    faults = [f"partner: {text}" for text in report.get("unmatched", ())]
+    seen = {}
+    for split, info in builder.info.splits.items():
+        part = report.get("splits", {}).get(split, {})
+        faults += [f"broken: {split}/{key} was left out: {why}" for key, why in part.get("broken", {}).items()]
+        if part.get("expected") not in (None, info.num_examples):
+            faults.append(f"count: {split} has {info.num_examples} records, official is {part['expected']}")
+        try:
+            length = len(open_prepared(folder, split))
+        except Exception as error:  # array_record raises a bare Exception on damaged files
+            faults.append(f"broken: {split} cannot be opened ({first_line(error)})")
+            continue
+        if length != info.num_examples:
+            faults.append(f"count: {split} holds {length} records, its description says {info.num_examples}")
+        inspect = functools.partial(inspect_prepared, folder, split)
+        seen[split] = list(parallel_map(inspect, range(length), desc=f"check {split}"))
+    return faults + _compare(seen)
+
+
+def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
+    """Scans a plain folder: ``images/`` and, where they exist, ``labels/`` and ``references/`` with
+    the same names.
+
+    Sub-folders of ``images/`` are splits. Files and encodings are those that
+    `nightjax.data.folders.FolderSource` reads.
+    """
+    folder = pathlib.Path(root).expanduser()
+    encoding, table = label_table(folder, encoding)
+    reading = LabelEncoding(
+        read_indexed,
+        labels.IDENTITY if table is None else table,
+        encoding if encoding in get_args(labels.Encoding) else None,
+    )
+    images, references = (_by_name(folder / part) for part in ("images", "references"))
+    if not images:
+        raise UserError(f"no images below {folder / 'images'}")
+    label_files = {name for name, _ in list_pictures(folder / "labels")}
+    paths = {name: label_path(folder, name) for name in images.keys() | label_files}
+    truth = {name: str(path) for name, path in paths.items() if path.exists()}
+    scan = Scan({}, {})
+    for name, path in images.items():
+        lacking = []
+        if (truth or label_files) and name not in truth:
+            lacking.append("label that ends in .png" if name in label_files else "label")
+        if references and name not in references:
+            lacking.append("reference")
+        if lacking:
+            scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
+        record = Record(name, path, name, truth.get(name), reading, references.get(name), name)
+        scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
+    scan.unmatched += [f"{name} has no image" for name in sorted((label_files | references.keys()) - images.keys())]
+    return scan
+
+
+def extra_files(scan: Scan) -> list[str]:
+    """Files beside the records' files that belong to no record.
+
+    Nothing for configs that pick from a larger set.
+    """
+    if not scan.exhaustive:
+        return []
+    records = list(itertools.chain.from_iterable(scan.splits.values()))
+    used = {path for record in records for path in (record.image, record.label, record.image_ref, record.invalid)}
+    known = {name for record in records for name in (_last(record.image_id), _last(record.ref_id))}
+    known |= {_last(text.split()[0].rstrip(":")) for text in scan.unmatched}  # reported already
+    photo_folders = {pathlib.Path(record.image).parent for record in records}
+    folders = photo_folders | {pathlib.Path(path).parent for path in used if path}
+    extra = []
+    for path in itertools.chain.from_iterable(sorted(folder.iterdir()) for folder in sorted(folders)):
+        if not path.is_file() or path.name.startswith(".") or str(path) in used:
+            continue
+        if path.parent in photo_folders and path.suffix in IMAGE_SUFFIXES and _official(path.stem, scan.unmatched):
+            continue
+        if path.parent in photo_folders or not _belongs(path.stem, known):
+            extra.append(f"{path.parent.name}/{path.name}")
+    return extra
+
+
+def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
+    """The faults of single records, then those that only show between records."""
+    faults = [
+        f"{fault.partition(': ')[0]}: {split}/{item.key}: {fault.partition(': ')[2]}"
+        for split, items in seen.items()
+        for item in items
+        for fault in item.faults
+    ]
+    for first, second in itertools.combinations(seen, 2):
+        faults += [f"duplicate: {first}/{a} is {second}/{b}" for a, b in duplicates(seen[first], seen[second])]
+    for split, items in seen.items():
+        paired = [item for item in items if item.views is not None]
+        paired = paired[:: max(1, -(-len(paired) // MAX_PAIRS))]
+        suspects = alignment.suspects([item.views for item in paired], [item.ref_id for item in paired])
+        if suspects is None:
+            faults.append(f"alignment: {split}: references fit their images no better than strangers do")
+        else:
+            faults += [
+                f"alignment: {split}/{paired[i].key}: does not show the place of its reference" for i in suspects
+            ]
+    return faults
+
+
+def _wrong_counts(scan: Scan) -> list[tuple[str, int]]:
+    return [(split, n) for split, n in scan.expected.items() if _count(scan, split) != n]
+
+
+def _count(scan: Scan, split: str) -> int:
+    return len(scan.splits.get(split, ()))
+
+
+def _by_name(folder: pathlib.Path) -> dict[str, str]:
+    return {name: str(path) for name, path in by_relative_stem(folder).items()}
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _belongs(stem: str, known: set[str]) -> bool:
+    """Whether a file's name is a known id, or one with further ``_`` tokens."""
+    parts = stem.split("_")
+    return any("_".join(parts[:count]) in known for count in range(len(parts), 0, -1))
+
+
+def _official(stem: str, unmatched: Sequence[str]) -> bool:
+    """Whether a photo without partner has been reported as such already."""
+    names = {_last(text.split()[0].rstrip(":")) for text in unmatched}
+    return _belongs(stem, names)

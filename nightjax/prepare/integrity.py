@@ -1,0 +1,110 @@
+"""The integrity report of a prepared data set: what went in, what was left out and why."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from nightjax.data import labels
+from nightjax.data.leftovers import SHOWN, left_out, some_names
+from nightjax.prepare.records import Outcome, Record
+
+
+@dataclasses.dataclass
+class Scan:
+    """What a layout holds, before any file is opened.
+
+    Attributes:
+        splits: split name to records, in key order.
+        expected: split name to the official number of records.
+        label_version: which release of the labels this is.
+        unmatched: files that belong to the layout but to no record (an image without label, a label
+        without image);
+            each starts with the id of the file.
+        doubtful: records that are kept although something speaks against them.
+        notes: anything else a user should know.
+        exhaustive: whether the records are meant to be all files of their folders.
+    """
+
+    splits: dict[str, list[Record]]
+    expected: dict[str, int]
+    label_version: str = "none"
+    unmatched: list[str] = dataclasses.field(default_factory=list)
+    doubtful: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    exhaustive: bool = True
+
+    @property
+    def missing_splits(self) -> list[str]:
+        return [split for split in self.expected if not self.splits.get(split)]
+
+
+class SplitReport:
+    """Counts of one split, filled while its records are written."""
+
+    def __init__(self, expected: int | None):
+        self.expected = expected
+        self.images = 0
+        self.labels = 0
+        self.left_out = 0
+        self.sizes: collections.Counter[str] = collections.Counter()
+        self.values = np.zeros(256, np.int64)
+        self.broken: dict[str, str] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one record."""
+        if outcome.example is None:
+            self.left_out += 1
+            self.broken[outcome.key] = outcome.fault
+            return
+        self.images += 1
+        self.labels += "label" in outcome.example
+        self.sizes[f"{outcome.size[1]}x{outcome.size[0]}"] += 1
+        if outcome.values is not None:
+            self.values += outcome.values
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain types, for the data set's metadata."""
+        return {
+            "images": self.images,
+            "labels": self.labels,
+            "expected": self.expected,
+            "left_out": self.left_out,
+            "sizes": dict(self.sizes),
+            "file_values": {str(v): int(self.values[v]) for v in np.flatnonzero(self.values)},
+            "broken": dict(sorted(self.broken.items())),
+        }
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The report as a person reads it."""
+    result = [f"labels: {report['label_version']}"]
+    for split, part in report["splits"].items():
+        sizes = ", ".join(f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN])
+        result.append(f"{split}: {part['images']} images ({sizes}), {part['labels']} labels")
+        if part["expected"] not in (None, part["images"]):
+            result.append(f"  warning: the official number of {split} is {part['expected']}")
+        if text := left_out(part):
+            result.append(f"  warning: {text}")
+        if part["file_values"]:
+            result.append(f"  values in the label files: {' '.join(part['file_values'])}")
+    if report["missing_splits"]:
+        result.append(f"not in this copy: {', '.join(report['missing_splits'])}")
+    if report["unmatched"]:
+        result.append(f"warning: {len(report['unmatched'])} files without partner: {some_names(report['unmatched'])}")
+    if report["doubtful"]:
+        result.append(f"warning: {len(report['doubtful'])} doubtful records: {some_names(report['doubtful'])}")
+    return result + [f"note: {note}" for note in report["notes"]]
+
+
+def warnings_on_values(values: np.ndarray, encoding: labels.Encoding | None) -> list[str]:
+    """What is wrong with the values of one file or of a folder, judged by what they should be."""
+    if encoding is None:
+        return []
+    found = []
+    if unknown := labels.unexpected_values(values, encoding):
+        found.append(f"values {', '.join(map(str, unknown))} are no {encoding.replace('_', ' ')}")
+    if reason := labels.suspicious_encoding(values, encoding):
+        found.append(reason)
+    return found

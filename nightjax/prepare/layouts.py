@@ -1,0 +1,137 @@
+"""Finds a data set in the folder a user points at, whatever way it was unpacked or renamed.
+
+A `Source` says what a data set is called, which archives it comes in and what its tree looks like.
+`find_tree` returns the union of all folders that look like it: people unzip the parts on top of
+each other, each into a folder of its own, or not at all.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from nightjax.core.errors import UserError
+from nightjax.prepare import archives
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a data set comes from and how to recognise it.
+
+    Attributes:
+        title: the data set's own name, for messages.
+        page: download page.
+        folders: names people give its folder; case, blanks, ``-`` and ``_`` do not matter.
+        markers: glob patterns relative to the root; a folder in which one of them matches is a
+        root. archives: archive name to the pattern it provides; unpacked only if no root has that
+        already.
+    """
+
+    title: str
+    page: str
+    folders: tuple[str, ...]
+    markers: tuple[str, ...]
+    archives: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def instructions(self) -> str:
+        """What to download and where to put it, in one line."""
+        looked = [f"folder {folder}/" for folder in self.folders[:3]]
+        looked += [f"a tree with {marker}" for marker in self.markers]
+        looked += [f"archive {name}" for name in self.archives]
+        return f"looked for {', '.join(looked)}; download: {self.page}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """The union of several folders; an earlier root hides files of a later one."""
+
+    roots: tuple[pathlib.Path, ...]
+
+    def glob(self, *patterns: str) -> dict[str, pathlib.Path]:
+        """All files that match any pattern: relative path to real path, sorted by relative path."""
+        found: dict[str, pathlib.Path] = {}
+        for root in self.roots:
+            for pattern in patterns:
+                for path in root.glob(pattern):
+                    if path.is_file() and not path.name.startswith("."):
+                        found.setdefault(path.relative_to(root).as_posix(), path)
+        return dict(sorted(found.items()))
+
+
+def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
+    """Finds the data set below ``manual_dir``, unpacking its archives if need be.
+
+    Args:
+        source: what to look for.
+        manual_dir: the folder the user names; the data set's root itself, or a folder that holds it
+        or its archives. extract_dir: where archives are unpacked; nothing else is written.
+
+    Raises:
+        UserError: nothing usable is there; the message lists what was looked for, what was found
+        and the page.
+    """
+    manual_dir = pathlib.Path(manual_dir)
+    if not manual_dir.is_dir():
+        raise UserError(f"{source.title}: {manual_dir} is not a folder; {source.instructions}")
+    names = {_plain(name) for name in source.folders} | {
+        _plain(archives.stem(pathlib.PurePath(name))) for name in source.archives
+    }
+    folders = _named_folders([manual_dir], names)
+    roots = [folder for folder in folders if _has(folder, source.markers)]
+    known = {name.lower(): pattern for name, pattern in source.archives.items()}
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            pattern = known.get(path.name.lower())
+            if pattern is None or not path.is_file() or any(_has(root, (pattern,)) for root in roots):
+                continue
+            unpacked = _named_folders([archives.extract(path, extract_dir)], names)
+            roots += [folder for folder in unpacked if _has(folder, source.markers)]
+    if not roots:
+        present = sorted(path.name for path in manual_dir.iterdir())
+        shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
+        raise UserError(f"{source.title}: no usable data in {manual_dir} (it holds {shown}); {source.instructions}")
+    return Tree(tuple(roots))
+
+
+def by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pathlib.Path]:
+    """File name without extension and without ``suffix`` to path."""
+    return {path.stem.removesuffix(suffix): path for path in files.values()}
+
+
+def match(images: Mapping[str, T], partners: Mapping[str, T], role: str) -> tuple[list[str], list[str]]:
+    """The ids both have, sorted, and in words those only one has."""
+    both = sorted(images.keys() & partners.keys())
+    lonely = [f"{name} has no {role}" for name in sorted(images.keys() - partners.keys())]
+    return both, lonely + [f"{name} has no image" for name in sorted(partners.keys() - images.keys())]
+
+
+def parse_frame(stem: str) -> tuple[str, int]:
+    """``GP010376_frame_000012...`` to ``("GP010376", 12)``; ("", -1) for names of another form."""
+    found = re.match(r"(.+?)_frame_(\d+)", stem)
+    return (found[1], int(found[2])) if found else ("", -1)
+
+
+def _named_folders(start: Sequence[pathlib.Path], names: set[str], depth: int = 2) -> list[pathlib.Path]:
+    """``start`` and the folders below it, down to ``depth``, that carry one of the names."""
+    found, level = list(start), list(start)
+    for _ in range(depth):
+        level = [
+            child
+            for folder in level
+            for child in sorted(folder.iterdir())
+            if _plain(child.name) in names and child.is_dir()
+        ]
+        found += level
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-]", "", name.lower())
+
+
+def _has(folder: pathlib.Path, patterns: Sequence[str]) -> bool:
+    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)

@@ -1,0 +1,212 @@
+"""Translated data sets: a source's labels and facts under pictures that a translator made.
+
+Pictures are written first, one file a record, so that the work can be stopped, continued and shared by processes; the
+records, a prepared TFDS data set that streams read as ``translated/<name>``, are written once all pictures are there.
+The same pictures give the same bytes, however often the work was interrupted.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from nightjax.core.errors import UserError
+from nightjax.data import labels, transforms
+from nightjax.data.imagefiles import encode_png
+from nightjax.data.sources import TRANSLATED, VERSION, Source, machine_lock
+from nightjax.prepare import builder
+
+Provenance = Mapping[str, Any]
+"""JSON-serialisable facts on which every picture depends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """The making of one translated data set.
+
+    Attributes:
+        name: of the data set, after ``translated/``.
+        data_dir: where prepared data sets are kept.
+        sources: split to what is translated.
+        provenance: what the pictures are made by, and of what.
+        condition: name of the light they show; see `builder.CONDITIONS`.
+    """
+
+    name: str
+    data_dir: pathlib.Path
+    sources: Mapping[str, Source]
+    provenance: Provenance
+    condition: str
+
+    def __post_init__(self):
+        for name in (self.name, *self.sources):
+            if not re.fullmatch(r"[\w-]+", name):
+                raise UserError(f"{name!r} is no name for a data set or split: use letters, digits and underscores")
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Folder of the finished data set."""
+        return self.data_dir / TRANSLATED / self.name / VERSION
+
+    @property
+    def _unfinished(self) -> pathlib.Path:
+        return self.data_dir / TRANSLATED / f"{self.name}.unfinished"
+
+    def is_done(self) -> bool:
+        """Whether the data set is there.
+
+        Raises:
+            UserError: a data set of this name is there, made by or of something else.
+        """
+        if not (self.path / "dataset_info.json").exists():
+            return False
+        found = tfds.builder_from_directory(self.path).info.metadata["provenance"]
+        self._check_same(found, self.path)
+        return True
+
+    def begin(self) -> None:
+        """Claims the name, or joins the work on it.
+
+        Raises:
+            UserError: the pictures there so far were made by or of something else.
+        """
+        claim = self._unfinished / "provenance.json"
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        if not claim.exists():
+            _write(claim, json.dumps(self.provenance, indent=1, sort_keys=True).encode())
+        self._check_same(json.loads(claim.read_text()), self._unfinished)
+
+    def missing(self, shard: int = 0, shards: int = 1) -> Iterator[tuple[str, int]]:
+        """(split, position) of the records of one process that have no picture yet: every ``shards``-th record."""
+        for split, source in self.sources.items():
+            for index in range(shard, len(source), shards):
+                if not self._picture(split, index).exists():
+                    yield split, index
+
+    def write_picture(self, split: str, index: int, picture: np.ndarray) -> None:
+        """Stores a translated image, uint8 [H, W, 3] of the size of its original."""
+        _write(self._picture(split, index), encode_png(picture))
+
+    def finish(self) -> bool:
+        """Writes the records if every picture is there, and says whether that is so; the pictures are then removed."""
+        if not self.is_done() and next(self.missing(), None) is not None:
+            return self.is_done()  # Another process may just have finished and tidied up.
+        with machine_lock(str(self.data_dir)):
+            if not self.is_done():  # Another process may have come first.
+                for draft in self.path.parent.glob("incomplete.*"):  # Of a process killed while it wrote the records.
+                    shutil.rmtree(draft)
+                tfds.disable_progress_bar()
+                with _ordered_fields():
+                    _Builder(self).download_and_prepare()
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self._unfinished)
+        return True
+
+    def examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The records of a split, numbered."""
+        source = self.sources[split]
+        for index in range(len(source)):
+            record = source[index]
+            example = {
+                "image": self._picture(split, index).read_bytes(),
+                "image_id": record["image_id"],
+                "sequence": record.get("sequence", ""),
+                "frame": record.get("frame", -1),
+                "condition": self.condition,
+                "gps": np.full(2, math.nan),
+            }
+            if "label" in record:
+                label = transforms.decode_label(record["label"], record["image_id"])
+                example |= {"label": encode_png(label), "class_pixels": labels.class_pixels(label)}
+            yield index, example
+
+    def record_names(self, split: str) -> str:
+        """SHA-256 of the names of a split's records, one a line."""
+        source = self.sources[split]
+        names = "".join(f"{source[index]['image_id']}\n" for index in range(len(source)))
+        return hashlib.sha256(names.encode()).hexdigest()
+
+    def _picture(self, split: str, index: int) -> pathlib.Path:
+        return self._unfinished / split / f"{index:07d}.png"
+
+    def _check_same(self, found: Provenance, where: pathlib.Path) -> None:
+        wanted = json.loads(json.dumps(self.provenance))
+        for key in sorted(wanted.keys() | found.keys()):
+            if found.get(key) != wanted.get(key):
+                raise UserError(
+                    f"{where} was made with {key}={found.get(key)!r}, not {wanted.get(key)!r}; choose another "
+                    "--name, or "
+                    "delete that folder to start again"
+                )
+
+
+with tfds.core.registered.skip_registration():
+
+    class _Builder(tfds.core.GeneratorBasedBuilder):
+        """Writes the records of a `Translation`."""
+
+        name = TRANSLATED
+        VERSION = tfds.core.Version(VERSION)
+
+        def __init__(self, translation: Translation):
+            self._translation = translation
+            config = tfds.core.BuilderConfig(
+                name=translation.name, description="Translated pictures under their own labels."
+            )
+            super().__init__(data_dir=os.fspath(translation.data_dir), config=config, file_format="array_record")
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            sources = self._translation.sources.values()
+            labelled = all("label" in source[0] for source in sources)
+            versions = dict.fromkeys(source.label_version for source in sources)
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=self.builder_config.description,
+                features=builder.features(labelled=labelled),
+                metadata=tfds.core.MetadataDict(
+                    label_version=" + ".join(versions),
+                    provenance=dict(self._translation.provenance),
+                    record_names={split: self._translation.record_names(split) for split in self._translation.sources},
+                ),
+                disable_shuffling=True,
+            )
+
+        def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[Any]]:
+            del dl_manager  # nothing to download
+            return {split: self._generate_examples(split) for split in self._translation.sources}
+
+        def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+            return self._translation.examples(split)
+
+
+@contextlib.contextmanager
+def _ordered_fields() -> Iterator[None]:
+    """TFDS writes the fields of a record in an order that differs from process to process; here it is that of their
+    names."""
+    serializer = tfds.core.example_serializer.ExampleSerializer
+    unordered = serializer.serialize_example
+    serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
+        deterministic=True
+    )
+    try:
+        yield
+    finally:
+        serializer.serialize_example = unordered
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """The whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
