@@ -21,66 +21,89 @@ Of the authors' initial file (names ``Scale.*``) only the backbone is taken: its
 classes.
 """
 
-from configs import _base
-from nightjax.core.config import choose, parse_arg
+from typing import Literal
+
+import ml_collections
+
+from nightjax.core.errors import choose
 from nightjax.models.discriminator import VARIANTS
+from nightjax.zoo import optimizers, recipes
+from nightjax.zoo.models import MODELS
+
+DISCRIMINATORS = {"network": {"features": 64, **VARIANTS["adaptsegnet"]}, "optimizer": optimizers.ADVERSARIAL_ADAM}
+METHOD = {"name": "adaptsegnet", "discriminators": DISCRIMINATORS}
+PAPER = recipes.Recipe(
+    METHOD, "deeplab_multi", optimizers.ADVERSARIAL_SGD, steps=250_000, batch=1, changes={"checkpoint.keep": 5}
+)
+TOY = recipes.toy(
+    METHOD | {"class_weights": recipes.root_inverse_weights()},
+    changes={"method.discriminators.network.features": 16, "method.discriminators.optimizer.lr": 1e-3},
+)
+"""The discriminators learn at ten times the paper's rate, in a run this short."""
+
+INPUT = {"toy": "torchvision", "paper": "caffe"}
 
 WEIGHTS = {
-    ("2", "vanilla"): ((0.1, 1.0), (0.0002, 0.001)),
-    ("1", "vanilla"): ((0.0, 1.0), (0.0, 0.001)),
-    ("1", "least_squares"): ((0.0, 1.0), (0.0, 0.01)),
+    "2,vanilla": {"segmentation_weights": (0.1, 1.0), "adversarial_weights": (0.0002, 0.001)},
+    "1,vanilla": {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.001)},
+    "1,least_squares": {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.01)},
 }
 """Number of levels and GAN to the weights of cross-entropy and adversarial loss at each level (official README)."""
 
-FROZEN = r"^student/(head|auxiliary)/conv2d_list_[23]/|^student/backbone/(bn1|layer.*/(bn\d|downsample_1))/"
+FROZEN = r"^(head|auxiliary)/conv2d_list_[23]/|^backbone/(bn1|layer.*/(bn\d|downsample_1))/"
 """Branches without gradient, and the norms of backbone and stem."""
 
+GROUPS = {
+    "2": ({"pattern": FROZEN, "lr": 0.0}, {"pattern": "^(head|auxiliary)/", "lr": 10.0}),
+    "1": (
+        {"pattern": "^auxiliary/", "lr": 0.0},
+        {"pattern": FROZEN, "lr": 0.0},
+        {"pattern": "^(head|auxiliary)/", "lr": 10.0},
+    ),
+}
+"""Number of levels to the optimizer's groups of ``deeplab_multi``."""
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ADVERSARIAL_ARGS`, levels (1 or 2), gan (vanilla or least_squares)."""
-    args = parse_arg(arg, **(_base.ADVERSARIAL_ARGS | {"input": ""}), levels="", gan="vanilla")
-    args["model"] = _base.DANNET_NAMES.get(args["model"], args["model"])
-    small = args["data"] in _base.FROM_SCRATCH
-    args["input"] = args["input"] or ("torchvision" if small else "caffe")
-    config = _base.get_base(args, model="deeplab_multi", steps=250_000)
-    levels = args["levels"] or ("2" if "auxiliary" in config.model and args["gan"] == "vanilla" else "1")
-    table = {",".join(key): weights for key, weights in WEIGHTS.items()}
-    segmentation, adversarial = choose(table, f"{levels},{args['gan']}", "config arguments levels,gan")
-    config.method = {
-        "name": "adaptsegnet",
-        "input": _base.network_input(args),
-        "segmentation_weights": segmentation,
-        "adversarial_weights": adversarial,
-        "adversarial": args["gan"],
-        "discriminator": {"features": 64, **VARIANTS["adaptsegnet"]},
-        "discriminator_optimizer": _base.ADVERSARIAL_ADAM,
+WHOLE = {"bicubic": True, "flip": False, "max_class_share": 1.0, "rare_class": None}
+OFFICIAL = {
+    "gta5_to_cityscapes": {
+        "data.streams.source": WHOLE | {"crop": (720, 1280), "resize": (720, 1280)},
+        "data.streams.target": WHOLE | {"crop": (512, 1024), "resize": (512, 1024)},
+        "eval.sets.cityscapes_val.align_corners": True,
     }
-    config.data.streams.target.fields = ("image",)
-    if small:
-        config.method.class_weights = _base.class_weights()
-        config.method.discriminator.features = 16
-        config.method.discriminator_optimizer.lr = 1e-3  # Ten times the paper's, in a run this short.
-        config.optim = _base.optim(args)
-        return config
-    config.optim = _base.ADVERSARIAL_SGD
-    if args["model"] in ("", "deeplab_multi"):
-        unused = ({"pattern": "^student/auxiliary/", "lr": 0.0},) if levels == "1" else ()
-        heads = {"pattern": "^student/(head|auxiliary)/", "lr": 10.0}
-        config.optim.groups = (*unused, {"pattern": FROZEN, "lr": 0.0}, heads)
-    config.train.batch = 1
-    config.eval.every = config.checkpoint.every = max(config.train.steps // 10, 1)
-    config.checkpoint.keep = 5
-    if args["data"] == "gta5_to_cityscapes":
-        _official_data(config)
-    return config
+}
+"""Benchmark to the official data: whole images, not augmented."""
+
+NAMES = {"deeplab": "deeplab_multi"}
+"""The name of a network in AdaptSegNet's paper to ours, where they differ."""
 
 
-def _official_data(config):
-    """Whole images, not augmented."""
-    common = {"bicubic": True, "flip": False, "max_class_share": 1.0, "rare_class": None}
-    sizes, streams = {"source": (720, 1280), "target": (512, 1024)}, config.data.streams.to_dict()
-    config.data.streams = {
-        name: streams[name] | common | {"crop": size, "resize": size} for name, size in sizes.items()
-    }
-    for section in config.eval.sets.values():
-        section.align_corners = True
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["", "torchvision", "caffe"] = "",
+    exposure: bool = False,
+    levels: Literal["", "1", "2"] = "",
+    gan: Literal["vanilla", "least_squares"] = "vanilla",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale, model = recipes.scale_of(data), NAMES.get(model or "", model)
+    recipe = {"toy": TOY, "paper": PAPER}[scale]
+    named = model or recipe.model
+    two = "auxiliary" in choose(MODELS, named, "config argument model") and gan == "vanilla"
+    levels = levels or ("2" if two else "1")
+    weights = choose(WEIGHTS, f"{levels},{gan}", "config arguments levels,gan")
+    changes = [{"method": weights | {"discriminators": {"kind": gan}}, "data.streams.target.fields": ("image",)}]
+    if scale == "paper":
+        changes += [{"optim.groups": GROUPS[levels]}] if named == "deeplab_multi" else []
+        changes += [OFFICIAL[data]] if data in OFFICIAL else []
+    return recipes.make(
+        recipe,
+        data,
+        ("source", "target"),
+        model=model,
+        steps=steps,
+        input=input or INPUT[scale],
+        exposure=exposure,
+        changes=changes,
+    )

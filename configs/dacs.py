@@ -9,15 +9,26 @@ unmeasured):
     python -m nightjax.main --config=configs/dacs.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
 """
 
-from configs import _base
-from nightjax.core.config import parse_arg
+from typing import Literal
+
+import ml_collections
+
+from nightjax.zoo import recipes
+from nightjax.zoo.self_training import PAPER, TOY, common, optimizer
 
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`."""
-    args = parse_arg(arg, **_base.ARGS)
-    config = _base.get_base(args)
-    config.method = {"name": "dacs"} | _base.self_training(args)
-    config.optim = _base.daformer_optim(args, config.model.backbone)
-    config.data.streams.target.fields = ("image",)
-    return config
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale = recipes.scale_of(data)
+    recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale].replace(method={"name": "dacs"})
+    changes = [*common(data, photometric), {"data.streams.target.fields": ("image",)}]
+    return recipes.make(
+        recipe, data, ("source", "target"), model=model, steps=steps, input=input, exposure=exposure, changes=changes
+    )

@@ -48,106 +48,113 @@ letter: norms and the feature distance then see one image at a time.
 The paper's ablation is ``parts=none`` (its baseline), ``dsr``, ``fpa`` and ``both``.
 """
 
-import json
-import pathlib
+from typing import Literal
 
-import numpy as np
+import ml_collections
 
-from configs import _base
-from nightjax.core.classes import CITYSCAPES
-from nightjax.core.config import choose, parse_arg
 from nightjax.core.errors import UserError
+from nightjax.zoo import optimizers, recipes
+from nightjax.zoo.self_training import PAPER, TOY, common
+
+RECIPES = {
+    "toy": TOY.replace(method={"name": "dsr_fpa"}),
+    "paper": PAPER.replace(method={"name": "dsr_fpa"}, optim=optimizers.ADAMW),
+}
 
 FPA_START = {"cityscapes_to_dark_zurich": 9664, "cityscapes_to_acdc_night": 1600}
-"""First step with FPA of the official 40,000: epoch 8 (spec D5). Shorter runs keep its share, others begin after 24
-%."""
+"""First step with FPA of the official 40,000: epoch 8 (decision D5). Shorter runs keep its share, others begin after 24 %."""
 
 PARTS = {
-    "none": {"mask_mode": "classmix", "bank": False, "refine": False, "fpa": False},
-    "dsr": {"mask_mode": "closure", "bank": True, "refine": True, "fpa": False},
-    "fpa": {"mask_mode": "classmix", "bank": False, "refine": False, "fpa": True},
-    "both": {"mask_mode": "closure", "bank": True, "refine": True, "fpa": True},
-    "refign": {"mask_mode": "dacs", "bank": False, "refine": True, "fpa": False},
+    "none": {"mixing.mode": "classmix", "bank": None, "refinement": None, "alignment": None},
+    "dsr": {"alignment": None},
+    "fpa": {"mixing.mode": "classmix", "bank": None, "refinement": None},
+    "both": {},
+    "refign": {"mixing.mode": "dacs", "bank": None, "alignment": None},
 }
 """``parts=``: the paper's ablation, and Refign, whose refinement is that of DSR."""
 
-MEMORY = {
-    "": {},
-    "80": {},
-    "48": {"accumulate": 2},
-    "24": {"accumulate": 2, "remat": True},
-    "11": {"accumulate": 2, "remat": True, "crop": (768, 768)},
+BY_MODEL = {
+    "hrda": {"mixing.weight": 0.8, "alignment.mixed_weight": 0.01},
+    "refinenet": {"feature_distance": None},
 }
-"""``mem=``: GB of one accelerator to parts of the batch, recomputed blocks and HRDA's crop, where they differ from the
-paper's."""
+"""What the paper sets otherwise for a network."""
+
+REFERENCE_SWAP = {
+    "cityscapes_to_acdc_night": ("*",),
+    "cityscapes_to_dark_zurich": ("deeplab", "refinenet", "parts=refign"),
+}
+"""Where the day view stands in for the night at every second step, as in the official configs: benchmark to networks."""
+
+MATCHERS = {"toy": "uawarpc_tiny", "paper": "uawarpc"}
+"""Scale of the benchmark to the network of the matcher."""
+
+MEMORY = {
+    80: {},
+    48: {"train.accumulate": 2},
+    24: {"train.accumulate": 2, "model.backbone_remat": True},
+    11: {"train.accumulate": 2, "model.backbone_remat": True},
+}
+"""``mem=``: GB of one accelerator to what differs from the paper."""
+
+HRDA_CROP = {11: (768, 768)}
+"""``mem=``: HRDA's crop, where it differs from the paper's."""
 
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, parts, aligner (none, uawarpc or true_flow), matcher (a run or weights),
-    mem."""
-    args = parse_arg(arg, **_base.ARGS, parts="both", aligner="none", matcher="", mem="")
-    parts = choose(PARTS, args["parts"], "config argument parts")
-    config = _base.get_base(args)
-    target = config.data.streams.target
-    paired = "reference" in target.fields
-    config.method = (
-        parts
-        | {
-            "name": "dsr_fpa",
-            "refine": parts["refine"] and paired,
-            "aligner": args["aligner"],
-            "fpa_start_step": round(FPA_START.get(args["data"], 9600) / 40_000 * config.train.steps),
-            "adapt_to_ref": paired and _adapts_to_ref(args),
-            "pixel_share": tuple(float(share) for share in np.array(CITYSCAPES.pixel_share)),
-        }
-        | _base.self_training(args)
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+    parts: Literal["none", "dsr", "fpa", "both", "refign"] = "both",
+    aligner: Literal["none", "uawarpc", "true_flow"] = "none",
+    matcher: str = "",
+    mem: Literal["", "80", "48", "24", "11"] = "",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale = recipes.scale_of(data)
+    recipe = RECIPES[scale]
+    config = recipes.make(
+        recipe,
+        data,
+        ("source", "target"),
+        model=model,
+        steps=steps,
+        input=input,
+        exposure=exposure,
+        changes=common(data, photometric),
     )
-    if config.model.get("hrda") and args["parts"] != "refign":
-        config.method.mixed_weight, config.method.fpa_mixed_weight = 0.8, 0.01
-    if args["model"] == "refinenet":
-        config.method.feature_weight = 0.0
-    config.optim = _base.optim(args)
-    if args["aligner"] == "true_flow":
-        target.fields = (*target.fields, "flow", "flow_valid")
-    if args["aligner"] == "uawarpc":
-        _match_with(config, args)
-    elif args["matcher"]:
-        raise UserError(f"config argument matcher={args['matcher']} needs aligner=uawarpc beside it")
-    _fit(config, choose(MEMORY, args["mem"], "config argument mem"))
-    return config
+    paired = "reference" in config.data.streams.target.fields
+    _check_aligner(data, aligner, matcher, paired)
+    method = {"alignment.start_step": recipes.scaled(FPA_START.get(data, 9600), config.train.steps, 40_000)}
+    method |= {} if (model, parts) == ("hrda", "refign") else BY_MODEL.get(model or "", {})
+    if paired:
+        swapped = REFERENCE_SWAP.get(data, ())
+        method |= {"reference_swap": bool({"*", model, f"parts={parts}"} & set(swapped)), "refinement.aligner": aligner}
+    else:
+        method["refinement"] = None
+    if aligner == "uawarpc":
+        method["refinement.matcher"] = MATCHERS[scale]
+        method["refinement.matcher_input"] = f"run:{matcher}:model.input"
+    method |= PARTS[parts]
+    changes = [{f"method.{key}": value for key, value in method.items()}, MEMORY[int(mem or 80)]]
+    if aligner == "true_flow":
+        changes.append({"data.streams.target.fields": (*config.data.streams.target.fields, "flow", "flow_valid")})
+    if aligner == "uawarpc":
+        changes.append({"train.frozen.aligner": matcher})
+    if config.model.get("hrda") and int(mem or 80) in HRDA_CROP:
+        changes.extend({f"data.streams.{name}.crop": HRDA_CROP[int(mem)]} for name in config.data.streams)
+    return recipes.changed(config, changes)
 
 
-def _match_with(config, args):
-    """Names the matcher and its weights."""
-    if "reference" not in config.data.streams.target.fields:
-        raise UserError(f"data={args['data']} has no day references to align: aligner=uawarpc is not for it")
-    if not args["matcher"]:
+def _check_aligner(data, aligner, matcher, paired):
+    if aligner == "uawarpc" and not paired:
+        raise UserError(f"data={data} has no day references to align: aligner=uawarpc is not for it")
+    if aligner == "uawarpc" and not matcher:
         raise UserError(
-            "config argument aligner=uawarpc needs the matcher's weights: matcher=FOLDER, a run of "
-            "configs/uawarpc.py or "
-            "published weights converted by scripts/convert_weights.py"
+            "config argument aligner=uawarpc needs the matcher's weights: matcher=FOLDER, a run of configs/uawarpc.py or "
+            "published weights converted by nightjax convert"
         )
-    config.method.matcher = "uawarpc_tiny" if args["data"] in _base.FROM_SCRATCH else "uawarpc"
-    trained = pathlib.Path(args["matcher"]) / "config.json"
-    if trained.exists():
-        config.method.matcher_input = json.loads(trained.read_text())["method"].get("input", {})
-    config.train.frozen = {"aligner": args["matcher"]}
-
-
-def _fit(config, memory):
-    """Makes a step fit into less memory."""
-    config.train.accumulate = memory.get("accumulate", 1)
-    if memory.get("remat"):
-        config.model.backbone_remat = True
-    if config.model.get("hrda") and "crop" in memory:
-        for stream in config.data.streams.values():
-            stream.crop = memory["crop"]
-
-
-def _adapts_to_ref(args):
-    """Whether the day view stands in for the night at every second step: as in the official configs (spec section
-    4)."""
-    on_dark_zurich = args["parts"] == "refign" or args["model"] in ("deeplab", "refinenet")
-    return args["data"] == "cityscapes_to_acdc_night" or (
-        args["data"] == "cityscapes_to_dark_zurich" and on_dark_zurich
-    )
+    if matcher and aligner != "uawarpc":
+        raise UserError(f"config argument matcher={matcher} needs aligner=uawarpc beside it")

@@ -26,104 +26,115 @@ with ``model=deeplabv3plus`` (default) or ``upernet_swin_b``, ``light=1`` for li
 Cityscapes.
 """
 
-import json
-import pathlib
+import dataclasses
+from typing import Literal
 
-from configs import _base, supervised
-from nightjax.core.config import choose, parse_arg
+import ml_collections
+
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
-from nightjax.metrics import hard_classes
+from nightjax.metrics.hard_classes import PUBLISHED
+from nightjax.zoo import optimizers, recipes
 
-STEPS = {
-    "image": (1000, 80_000),
-    "regions": (800, 40_000),
-    "detector": (600, 24_000),
-    "hdm": (300, 12_000),
-    "all": (200, 10_000),
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage: its steps, and the factor on the learning rates, by scale of the benchmark."""
+
+    steps: dict[str, int]
+    rate: dict[str, float]
+
+
+STAGES = {
+    "image": Stage({"toy": 1000, "paper": 80_000}, {"toy": 1.0, "paper": 1.0}),
+    "regions": Stage({"toy": 800, "paper": 40_000}, {"toy": 1.0, "paper": 0.1}),
+    "detector": Stage({"toy": 600, "paper": 24_000}, {"toy": 1.0, "paper": 1.0}),
+    "hdm": Stage({"toy": 300, "paper": 12_000}, {"toy": 0.1, "paper": 0.1}),
+    "all": Stage({"toy": 200, "paper": 10_000}, {"toy": 0.01, "paper": 0.01}),
 }
-"""Stage to its steps on small benchmarks and on the others."""
 
-RATE = {"image": (1.0, 1.0), "regions": (1.0, 0.1), "detector": (1.0, 1.0), "hdm": (0.1, 0.1), "all": (0.01, 0.01)}
-"""Stage to the factor on the learning rates, likewise."""
-
-OWN = {"stage": "image", "start": "", "tau": "0.5", "hard": ""}
-
-SMALL = {
-    "detector": "tiny",
-    "proposals": {"before": 256, "after": 64, "total": 64},
-    "region_size": 64,
-    "min_side": 24.0,
-    "min_area": 4,
-    "max_boxes": 32,
+BY_SCALE = {
+    "toy": {
+        "method.detector": {"variant": "tiny", "proposals": {"before": 256, "after": 64, "total": 64}},
+        "method.geometry": {"size": 64, "min_side": 24.0, "min_area": 4, "max_boxes": 32},
+    },
+    "paper": {},
 }
-"""Of benchmarks with images of about 128x256."""
+"""Sizes for images of about 128x256."""
 
-PUBLISHED = ("nightcity", "nightcity_plus", "nightcity_with_cityscapes")
+DETECTOR_OPTIM = {"toy": optimizers.SCRATCH_ADAMW | {"lr": 2e-3}, "paper": optimizers.MASKRCNN_SGD}
+NETWORK = {"toy": None, "paper": "deeplabv3plus"}
+
+PAPER_CLASSES = ("nightcity", "nightcity_plus", "nightcity_with_cityscapes")
 """Benchmarks whose hard classes the paper gives."""
 
-MASKRCNN = {
-    "name": "sgd",
-    "lr": 0.01,
-    "schedule": "multistep",
-    "warmup": 500,
-    "milestones": (18_000,),
-    "weight_decay": 1e-4,
-    "groups": (
-        {"pattern": r"/bn\d/|/downsample_1/", "lr": 0.0},
-        {"pattern": r"/body/(conv1|layer1_)", "lr": 0.0},
-        {"pattern": "bias$", "lr": 2.0, "decay": 0.0},
-    ),
-}
-"""maskrcnn-benchmark's solver of its Cityscapes configs: norms, stem and first stage rest, biases go twice as fast."""
 
-
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, light, joint, and of `OWN`."""
-    args = parse_arg(arg, **_base.ARGS, light="0", joint="0", **OWN)
-    own = {name: args.pop(name) for name in OWN}
-    stage, small = own["stage"], args["data"] in _base.FROM_SCRATCH
-    steps = choose(STEPS, stage, "config argument stage")
-    args["steps"] = args["steps"] or str(steps[0 if small else 1])
-    args["model"] = args["model"] or ("" if small else "deeplabv3plus")
-    args["train_on"] = "oracle" if small and args["data"] != "folder" else "source"
-    config = supervised.get_config(",".join(f"{name}={value}" for name, value in args.items()))
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+    relight: bool = False,
+    joint: bool = False,
+    stage: Literal["image", "regions", "detector", "hdm", "all"] = "image",
+    start: str = "",
+    proposals: bool = False,
+    tau: float = 0.5,
+    hard: str = "",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale = recipes.scale_of(data)
+    train_on = "oracle" if scale == "toy" and data != "folder" else "source"
+    arguments = {
+        "data": data,
+        "model": model or NETWORK[scale],
+        "steps": steps or STAGES[stage].steps[scale],
+        "input": input,
+        "exposure": exposure,
+        "photometric": photometric,
+        "relight": relight,
+        "joint": joint,
+        "train_on": train_on,
+    }
+    config = configs.call("supervised", **arguments)
     if stage == "image":
         return config
-    saved = _read_method(own["start"])
-    levels = saved["name"] == "nightlab"
-    detects = levels and (saved.get("stage", "regions") != "regions" or saved.get("proposal_share", 0) > 0)
-    if stage != "regions" and not levels:
-        raise UserError(
-            f"stage={stage} starts from a run of this config's stage=regions or later; {own['start']} is none"
-        )
-    known = _hard_classes(own, args["data"], list(config.eval.sets), levels)
-    config.method = config.method.to_dict() | {
+    if not start:
+        raise UserError("config argument start= must be the folder of the run of the stage before")
+    levels = stage != "regions" or proposals
+    optim = recipes.fitted(DETECTOR_OPTIM[scale], config.train.steps)
+    method = {
         "name": "nightlab",
         "stage": stage,
         "start": "levels" if levels else "image",
-        "hard_classes": tuple(saved["hard_classes"]) if levels and not own["hard"] else known(),
-        "proposal_share": 0.5 if detects and stage in ("regions", "all") else 0.0,
-        "detector_optimizer": _scaled(_base.optim(args) | {"lr": 2e-3} if small else MASKRCNN, stage, small),
+        "hard_classes": _hard_classes(data, start, tau, hard, levels, config),
+        "sampling.detected": 0.5 if levels and stage in ("regions", "all") else 0.0,
+        "detector.optimizer": _slowed(optim, stage, scale),
     }
-    if small:
-        config.method.update(SMALL)
-    config.optim = _scaled(config.optim.to_dict(), stage, small)
-    config.train.init = own["start"]
-    config.eval.every = config.train.steps
-    merged = detects or stage != "regions"
-    config.eval.sets = _sets(config.eval.sets.to_dict(), small, merged)
-    if config.checkpoint.best not in ("", *config.eval.sets):
-        config.checkpoint.best += "_oracle_boxes"
-    return config
+    sets = _sets(config.eval.sets.to_dict(), scale, levels)
+    best = config.checkpoint.best
+    return recipes.changed(
+        config,
+        [
+            {f"method.{key}": value for key, value in method.items()},
+            BY_SCALE[scale],
+            {"optim": _slowed(config.optim.to_dict(), stage, scale)},
+            {"train.init": start, "eval.every": config.train.steps, "eval.sets": None},
+            {"eval.sets": sets},
+            {"checkpoint.best": best if best in ("", *sets) else f"{best}_oracle_boxes"},
+        ],
+    )
 
 
-def _scaled(optimizer, stage, small):
-    """An optimiser at the stage's rate; a detector that only goes on does not wait for its milestones."""
-    rest = {"milestones": ()} if stage in ("hdm", "all") and "milestones" in optimizer else {}
-    return optimizer | {"lr": optimizer["lr"] * RATE[stage][0 if small else 1]} | rest
+def _slowed(optim, stage, scale):
+    """An optimizer at the stage's rate; a detector that only goes on does not wait for its milestones."""
+    rest = {"milestones": ()} if stage in ("hdm", "all") and "milestones" in optim else {}
+    return optim | {"lr": optim["lr"] * STAGES[stage].rate[scale]} | rest
 
 
-def _sets(sets, small, merged):
+def _sets(sets, scale, merged):
     """Sets of the night by the image level alone, with the true regions, and if ``merged`` as predicted; those of the
     day.
 
@@ -131,7 +142,7 @@ def _sets(sets, small, merged):
     """
     every = {}
     for name, section in sets.items():
-        section = section if small else section | {"batch": 1}
+        section = section if scale == "toy" else section | {"batch": 1}
         day = name.endswith("_day")
         if merged or day:
             every[name] = section
@@ -140,30 +151,19 @@ def _sets(sets, small, merged):
     return every
 
 
-def _read_method(start):
-    """The section ``method`` of the run to start from."""
-    path = pathlib.Path(start) / "config.json"
-    if not start or not path.exists():
-        raise UserError(f"config argument start={start!r} must be the folder of the run of the stage before")
-    return json.loads(path.read_text())["method"]
-
-
-def _hard_classes(own, data, sets, levels):
-    """Where to take the hard classes from, as a function; of a run of two levels, the image level's scores count."""
-    try:
-        threshold = float(own["tau"])
-        named = tuple(map(int, own["hard"].split("+"))) if own["hard"] not in ("", "val") else ()
-    except ValueError:
-        raise UserError(
-            f"tau={own['tau']} must be a number, hard={own['hard']} val or train ids such as 5+6+17"
-        ) from None
-    if named:
-        return lambda: named
-    if data in PUBLISHED and own["hard"] != "val":
-        table = {str(key): value for key, value in hard_classes.PUBLISHED.items()}
-        return lambda: choose(table, str(threshold), "config argument tau")
+def _hard_classes(data, start, tau, hard, levels, config):
+    """Train ids, or a reference to the run that decides them; of a run of two levels, the image level's scores count."""
+    if hard not in ("", "val"):
+        try:
+            return tuple(map(int, hard.split("+")))
+        except ValueError:
+            raise UserError(f"config argument hard={hard} must be val or train ids such as 5+6+17") from None
+    if levels and not hard:
+        return f"run:{start}:method.hard_classes"
+    if data in PAPER_CLASSES and hard != "val":
+        if tau not in PUBLISHED:
+            raise UserError(f"config argument tau={tau}: the paper gives classes for {', '.join(map(str, PUBLISHED))}")
+        return PUBLISHED[tau]
+    sets = list(config.eval.sets)
     chosen = "val_night" if "val_night" in sets else sets[0]
-    if chosen != "val_night":
-        print(f"hard classes by {chosen}, a set that is reported: do not compare its results with others'", flush=True)
-    folder = f"{chosen}_image_level" if levels else chosen
-    return lambda: hard_classes.from_evaluation(own["start"], folder, threshold)
+    return f"hard_classes:{start}:{chosen}_image_level:{tau}" if levels else f"hard_classes:{start}:{chosen}:{tau}"

@@ -20,10 +20,19 @@ there for FID to
 choose from: see ``scripts/fid.py``.
 """
 
-from configs import _base
-from configs.cyclegan import CANDIDATES, adam
-from nightjax.core.config import choose, parse_arg
+from typing import Literal
+
+import ml_collections
+
 from nightjax.core.errors import UserError
+from nightjax.zoo import recipes, translators
+
+TOY = translators.toy(
+    {"name": "pix2pixhd", "discriminator_features": 8},
+    {"form": "global", "features": 8, "downsamplings": 3, "blocks": 3},
+    batch=2,
+)
+PAPER = translators.paper({"name": "pix2pixhd"}, {"form": "global"}, batch=2)
 
 FULL = {"split": "train", "crop": (512, 1024), "resize": (512, 1024), "max_class_share": 1.0}
 DAYS = {"source": FULL | {"dataset": "cityscapes_seg/half", "fields": ("image", "label")}}
@@ -32,35 +41,26 @@ DAYS = {"source": FULL | {"dataset": "cityscapes_seg/half", "fields": ("image", 
 FIELDS = {"label": ("source", ("image", "label")), "image": ("target", ("image", "reference"))}
 """What is translated to the stream and the fields that hold it and what it should become."""
 
+FOLDER_SIZE = {"small": (128, 256), "full": FULL["crop"]}
 
-def get_config(arg=""):
-    """Arguments: data (nightcity, folder, or a benchmark), steps, translates (label or image), size (small or full),
-    vgg (file)."""
-    args = parse_arg(arg, data="nightstreet", steps="", translates="label", size="", vgg="")
-    stream, fields = choose(FIELDS, args["translates"], "config argument translates")
-    paper, small = args["data"] == "nightcity", args["data"] in _base.FROM_SCRATCH
-    if args["size"]:
-        small = choose({"small": True, "full": False}, args["size"], "config argument size")
-    if paper and args["translates"] == "image":
-        raise UserError(
-            "data=nightcity has no days of its nights: make pairs with scripts/make_pairs.py and give data=folder"
-        )
-    data = "cityscapes_to_dark_zurich" if paper else args["data"]
-    length = args["steps"] or ("600" if small else "50000")
-    config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
-    own = config.data.streams[stream].to_dict() | {"fields": fields, "max_class_share": 1.0}
-    own.pop("rare_class", None)
-    if args["data"] == "folder":
-        size = (128, 256) if small else FULL["crop"]
-        own |= {"split": "train", "crop": size, "resize": size}
-    config.data.streams = DAYS if paper else {stream: own}
-    config.eval.sets, config.checkpoint.best = {}, ""
-    config.checkpoint.update({} if small else CANDIDATES)
-    config.train.batch, config.train.frozen = 2, {"vgg": args["vgg"]} if args["vgg"] else {}
-    config.model = {"form": "global", "dtype": "float32"}
-    config.method = {"name": "pix2pixhd", "translates": args["translates"], "vgg": bool(args["vgg"])}
-    config.optim = adam(1e-3 if small else 2e-4)
-    if small:
-        config.model.update(features=8, downsamplings=3, blocks=3)
-        config.method.discriminator_features = 8
-    return config
+
+def get_config(
+    data: str = "nightstreet",
+    steps: int | None = None,
+    translates: Literal["label", "image"] = "label",
+    size: Literal["", "small", "full"] = "",
+    vgg: str = "",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    stream, fields = FIELDS[translates]
+    method = {"method.translates": translates, "method.vgg": {} if vgg else None, "train.frozen.vgg": vgg or None}
+    if data == "nightcity" and translates == "image":
+        raise UserError("data=nightcity has no days of its nights: make pairs with nightjax pairs and give data=folder")
+    if data == "nightcity":
+        return translators.make(PAPER, DAYS, steps, [method])
+    size = size or {"toy": "small", "paper": "full"}[recipes.scale_of(data)]
+    own = {"fields": fields, "max_class_share": 1.0}
+    if data == "folder":
+        own |= {"split": "train", "crop": FOLDER_SIZE[size], "resize": FOLDER_SIZE[size]}
+    streams = {stream: translators.images_of(data, own)[stream]}
+    return translators.make({"small": TOY, "full": PAPER}[size], streams, steps, [method])

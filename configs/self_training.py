@@ -25,91 +25,91 @@ rate, which rises and falls:
     python -m nightjax.main --config=configs/self_training.py:data=cityscapes_to_nighttime_driving --config.data.manual_dir=DIR
 """
 
-from configs import _base
-from nightjax.core.config import choose, parse_arg
+from typing import Literal
+
+import ml_collections
+
 from nightjax.core.errors import UserError
+from nightjax.zoo import optimizers, recipes
+
+TOY = recipes.toy(
+    {"name": "supervised", "loss": {"normalizer": "all", "class_weights": recipes.root_inverse_weights()}}
+)
+PAPER = recipes.Recipe(
+    {"name": "supervised", "loss": {"normalizer": "valid"}},
+    "panoptic_fpn",
+    optimizers.COSINE_SGD,
+    steps=60 * 1488,
+    batch=4,
+    changes={"data.streams.source.antialias": True},
+)
 
 LOSSES = {"ce": None, "focal": {"beta": 0.0}, "combined": {"beta": 0.5}}
 """``loss=``: cross-entropy; focal loss with factor 0.5 and exponent 2, per pixel; the mean of both."""
 
 TESTS = {"cityscapes_to_nighttime_driving": "nighttime_driving_ltsp"}
-"""Benchmark to the set whose pictures ``converted=`` replaces; ``test_night`` elsewhere."""
+"""Benchmark to the set whose images ``converted=`` replaces; ``test_night`` elsewhere."""
+
+JOINED = {"day": "{day}", "night": "{night}", "both": "{day}+{night}"}
+"""``labeled=``: the data sets to join, each image as likely as any other."""
 
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`; labelled (day, night or both), night, pseudo, loss (ce, focal, combined),
-    zigzag (steps in which the rate falls, 0 for the whole run), converted (test pictures translated to day);
-    unlabelled, split, teacher, labels (hard, soft), threshold."""
-    args = parse_arg(
-        arg,
-        **_base.ARGS,
-        labelled="",
-        night="",
-        pseudo="",
-        loss="ce",
-        zigzag="",
-        converted="",
-        unlabelled="",
-        split="",
-        teacher="",
-        labels="hard",
-        threshold="0.0",
-    )
-    domains = ("source", "target") if args["unlabelled"] else ("source",)
-    config = _base.get_base(args, domains, model="panoptic_fpn", steps=60 * 1488)
-    small = args["data"] in _base.FROM_SCRATCH
-    source = config.data.streams.source
-    source.dataset = "+".join(_labelled(args, source.dataset))
-    if not small:
-        for stream in config.data.streams.values():
-            stream.antialias = True
-    config.train.batch = 4
-    config.method = {
-        "name": "supervised",
-        "input": _base.network_input(args),
-        "class_weights": _base.class_weights() if small else None,
-        "divisor": "all" if small else "valid",
-        "loss": choose(LOSSES, args["loss"], "config argument loss"),
-        "photometric": _base.photometric(args),
-    }
-    if args["unlabelled"]:
-        _label_in_the_step(config, args)
-    config.optim = _base.optim(args) if small else _sgd(args)
-    if args["converted"]:
-        test = config.eval.sets[TESTS.get(args["data"], "test_night")].to_dict()
-        config.eval.sets.converted = test | {"dataset": args["converted"]}
-    return config
-
-
-def _labelled(args, day):
-    """The data sets to join, each picture as likely as any other."""
-    labelled = args["labelled"] or ("both" if args["night"] else "day")
-    if labelled not in ("day", "night", "both"):
-        raise UserError(f"config argument labelled={labelled!r} is unknown; choose day, night or both")
-    if labelled != "day" and not args["night"]:
-        raise UserError(f"config argument labelled={labelled} needs night=DATASET, the translated data set")
-    parts = {"day": [day], "night": [args["night"]], "both": [day, args["night"]]}[labelled]
-    return [*parts, f"folder:{args['pseudo']}"] if args["pseudo"] else parts
-
-
-def _label_in_the_step(config, args):
-    if not args["teacher"] or not args["split"]:
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+    labeled: Literal["", "day", "night", "both"] = "",
+    night: str = "",
+    pseudo: str = "",
+    loss: Literal["ce", "focal", "combined"] = "ce",
+    zigzag: int = 0,
+    converted: str = "",
+    unlabeled: str = "",
+    split: str = "",
+    teacher: str = "",
+    labels: Literal["hard", "soft"] = "hard",
+    threshold: float = 0.0,
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale = recipes.scale_of(data)
+    labeled = labeled or ("both" if night else "day")
+    if labeled != "day" and not night:
+        raise UserError(f"config argument labeled={labeled} needs night=DATASET, the translated data set")
+    if unlabeled and not (teacher and split):
         raise UserError(
-            "config argument unlabelled needs teacher=RUN, whose network labels it, and split=SPLIT, its part to read"
+            "config argument unlabeled needs teacher=RUN, whose network labels it, and split=SPLIT, its part to read"
         )
-    target = config.data.streams.target
-    target.dataset, target.split, target.fields = args["unlabelled"], args["split"], ("image",)
-    config.train.frozen = {"teacher": args["teacher"]}
-    config.method.update({"name": "self_training", "labels": args["labels"], "threshold": float(args["threshold"])})
-
-
-def _sgd(args):
-    return {
-        "name": "sgd",
-        "lr": 0.01,
-        "momentum": 0.9,
-        "weight_decay": 1e-5,
-        "decay_vectors": True,
-        "schedule": "cosine",
-        "cosine_steps": int(args["zigzag"] or 0),
-    }
+    domains = ("source", "target") if unlabeled else ("source",)
+    config = recipes.make(
+        {"toy": TOY, "paper": PAPER}[scale],
+        data,
+        domains,
+        model=model,
+        steps=steps,
+        input=input,
+        exposure=exposure,
+        changes=[{"method.loss.focal": LOSSES[loss]}],
+    )
+    day = JOINED[labeled].format(day=config.data.streams.source.dataset, night=night)
+    changes = [{"data.streams.source.dataset": f"{day}+folder:{pseudo}" if pseudo else day}]
+    if photometric:
+        changes.append({"method.photometric": {}})
+    if scale == "paper":
+        changes.append({"optim.cosine_steps": zigzag})
+    if unlabeled:
+        target = {"dataset": unlabeled, "split": split, "fields": ("image",)}
+        antialias = {"antialias": True} if scale == "paper" else {}
+        changes.append(
+            {
+                "data.streams.target": target | antialias,
+                "train.frozen.teacher": teacher,
+                "method": {"name": "self_training", "labels": labels, "threshold": threshold},
+            }
+        )
+    if converted:
+        test = config.eval.sets[TESTS.get(data, "test_night")].to_dict()
+        changes.append({"eval.sets.converted": test | {"dataset": converted}})
+    return recipes.changed(config, changes)

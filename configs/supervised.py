@@ -16,74 +16,65 @@ or ``model=upernet_swin_b``; weights of ImageNet come by ``--config.train.init``
 fine-tunes it on labels.
 """
 
-import copy
+from typing import Literal
 
-from configs import _base
-from nightjax.core.config import parse_arg
-from nightjax.core.errors import UserError
-from nightjax.ops import color
+import ml_collections
+
+from nightjax.core.errors import UserError, choose
+from nightjax.zoo import optimizers, recipes
 from nightjax.zoo.benchmarks import BENCHMARKS
+from nightjax.zoo.models import RELIGHT
 
-SWIN = {
-    "name": "adamw",
-    "lr": 6e-5,
-    "schedule": "mmseg_poly",
-    "warmup": 1500,
-    "weight_decay": 0.01,
-    "groups": ({"pattern": "relative_position_bias_table", "decay": 0.0},),
+LOSS = {"normalizer": "all"}
+TOY = recipes.toy({"name": "supervised", "loss": LOSS | {"class_weights": recipes.root_inverse_weights()}})
+PAPER = recipes.Recipe({"name": "supervised", "loss": LOSS})
+
+MMSEG_DISTORTION = {
+    "jitter": {"probability": 1.0, "strength": 1.0, "ranges": (32 / 255, 0.5, 0.5, 0.1), "each": 0.5, "order": "mmseg"},
+    "blur": None,
 }
-MMSEG = {
-    "deeplabv3plus": {
-        "name": "sgd",
-        "lr": 0.01,
-        "schedule": "mmseg_poly",
-        "power": 0.9,
-        "min_lr": 1e-4,
-        "weight_decay": 5e-4,
-        "decay_vectors": True,
-    },
-    "upernet_swin_t": SWIN,
-    "upernet_swin_b": SWIN,
+"""mmsegmentation's augmentation: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each in
+half of the images, contrast before or after the other two."""
+
+MMSEG = recipes.Recipe(
+    {"name": "supervised", "loss": {"normalizer": "valid"}, "photometric": MMSEG_DISTORTION}, steps=80_000, batch=8
+)
+BY_MODEL = {
+    "deeplabv3plus": MMSEG.replace(optim=optimizers.MMSEG_SGD),
+    "upernet_swin_t": MMSEG.replace(optim=optimizers.SWIN_ADAMW),
+    "upernet_swin_b": MMSEG.replace(optim=optimizers.SWIN_ADAMW),
 }
-"""Model to mmsegmentation's optimiser for it, for batches of 8 and 80,000 steps."""
-
-CITYSCAPES_DAY = BENCHMARKS["nightcity"]["streams"]["source"] | {"dataset": "cityscapes_seg/half"}
-DAYS = {
-    "nightcity": CITYSCAPES_DAY,
-    "nightcity_plus": CITYSCAPES_DAY,
-    "nightstreet": BENCHMARKS["nightstreet"]["streams"]["source"],
-    "nightstreet_tiny": BENCHMARKS["nightstreet_tiny"]["streams"]["source"],
-    "nightstreet_large": BENCHMARKS["nightstreet_large"]["streams"]["source"],
-}
-"""Benchmark to the labelled days that ``joint=1`` adds to its labelled nights."""
+"""NightLab's networks on real data, by mmsegmentation's recipes."""
 
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, train_on (source or oracle), light and joint (0 or 1)."""
-    args = parse_arg(arg, **_base.ARGS, train_on="source", light="0", joint="0")
-    mmseg = args["model"] in MMSEG and args["data"] not in _base.FROM_SCRATCH
-    config = _base.get_base(args, domains=("source",), steps=80_000 if mmseg else 40_000)
-    config.method = {
-        "name": "supervised",
-        "input": _base.network_input(args),
-        "class_weights": _base.class_weights() if args["data"] in _base.FROM_SCRATCH else None,
-        "divisor": "valid" if mmseg else "all",
-        "photometric": _base.photometric(args) if args["photometric"] == "1" or not mmseg else color.MMSEG_DISTORTION,
-    }
-    config.optim = MMSEG[args["model"]] if mmseg else _base.optim(args)
-    if mmseg:
-        config.train.batch = 8
-        config.optim.warmup = min(config.optim.get("warmup", 0), config.train.steps // 4)
-    if args["train_on"] == "oracle" or (args["joint"] == "1" and args["data"] in _base.FROM_SCRATCH):
-        config.data.streams = _base.oracle_streams(args["data"])
-    elif args["train_on"] != "source":
-        raise UserError(f"config argument train_on={args['train_on']!r} is unknown; choose source or oracle")
-    if args["light"] == "1":
-        config.model.update(_base.SMALL_LIGHT if args["data"] in _base.FROM_SCRATCH else {"light": True})
-    if args["joint"] == "1":
-        if args["data"] not in DAYS:
-            raise UserError(f"data={args['data']} has no nights and days to join: joint=1 is for {', '.join(DAYS)}")
-        config.method.joint = True
-        config.train.batch //= 2  # Of each domain.
-        config.data.streams.day = copy.deepcopy(DAYS[args["data"]])
-    return config
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+    train_on: Literal["source", "oracle"] = "source",
+    relight: bool = False,
+    joint: bool = False,
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    scale = recipes.scale_of(data)
+    recipe = TOY if scale == "toy" else BY_MODEL.get(model or "", PAPER)
+    changes = []
+    if train_on == "oracle" or (joint and scale == "toy"):
+        changes.append(recipes.oracle(data))
+    if photometric:
+        changes.append({"method.photometric": None, "method.photometric.jitter": {}})
+    if relight:
+        changes.append({"model": RELIGHT[scale]})
+    if joint:
+        days = choose(BENCHMARKS, data, "config argument data").get("day")
+        if days is None:
+            known = ", ".join(name for name, benchmark in BENCHMARKS.items() if "day" in benchmark)
+            raise UserError(f"data={data} has no nights and days to join: joint=1 is for {known}")
+        recipe = recipe.replace(batch=recipe.batch // 2)  # Of each domain.
+        changes.append({"method.joint": True, "data.streams.day": days})
+    return recipes.make(
+        recipe, data, ("source",), model=model, steps=steps, input=input, exposure=exposure, changes=changes
+    )

@@ -24,63 +24,77 @@ re-weighting, the default), ``source_negatives``, ``untranslated`` (queries from
 (queries from the target too) and ``fda`` (translated source images under cross-entropy, no pull).
 """
 
-from configs import _base
-from nightjax.core.config import choose, parse_arg
-from nightjax.core.errors import UserError
+from typing import Literal
 
-MODES = {"uda": ("source", "target"), "dg": ("source",)}
-"""To the domains that are read."""
+import ml_collections
+
+from nightjax.core.errors import UserError
+from nightjax.zoo import recipes
+from nightjax.zoo.self_training import PAPER, TOY, common, optimizer
+
+METHODS = {"uda": "t2s_da", "dg": "t2s_dg"}
+DOMAINS = {"uda": ("source", "target"), "dg": ("source",)}
+"""Mode to the domains that are read."""
 
 PRESETS = {
-    "default": {"temperature": 0.2, "weight": 0.1, "queries": 256, "negatives": 50},
-    "u2pl": {"temperature": 0.5, "weight": 0.1, "queries": 256, "negatives": 50},
+    "default": {"pull.temperature": 0.2},
+    "u2pl": {"pull.temperature": 0.5},
 }
-"""Spec 4.4: with U2PL's temperature the loss of a perfect separation is 0.65, with 0.2 it is 0.002."""
+"""With U2PL's temperature the loss of a perfect separation is 0.65, with 0.2 it is 0.002."""
 
 PARTS = {
-    "none": ({}, {"weight": 0.0}),
-    "fda": ({"translated_weight": 1.0}, {"weight": 0.0}),
-    "uniform": ({}, {"exponent": 0.0}),
-    "full": ({}, {}),
-    "source_negatives": ({}, {"negatives_from": "source"}),
-    "untranslated": ({"translation": "none"}, {}),
-    "real_target": ({"real_target_queries": True}, {}),
+    "none": {"translation": None, "pull": None},
+    "fda": {"translation.weight": 1.0, "pull": None},
+    "uniform": {"pull.exponent": 0.0},
+    "full": {},
+    "source_negatives": {"pull.negatives.domains": "source"},
+    "untranslated": {"translation": None},
+    "real_target": {"pull.real_target": True},
 }
-"""To settings of the method and of its pulling loss."""
+"""``parts=``: what is left out or added."""
 
-PARTS_OF_DG = ("none", "fda", "uniform", "full", "untranslated")
+NEEDS_TARGET = ("source_negatives", "real_target")
+
+TOY_PULL = {"pull.channels": 64, "pull.queries": 64}
+"""As little as a small network on a CPU needs."""
 
 
-def get_config(arg=""):
-    """Arguments: those of `_base.ARGS`, mode (uda or dg), preset, parts, translation (fda, style or none), style (a
-    file)."""
-    args = parse_arg(arg, **_base.ARGS, mode="uda", preset="default", parts="full", translation="", style="")
-    domains = choose(MODES, args["mode"], "config argument mode")
-    settings, pull = choose(PARTS, args["parts"], "config argument parts")
-    if args["mode"] == "dg" and args["parts"] not in PARTS_OF_DG:
-        known = ", ".join(PARTS_OF_DG)
-        raise UserError(f"config argument parts={args['parts']} needs a target, and mode=dg has none; choose {known}")
-    translation = settings.get("translation") or args["translation"] or ("style" if args["style"] else "fda")
-    if (translation == "style") != bool(args["style"]):
-        raise UserError(
-            "translation=style and style=FILE, the randomiser's weights (scripts/convert_style.py), belong together"
-        )
-    pull = choose(PRESETS, args["preset"], "config argument preset") | pull
-    if args["mode"] == "dg":
-        pull |= {"negatives_from": "source"}
-    if args["data"] in _base.FROM_SCRATCH:  # As little as a small network on a CPU needs.
-        pull |= {"channels": 64, "queries": 64}
-    config = _base.get_base(args, domains=domains)
-    config.method = {
-        "name": {"uda": "t2s_da", "dg": "t2s_dg"}[args["mode"]],
-        "translation": translation,
-        "fda_beta": 0.01,
-        "pull": pull,
-    }
-    config.method.update(_base.self_training(args) | settings)
-    config.optim = _base.daformer_optim(args, config.model.backbone)
-    if "target" in config.data.streams:
-        config.data.streams.target.fields = ("image",)
-    if args["style"]:
-        config.train.frozen = {"style": args["style"]}
-    return config
+def get_config(
+    data: str = "nightstreet",
+    model: str | None = None,
+    steps: int | None = None,
+    input: Literal["torchvision", "caffe"] = "torchvision",
+    exposure: bool = False,
+    photometric: bool = False,
+    mode: Literal["uda", "dg"] = "uda",
+    preset: Literal["default", "u2pl"] = "default",
+    parts: Literal["none", "fda", "uniform", "full", "source_negatives", "untranslated", "real_target"] = "full",
+    style: str = "",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    if mode == "dg" and parts in NEEDS_TARGET:
+        known = ", ".join(name for name in PARTS if name not in NEEDS_TARGET)
+        raise UserError(f"config argument parts={parts} needs a target, and mode=dg has none; choose {known}")
+    scale = recipes.scale_of(data)
+    recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale]
+    method = {"translation.kind": "style" if style else "fda", **PRESETS[preset]}
+    method |= TOY_PULL if scale == "toy" else {}
+    method |= {"pull.negatives.domains": "source"} if mode == "dg" else {}
+    method |= PARTS[parts]
+    changes = [*common(data, photometric), {f"method.{key}": value for key, value in method.items()}]
+    if mode == "uda":
+        changes.append({"data.streams.target.fields": ("image",)})
+    else:
+        changes.append({"method": {"pseudo_labels": None}})
+    if style and method.get("translation", "") is not None:
+        changes.append({"train.frozen.style": style})
+    return recipes.make(
+        recipe.replace(method={"name": METHODS[mode]}),
+        data,
+        DOMAINS[mode],
+        model=model,
+        steps=steps,
+        input=input,
+        exposure=exposure,
+        changes=changes,
+    )

@@ -17,38 +17,34 @@ published weights are the ones to use where they are at hand:
         --output=pretrained/uawarpc
 """
 
-from configs import _base
-from nightjax.core.config import parse_arg
+
+import ml_collections
+
+from nightjax.zoo import optimizers, recipes
+
+TOY = recipes.toy(
+    {"name": "uawarpc", "homography": 0.1},
+    model={"variant": "uawarpc_tiny"},
+    optim=optimizers.SCRATCH_ADAMW | {"lr": 2e-3, "weight_decay": 1e-4},
+    steps=1500,
+    batch=2,
+)
+PAPER = recipes.Recipe(
+    {"name": "uawarpc", "homography": 0.15},
+    {"variant": "uawarpc"},
+    {"name": "adam", "lr": 1e-4, "weight_decay": 4e-4, "groups": ({"pattern": "^alignment_backbone/", "lr": 0.0},)},
+    steps=225_000,
+    batch=6,
+    dtype="float32",
+)
 
 
-def get_config(arg=""):
-    """Arguments: data, steps, exposure as in `_base.ARGS`."""
-    args = _base.ARGS | parse_arg(arg, **{name: _base.ARGS[name] for name in ("data", "steps", "exposure")})
-    small = args["data"] in _base.FROM_SCRATCH
-    args["steps"] = args["steps"] or ("1500" if small else "225000")
-    config = _base.get_base(args, domains=("target",))
-    config.model = {"variant": "uawarpc_tiny" if small else "uawarpc", "dtype": "float32"}
-    config.method = {
-        "name": "uawarpc",
-        "homography": 0.1 if small else 0.15,
-        "input": _base.network_input(args),
-        "visible_from": config.train.steps // 2,
-    }
-    if small:
-        config.train.batch = 2
-        config.optim = {
-            "name": "adamw",
-            "lr": 2e-3,
-            "warmup": min(100, config.train.steps // 4),
-            "power": 0.9,
-            "weight_decay": 1e-4,
-            "clip_norm": 1.0,
-        }
-    else:
-        fixed = {"pattern": "^student/alignment_backbone/", "lr": 0.0}
-        config.optim = {"name": "adam", "lr": 1e-4, "weight_decay": 4e-4, "groups": (fixed,)}
-        config.train.batch = 6
-    config.data.streams.target.fields = ("image", "reference")
-    config.eval.sets = {}
-    config.checkpoint.best = ""
-    return config
+def get_config(
+    data: str = "nightstreet", steps: int | None = None, exposure: bool = False
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    recipe = {"toy": TOY, "paper": PAPER}[recipes.scale_of(data)]
+    length = recipe.steps if steps is None else steps
+    changes = [recipes.unscored(), {"method.visible_from": length // 2}]
+    changes.append({"data.streams.target.fields": ("image", "reference")})
+    return recipes.make(recipe, data, ("target",), steps=steps, exposure=exposure, changes=changes)

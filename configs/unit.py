@@ -24,32 +24,14 @@ to choose
 from: see ``scripts/fid.py``.
 """
 
-import copy
+from typing import Literal
 
-from configs import _base
-from configs.cyclegan import CANDIDATES
-from nightjax.core.config import choose, parse_arg
+import ml_collections
 
-NEXET = {
-    stream: {
-        "dataset": f"nexet/{light}_agree",
-        "split": "train",
-        "crop": (256, 256),
-        "resize": (512, 910),
-        "fields": ("image",),
-    }
-    for stream, light in (("source", "day"), ("target", "night"))
-}
-"""Photos whose tag and brightness agree; one in four, ``test``, is left out."""
-
-LENGTH = {"unit2018": "330000", "unit2017": "500000"}
-"""Steps of the thesis' checkpoint, and of the paper's street scenes."""
-
-CROP = {"unit2018": (256, 256), "unit2017": (480, 640)}
-SCHEDULE = {"unit2018": "step", "unit2017": "constant"}
+from nightjax.zoo import optimizers, recipes, translators
 
 FORMS = {
-    "unit2018": {"discriminator": {"form": "unit2018"}, "weights": {}},
+    "unit2018": {"discriminator": {"form": "unit2018"}},
     "unit2017": {
         "discriminator": {"form": "unit2017", "norm": "none"},
         "adversarial": "vanilla",
@@ -57,43 +39,48 @@ FORMS = {
         "weights": {"adversarial": 10.0, "reconstruction": 100.0, "code": 0.1, "cycle": 100.0, "cycle_code": 0.1},
     },
 }
+SMALL = {"features": 16, "blocks": 2, "downsamplings": 1}
+TOY = translators.toy(
+    {"name": "unit"},
+    SMALL,
+    optim=optimizers.UNIT_ADAM | {"lr": 5e-4},
+    steps=1000,
+    batch=1,
+    changes={"method.discriminator": {"features": 16, "scales": 2}},
+)
+PAPER = translators.paper({"name": "unit"}, {}, optim=optimizers.UNIT_ADAM, steps=330_000, batch=1)
+
+BY_FORM = {
+    "unit2018": {"steps": 330_000, "crop": (256, 256), "optim.schedule": "step"},
+    "unit2017": {"steps": 500_000, "crop": (480, 640), "optim.schedule": "constant"},
+}
+"""Steps of the thesis' checkpoint, and of the paper's street scenes; crops; schedule."""
+
+NEXET = {
+    stream: {"dataset": f"nexet/{light}_agree", "split": "train", "resize": (512, 910), "fields": ("image",)}
+    for stream, light in (("source", "day"), ("target", "night"))
+}
+"""Photos whose tag and brightness agree; one in four, ``test``, is left out."""
 
 
-def get_config(arg=""):
-    """Arguments: data (a benchmark, or nexet), steps, form (unit2018 or unit2017), vgg (file; "" for no perceptual
-    loss)."""
-    args = parse_arg(arg, data="nightstreet", steps="", form="unit2018", vgg="")
-    nexet, small = args["data"] == "nexet", args["data"] in _base.FROM_SCRATCH
-    form = choose(FORMS, args["form"], "config argument form")
-    length = args["steps"] or ("1000" if small else LENGTH[args["form"]])
-    data = "cityscapes_to_dark_zurich" if nexet else args["data"]
-    config = _base.get_base(_base.ARGS | {"data": data, "steps": length})
-    streams = NEXET if nexet else config.data.streams.to_dict()
-    own = {"crop": (96, 96)} if small else {"crop": CROP[args["form"]], "antialias": True}
-    config.data.streams = {name: _stream(stream, own) for name, stream in streams.items()}
-    config.eval.sets, config.checkpoint.best = {}, ""
-    config.checkpoint.update({} if small else CANDIDATES)
-    config.train.batch, config.train.frozen = 1, {"vgg": args["vgg"]} if args["vgg"] else {}
-    config.model = {"form": args["form"], "dtype": "float32"}
-    config.method = {"name": "unit"} | copy.deepcopy(form)
-    config.method.weights.perceptual = 1.0 if args["vgg"] else 0.0
-    config.method.perceptual = {"pixels": "caffe_bgr"}
-    config.optim = {
-        "name": "adam",
-        "lr": 1e-4,
-        "b1": 0.5,
-        "weight_decay": 1e-4,
-        "decay_vectors": True,
-        "schedule": SCHEDULE[args["form"]],
-    }
-    if small:
-        config.model.update({"features": 16, "blocks": 2, "downsamplings": 1})
-        config.method.discriminator.update({"features": 16, "scales": 2})
-        config.optim.lr = 5e-4
-    return config
-
-
-def _stream(stream, own):
-    """Images alone, with settings of our own."""
-    kept = {name: value for name, value in stream.items() if name != "rare_class"}
-    return kept | {"fields": ("image",)} | own
+def get_config(
+    data: str = "nightstreet",
+    steps: int | None = None,
+    form: Literal["unit2018", "unit2017"] = "unit2018",
+    vgg: str = "",
+) -> ml_collections.ConfigDict:
+    """See the file."""
+    own = BY_FORM[form]
+    scale = "paper" if data == "nexet" else recipes.scale_of(data)
+    recipe = {"toy": TOY, "paper": PAPER.replace(steps=own["steps"])}[scale]
+    pixels = {"toy": {"crop": (96, 96)}, "paper": {"crop": own["crop"], "antialias": True}}[scale]
+    if data == "nexet":
+        streams = {name: stream | pixels for name, stream in NEXET.items()}
+    else:
+        streams = translators.images_of(data, pixels)
+    changes = [
+        {"method": FORMS[form], "model.form": form, "optim.schedule": own["optim.schedule"]},
+        recipe.changes,
+        {"method.perceptual": {} if vgg else None, "train.frozen.vgg": vgg or None},
+    ]
+    return translators.make(recipe, streams, steps, changes)

@@ -7,18 +7,19 @@ model.overlay("night.jpg")
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
 from etils import epath
 
-from nightjax import run
 from nightjax.core import config as configs
-from nightjax.evaluate import Evaluator
+from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
 from nightjax.inference.predict import Prediction, predict_image
+from nightjax.run import loaded, settings
 from nightjax.train import train as _train
 
 ImageLike = np.ndarray | str | os.PathLike
@@ -31,8 +32,8 @@ class Model:
         run: config, method and weights.
     """
 
-    def __init__(self, loaded: run.Run):
-        self.run = loaded
+    def __init__(self, run: loaded.Run):
+        self.run = run
 
     def predict(self, image: ImageLike, **options: Any) -> Prediction:
         """Segments one picture.
@@ -75,38 +76,36 @@ class Model:
         config = ml_collections.ConfigDict(self.run.config.to_dict())
         config.data.dir = data_dir or config.data.dir
         config.data.manual_dir = manual_dir or config.data.manual_dir
-        config.eval.which = self.run.which
-        evaluator = Evaluator(
-            config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config.eval
-        )
+        config.eval.network = self.run.network
+        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config)
         return evaluator(self.run.variables, self.run.step)
 
 
-def load(workdir: str | os.PathLike, *, which: str = "", step: int | str | None = None) -> Model:
+def load(workdir: str | os.PathLike, *, network: str = "", step: int | str | None = None) -> Model:
     """Loads a trained network from its run folder.
 
     Args:
         workdir: of the run.
-        which: ``"student"`` or ``"teacher"``; by default what the config evaluates.
+        network: ``"student"`` or ``"teacher"``; by default what the config evaluates.
         step: of the checkpoint, or "best"; the newest by default.
 
     Raises:
         UserError: no run or checkpoint there.
     """
-    return Model(run.load(workdir, which, step))
+    return Model(loaded.load(workdir, network, step))
 
 
-def get_config(path: str | os.PathLike, **overrides: Any) -> ml_collections.ConfigDict:
-    """A config file's config.
+def get_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:
+    """A config file's config, complete.
 
     Args:
-        path: ``configs/dsr_fpa.py``, with an argument after a colon if wanted.
-        **overrides: values by dotted key, with ``__`` for the dot: ``train__steps=100``.
+        path: ``configs/dsr_fpa.py`` or ``dsr_fpa``, with arguments after a colon if wanted.
+        overrides: values by dotted key, such as ``{"train.steps": 100}``.
 
     Raises:
         UserError: no such file or key, or a value of the wrong type.
     """
-    return configs.override(run.load_config(path), {key.replace("__", "."): value for key, value in overrides.items()})
+    return settings.complete(configs.override(settings.load(path), overrides or {}))
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:

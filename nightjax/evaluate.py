@@ -1,234 +1,24 @@
-"""The one evaluation loop: several named sets, integer counts, one table.
+"""Scores trained runs on evaluation sets; several runs, of different seeds, give mean and spread.
 
 python -m nightjax.evaluate --workdir=runs/dsr_fpa
 python -m nightjax.evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
 python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
 """
 
-import dataclasses
-import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import flags
 from etils import epath
 
-from nightjax import run
-from nightjax.core import cli, sharding, writers
-from nightjax.core import config as configs
-from nightjax.core.classes import CITYSCAPES, CLASS_MERGES
-from nightjax.core.errors import UserError
-from nightjax.core.method import Method, Variables
-from nightjax.core.types import NUM_CLASSES
-from nightjax.data import sources, streams
-from nightjax.losses.segmentation import class_weights
-from nightjax.metrics import confusion, protocol, table, uiou
-from nightjax.metrics.protocol import EvalSet
+from nightjax.core import cli
+from nightjax.evaluator import Evaluator
+from nightjax.metrics import table
+from nightjax.run import loaded, settings
 from nightjax.zoo import benchmarks
-
-GROUPS = {
-    "static": CITYSCAPES.group("static"),
-    "small": CITYSCAPES.group("small"),
-    "dynamic": CITYSCAPES.group("dynamic"),
-}
-THRESHOLDS = uiou.default_thresholds(NUM_CLASSES)
-"""Confidences below which pixels are declined, for UIoU."""
-
-
-class Evaluator:
-    """Evaluates a method's network on the sets of a config; compiles once an image shape.
-
-    Opens the sets at once, so that a wrong name is an error before training and not hours into it.
-
-    Args:
-        config: ``config.eval`` says which network the variables are of and what to score it on.
-        method: of the network.
-        mesh: the devices.
-        workdir: of the run.
-        own: the run's own ``eval`` section, where ``config.eval`` asks for something else; see `score_folder`.
-    """
-
-    def __init__(
-        self,
-        config: ml_collections.ConfigDict,
-        method: Method,
-        mesh: jax.sharding.Mesh,
-        workdir: epath.Path,
-        own: ml_collections.ConfigDict | None = None,
-    ):
-        self.sets = _build_sets(config.eval.sets)
-        own = config.eval if own is None else own
-        known = _build_sets(benchmarks.EVAL_SETS | dict(own.sets.items()))
-        self._which = config.eval.which
-        network = "" if self._which == own.which else self._which
-        self._folders = {
-            name: score_folder(name, eval_set, known.get(name), network) for name, eval_set in self.sets.items()
-        }
-        for name, eval_set in self.sets.items():
-            if eval_set.prediction and not hasattr(method, "predict_as"):
-                raise UserError(
-                    f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} has one prediction only"
-                )
-        self._data, self._mesh, self._workdir = config.data, mesh, workdir
-        self._counts = jax.jit(
-            functools.partial(batch_counts, method),
-            static_argnames="eval_set",
-            out_shardings=sharding.replicated(mesh),
-        )
-        self._sources = {name: self._open(eval_set) for name, eval_set in self.sets.items()}
-
-    def __call__(
-        self, variables: Variables, step: int, writer: writers.Writer | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` (see `score_folder`) and one line of
-        metrics.
-
-        Returns:
-            Set name to `confusion.summarise`'s result, with ``which`` (the network), ``dataset``, ``split``,
-            ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the
-            number should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of
-            pixels that the method's own prediction has otherwise.
-        """
-        results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
-        if results and jax.process_index() == 0:
-            for name, result in results.items():
-                folder = self._workdir / "eval" / self._folders[name]
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{step:07d}.json").write_text(json.dumps({"step": step} | result, indent=1))
-            if writer:
-                writer.scalars(step, headlines(results))
-            print(table.format_results(results), flush=True)
-            for name, folder in self._folders.items():
-                if folder != name:
-                    print(
-                        f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}",
-                        flush=True,
-                    )
-        return results
-
-    def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
-        source, total, sizes = self._sources[name], {}, set()
-        for batch in streams.make_eval_batches(
-            source,
-            batch_size=-(-eval_set.batch // self._mesh.devices.size) * self._mesh.devices.size,
-            fields=("image", "label", "invalid") if eval_set.uiou else ("image", "label"),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ):
-            batch.pop("index")
-            sizes.add(batch["label"].shape[1:])
-            counts = self._counts(variables, sharding.put_batch(batch, self._mesh), eval_set=eval_set)
-            for key, value in sharding.to_host(counts).items():
-                total[key] = confusion.accumulate(total.get(key), value)
-        return {
-            "which": self._which,
-            "dataset": eval_set.dataset,
-            "split": eval_set.split,
-            "label_version": source.label_version,
-            "protocol": eval_set.changes,
-            "notes": _notes(eval_set, sizes, self._data.streams),
-        } | summarise(total, eval_set)
-
-    def _open(self, eval_set: EvalSet) -> sources.Source:
-        source = sources.open_source(
-            eval_set.dataset, eval_set.split, data_dir=self._data.dir, manual_dir=self._data.manual_dir
-        )
-        if len(source) == 0:
-            raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no records")
-        if eval_set.uiou and "invalid" not in source[0]:
-            raise UserError(
-                f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False"
-            )
-        return source
-
-
-def score_folder(name: str, eval_set: EvalSet, known: EvalSet | None, network: str = "") -> str:
-    """The folder under ``eval/`` for the scores of a set: what is not the run's own never replaces what is.
-
-    It is the set's name where that means this set. Another set under the name, such as the same split of another size
-    of NightStreet, has its data set in front, and the scores of a network that the run does not evaluate have the
-    network's: ``teacher.nightstreet_large.test_night``.
-
-    Args:
-        name: of the set.
-        eval_set: its protocol.
-        known: what the name means: the run's own set, or where it has none that of `benchmarks.EVAL_SETS`, or nothing.
-        network: ``"student"`` or ``"teacher"`` if the run evaluates the other one.
-    """
-    same = known is not None and dataclasses.replace(known, batch=eval_set.batch) == eval_set
-    return ".".join(filter(None, [network, "" if same else re.sub(r"\W+", "_", eval_set.dataset), name]))
-
-
-def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]:
-    return {name: configs.build(EvalSet, section, f"eval.sets.{name}") for name, section in sections.items()}
-
-
-def batch_counts(
-    method: Method, variables: Variables, batch: Mapping[str, jax.Array], eval_set: EvalSet
-) -> dict[str, jax.Array]:
-    """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s
-    histogram."""
-    label, mask = batch["label"], batch["mask"]
-    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set))
-    own = functools.partial(method.predict, variables)
-    other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
-    prediction, confidence = predict(other if eval_set.prediction else own)
-    counts = {"confusion": confusion.confusion_counts(label, prediction, NUM_CLASSES, mask=mask)}
-    if eval_set.prediction:
-        known = (label < NUM_CLASSES) & (mask > 0)[:, None, None]
-        counts["differing"] = (known & (prediction != predict(own)[0])).sum(dtype=np.int32)
-    if eval_set.uiou:
-        invalid = batch["invalid"] > 0
-        counts["uiou"] = uiou.uiou_counts(label, prediction, confidence, invalid, THRESHOLDS, NUM_CLASSES, mask=mask)
-    return counts
-
-
-def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
-    """DANNet's class weights of a protocol, float64 [K], or None."""
-    std = eval_set.class_weight_std
-    return class_weights(np.array(CITYSCAPES.pixel_share), std) if std else None
-
-
-def summarise(counts: Mapping[str, np.ndarray], eval_set: EvalSet) -> dict[str, Any]:
-    """All scores of one set from its summed `batch_counts`."""
-    total, names, groups = counts["confusion"], CITYSCAPES.names, GROUPS
-    if eval_set.merge:
-        merge = CLASS_MERGES[eval_set.merge]
-        total, names, groups = merge.merge_confusion(total), merge.classes, {}
-    summary = confusion.summarise(total, names, groups, eval_set.headline)
-    if eval_set.prediction:
-        summary |= {"differing": 100 * int(counts["differing"]) / max(summary["pixels"], 1)}
-    return summary | ({"uiou": uiou.summarise_uiou(counts["uiou"], THRESHOLDS, names)} if eval_set.uiou else {})
-
-
-def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str, Any]) -> list[str]:
-    """What makes a number less comparable than it looks."""
-    notes = []
-    if eval_set.native_size and (others := sorted(sizes - {eval_set.native_size})):
-        notes.append(
-            f"labels of {others[0][0]}x{others[0][1]}, the protocol scores {'x'.join(map(str, eval_set.native_size))}"
-        )
-    doubtful = benchmarks.OVERLAPS.get(eval_set.dataset.partition(":")[0], ())
-    for name, stream in training.items():
-        if any(dataset.strip().startswith(doubtful) for dataset in stream["dataset"].split("+")):
-            notes.append(f"the run's {name} stream, {stream['dataset']}, has frames of the same drives")
-    return notes
-
-
-def headlines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers of every set that go into ``metrics.jsonl``: headline mIoU, pixel accuracy and group means."""
-    values = {}
-    for name, result in results.items():
-        numbers = {"miou": result["miou"][result["headline"]], "pa": result["pa"]} | result["groups"]
-        if "uiou" in result:
-            numbers["uiou"] = result["uiou"]["average"]
-        values |= {f"eval/{name}/{key}": value for key, value in numbers.items() if value is not None}
-    return values
 
 
 def main(argv: Sequence[str]) -> None:
@@ -237,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_list(
         "workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values
     )
-    flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
+    flags.DEFINE_string("network", "", "student or teacher; by default what the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
     flags.DEFINE_string("data", "", "Benchmark whose sets to evaluate, instead of the run's.", flag_values=values)
     flags.DEFINE_list("sets", [], "Some of these sets, or others by name.", flag_values=values)
@@ -248,14 +38,14 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     results = {}
     for workdir in values.workdir:
-        loaded = run.load(workdir, values.which, values.step)
-        config, own = ml_collections.ConfigDict(loaded.config.to_dict()), loaded.config.eval
-        config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own.sets.to_dict())
-        config.eval.which = values.which or own.which
+        run = loaded.load(workdir, values.network, values.step)
+        config, own = ml_collections.ConfigDict(run.config.to_dict()), settings.eval_sections(run.config)
+        config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own)
+        config.eval.network = run.network
         config.data.dir = values.data_dir or config.data.dir
         config.data.manual_dir = values.manual_dir or config.data.manual_dir
-        evaluator = Evaluator(config, loaded.method, loaded.mesh, epath.Path(workdir), own)
-        results[workdir] = evaluator(loaded.variables, loaded.step)
+        evaluator = Evaluator(settings.complete(config), run.method, run.mesh, epath.Path(workdir), run.config)
+        results[workdir] = evaluator(run.variables, run.step)
     if jax.process_index() == 0:
         _report_all(results, values.output)
 

@@ -14,17 +14,18 @@ import jax
 import ml_collections
 from etils import epath
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import checkpoint, hooks, sharding, writers
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
-from nightjax.core.method import Method
+from nightjax.core.method import Trainable
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
-from nightjax.evaluate import Evaluator
+from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.panels import write_panels
+from nightjax.run import loaded, references, settings, start
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -41,57 +42,58 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
         UserError: anything the user can put right; the message says what, where and how.
     """
     began = time.perf_counter()
-    workdir, config = epath.Path(workdir), methods.with_defaults(config)
+    workdir = epath.Path(workdir)
+    config = settings.complete(references.resolve(settings.complete(config), _saved(workdir)))
     steps, batch_size = config.train.steps, config.train.batch
-    _check_numbers(config)
+    settings.check(config)
     if config.log.baseline:
         read_baseline(config.log.baseline)
     mesh = sharding.make_mesh(_devices(config.train.devices))
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
-    abstract = run.abstract_state(config, method, mesh)
-    run.check_network(abstract, config.eval.which)
+    abstract = start.abstract_state(config, method, mesh)
+    network = loaded.network_of(method, config.eval.network)
     _check_workdir(workdir, config)
     readers, batches = _open_streams(config, method, mesh)
     evaluator = Evaluator(config, method, mesh, workdir)
     _claim(workdir, config)
 
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
-    start = saver.latest() or 0
+    first = saver.latest() or 0
     clock = hooks.Clock()
-    if start:
-        state, host = saver.restore(start, abstract)
+    if first:
+        state, host = saver.restore(first, abstract)
         batches.set_state(host["streams"])
         clock.restore(host["clock"])
-        print(f"continuing {workdir} from step {start}", flush=True)
+        print(f"continuing {workdir} from step {first}", flush=True)
     else:
-        state = run.first_state(config, method, mesh)
-    parameters = run.count_parameters(abstract.params)
+        state = start.first_state(config, method, mesh)
+    parameters = start.count_parameters(abstract.params)
     print(f"{config.method.name}: {parameters / 1e6:.2f} M parameters, {steps} steps, {mesh.devices.size} device(s)")
 
     compiling = time.perf_counter()
     with _missing_field_explained(config):
-        step_fn = compile_step(method, abstract, run.abstract_batch(config, method, mesh), mesh)
+        step_fn = compile_step(method, abstract, start.abstract_batch(config, method, mesh), mesh)
     print(f"step compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
-    panels_fn = jax.jit(method.panels)
-    writer = writers.MetricWriter(workdir, start) if jax.process_index() == 0 else writers.NoWriter()
+    visualize = jax.jit(method.visualizations)
+    writer = writers.MetricWriter(workdir, first) if jax.process_index() == 0 else writers.NoWriter()
     name_records = functools.partial(_record_ids, readers)
-    log = hooks.ScalarLog(writer, clock, start, steps, batch_size * len(readers), config.log.every, name_records)
-    profile = hooks.Profile(workdir, start, config.log.profile_steps)
+    log = hooks.ScalarLog(writer, clock, first, steps, batch_size * len(readers), config.log.every, name_records)
+    profile = hooks.Profile(workdir, first, config.log.profile_steps)
     stop = hooks.StopSignal()
     results, batch = {}, None
     try:
-        for step in range(start, steps + 1):
-            fresh, last = step > start, step == steps
+        for step in range(first, steps + 1):
+            fresh, last = step > first, step == steps
             stopping = fresh and stop(step)
             metrics = {}
             if last or (fresh and _due(step, config.eval.every)):
                 with clock.paused():
                     log.settle()
-                    results = evaluator(method.variables(state, config.eval.which), step, writer)
+                    results = evaluator(method.variables(state, network), step, writer)
                     metrics = {name: result["miou"][result["headline"]] for name, result in results.items()}
                     if batch is not None:
-                        write_panels(panels_fn(state, batch), workdir, step, writer)
+                        write_panels(visualize(state, batch), workdir, step, writer)
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):
                 with clock.paused():
                     log.settle()
@@ -103,7 +105,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
                 batch, index = next(batches)
             state, scalars = step_fn(state, batch)
             log.push(step + 1, scalars, index)
-            if step == start:
+            if step == first:
                 print(f"first step after {time.perf_counter() - began:.1f} s", flush=True)
     finally:
         stop.close()
@@ -123,7 +125,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     return results
 
 
-def compile_step(method: Method, state: TrainState, batch: Batch, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
+def compile_step(method: Trainable, state: TrainState, batch: Batch, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
     """The one compiled program of a run: ``(state, batch) -> (state, scalars)``, the state donated.
 
     Args:
@@ -143,42 +145,6 @@ def compile_step(method: Method, state: TrainState, batch: Batch, mesh: jax.shar
         compiler_options=options,
     )
     return step.lower(state, batch).compile()
-
-
-LEAST = {
-    "train.steps": 1,
-    "train.batch": 1,
-    "train.accumulate": 1,
-    "train.devices": 0,
-    "data.workers": 0,
-    "data.threads": 1,
-    "eval.every": 0,
-    "checkpoint.every": 0,
-    "checkpoint.keep": 1,
-    "log.every": 1,
-}
-"""Smallest value of each number that drives the loop."""
-
-
-def _check_numbers(config: ml_collections.ConfigDict) -> None:
-    for key, least in LEAST.items():
-        section, name = key.split(".")
-        if config[section][name] < least:
-            raise UserError(f"{key}={config[section][name]} must be {least} or more")
-    if config.checkpoint.best:
-        configs.choose(config.eval.sets, config.checkpoint.best, "checkpoint.best")
-    for name, section in config.eval.sets.items():
-        if section.get("batch", 1) < 1:
-            raise UserError(f"eval.sets.{name}.batch={section.batch} must be 1 or more")
-    starts = {"optim.warmup": config.optim.get("warmup", 0)}
-    if config.method.get("fpa"):
-        starts["method.fpa_start_step"] = config.method.fpa_start_step
-    for key, start in starts.items():
-        if start >= config.train.steps:
-            raise UserError(
-                f"{key}={start} is not within the run's {config.train.steps} steps; choose the length by the config's argument, "
-                "--config=FILE.py:steps=N, which fits the rest to it, or set both"
-            )
 
 
 @contextlib.contextmanager
@@ -206,10 +172,15 @@ def _devices(limit: int) -> list[jax.Device]:
     return devices[:limit] if limit else devices
 
 
+def _saved(workdir: epath.Path) -> ml_collections.ConfigDict | None:
+    """What the run in a workdir began with, or None."""
+    return loaded.read_config(workdir) if (workdir / loaded.CONFIG).exists() else None
+
+
 def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     """Refuses a workdir that holds another config's run or cannot be one."""
-    if (workdir / "config.json").exists():
-        configs.check_same_run(methods.with_defaults(run.read_config(workdir)), config, workdir)
+    if (workdir / loaded.CONFIG).exists():
+        configs.check_same_run(loaded.read_config(workdir), config, workdir)
     elif jax.process_index() == 0:
         with _writing_to(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
@@ -221,10 +192,10 @@ def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
     apart meet, before the first program that needs them all.
     """
-    path = workdir / "config.json"
+    path = workdir / loaded.CONFIG
     if jax.process_index() == 0 and not path.exists():
         with _writing_to(workdir):
-            draft = workdir / "config.json.tmp"
+            draft = workdir / f"{loaded.CONFIG}.tmp"
             draft.write_text(configs.to_json(config))
             draft.replace(path)
     sharding.wait_for_all("claim")
@@ -238,10 +209,10 @@ def _writing_to(workdir: epath.Path) -> Iterator[None]:
         raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error
 
 
-def _open_streams(config: ml_collections.ConfigDict, method: Method, mesh: jax.sharding.Mesh):
+def _open_streams(config: ml_collections.ConfigDict, method: Trainable, mesh: jax.sharding.Mesh):
     """The sources by domain, and an iterator over (device batch, host record positions)."""
     data, readers, iterators = config.data, {}, {}
-    for name, spec in run.stream_specs(config, method).items():
+    for name, spec in start.stream_specs(config, method).items():
         readers[name] = sources.open_source(spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir)
         iterators[name] = streams.make_stream(
             readers[name],

@@ -108,18 +108,38 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
     return found
 
 
-def student_parts(path: epath.PathLike) -> set[str]:
-    """Names of the student's top-level modules in the checkpoint of one step.
+def modules(path: epath.PathLike, network: str) -> set[str]:
+    """Names of a network's top-level modules in the checkpoint of one step.
 
     Raises:
-        UserError: the checkpoint is damaged or holds no student.
+        UserError: the checkpoint is damaged or holds no such network.
     """
+    networks = _networks(path)
+    if network not in networks:
+        raise UserError(f"{path} holds no {network!r} network, only {', '.join(networks)}; it is another kind of run")
+    return set(networks[network])
+
+
+def first_network(path: epath.PathLike) -> str:
+    """Name of the network that the checkpoint of one step is about: the first that is no discriminator."""
+    networks = _networks(path)
+    found = next((name for name in MAIN_NETWORKS if name in networks), None)
+    if found is None:
+        raise UserError(f"{path} holds none of the networks {', '.join(MAIN_NETWORKS)}, only {', '.join(networks)}")
+    return found
+
+
+MAIN_NETWORKS = ("student", "matcher", "generators", "image")
+"""Names of the networks that runs are about."""
+
+
+def _networks(path: epath.PathLike) -> dict[str, Any]:
     folder = epath.Path(path) / "state"
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            return set(checkpointer.metadata(folder.resolve()).item_metadata.tree["params"]["student"])
+            return dict(checkpointer.metadata(folder.resolve()).item_metadata.tree["params"])
     except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-        raise UserError(f"{path} is damaged or holds no student network ({_first(error)})") from error
+        raise UserError(f"{path} is damaged or holds no network ({_first(error)})") from error
 
 
 BEST = "best"

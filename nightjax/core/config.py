@@ -1,21 +1,23 @@
-"""Configs at the edge: arguments, sections to dataclasses, comparison of runs. Nothing below ``methods`` sees a
-config."""
+"""Configs at the edge: files and their arguments, sections to dataclasses, overrides, comparison of runs."""
 
+import ast
 import dataclasses
-import difflib
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
 import traceback
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
 
-from nightjax.core.errors import UserError
+from nightjax.core import config_files
+from nightjax.core.errors import UserError, suggestion
+from nightjax.core.errors import choose as choose
 
 T = TypeVar("T")
 
@@ -32,45 +34,70 @@ CHANGEABLE = (
 """Keys that may differ between the start of a run and its continuation."""
 
 
-SWITCH = ("0", "1")
-"""Values of a config argument that is on or off."""
+def parse_arguments(text: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """The text behind the colon of ``--config=FILE.py:key=value,key=value`` as arguments of ``get_config``.
 
-
-def suggestion(name: str, known: typing.Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or the known names when nothing is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def parse_arg(arg: str | None, **defaults: str) -> dict[str, str]:
-    """Parses the text after the colon of ``--config=file.py:key=value,key=value``.
+    The function's annotations say which type each argument has: ``bool``, ``int``, ``float``, ``str`` or a ``Literal``,
+    or one of these ``| None``.
 
     Args:
-        arg: the text, possibly empty.
-        **defaults: every key the config knows, with its default; one of ``"0"`` or ``"1"`` makes a switch.
+        text: possibly empty.
+        function: ``get_config`` of the file.
 
     Raises:
-        UserError: a key is unknown, an item is not ``key=value``, or a switch is neither 0 nor 1.
+        UserError: a key is unknown, an item is not ``key=value``, or a value does not fit its type.
     """
-    values = dict(defaults)
-    for item in filter(None, (arg or "").split(",")):
+    known = inspect.signature(function).parameters
+    hints = typing.get_type_hints(function)
+    values = {}
+    for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"config argument {item!r} is not key=value")
-        if key not in defaults:
-            raise UserError(f"config argument {key!r} is unknown{suggestion(key, defaults)}")
-        if defaults[key] in SWITCH and value not in SWITCH:
-            raise UserError(f"config argument {key}={value} must be 0 or 1")
-        values[key] = value
+        if key not in known:
+            raise UserError(f"config argument {key!r} is unknown{suggestion(key, known)}")
+        values[key] = _parse(hints.get(key, str), value, f"config argument {key}")
     return values
 
 
-def choose(table: Mapping[str, T], name: str, what: str) -> T:
-    """``table[name]``, or a UserError with a suggestion."""
-    if name not in table:
-        raise UserError(f"{what}={name!r} is unknown{suggestion(name, table)}")
-    return table[name]
+def _parse(hint: Any, text: str, where: str) -> Any:
+    """A value of a type from its text."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if type(None) in options and text in ("", "None"):
+        return None
+    hint = next(option for option in options if option is not type(None))
+    if hint is bool:
+        switches = {"1": True, "true": True, "0": False, "false": False}
+        if text.lower() not in switches:
+            raise UserError(f"{where}={text} must be 0 or 1")
+        return switches[text.lower()]
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise UserError(f"{where}={text!r} must be of type {hint.__name__}") from None
+    return _convert(hint, text, where)
+
+
+def merged(section: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested section with changes by dotted key; a mapping joins the section that stands there, all else replaces it.
+
+    >>> merged({"teacher": {"decay": 0.999}, "bank": None}, {"teacher.decay": 0.99, "bank": {"size": 2}})
+    {'teacher': {'decay': 0.99}, 'bank': {'size': 2}}
+    """
+    result = {key: merged(value) if isinstance(value, Mapping) else value for key, value in section.items()}
+    for change in changes:
+        for dotted, value in change.items():
+            *path, name = dotted.split(".")
+            node = result
+            for part in path:
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                node = node[part]
+            if isinstance(value, Mapping):
+                value = merged(node[name] if isinstance(node.get(name), Mapping) else {}, value)
+            node[name] = value
+    return result
 
 
 def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
@@ -82,7 +109,8 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         where: the section's name in errors, such as ``"optim"``.
 
     Raises:
-        UserError: a key is no field of ``cls``, a field without default is missing, or a value has the wrong type.
+        UserError: a key is no field of ``cls``, a field without default is missing, or a value has the wrong type or is
+            none of a ``Literal``.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
@@ -99,8 +127,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
     """A section with the defaults of all fields of its dataclass that it leaves to them, nested ones too.
 
-    What `build` makes of it stays the same; what is wrong with it is left for `build` to say. Dataclasses that are not
-    frozen, such as networks, stay as they are.
+    What `build` makes of it stays the same; what is wrong with it is left for `build` to say.
 
     Args:
         cls: the dataclass.
@@ -112,16 +139,19 @@ def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[s
         field = cls.__dataclass_fields__.get(name)
         if field is None or not field.init or name in leave_out:
             continue
-        nested = next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
-        if any(dataclasses.is_dataclass(x) and not x.__dataclass_params__.frozen for x in (nested, field.default)):
-            continue
+        nested = part_of(hint)
         if name not in filled and field.default is not dataclasses.MISSING:
-            filled[name] = (
-                dataclasses.asdict(field.default) if dataclasses.is_dataclass(field.default) else field.default
-            )
+            default = field.default
+            filled[name] = dataclasses.asdict(default) if nested and default is not None else default
         if nested and isinstance(filled.get(name), Mapping):
             filled[name] = with_defaults(nested, filled[name])
     return filled
+
+
+def part_of(hint: Any) -> type | None:
+    """The dataclass of a field that holds a part, ``Part`` or ``Part | None``; None for other fields."""
+    options = [hint, *(typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ())]
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -130,15 +160,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in args:
             return None
         return _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is typing.Literal:
+        if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
+            names = [str(option) for option in args]
+            raise UserError(f"{where}={value!r} is unknown{suggestion(str(value), names)}")
+        return value
     if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else build(hint, value, where)
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={value!r} must be a section of settings")
+        return build(hint, value, where)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             raise UserError(f"{where}={value!r} must be a tuple")
         items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         if len(items) != len(value):
             raise UserError(f"{where}={value!r} must have {len(items)} entries")
-        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value)))
+        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
@@ -147,34 +186,61 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
-    """The locked config of a file: what its ``get_config(argument)`` returns.
+    """The locked config of a file: what its ``get_config`` returns for the arguments.
+
+    The file runs by itself, by its location: no package of this or another name on Python's path changes which it is.
 
     Args:
-        path: ``configs/dsr_fpa.py``, with the argument after a colon if wanted.
+        path: a file (``my/night.py``) or the name of one of nightjax's own configs (``dsr_fpa``), see
+            `config_files.find`, with arguments after a colon if wanted.
 
     Raises:
         UserError: no such file, or it does not run through; names the line.
     """
-    name, _, argument = os.fspath(path).partition(":")
-    file = pathlib.Path(name)
-    if not file.is_file() or file.suffix != ".py":
-        raise UserError(
-            f"config {name} does not exist or is no Python file; try configs/dsr_fpa.py in a clone of nightjax"
-        )
-    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
+    name, _, arguments = os.fspath(path).partition(":")
+    return _call(name, lambda function: parse_arguments(arguments, function))
+
+
+def call(name: str, **arguments: Any) -> ml_collections.ConfigDict:
+    """The locked config of one of nightjax's own files, for typed arguments; for configs that build on another."""
+    return _call(name, lambda function: arguments)
+
+
+def get_config_of(name: str) -> Callable[..., ml_collections.ConfigDict]:
+    """The function ``get_config`` of a config file; see `load`."""
+    return _module(name, _file(name)).get_config
+
+
+def _call(name: str, arguments: Callable[[Callable[..., Any]], dict[str, Any]]) -> ml_collections.ConfigDict:
+    file = _file(name)
     try:
-        spec.loader.exec_module(module)
-        config = module.get_config(argument)
+        function = _module(name, file).get_config
+        config = function(**arguments(function))
     except UserError:
         raise
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        line = f", line {lines[-1]}" if lines else ""
+        places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = f", line {places[-1]}" if places else ""
         raise UserError(f"config {name}{line} is broken: {type(error).__name__}: {error}") from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"config {name}: get_config must return a ConfigDict, not {type(config).__name__}")
     return config.lock()
+
+
+def _file(name: str) -> pathlib.Path:
+    file = config_files.find(name)
+    if file is None:
+        known = suggestion(pathlib.Path(name).stem, config_files.names())
+        raise UserError(f"config {name} does not exist, neither as a Python file nor among nightjax's own{known}")
+    return file
+
+
+def _module(name: str, file: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
+    assert spec is not None and spec.loader is not None  # Always so for a file that ends in .py.
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def check_key(config: ml_collections.ConfigDict, key: str) -> None:
@@ -188,31 +254,67 @@ def check_key(config: ml_collections.ConfigDict, key: str) -> None:
         node = node[name]
 
 
-def open_none(config: ml_collections.ConfigDict, key: str) -> None:
-    """Lets a flag set the value of this dotted key to any literal if it is None, which has no type to go by."""
-    *sections, name = key.split(".")
-    node = config
-    for section in sections:
-        node = node[section]
-    if node[name] is None:
-        with node.unlocked():
-            node[name] = ml_collections.config_dict.placeholder(object)
-
-
 def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """The locked config with values replaced by dotted key.
+
+    A text is read by the type of the value that it replaces, as on the command line: ``"144,256"`` for a tuple,
+    ``"None"`` for any setting or section that may be off, ``"{}"`` to switch a section on with its defaults.
 
     Raises:
         UserError: no such key, or a value of another type.
     """
-    config.lock()
+    config = ml_collections.ConfigDict(config.to_dict())
     for key, value in values.items():
         check_key(config, key)
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config: cannot set {key}={value!r}: {error}") from error
-    return config
+        *path, name = key.split(".")
+        node = config
+        for part in path:
+            node = node[part]
+        old = node[name]
+        new = _read(old, value, f"config.{key}") if isinstance(value, str) else value
+        if isinstance(new, (list, tuple)):
+            new = tuple(new)
+        if old is not None and new is not None and not _same_kind(old, new):
+            raise UserError(f"config: cannot set {key}={value!r}: it must be of type {_kind(old)}")
+        if isinstance(new, int) and isinstance(old, float) and not isinstance(new, bool):
+            new = float(new)
+        with node.ignore_type():
+            node[name] = ml_collections.ConfigDict(new) if isinstance(new, Mapping) else new
+    return config.lock()
+
+
+def _read(old: Any, text: str, where: str) -> Any:
+    """A value from its text on the command line, by the value that it replaces."""
+    if text == "None":
+        return None
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        return _parse(bool, text, where)
+    literal = f"({text},)" if isinstance(old, (tuple, list)) and not text.strip().startswith(("(", "[")) else text
+    try:
+        return ast.literal_eval(literal)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _kind(value: Any) -> str:
+    return "section" if isinstance(value, (Mapping, ml_collections.ConfigDict)) else type(value).__name__
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    if isinstance(old, float):
+        return isinstance(new, (int, float))
+    return _kind(old) == _kind(new)
+
+
+def lines(config: ml_collections.ConfigDict) -> list[str]:
+    """The config as a person reads it: ``key = value``, one a line, sections in their order."""
+    flat = _flat(config.to_dict())
+    width = max(map(len, flat), default=0)
+    return [f"{key.ljust(width)} = {value!r}" for key, value in flat.items()]
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:
@@ -255,7 +357,7 @@ def check_same_run(saved: ml_collections.ConfigDict, config: ml_collections.Conf
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat.update(_flat(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value

@@ -1,8 +1,28 @@
-"""The one exception for mistakes a user can make."""
+"""The one exception for mistakes a user can make, and the suggestions that go into its message."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
-    """A mistake of the user's, said in one line: what is wrong, where, and what to do about it.
+    """A mistake of the user's, told in one line: what is wrong, where, and how to fix it.
 
     Command-line entry points print it without a traceback and exit with code 2.
     """
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"``, or the known names when nothing is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def choose(table: Mapping[str, T], name: str, what: str) -> T:
+    """``table[name]``, or a UserError with a suggestion."""
+    if name not in table:
+        raise UserError(f"{what}={name!r} is unknown{suggestion(name, table)}")
+    return table[name]

@@ -1,9 +1,9 @@
-"""Optimisers from a config: groups by parameter name, decay, clipping, schedules and gradient accumulation."""
+"""Optimizers from a config: groups by parameter name, decay, clipping and schedules."""
 
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,8 @@ import optax
 from flax import traverse_util
 
 from nightjax.core import schedules, stacks
-from nightjax.core.config import choose
 from nightjax.core.errors import UserError
-
-PyTree = Any
+from nightjax.core.types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Group:
     """How the parameters whose path matches ``pattern`` differ from the rest.
 
     Attributes:
-        pattern: regular expression searched in the path, such as ``"^student/backbone/"``. First match wins.
+        pattern: regular expression searched in the path inside the network, such as ``"^backbone/"``. First match wins.
         lr: factor on the learning rate; 0 freezes, and then no decay is applied either.
         decay: factor on the weight decay.
     """
@@ -34,7 +32,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optimiser's settings.
+    """An optimizer's settings.
 
     Attributes:
         name: ``"adamw"``, ``"adam"`` (decay coupled into the gradient, as in torch) or ``"sgd"``.
@@ -46,7 +44,7 @@ class Optimizer:
         warmup: steps of linear warm-up.
         power: exponent of the poly decay.
         cosine_steps: steps in which the schedule ``"cosine"`` falls to 0, before it rises again; 0 for the whole run.
-        fall_every, fall: of the schedule ``"step"``, which multiplies the rate by ``fall`` every so many steps.
+        step_every, step_factor: of the schedule ``"step"``: every so many steps the rate is multiplied by the factor.
         milestones: of the schedule ``"multistep"``, the steps at which the rate falls to a tenth.
         weight_decay: decay rate.
         decay_vectors: whether one-dimensional parameters (biases, norms) decay.
@@ -56,15 +54,17 @@ class Optimizer:
         groups: exceptions by name.
     """
 
-    name: str = "adamw"
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 6e-4
-    schedule: str = "warmup_poly"
+    schedule: Literal["warmup_poly", "mmseg_poly", "linear_tail", "step", "multistep", "cosine", "constant"] = (
+        "warmup_poly"
+    )
     min_lr: float = 0.0
     warmup: int = 0
     power: float = 1.0
     cosine_steps: int = 0
-    fall_every: int = 100_000
-    fall: float = 0.5
+    step_every: int = 100_000
+    step_factor: float = 0.5
     milestones: tuple[int, ...] = ()
     weight_decay: float = 0.01
     decay_vectors: bool = False
@@ -90,19 +90,19 @@ class Optimizer:
             "warmup_poly": lambda t: schedules.warmup_poly(t, steps, self.warmup, self.power),
             "mmseg_poly": lambda t: schedules.mmseg_poly(t, steps, self.warmup, self.power),
             "linear_tail": lambda t: schedules.linear_tail(t, steps, steps // 2),
-            "step": lambda t: schedules.step_decay(t, self.fall_every, self.fall),
+            "step": lambda t: schedules.step_decay(t, self.step_every, self.step_factor),
             "multistep": lambda t: schedules.warmup_multistep(t, self.milestones, self.warmup),
             "cosine": lambda t: schedules.cosine(t, self.cosine_steps or steps),
             "constant": lambda t: jnp.ones((), jnp.float32),
         }
-        factor = choose(table, self.schedule, "optim.schedule")
+        factor = table[self.schedule]
         return lambda t: self.min_lr + (self.lr - self.min_lr) * factor(t)
 
     def build(self, params: PyTree, steps: int) -> optax.GradientTransformation:
         """The optax transformation for parameters of this structure.
 
         Raises:
-            UserError: the optimiser is unknown, or a group matches no parameter.
+            UserError: the optimizer is unknown, or a group matches no parameter.
         """
         lr_factor, decay_factor = self._factors(params)
         scale = optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, lr_factor))
@@ -113,7 +113,7 @@ class Optimizer:
             "adam": (decay, adam),
             "sgd": (decay, optax.trace(self.momentum) if self.momentum else optax.identity()),
         }
-        chain = choose(chains, self.name, "optim.name")
+        chain = chains[self.name]
         clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
         return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
@@ -122,14 +122,15 @@ class Optimizer:
         unused = {g.pattern for g in self.groups}
         lr, decay = {}, {}
         for path, value in flat.items():
-            group = next((g for g in self.groups if re.search(g.pattern, path)), Group(""))
+            inside = path.partition("/")[2]
+            group = next((g for g in self.groups if re.search(g.pattern, inside)), Group(""))
             unused.discard(group.pattern)
             lr[path] = group.lr
             decays = value.ndim - stacks.is_stacked(path.split("/")) > 1 or self.decay_vectors
             decay[path] = group.decay * decays * (group.lr != 0)
         if unused:
             raise UserError(
-                f"optim.groups: {sorted(unused)[0]!r} matches no parameter; paths look like {sorted(flat)[0]!r}"
+                f"optim.groups: {sorted(unused)[0]!r} matches no parameter; paths look like {sorted(flat)[0].partition('/')[2]!r}"
             )
         unflatten = lambda x: traverse_util.unflatten_dict(x, sep="/")
         return unflatten(lr), unflatten(decay)
@@ -140,40 +141,3 @@ def _decay(rate: float, factor: PyTree) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, p, f: u + rate * f * p if rate * f else u, updates, params, factor)
 
     return optax.stateless(update)
-
-
-def accumulate(
-    grad_fn: Callable[[PyTree, PyTree, jax.Array | int], tuple[PyTree, PyTree, PyTree]],
-    carry: PyTree,
-    batch: PyTree,
-    parts: int,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """Mean gradient over ``parts`` equal parts of a batch, computed one after the other.
-
-    Part ``i`` holds the examples ``i, i + parts, ...``: a stride keeps every device's rows on that device.
-
-    Args:
-        grad_fn: ``(carry, part, i) -> (gradients, carry, scalars)``.
-        carry: what one part hands to the next, such as running statistics.
-        batch: arrays with a leading batch axis.
-        parts: number of parts; 1 calls ``grad_fn`` once on the whole batch.
-
-    Returns:
-        Mean gradients and scalars in float32, and the last carry.
-    """
-    if parts == 1:
-        return grad_fn(carry, batch, 0)
-    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0), batch)
-
-    def body(carry, item):
-        inner, sums = carry
-        i, part = item
-        grads, inner, scalars = grad_fn(inner, part, i)
-        sums = jax.tree.map(lambda s, x: s + x.astype(jnp.float32) / parts, sums, (grads, scalars))
-        return (inner, sums), None
-
-    first = jax.tree.map(lambda x: x[0], split)
-    grads, _, scalars = jax.eval_shape(lambda c, p: grad_fn(c, p, 0), carry, first)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (grads, scalars))
-    (carry, (grads, scalars)), _ = jax.lax.scan(body, (carry, zeros), (jnp.arange(parts), split))
-    return grads, carry, scalars

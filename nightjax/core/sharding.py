@@ -12,9 +12,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nightjax.core.errors import UserError
-from nightjax.core.state import TrainState
+from nightjax.core.state import ExampleBuffer, TrainState
+from nightjax.core.types import PyTree
 
-PyTree = Any
 DATA = "data"
 
 
@@ -44,10 +44,14 @@ def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def state_sharding(mesh: Mesh, state: TrainState) -> TrainState:
-    """Sharding of every leaf of a state: arrays of the bank are split on axis 1 like the batch, all else replicated."""
-    shardings = jax.tree.map(lambda _: replicated(mesh), state)
-    bank = jax.tree.map(lambda x: batch_sharding(mesh, 1) if x.ndim > 1 else replicated(mesh), state.bank)
-    return shardings.replace(bank=bank)
+    """Sharding of every leaf of a state: examples of an `ExampleBuffer` are split on axis 1, all else is replicated."""
+
+    def place(part: Any) -> Any:
+        if not isinstance(part, ExampleBuffer):
+            return replicated(mesh)
+        return jax.tree.map(lambda x: batch_sharding(mesh, 1) if x.ndim > 1 else replicated(mesh), part)
+
+    return jax.tree.map(place, state, is_leaf=lambda part: isinstance(part, ExampleBuffer))
 
 
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:

@@ -1,11 +1,17 @@
 """The training state: everything that changes the next step, and nothing else."""
 
-from typing import Any
-
 import jax
 from flax import struct
 
-PyTree = Any
+from nightjax.core.types import PyTree
+
+
+class ExampleBuffer(struct.PyTreeNode):
+    """Base of records of past examples, such as the rare-class bank.
+
+    Arrays with two axes or more are ``[N, B, ...]``: N remembered batches of B examples. They are split over devices on
+    axis 1, as the batch is on axis 0, so that no example ever changes its device. Vectors ``[N]`` are replicated.
+    """
 
 
 class TrainState(struct.PyTreeNode):
@@ -17,12 +23,11 @@ class TrainState(struct.PyTreeNode):
         step: scalar int32, number of finished steps.
         params: network name to trained float32 parameters.
         batch_stats: network name to running statistics of its norms.
-        opt_state: optimiser name to optax state.
+        opt_state: optimizer name to optax state.
         teacher: ``{"params", "batch_stats"}`` of the weight-averaged network, or empty.
         frozen: network name to variables that no step changes.
-        bank: arrays ``[N, B, ...]`` of remembered examples, split over devices on axis 1, and vectors ``[N]``; or
-            empty.
-        memory: replicated arrays such as prototypes or confidence tables, or empty.
+        memory: what parts of a method remember from step to step, by name: an `ExampleBuffer`, which is split over
+            devices, or small arrays such as prototypes, which are replicated.
     """
 
     step: jax.Array
@@ -31,5 +36,4 @@ class TrainState(struct.PyTreeNode):
     opt_state: dict[str, PyTree]
     teacher: dict[str, PyTree] = struct.field(default_factory=dict)
     frozen: dict[str, PyTree] = struct.field(default_factory=dict)
-    bank: PyTree = struct.field(default_factory=dict)
     memory: dict[str, PyTree] = struct.field(default_factory=dict)

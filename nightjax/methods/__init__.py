@@ -1,14 +1,16 @@
 """The table of methods, and how a config becomes one."""
 
+import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
 from nightjax.core import config as configs
-from nightjax.core.method import Method
+from nightjax.core.errors import choose
+from nightjax.core.method import Trainable
 from nightjax.core.optim import Optimizer
 from nightjax.core.precision import compute_dtype
+from nightjax.core.step import Training
 from nightjax.methods.adaptsegnet import AdaptSegNet
 from nightjax.methods.cyclegan import CycleGAN
 from nightjax.methods.dacs import Dacs
@@ -16,6 +18,7 @@ from nightjax.methods.dannet import Dannet
 from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.methods.matching import MatcherTraining
 from nightjax.methods.nightlab import NightLab
+from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
 from nightjax.methods.pix2pixhd import Pix2PixHD
 from nightjax.methods.self_training import SelfTraining
 from nightjax.methods.supervised import Supervised
@@ -44,56 +47,49 @@ METHODS = {
     "pix2pixhd": Pix2PixHD,
 }
 
-MODELS = {
+BUILDERS = {
     "uawarpc": build_matcher,
     "unit": build_unit,
     "cyclegan": build_resnet_generator,
     "pix2pixhd": build_generator,
 }
-"""Method to the builder of its network from the section ``model``, where that is no segmenter."""
+"""Method to the builder of its module from the section ``model``, where that is no segmenter."""
 
-
-GIVEN_ELSEWHERE = ("model", "optimizer", "steps", "accumulate", "seed")
+GIVEN_ELSEWHERE = ("network", "model", "input", "optimizer", "training")
 """Fields of a method that `build` takes from other sections than ``method``."""
 
 
-def with_defaults(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The locked config with every setting of its method and optimiser, those left to their default too.
-
-    So every setting can be given as a flag and is kept with the run. A config without a known method comes back as it
-    is.
-    """
-    section, optim = config.get("method"), config.get("optim")
-    if not isinstance(section, ml_collections.ConfigDict) or not isinstance(optim, ml_collections.ConfigDict):
-        return config
-    cls = METHODS.get(section.get("name"))
-    if cls is None:
-        return config
-    filled = ml_collections.ConfigDict(config.to_dict())
-    filled.method = configs.with_defaults(cls, section.to_dict(), GIVEN_ELSEWHERE)
-    filled.optim = configs.with_defaults(Optimizer, optim.to_dict())
-    return filled.lock()
+def with_defaults(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section ``method`` with every setting of its method, those left to their default too."""
+    cls = choose(METHODS, section.get("name", ""), "method.name")
+    return configs.with_defaults(cls, section, GIVEN_ELSEWHERE)
 
 
-def build(config: Mapping[str, Any]) -> Method:
+def sees_pixels(name: str) -> bool:
+    """Whether the section ``model`` of this method has an ``input``, that is, settings of how pixels enter it."""
+    fields = {field.name for field in dataclasses.fields(choose(METHODS, name, "method.name"))}
+    return bool(fields & {"network", "input"})
+
+
+def build(config: Mapping[str, Any]) -> Trainable:
     """Builds the method of a config from its sections ``method``, ``model``, ``optim`` and ``train``.
 
     Raises:
         UserError: an unknown method, model or setting; the message suggests the nearest.
     """
     section = dict(config["method"])
-    cls = configs.choose(METHODS, section.pop("name", ""), "method.name")
+    name = section.pop("name", "")
+    cls = choose(METHODS, name, "method.name")
     model, train = dict(config["model"]), config["train"]
+    parts: dict[str, Any] = {}
+    if sees_pixels(name):
+        parts["input"] = configs.build(InputNormalization, dict(model.pop("input", {})), "model.input")
     model["dtype"] = compute_dtype(model.get("dtype", "float32"))
-    return configs.build(
-        cls,
-        section
-        | {
-            "model": MODELS.get(config["method"]["name"], build_segmenter)(**model),
-            "optimizer": configs.build(Optimizer, config["optim"], "optim"),
-            "steps": train["steps"],
-            "accumulate": train["accumulate"],
-            "seed": config["seed"],
-        },
-        "method",
-    )
+    module = BUILDERS.get(name, build_segmenter)(**model)
+    if "network" in typing.get_type_hints(cls):
+        parts = {"network": SegmentationNetwork(module, **parts)}
+    else:
+        parts["model"] = module
+    parts["optimizer"] = configs.build(Optimizer, config["optim"], "optim")
+    parts["training"] = Training(train["steps"], config["seed"], train["accumulate"])
+    return configs.build(cls, section | parts, "method")

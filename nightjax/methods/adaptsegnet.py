@@ -1,107 +1,129 @@
-"""AdaptSegNet: adversarial alignment of the output at one or two levels (1802.10349)."""
+"""AdaptSegNet: adversarial alignment of the output at one or two levels (arXiv 1802.10349)."""
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
+from nightjax.core.step import Outcome, Players, Training, gradient_step
 from nightjax.core.types import Batch, Scalars
-from nightjax.losses.adversarial import adversarial_loss
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
-from nightjax.methods.adversarial import AdversarialMethod
-from nightjax.models.auxiliary import AuxiliarySegmenter
-from nightjax.models.discriminator import VARIANTS, Discriminator
+from nightjax.methods.parts.discriminators import DiscriminatorForm, Discriminators, outputs_of
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.methods.parts.segmenting import Segmenting
+from nightjax.models.discriminator import VARIANTS
 from nightjax.ops.resize import resize
 
 LEVELS = {"level1": "auxiliary_logits", "level2": "logits"}
-"""Discriminator to the model's output it judges; level 1 is the earlier stage."""
+"""Discriminator to the network's output it judges; level 1 is the earlier stage."""
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptSegNet(AdversarialMethod):
+class AdaptSegNet(Segmenting):
     """AdaptSegNet with the official code's settings of the multi-level vanilla GAN.
 
-    A level whose two weights are 0 is not used: the single-level forms have (0, 1) and (0, 0.001),
-    or (0, 0.01) for least squares. If the model has an auxiliary classifier all the same, it gets
-    no gradient then: freeze it by a group of the optimiser.
+    A level whose two weights are 0 is not used: the single-level forms have (0, 1) and (0, 0.001), or (0, 0.01) for
+        least
+    squares. If the network has an auxiliary classifier all the same, it gets no gradient then: freeze it by a group of
+    the optimizer.
 
     Attributes:
+        network: the segmentation network.
+        optimizer: of the segmentation network.
+        training: of the run.
+        class_weights: weight of each class in the cross-entropy, K numbers; None for 1.
         segmentation_weights: of the cross-entropy at level 1 and 2.
         adversarial_weights: of the adversarial loss at level 1 and 2.
+        discriminators: one for each level that is used.
     """
 
-    discriminator: Discriminator = Discriminator(**VARIANTS["adaptsegnet"])
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+    class_weights: tuple[float, ...] | None = None
     segmentation_weights: tuple[float, float] = (0.1, 1.0)
     adversarial_weights: tuple[float, float] = (0.0002, 0.001)
-    adversarial: str = "vanilla"
+    discriminators: Discriminators = Discriminators(DiscriminatorForm(**VARIANTS["adaptsegnet"]), kind="vanilla")
+
+    domains: ClassVar[tuple[str, ...]] = ("source", "target")
 
     def __post_init__(self):
-        super().__post_init__()
-        if "level1" in self._levels() and not isinstance(self.model, AuxiliarySegmenter):
+        if "level1" in self._levels() and self.network.model.auxiliary is None:
             raise UserError(
-                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose "
-                "one, or set "
-                "the first of method.segmentation_weights and method.adversarial_weights to 0"
+                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, or "
+                "set the first of method.segmentation_weights and method.adversarial_weights to 0"
             )
 
     @property
-    def judges(self) -> tuple[str, ...]:
-        """See `AdversarialMethod`."""
+    def judged(self) -> tuple[str, ...]:
+        """The levels that have a discriminator."""
         return tuple(level for level, (_, weight) in self._levels().items() if weight)
 
+    @property
+    def players(self) -> Players:
+        """The segmentation network, and the discriminators together."""
+        return super().players | self.discriminators.players(self.judged)
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `core.method.Trainable`."""
+        key, discriminator_key = jax.random.split(rng)
+        size = batch["source"]["image"].shape[1:]
+        student = self.network.init(key, size)
+        return self.first_state(student, self.discriminators.init(discriminator_key, self.judged, size[:2]))
+
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`."""
-        examples = {
-            "source": self.input.decode(batch["source"]["image"]),
-            "target": self.input.decode(batch["target"]["image"]),
-            "label": batch["source"]["label"],
-        }
-        loss = functools.partial(self._student_loss, state=state)
-        return self.adversarial_step(state, examples, loss)
+        """See `core.method.Trainable`."""
+        images = self.network.decode(batch)
+        examples = {domain: images[domain]["image"] for domain in self.domains} | {"label": batch["source"]["label"]}
+        losses = {"student": functools.partial(self.student_loss, state)} | self.discriminators.losses(self.judged)
+        return gradient_step(state, self.players, losses, examples, self.training)
 
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`."""
-        image = batch["target"]["image"]
-        x = self.input.normalize(self.input.decode(image))
-        outputs = self.model.apply(self.variables(state), x, train=False)
-        probs = self._probabilities(outputs, x)
-        return {
-            "source": batch["source"]["image"],
-            "truth": batch["source"]["label"],
-            "target": image,
-            "prediction": probs["level2"].argmax(-1).astype(jnp.uint8),
-            **self.score_panels(state, probs),
-        }
-
-    def _student_loss(self, params, stats, part, i, *, state):
-        """See ``AdversarialMethod.adversarial_step``."""
+    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """All terms of the segmentation network on one microbatch; see `core.step.Loss`."""
         scalars, probs, total = {}, {}, 0.0
-        passes, stats = self.student_passes(state, params, stats, {domain: part[domain] for domain in self.streams}, i)
+        variables = {"params": params["student"], "batch_stats": stats["student"]}
+        images = {domain: part[domain] for domain in self.domains}
+        passes, new = self.network.student_passes(variables, images, self.training.keys(state, i))
+        weight = SegmentationLoss(self.class_weights).label_weight(part["label"])
         for domain, outputs in passes.items():
-            image = part[domain]
-            probs[domain] = self._probabilities(outputs, image)
+            probs[domain] = self._probabilities(outputs, part[domain])
             for level, (segmentation, adversarial) in self._levels().items():
                 if domain == "source":
                     loss = pixel_weighted_cross_entropy(
                         outputs[LEVELS[level]],
                         part["label"],
-                        self.label_weight(part["label"]),
-                        divisor="valid" if self.class_weights is None else "weights",
+                        weight,
+                        normalizer="valid" if self.class_weights is None else "weights",
                         align_corners=True,
                     )
                     scalars[f"segmentation_{level}"] = loss
                     total += segmentation * loss
                 elif adversarial:
-                    scores = self.scores(state.params[level], probs[domain][level])
-                    loss = adversarial_loss(scores, kind=self.adversarial)
+                    loss = self.discriminators.fooling_loss(state.params[level], probs[domain][level])
                     scalars[f"adversarial_{level}"] = loss
                     total += adversarial * loss
         scalars["loss"] = total
-        pairs = {level: (probs["source"][level], probs["target"][level]) for level in self.judges}
-        return total, (stats, scalars, pairs)
+        pairs = outputs_of(probs["source"], probs["target"], self.judged)
+        return total, Outcome(scalars, {"student": new}, pairs)
+
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
+        image = batch["target"]["image"]
+        decoded = self.network.input.decode(image)
+        probs = self._probabilities(self.network.outputs(self.variables(state), decoded), decoded)
+        return {
+            "source": batch["source"]["image"],
+            "truth": batch["source"]["label"],
+            "target": image,
+            "prediction": probs["level2"].argmax(-1).astype(jnp.uint8),
+            **self.discriminators.maps(state.params, probs, self.judged),
+        }
 
     def _levels(self) -> dict[str, tuple[float, float]]:
         """Weight of the cross-entropy and of the adversarial loss of every level that is used."""

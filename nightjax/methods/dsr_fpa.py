@@ -1,181 +1,183 @@
 """DSR+FPA: dynamic and small object refinement with feature prototype alignment (arXiv 2310.04747).
 
-DACS self-training with (a) a class mask that keeps objects whole, (b) a bank that pastes rare
-classes, (c) night pseudo-labels refined by the coarsely aligned day view, and (d) pixels pulled to
-the prototypes of the other domain. Every part is a field, so that the paper's ablation is a handful
-of overrides. Where paper and official code (Rorisis/DSRNSS_codes) disagree the default is the
-code's.
+Self-training by class mix with (a) a class mask that keeps objects whole, (b) a bank that pastes rare classes, (c)
+night pseudo-labels refined by the coarsely aligned day view, and (d) pixels pulled to the prototypes of the other
+domain. Every one is a part that may be None, so that the paper's ablation is a handful of overrides. Where the paper
+and the official code (Rorisis/DSRNSS_codes) disagree, the default is the code's.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.config import choose
-from nightjax.core.errors import UserError
-from nightjax.core.method import Variables
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch
-from nightjax.losses.contrastive import fpa_loss
-from nightjax.methods.aligners import ALIGNERS, Aligner
-from nightjax.methods.dacs import Dacs, Targets, Terms
-from nightjax.methods.network import Input, in_turn, out_of_turn
-from nightjax.ops import bank as banks
-from nightjax.ops import pseudo_label
-
-PyTree = Any
+from nightjax.core.step import Outcome, Training, from_step, gradient_step
+from nightjax.core.types import Batch, PyTree, Scalars, Variables
+from nightjax.methods.dacs import check_one_size, mixing_images
+from nightjax.methods.parts.alignment import PrototypeAlignment
+from nightjax.methods.parts.bank import RareClassBank
+from nightjax.methods.parts.feature_distance import FeatureDistance
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.mixing import ClassMix
+from nightjax.methods.parts.network import SegmentationNetwork, deinterleave, interleave
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
+from nightjax.methods.parts.refinement import DayRefinement
+from nightjax.methods.parts.segmenting import WithTeacher
+from nightjax.methods.parts.source_terms import StudentPasses, student_passes, teacher_logits, with_total
+from nightjax.methods.parts.teacher import EmaTeacher
 
 
 @dataclasses.dataclass(frozen=True)
-class DsrFpa(Dacs):
-    """DSR+FPA. The fields of `Dacs` hold too, with the mask of section 3.2.1 as default.
+class DsrFpa(WithTeacher):
+    """DSR+FPA.
 
     Attributes:
-        bank: whether rare classes of the last batches are pasted.
-        bank_size: batches remembered, the present one included.
-        bank_every: steps between pastes.
-        bank_classes: train ids pasted.
-        bank_weight: ``"keep"`` or ``"one"``, loss weight of pasted pixels.
-        refine: whether day predictions refine the night pseudo-labels (section 3.2.2).
-        aligner: ``"none"``, ``"uawarpc"`` or ``"true_flow"`` (NightStreet only: an upper bound for any aligner).
-        matcher: name of the network of ``"uawarpc"``; its weights are ``frozen["aligner"]`` of the state.
-        matcher_input: how pixels enter it, whatever the student's ``input``.
-        refine_gamma: exponent of the trust in the day view.
-        refine_static: whether it always counts for classes that are static in both views (official ``disable_M``).
-        refine_confidence: whether the aligner's confidence counts elsewhere (``disable_P``).
-        adapt_to_ref: whether, at every second step on average, the day view takes the night
-            image's place.
-        fpa: whether features are aligned to prototypes (section 3.3).
-        fpa_start_step: first step with FPA.
-        fpa_weight: of each direction.
-        fpa_mixed_weight: factor of the (source, mixed) pair; 0.01 in HRDA mode.
-        fpa_class_weight: ``"overlap"``, ``"ds_inv"`` or ``"dannet"`` (spec D4).
-        pixel_share: of each class, for ``"dannet"``.
+        network: of student and teacher.
+        optimizer: of the student.
+        training: of the run.
+        loss: of the segmentation.
+        teacher: the average of the student.
+        pseudo_labels: what the teacher's predictions become.
+        mixing: of source and target; the mask of section 3.2.1 by default.
+        bank: pastes rare classes of the last batches, or None.
+        refinement: of the night pseudo-labels by the day view (section 3.2.2), or None.
+        reference_swap: whether, at every second step on average, the day view takes the night image's place (official
+            ``adapt_to_ref``).
+        alignment: of features to prototypes (section 3.3), or None.
+        feature_distance: to the initial network, or None.
+        source_photometric: augmentation of the source images, or None (the papers use none).
     """
 
-    mask_mode: str = "closure"
-    bank: bool = True
-    bank_size: int = 3
-    bank_every: int = 5
-    bank_classes: tuple[int, ...] = banks.TAIL_CLASSES
-    bank_weight: str = "keep"
-    refine: bool = True
-    aligner: str = "none"
-    matcher: str = "uawarpc"
-    matcher_input: Input = Input()
-    refine_gamma: float = 0.25
-    refine_static: bool = True
-    refine_confidence: bool = True
-    adapt_to_ref: bool = False
-    fpa: bool = True
-    fpa_start_step: int = 9664
-    fpa_weight: float = 0.1
-    fpa_mixed_weight: float = 0.1
-    fpa_class_weight: str = "overlap"
-    pixel_share: tuple[float, ...] | None = None
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+    loss: SegmentationLoss = SegmentationLoss()
+    teacher: EmaTeacher = EmaTeacher()
+    pseudo_labels: PseudoLabels = PseudoLabels()
+    mixing: ClassMix = ClassMix(mode="object_groups")
+    bank: RareClassBank | None = RareClassBank()
+    refinement: DayRefinement | None = DayRefinement()
+    reference_swap: bool = False
+    alignment: PrototypeAlignment | None = PrototypeAlignment()
+    feature_distance: FeatureDistance | None = FeatureDistance()
+    source_photometric: Photometric | None = None
 
-    def __post_init__(self):
-        super().__post_init__()
-        choose(ALIGNERS, self.aligner, "method.aligner")
-        for name in ("bank_size", "bank_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"method.{name}={getattr(self, name)} must be 1 or more")
-
-    @property
-    def align(self) -> Aligner:
-        """Brings the day prediction onto the night view."""
-        return ALIGNERS[self.aligner](self.matcher)
+    domains: ClassVar[tuple[str, ...]] = ("source", "target")
+    pretrained: ClassVar[tuple[str, ...]] = ("aligner",)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
+        """See `core.method.Trainable`."""
+        check_one_size(batch)
         state = super().init(rng, batch)
-        variables = self.align.init(jax.random.fold_in(rng, 1), batch["target"]["image"].shape[1:3])
-        if variables:
-            state = state.replace(frozen=state.frozen | {"aligner": variables})
-        if not self.bank:
-            return state
-        return state.replace(bank=banks.empty_bank(batch["source"]["image"], size=self.bank_size))
+        if self.refinement is not None:
+            size = batch["target"]["image"].shape[1:3]
+            state = state.replace(frozen=state.frozen | self.refinement.init(jax.random.fold_in(rng, 1), size))
+        if self.bank is not None:
+            state = state.replace(memory={"bank": self.bank.init(batch["source"]["image"])})
+        return state
 
-    def targets(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Targets, PyTree]:
-        """Refined pseudo-labels of the night images, or plain ones of day images that stand in."""
-        if not (self.refine or self.adapt_to_ref):
-            return super().targets(state, teacher, batch)
-        night = self.input.decode(batch["target"]["image"])
-        day = self.input.decode(batch["target"]["reference"])
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        """See `core.method.Trainable`."""
+        teacher = self.teacher.update(state)
+        targets, examples, stats, memory = self.prepare(state, teacher, batch)
+        state = state.replace(teacher=teacher | {"batch_stats": stats}, memory=memory)
+        losses = {"student": functools.partial(self.student_loss, state)}
+        state, scalars = gradient_step(state, self.players, losses, examples, self.training)
+        return state, with_total(scalars) | {"pseudo_label_weight": targets.weight.mean()}
+
+    def prepare(
+        self, state: TrainState, teacher: Variables, batch: Batch
+    ) -> tuple[Targets, dict[str, jax.Array], PyTree, dict[str, Any]]:
+        """The pseudo-labels, what the losses see, the teacher's new running statistics, and the new memory."""
+        keys, images = self.training.keys(state), self.network.decode(batch)
+        targets, stats = self.targets(state, teacher, batch, images["target"])
+        image, label = images["source"]["image"], batch["source"]["label"]
+        mixed, memory = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss), {}
+        if self.source_photometric is not None:
+            image = self.source_photometric(image, keys("source_photometric"))
+        if self.bank is not None:
+            source = batch["source"]
+            mixed, memory["bank"] = self.bank(state, source["image"], source["label"], mixed, self.network.input)
+        night = {"night": targets.image, "night_label": targets.label}
+        return targets, {"source": image, "source_label": label, **mixed, **night}, stats, memory
+
+    def targets(
+        self, state: TrainState, teacher: Variables, batch: Batch, images: dict[str, jax.Array]
+    ) -> tuple[Targets, PyTree]:
+        """Refined pseudo-labels of the night images, or plain ones of day images that stand in.
+
+        Args:
+            state: before the step.
+            teacher: moved toward the student already.
+            batch: of the step.
+            images: the target's, in [0, 1].
+
+        Returns:
+            The targets and the teacher's new running statistics.
+        """
+        keys = self.training.keys(state)
+
+        def plain(name: str) -> tuple[Targets, PyTree]:
+            logits, stats = teacher_logits(self.network, teacher, images[name], keys)
+            return self.pseudo_labels(images[name], jax.nn.softmax(logits)), stats
 
         def on_night() -> tuple[Targets, PyTree]:
-            if not self.refine:
-                return Dacs.targets(self, state, teacher, batch)
+            if self.refinement is None:
+                return plain("image")
             # Night and day alternate in one batch: the norms see both, no example changes device.
-            logits, stats = self.teacher_logits(state, teacher, in_turn([night, day]))
-            night_logits, day_logits = out_of_turn(logits, 2)
-            views = (
-                self.matcher_input.normalize(self.matcher_input.decode(batch["target"][name]))
-                for name in ("image", "reference")
-            )
-            network = state.frozen.get("aligner", {})
-            aligned = self.align(network, batch["target"], *views, day_logits)
-            if not self.refine_confidence:
-                aligned = aligned._replace(confidence=None)
-            scores = pseudo_label.refine(
-                night_logits, *aligned, gamma=self.refine_gamma, use_static_mask=self.refine_static
-            )
-            return self._label(night, scores), stats
+            both = interleave([images["image"], images["reference"]])
+            logits, stats = teacher_logits(self.network, teacher, both, keys)
+            scores = self.refinement(state.frozen, batch["target"], *deinterleave(logits, 2))
+            return self.pseudo_labels(images["image"], scores), stats
 
-        def on_day() -> tuple[Targets, PyTree]:
-            logits, stats = self.teacher_logits(state, teacher, day)
-            return self._label(day, jax.nn.softmax(logits)), stats
-
-        if not self.adapt_to_ref:
+        if not self.reference_swap:
             return on_night()
-        use_day = jax.random.uniform(self.key(state, "adapt_to_ref")) < 0.5
-        return jax.lax.cond(use_day, on_day, on_night)
+        use_day = jax.random.uniform(keys("adapt_to_ref")) < 0.5
+        return jax.lax.cond(use_day, lambda: plain("reference"), on_night)
 
-    def mix(self, state: TrainState, batch: Batch, targets: Targets) -> tuple[dict[str, jax.Array], PyTree]:
-        """As in `Dacs`, then the bank's rare classes on top of the augmented mixed images."""
-        examples, _ = super().mix(state, batch, targets)
-        examples |= {"night": targets.image, "night_label": targets.label}
-        if not self.bank:
-            return examples, state.bank
-        source = batch["source"]
-        bank = banks.push(state.bank, source["image"], source["label"])
-        decoded = bank.replace(image=jax.vmap(self.input.decode)(bank.image))
-        image, label, weight = banks.paste(
-            decoded,
-            examples["mixed"],
-            examples["mixed_label"],
-            examples["mixed_weight"],
-            enabled=self.bank_is_due(state),
-            classes=self.bank_classes,
-            pasted_weight=self.bank_weight,
-        )
-        return examples | {"mixed": image, "mixed_label": label, "mixed_weight": weight}, bank
+    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """All terms on one microbatch; see `core.step.Loss`."""
+        passes = student_passes(self, self.training, state, params, i)
+        source, terms, new = passes.source(stats["student"], part)
+        night = {}
+        if self.alignment is not None:
+            night, new = self.night_pass(passes, new, part["night"])
+        mixed, more, new = passes.mixed(new, part, self.mixing.weight)
+        terms |= more
+        if self.alignment is not None:
+            terms["loss_fpa"] = from_step(
+                state.step,
+                self.alignment.start_step,
+                lambda: self.alignment(
+                    (source["stage4"], part["source_label"]),
+                    (night["stage4"], part["night_label"]),
+                    (mixed["stage4"], part["mixed_label"]),
+                ),
+                jnp.zeros(()),
+            )
+        return sum(terms.values()), Outcome(terms, {"student": new})
 
-    def bank_is_due(self, state: TrainState) -> jax.Array:
-        """Whether this step pastes; every step pushes. Counted over the run; the official program begins anew each
-        epoch."""
-        return state.step % self.bank_every == 0
+    def night_pass(self, passes: StudentPasses, stats: PyTree, image: jax.Array) -> tuple[dict[str, jax.Array], PyTree]:
+        """The last stage's features of the night images, without gradient, from the first step of FPA on.
 
-    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
-        """The terms of `Dacs` and FPA between source and night, and source and mixed features."""
-        if not self.fpa:
-            return super().losses(state, params, stats, part, i)
-        source, terms, stats = self.source_losses(state, params, stats, part, i)
-        fixed = jax.lax.stop_gradient(params)
-        night, night_stats = self.student_forward(state, fixed, stats, part["night"], "night", i)
-        # Only the backbone runs on the night images, so the head's statistics stay.
-        stats = dict(stats) | {k: v for k, v in night_stats.items() if k == "backbone"}
-        mixed, mixed_terms, stats = self.mixed_losses(state, params, stats, part, i)
-        loss = fpa_loss(
-            (source["stage4"], part["source_label"]),
-            (night["stage4"], part["night_label"]),
-            (mixed["stage4"], part["mixed_label"]),
-            mixed_weight=self.fpa_mixed_weight,
-            weight=self.fpa_weight,
-            class_weight=self.fpa_class_weight,
-            pixel_share=self.pixel_share,
-        )
-        terms |= mixed_terms | {"loss_fpa": jnp.where(state.step >= self.fpa_start_step, loss, 0.0)}
-        return terms, stats
+        Only the backbone runs on them, so the head's running statistics stay.
+        """
+        fixed = dataclasses.replace(passes, params=jax.lax.stop_gradient(passes.params))
+
+        def compute() -> tuple[dict[str, jax.Array], PyTree]:
+            outputs, new = fixed.run(stats, image, "night")
+            return {"stage4": outputs["stage4"]}, dict(stats) | {k: v for k, v in new.items() if k == "backbone"}
+
+        features, _ = jax.eval_shape(compute)
+        before = (jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features), dict(stats))
+        return from_step(passes.state.step, self.alignment.start_step, compute, before)
+
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
+        targets, examples, *_ = self.prepare(state, self.variables(state, "teacher"), batch)
+        return mixing_images(batch, targets, examples) | {"prediction": self.predicted(state, batch["target"]["image"])}

@@ -1,97 +1,126 @@
 """UAWarpC's own training: dense matching of day and night without labels (Refign, arXiv 2207.06825).
 
 One image of a pair is warped by a known random flow. The matcher has to find that flow directly (warp supervision) and
-by the way over the other image of the pair (W-bipath). The second is what teaches it to match day with night. What it
+on the way over the other image of the pair (W-bipath). The second is what teaches it to match day with night. What it
 then knows aligns the day in DSR+FPA (``aligner=uawarpc``).
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.errors import UserError
-from nightjax.core.method import Variables
-from nightjax.core.optim import accumulate
+from nightjax.core.method import ReportSection, Task
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
+from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
+from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses.matching import balanced, bipath, warp_supervision
-from nightjax.methods.network import NetworkMethod, Photometric, in_turn, out_of_turn
+from nightjax.methods.parts.network import InputNormalization, deinterleave, interleave
+from nightjax.methods.parts.photometric import ColorJitter, GaussianBlur, Photometric
 from nightjax.models.matcher import Matcher
 from nightjax.ops.resize import resize
 from nightjax.ops.synthetic_flow import random_flow
 from nightjax.ops.warp import flow_confidence, flow_warp
 
-PyTree = Any
+AUGMENTATION = Photometric(ColorJitter(probability=1.0, strength=0.4), GaussianBlur(probability=0.2))
 
 
 @dataclasses.dataclass(frozen=True)
-class MatcherTraining(NetworkMethod):
+class MatcherTraining:
     """Self-supervised training of a `Matcher` on coarsely aligned pairs; reads no label and no flow.
 
     Attributes:
+        model: the matcher.
+        optimizer: of the matcher.
+        training: of the run.
+        input: how pixels enter the matcher.
         homography, bend: of the random flows; see `ops.synthetic_flow.random_flow`.
-        photometric: change of the warped image's colours and sharpness, or None.
+        photometric: change of the warped image's colors and sharpness, or None.
         visible_from: first step at which W-bipath leaves out pixels that look hidden (the official second stage).
     """
 
     model: Matcher
+    optimizer: Optimizer
+    training: Training
+    input: InputNormalization = InputNormalization()
     homography: float = 0.15
     bend: float = 0.05
-    photometric: Photometric | None = Photometric(jitter_probability=1.0, jitter_strength=0.4, blur_probability=0.2)
+    photometric: Photometric | None = AUGMENTATION
     visible_from: int = 0
 
-    streams = ("target",)
+    task: ClassVar[Task] = "matching"
+    networks: ClassVar[tuple[str, ...]] = ("matcher",)
+    optional_init: ClassVar[tuple[str, ...]] = ()
+    pretrained: ClassVar[tuple[str, ...]] = ()
+    report_sections: ClassVar[tuple[ReportSection, ...]] = ()
+    domains: ClassVar[tuple[str, ...]] = ("target",)
+
+    @property
+    def players(self) -> Players:
+        """The matcher under its optimizer."""
+        return {"matcher": Player(self.optimizer, ("matcher",))}
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
+        """See `core.method.Trainable`."""
         image = jnp.zeros((1, *batch["target"]["image"].shape[1:]), jnp.float32)
         variables = self.model.init(rng, image, image)
-        params = {"student": variables["params"]}
+        params = {"matcher": variables["params"]}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            batch_stats={"student": variables["batch_stats"]},
-            opt_state={"student": self.optimizer.build(params, self.steps).init(params)},
+            batch_stats={"matcher": variables["batch_stats"]},
+            opt_state=first_opt_state(self.players, params, self.training.steps),
+        )
+
+    def variables(self, state: TrainState, network: str = "") -> Variables:
+        """See `core.method.Trainable`."""
+        del network  # There is only one.
+        return {"params": state.params["matcher"], "batch_stats": state.batch_stats["matcher"]}
+
+    def initial(self, state: TrainState) -> dict[str, Variables]:
+        """See `core.method.Trainable`."""
+        return {"matcher": self.variables(state)}
+
+    def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
+        """See `core.method.Trainable`."""
+        given = networks["matcher"]
+        return state.replace(
+            params={"matcher": state.params["matcher"] | given["params"]},
+            batch_stats={"matcher": state.batch_stats["matcher"] | given["batch_stats"]},
         )
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`."""
-
-        def grad_fn(stats, part, i):
-            loss = lambda params: self._loss(state, params["student"], stats, part)
-            grads, (new, scalars) = jax.grad(loss, has_aux=True)(state.params)
-            return grads, new, scalars
-
-        examples = self.triplets(state, batch)
-        grads, stats, scalars = accumulate(grad_fn, state.batch_stats["student"], examples, self.accumulate)
-        return self.update(state, grads, stats, scalars)
+        """See `core.method.Trainable`."""
+        losses = {"matcher": functools.partial(self.matcher_loss, state)}
+        return gradient_step(state, self.players, losses, self.triplets(state, batch), self.training)
 
     def triplets(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """A warped image, the image it was made of and the other one of each pair; night or day by chance.
 
         Returns:
-            ``warped``, ``image``, ``other`` [B, H, W, 3] float32, normalised; ``flow`` [B, H, W, 2]: pixel p of
+            ``warped``, ``image``, ``other`` [B, H, W, 3] float32, normalized; ``flow`` [B, H, W, 2]: pixel p of
             ``warped`` is p + flow(p) of ``image``; ``valid`` [B, H, W] bool, where that lies inside.
         """
+        keys = self.training.keys(state)
         night, day = (self.input.decode(batch["target"][name]) for name in ("image", "reference"))
-        swap = jax.random.bernoulli(self.key(state, "swap"), shape=(len(night), 1, 1, 1))
+        swap = jax.random.bernoulli(keys("swap"), shape=(len(night), 1, 1, 1))
         image, other = jnp.where(swap, day, night), jnp.where(swap, night, day)
-        flow = random_flow(
-            self.key(state, "flow"), len(night), night.shape[1:3], homography=self.homography, bend=self.bend
-        )
+        flow = random_flow(keys("flow"), len(night), night.shape[1:3], homography=self.homography, bend=self.bend)
         changed = image
         if self.photometric is not None:
-            changed = self.photometric(image, self.key(state, "photometric"))
+            changed = self.photometric(image, keys("photometric"))
         warped, valid = flow_warp(self.input.normalize(changed), flow)
         pair = {"image": self.input.normalize(image), "other": self.input.normalize(other)}
         return pair | {"warped": warped, "flow": flow, "valid": valid}
 
-    def _loss(self, state: TrainState, params: PyTree, stats: PyTree, part: dict[str, jax.Array]):
-        levels, updated = self.model.apply(
-            {"params": params, "batch_stats": stats}, part, method=_match_triplets, mutable=["batch_stats"]
-        )
+    def matcher_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The loss on one microbatch of triplets; see `core.step.Loss`."""
+        del i  # Nothing is random in the matcher.
+        variables = {"params": params["matcher"], "batch_stats": stats["matcher"]}
+        levels, updated = self.model.apply(variables, part, method=_match_triplets, mutable=["batch_stats"])
         direct, first, second = levels
         supervised = warp_supervision(direct, part["flow"], part["valid"])
         visible_only = state.step >= self.visible_from
@@ -103,30 +132,15 @@ class MatcherTraining(NetworkMethod):
             "loss_bipath": around,
             "synthetic_error": jnp.linalg.norm(direct["flow1"] - truth, axis=-1).mean(),
         }
-        return scalars["loss"], (updated["batch_stats"], scalars)
+        return scalars["loss"], Outcome(scalars, {"matcher": updated["batch_stats"]})
 
     def match(self, variables: Variables, image: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Where the image's pixels lie in the reference.
-
-        Args:
-            variables: of the matcher.
-            image, reference: uint8 [B, H, W, 3] RGB.
-
-        Returns:
-            Flow [B, H, W, 2] (dx, dy) in pixels, and its probability [B, H, W] of being right within one pixel.
-        """
-        pair = (self.input.normalize(self.input.decode(x)) for x in (image, reference))
-        found = self.model.apply(variables, *pair)
+        """See `core.method.Matches`."""
+        found = self.model.apply(variables, self.input(image), self.input(reference))
         return found["flow"], flow_confidence(found["logvar"])[..., 0]
 
-    def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """See `Method`; a matcher names no classes."""
-        raise UserError(
-            "a matcher predicts no classes: score its run with scripts/eval_matcher.py, use it with aligner=uawarpc"
-        )
-
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`: ``warped`` shows the day as seen from the night's place."""
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`: ``warped`` shows the day as seen from the night's place."""
         target = batch["target"]
         flow, confidence = self.match(self.variables(state), target["image"], target["reference"])
         warped, _ = flow_warp(target["reference"].astype(jnp.float32) / 255, flow)
@@ -136,11 +150,11 @@ class MatcherTraining(NetworkMethod):
 def _match_triplets(model: Matcher, part: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], ...]:
     """Levels from warped to image, warped to other, and other to image, in one pass that shares its norm statistics."""
     warped = part["warped"]
-    found = [out_of_turn(x, 3) for x in model.features(in_turn([warped, part["image"], part["other"]]))]
+    found = [deinterleave(x, 3) for x in model.features(interleave([warped, part["image"], part["other"]]))]
 
     def side(*places):
-        return tuple(in_turn([maps[i] for i in places]) for maps in found)
+        return tuple(interleave([maps[i] for i in places]) for maps in found)
 
     levels = model.match(side(0, 0, 2), side(1, 2, 1), warped.shape[1:3], train=True)
-    split = {name: out_of_turn(x, 3) for name, x in levels.items()}
+    split = {name: deinterleave(x, 3) for name, x in levels.items()}
     return tuple({name: maps[i] for name, maps in split.items()} for i in range(3))

@@ -1,216 +1,275 @@
 """NightLab (2204.05538): training of the region level and of the detector of hard regions, stage by stage.
 
 Every stage is a run of its own that starts from the one before: the image level (``supervised``), ``regions``,
-    ``detector``
-(the RDN baseline), ``hdm``, and if wanted ``all``. Predictions are of the two levels together once the detector is
-trained.
+``detector`` (the RDN baseline), ``hdm``, and if wanted ``all``. Predictions are of the two levels together once the
+detector is trained.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from nightjax.core.config import choose
-from nightjax.core.optim import accumulate
+from nightjax.core.errors import UserError, choose
+from nightjax.core.method import PredictionTable, ReportSection, Task
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
-from nightjax.losses.detection import proposal_losses, relabel
-from nightjax.methods.two_level import TwoLevel, pixels_of
+from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
+from nightjax.core.types import NUM_CLASSES, Batch, PyTree, Scalars, Variables
+from nightjax.losses.detection import relabel
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.region_detector import RegionDetector
+from nightjax.methods.parts.region_geometry import RegionGeometry, RegionSampling, draw_regions, pixels_of
+from nightjax.methods.parts.supervision import RelightWeights, Supervision
+from nightjax.methods.parts.two_level import LEVELS, NETWORKS, TwoLevel, only, with_shared_relighting
 from nightjax.ops import boxes, regions
-from nightjax.ops.anchors import inside_image, match_anchors, sample_anchors
 
-PyTree = Any
-
-STAGES = {
-    "regions": ("region",),
-    "detector": ("detector",),
-    "hdm": ("detector",),
-    "all": ("image", "region", "detector"),
-}
+STAGES = {"regions": ("region",), "detector": ("detector",), "hdm": ("detector",), "all": NETWORKS}
 """Stage to the networks it trains; the others rest, in evaluation mode."""
+
+DETECTED, TRUE = (255, 60, 50), (70, 220, 90)
+"""Colors of frames in visualizations."""
 
 
 @dataclasses.dataclass(frozen=True)
-class NightLab(TwoLevel):
-    """NightLab's training. Losses of the two segmenters are those of `Supervised`.
+class NightLab:
+    """NightLab's training. The losses of the two segmenters are those of `Supervised`.
 
     Attributes:
-        stage: key of `STAGES`; ``"hdm"`` and ``"all"`` relabel the detector's positives.
-        crops: regions an image that the region level learns from (ours).
-        proposal_share: share of them that the detector finds rather than the labels (ours: half, once it is trained).
-        by_class: of those from labels, draw a class that the image has first, then one of its parts; otherwise any
-            part, and frequent classes such as poles take most (ours).
-        jitter_scale: range of the factor on the sides of those from labels (ours).
-        jitter_shift: their shift at most, in sides (ours).
-        anchors: that the detector learns from, an image.
-        positives: share of them that may be positive.
-        relabelled: K, positives an image that hardness detection judges, by objectness; the rest is ignored (ours).
-        hard_only: judge by the hard classes alone (ours: by all).
+        network: of image level and region level.
+        optimizer: of each of them.
+        training: of the run.
+        loss: of both levels.
+        photometric: augmentation of their images, or None.
+        joint: train on the domains ``source`` and ``day``, one image of each in turn.
+        relight: weights of the light loss.
+        stage: which networks learn; ``"hdm"`` and ``"all"`` relabel the detector's positives.
+        start: what ``train.init`` names: a run of one segmenter, from which both levels start (``"image"``), or a run
+            of this method (``"levels"``).
+        hard_classes: train ids that the region level may overrule.
+        logit_adjustment: take the logarithm of the loss's class weights off the logits of both levels wherever they
+            predict: trained under weights, a softmax estimates weight times probability (Menon et al., arXiv
+                2007.07314),
+            and a merge that can only add hard classes adds too many (ours). Without weights there is nothing to take
+            off.
+        share_relighting: both levels relight by the image level's module; otherwise the region level has its own, which
+            starts from it (ours: the paper has one symbol for both).
+        detector: of hard regions.
+        geometry: of regions.
+        sampling: of the regions that the region level learns from.
     """
 
-    stage: str = "regions"
-    crops: int = 4
-    proposal_share: float = 0.0
-    by_class: bool = True
-    jitter_scale: tuple[float, float] = (0.8, 1.25)
-    jitter_shift: float = 0.1
-    anchors: int = 256
-    positives: float = 0.5
-    relabelled: int = 16
-    hard_only: bool = False
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+    loss: SegmentationLoss = SegmentationLoss(normalizer="valid")
+    photometric: Photometric | None = None
+    joint: bool = False
+    relight: RelightWeights = RelightWeights()
+    stage: Literal["regions", "detector", "hdm", "all"] = "regions"
+    start: Literal["image", "levels"] = "image"
+    hard_classes: tuple[int, ...] = ()
+    logit_adjustment: bool = True
+    share_relighting: bool = False
+    detector: RegionDetector = RegionDetector()
+    geometry: RegionGeometry = RegionGeometry()
+    sampling: RegionSampling = RegionSampling()
+
+    task: ClassVar[Task] = "segmentation"
+    networks: ClassVar[tuple[str, ...]] = ("levels",)
+    predictions: ClassVar[tuple[str, ...]] = ("image_level", "oracle_boxes")
+    optional_init: ClassVar[tuple[str, ...]] = ("relight",)
+    pretrained: ClassVar[tuple[str, ...]] = ()
+    report_sections: ClassVar[tuple[ReportSection, ...]] = (
+        PredictionTable(
+            (("image_level", "image level"), ("", "merged"), ("oracle_boxes", "true regions")), "method.hard_classes"
+        ),
+    )
 
     def __post_init__(self):
-        super().__post_init__()
-        choose(STAGES, self.stage, "method.stage")
+        wrong = [c for c in self.hard_classes if not 0 <= c < NUM_CLASSES]
+        if wrong or not self.hard_classes:
+            raise UserError(
+                f"method.hard_classes={self.hard_classes} must be train ids, 0 to {NUM_CLASSES - 1}, at least one"
+            )
+        if self.share_relighting and self.network.model.relight is None:
+            raise UserError(
+                "method.share_relighting needs a network that relights: add relight=1 to the config's arguments"
+            )
 
     @property
-    def trained(self) -> tuple[str, ...]:
-        """See `TwoLevel`."""
-        return STAGES[self.stage]
+    def domains(self) -> tuple[str, ...]:
+        """See `core.method.Trainable`."""
+        return ("source", "day") if self.joint else ("source",)
+
+    @property
+    def players(self) -> Players:
+        """The networks of the stage, each under an optimizer of its own."""
+        every = {name: Player(self.optimizer, (name,)) for name in LEVELS}
+        every["detector"] = Player(self.detector.optimizer, ("detector",))
+        return {name: every[name] for name in STAGES[self.stage]}
 
     @property
     def detects(self) -> bool:
-        """See `TwoLevel`: the region level learns first, from labels alone."""
-        return self.stage != "regions" or self.proposal_share > 0
+        """Whether the detector has learned anything; if not, predictions are of the image level."""
+        return self.stage != "regions" or self.sampling.detected > 0
+
+    @property
+    def levels(self) -> TwoLevel:
+        """The prediction."""
+        adjustment = self.loss.class_weights if self.logit_adjustment else None
+        return TwoLevel(self.network, self.detector, self.geometry, self.hard_classes, adjustment)
+
+    @property
+    def supervision(self) -> Supervision:
+        """Examples and loss of both levels."""
+        return Supervision(self.network, self.domains, self.loss, self.relight, self.photometric)
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `core.method.Trainable`."""
+        size = batch["source"]["image"].shape[1:]
+        keys = dict(zip(NETWORKS, jax.random.split(rng, len(NETWORKS)), strict=True))
+        found = {name: self.network.init(keys[name], size) for name in LEVELS}
+        view = self.detector.view(jnp.zeros((1, *size), jnp.float32))[0]
+        found["detector"] = self.detector.model.init(keys["detector"], view, train=False)
+        params = {name: variables["params"] for name, variables in found.items()}
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats={name: variables.get("batch_stats", {}) for name, variables in found.items()},
+            opt_state=first_opt_state(self.players, params, self.training.steps),
+        )
+        return self._shared(state)
+
+    def initial(self, state: TrainState) -> dict[str, Variables]:
+        """See `core.method.Trainable`."""
+        variables = self.variables(state)
+        if self.start == "image":
+            return {"student": only(variables, "image")}
+        return {name: only(variables, name) for name in NETWORKS}
+
+    def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
+        """See `core.method.Trainable`."""
+        if self.start == "image":
+            networks = {name: networks["student"] for name in LEVELS}
+
+        def put(field: str, trees: dict[str, PyTree]) -> dict[str, PyTree]:
+            return trees | {name: trees[name] | variables[field] for name, variables in networks.items()}
+
+        params, stats = put("params", state.params), put("batch_stats", state.batch_stats)
+        return self._shared(state.replace(params=params, batch_stats=stats))
+
+    def variables(self, state: TrainState, network: str = "") -> Variables:
+        """See `core.method.Trainable`; the variables of all three networks."""
+        del network  # There is one way to evaluate: all together.
+        return {"params": state.params, "batch_stats": state.batch_stats}
+
+    def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """Merged logits [B, H, W, K] at the image's size; see `core.method.Segments`."""
+        if not self.detects:
+            return self.levels.image_level(variables, image)
+        return self.levels.merge(variables, image, *self.levels.detect(variables, image))
+
+    def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
+        """Other predictions: ``"image_level"`` alone, or merged with regions around the truth (``"oracle_boxes"``)."""
+        choose(dict.fromkeys(self.predictions), name, "eval set's prediction")
+        if name == "image_level":
+            return self.levels.segment(variables, "image", image)
+        return self.levels.oracle(variables, image, label)
+
+    def penultimate(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """Of the image level; see `core.method.Segments`."""
+        return self.network.penultimate(only(variables, "image"), image)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`. Networks learn from their own losses alone, at the weights from before the step."""
-        steps = {"image": self._image_step, "region": self._region_step, "detector": self._detector_step}
-        params, stats, opt_state, scalars = {}, {}, {}, {}
-        for name in self.trained:
-            alone = state.replace(
-                params={"student": state.params["student"][name]},
-                batch_stats={"student": state.batch_stats["student"][name]},
-                opt_state={"student": state.opt_state[name]},
-            )
-            alone, logged = steps[name](alone, batch, self.variables(state))
-            params[name], stats[name] = alone.params["student"], alone.batch_stats["student"]
-            opt_state[name] = alone.opt_state["student"]
-            scalars |= {key if len(self.trained) == 1 else f"{name}_{key}": value for key, value in logged.items()}
-        if len(self.trained) > 1:
-            scalars["loss"] = sum(scalars[f"{name}_loss"] for name in self.trained)
-        state = state.replace(
-            step=state.step + 1,
-            params={"student": state.params["student"] | params},
-            batch_stats={"student": state.batch_stats["student"] | stats},
-            opt_state=opt_state,
-        )
-        return self.with_shared_light(state), scalars
+        """See `core.method.Trainable`. Networks learn from their own losses alone, at the weights from before the
+        step."""
+        variables, keys = self.variables(state), self.training.keys(state)
+        losses, examples = {}, {}
+        for name in STAGES[self.stage]:
+            if name == "detector":
+                examples[name] = {field: batch["source"][field] for field in ("image", "label")}
+                losses[name] = functools.partial(self.detector_loss, state, variables)
+                continue
+            seen = batch
+            if name == "region":
+                seen = {
+                    domain: self.training_regions(state, variables, batch[domain], domain) for domain in self.domains
+                }
+            examples[name] = self.supervision.examples(seen, keys)
+            losses[name] = functools.partial(self.level_loss, state, name, self.supervision.level(examples[name]))
+        state, scalars = gradient_step(state, self.players, losses, examples, self.training)
+        if len(losses) > 1:
+            scalars["loss"] = sum(scalars[f"{name}_loss"] for name in losses)
+        return self._shared(state), scalars
 
-    def _image_step(self, state, batch, variables):
-        """One step of the image level on whole images."""
-        del variables
-        return super().train_step(state, batch)
+    def level_loss(self, state, name, level, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The loss of image level or region level on one microbatch; see `core.step.Loss`."""
+        variables = {"params": params[name], "batch_stats": stats[name]}
+        loss, scalars, new = self.supervision(variables, part[name], level, self.training.keys(state, i))
+        return loss, Outcome(self._named(name, scalars | {"loss": loss}), {name: new})
 
-    def _region_step(self, state, batch, variables):
-        """One step of the region level on regions of every image."""
-        examples = {name: self.training_regions(state, variables, batch[name], name) for name in self.streams}
-        return super().train_step(state, examples)
-
-    def training_regions(self, state: TrainState, variables: PyTree, domain: PyTree, name: str) -> PyTree:
-        """Regions of a domain's images as examples: image [B * crops, S, S, 3] float32 in 0..255 and label.
+    def training_regions(
+        self, state: TrainState, variables: Variables, fields: dict[str, jax.Array], domain: str
+    ) -> dict[str, jax.Array]:
+        """Regions of a domain's images as examples: image [B * C, S, S, 3] float32 in 0..255 and label.
 
         An image without hard regions gives itself, whole.
         """
-        image, label = domain["image"], domain["label"]
+        image, label, keys = fields["image"], fields["label"], self.training.keys(state)
         size = image.shape[1:3]
-        found, kind, valid = self.true_regions(label, self.context)
-        detected = round(self.crops * self.proposal_share)
-        kind = kind if self.by_class else None
-        drawn = draw(self.key(state, f"regions_{name}"), found, valid, self.crops - detected, size, kind)
-        drawn = self._jittered(self.key(state, f"jitter_{name}"), drawn, size)
-        if detected:
-            found, _, valid = self.detect(variables, image)
-            more = draw(self.key(state, f"proposals_{name}"), found, valid, detected, size)
+        true = self.geometry.true_regions(label, self.hard_classes, self.geometry.context)
+        drawn = self.sampling.from_labels(keys, domain, true, size, self.geometry.min_side)
+        if self.sampling.detections:
+            found, valid = self.levels.detect(variables, image)
+            more = draw_regions(keys(f"proposals_{domain}"), found, valid, self.sampling.detections, size)
             drawn = jnp.concatenate([drawn, more], 1)
-        cut = self.crop(image, drawn)
-        labels = regions.crop_label(label, drawn, self.region_size, keep_aspect=self.keep_aspect)
+        cut, labels = self.geometry.crop(image, drawn), self.geometry.crop_label(label, drawn)
         return {"image": cut.reshape(-1, *cut.shape[2:]), "label": labels.reshape(-1, *labels.shape[2:])}
 
-    def _jittered(self, key, found, size):
-        scale_key, shift_key = jax.random.split(key)
-        low, high = np.log(self.jitter_scale)
-        factor = jnp.exp(jax.random.uniform(scale_key, (*found.shape[:2], 1), minval=low, maxval=high))
-        shift = jax.random.uniform(shift_key, (*found.shape[:2], 2), minval=-1.0, maxval=1.0) * self.jitter_shift
-        sides = found[..., 2:] - found[..., :2]
-        centre = (found[..., :2] + found[..., 2:]) / 2 + shift * sides
-        found = jnp.concatenate([centre - factor * sides / 2, centre + factor * sides / 2], -1)
-        return boxes.region_of(found, size, min_side=self.min_side)
+    def detector_loss(self, state, variables, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The loss of the detector on one microbatch of labeled nights; see `core.step.Loss`."""
+        own, part = {"params": params["detector"], "batch_stats": stats["detector"]}, part["detector"]
+        image_size = part["image"].shape[1:3]
 
-    def _detector_step(self, state, batch, variables):
-        """One step of the detector on the labelled nights."""
-        examples = {name: batch["source"][name] for name in ("image", "label")}
+        def truth(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+            context = self.geometry.context if self.geometry.context_in_target else 1.0
+            found, _, there = self.geometry.true_regions(part["label"], self.hard_classes, context)
+            return boxes.inclusive(found / pixels_of(size, image_size)), there
 
-        def grad_fn(stats, examples, i):
-            loss = lambda params: self._detector_loss(
-                params["student"], stats, examples, self.key(state, "anchors", i), variables
-            )
-            grads, (stats, scalars) = jax.grad(loss, has_aux=True)(state.params)
-            return grads, stats, scalars
+        relabeled = None if self.stage == "detector" else functools.partial(self.relabeled, variables, part)
+        pixels = self.detector.pixels(part["image"], self.network.input)
+        key = self.training.key(state, "anchors", i)
+        loss, scalars, new = self.detector.loss(own, pixels, truth, key, relabeled)
+        return loss, Outcome(self._named("detector", scalars), {"detector": new})
 
-        grads, stats, scalars = accumulate(grad_fn, state.batch_stats["student"], examples, self.accumulate)
-        return dataclasses.replace(self, optimizer=self.detector_optimizer).update(state, grads, stats, scalars)
-
-    def _detector_loss(self, params, stats, examples, key, variables):
-        x, size = self._detector_view(self._detector_pixels(examples["image"]))
-        image_size = examples["image"].shape[1:3]
-        outputs, new = self.network.apply(
-            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
-        )
-        logits, code = jnp.concatenate(outputs["logits"], 1), jnp.concatenate(outputs["code"], 1)
-        anchors = jnp.concatenate(self.network.anchors(x.shape[1:3]))
-        inside = inside_image(anchors, size)
-        context = self.context if self.context_in_target else 1.0
-        found, _, there = self.true_regions(examples["label"], context)
-        truth = boxes.inclusive(found / pixels_of(size, image_size))
-
-        def assign(key, truth, there):
-            index, label = match_anchors(boxes.box_iou(truth, anchors), there)
-            label = jnp.where(inside, label, -1)
-            target = boxes.encode_boxes(truth[index], anchors)
-            return label, target, sample_anchors(key, label, self.anchors, self.positives)
-
-        label, target, sampled = jax.vmap(assign)(jax.random.split(key, len(x)), truth, there)
-        scalars = {}
-        if self.stage != "detector":
-            decided = jax.lax.stop_gradient((logits, code))
-            label, kept = self._relabelled(*decided, label, sampled, anchors, size, examples, variables)
-            scalars["kept"] = kept
-        objectness, offsets = proposal_losses(logits, code, label, target, sampled)
-        scalars |= {
-            "objectness": objectness,
-            "offsets": offsets,
-            "loss": objectness + offsets,
-            "positives": jnp.mean((sampled & (label > 0)).sum(-1), dtype=jnp.float32),
-        }
-        return scalars["loss"], (new.get("batch_stats", stats), scalars)
-
-    def _relabelled(self, logits, code, label, sampled, anchors, size, examples, variables):
+    def relabeled(self, variables, part, logits, code, label, sampled, anchors, size) -> tuple[jax.Array, jax.Array]:
         """Labels after hardness detection, and the share of judged positives that it keeps.
 
-        Positives that are not among the best `relabelled` get -1.
+        Positives that are not among the best get -1.
         """
-        image = examples["image"]
+        image, rule = part["image"], self.detector.relabeling
         positive = sampled & (label > 0)
 
         def pick(logits, code, positive):
-            best, index = boxes.largest(jnp.where(positive, logits, -jnp.inf), self.relabelled)
+            best, index = boxes.largest(jnp.where(positive, logits, -jnp.inf), rule.count)
             box = boxes.clip_boxes(boxes.decode_boxes(code[index], anchors[index]), size)
             return box, index, best > -jnp.inf
 
         box, index, judged = jax.vmap(pick)(logits, code, positive)
         sides = (box[..., 2:] - box[..., :2] + 1) * pixels_of(size, image.shape[1:3])[:2]
-        found = jnp.round(self.detected_regions(box, size, image.shape[1:3]))
+        found = jnp.round(self.geometry.detected(box, size, image.shape[1:3]))
         wins, _, _ = regions.region_gain(
-            self.segment_regions(variables, image, found),
-            self.image_level(variables, image).argmax(-1),
-            examples["label"],
+            self.levels.segment_regions(variables, image, found),
+            self.levels.image_level(variables, image).argmax(-1),
+            part["label"],
             found,
-            self.hard_classes if self.hard_only else None,
-            keep_aspect=self.keep_aspect,
+            self.hard_classes if rule.hard_only else None,
+            keep_aspect=self.geometry.keep_aspect,
         )
         wins &= judged & (sides.min(-1) >= regions.LEAST_SIDE)
         wins = jax.lax.stop_gradient(wins)
@@ -218,31 +277,31 @@ class NightLab(TwoLevel):
         label = jnp.where(positive & ~spread(index, judged), -1, relabel(label, spread(index, wins) | ~positive))
         return label, wins.sum() / jnp.maximum(judged.sum(), 1)
 
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
+        variables, image, label = self.variables(state), batch["source"]["image"], batch["source"]["label"]
+        true, _, there = self.geometry.true_regions(label, self.hard_classes, self.geometry.context)
+        frames = regions.draw_regions(image, true, there, TRUE)
+        name, (found, valid) = "oracle_boxes", self.geometry.oracle_regions(label, self.hard_classes)
+        if self.detects:
+            name, (found, valid) = "prediction", self.levels.detect(variables, image)
+            frames = regions.draw_regions(frames, found, valid, DETECTED)
+        return {
+            "image": image,
+            "truth": label,
+            "regions": frames,
+            "image_level": self.levels.image_level(variables, image).argmax(-1).astype(jnp.uint8),
+            name: self.levels.merge(variables, image, found, valid).argmax(-1).astype(jnp.uint8),
+        }
 
-def draw(
-    key: jax.Array, found: jax.Array, valid: jax.Array, count: int, size: tuple[int, int], kind: jax.Array | None = None
-) -> jax.Array:
-    """Some of the regions of each image, with replacement; the whole image where there are none.
+    def _named(self, name: str, scalars: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Scalars with the network's name in front where several networks learn."""
+        alone = len(self.players) == 1
+        return scalars if alone else {f"{name}_{key}": value for key, value in scalars.items()}
 
-    Args:
-        key: of the draw.
-        found: [B, G, 4].
-        valid: bool [B, G].
-        count: C.
-        size: (H, W) of the image.
-        kind: classes int [B, G]: each class is then as likely as another, and so is each region of a class; None for
-            all regions alike.
-
-    Returns:
-        [B, C, 4].
-    """
-    some = valid.any(-1)[:, None]
-    chance = jnp.zeros(valid.shape)
-    if kind is not None:
-        same = (kind[:, :, None] == kind[:, None]) & valid[:, None]
-        chance = -jnp.log(jnp.maximum(same.sum(-1), 1))
-    chance = jnp.where(valid | ~some, chance, -jnp.inf)
-    index = jax.random.categorical(key, chance[:, None], shape=(len(found), count))
-    drawn = jnp.take_along_axis(found, index[..., None], axis=1)
-    whole = jnp.array([0, 0, size[1], size[0]], jnp.float32)
-    return jnp.where(some[..., None], drawn, whole)
+    def _shared(self, state: TrainState) -> TrainState:
+        """The state in which, if so wanted, both levels have one relighting module."""
+        if not self.share_relighting:
+            return state
+        params, stats = with_shared_relighting(state.params), with_shared_relighting(state.batch_stats)
+        return state.replace(params=params, batch_stats=stats)

@@ -1,24 +1,27 @@
 """pix2pixHD: paired translation of label maps or images (arXiv 1711.11585)."""
 
 import dataclasses
+import functools
+from typing import ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.config import choose
 from nightjax.core.errors import UserError
-from nightjax.core.method import Variables
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
+from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses import translation
 from nightjax.losses.feature_matching import feature_matching_loss, vgg_loss
-from nightjax.methods.translator import Translator, to_signed, to_unit
+from nightjax.methods.parts.translating import Adversarial, Translating, to_signed, to_unit
 from nightjax.models.backbones.vgg import VGG
 from nightjax.models.pix2pixhd import LocalEnhancer, multiscale, one_hot_labels
 from nightjax.models.translation_blocks import pad_to_multiple
 
 PAIRS = {"label": ("source", "label", "image"), "image": ("target", "image", "reference")}
-"""What is translated to its stream, the field there, and the field of the picture that it should become: labels to the
+"""What is translated to its domain, the field there, and the field of the image that it should become: labels to the
 images they belong to, or nights to days."""
 
 VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
@@ -27,137 +30,147 @@ PIXELS = translation.PIXELS | {"official": lambda image: image}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pix2PixHD(Translator):
-    """pix2pixHD with the official settings, without instance maps.
-
-    VGG's weights are random until ``train.frozen.vgg`` names a file of them.
+class VGGLoss:
+    """The loss on features of a frozen VGG, whose weights are random until ``train.frozen.vgg`` names a file of them.
 
     Attributes:
-        translates: key of `PAIRS`.
-        discriminator_features: channels of a discriminator's first convolution.
-        scales: discriminators, each at half the resolution of the one before.
-        adversarial: ``"least_squares"``, or ``"vanilla"`` for sigmoid cross-entropy.
-        feature_weight: of the feature matching loss, and of the VGG loss.
-        vgg: whether there is a VGG loss.
-        vgg_channels: output channels of VGG-19's convolutions by group.
-        pixels: key of `PIXELS`.
+        channels: output channels of its convolutions by group; VGG-19's by default.
+        pixels: how pixels enter, by the origin of the weights.
     """
 
-    translates: str = "label"
-    discriminator_features: int = 64
-    scales: int = 2
-    adversarial: str = "least_squares"
-    feature_weight: float = 10.0
-    vgg: bool = True
-    vgg_channels: tuple[tuple[int, ...], ...] = VGG19
-    pixels: str = "imagenet_rgb"
-
-    def __post_init__(self):
-        choose(PAIRS, self.translates, "method.translates")
-        choose(PIXELS, self.pixels, "method.pixels")
+    channels: tuple[tuple[int, ...], ...] = VGG19
+    pixels: Literal["imagenet_rgb", "caffe_bgr", "official"] = "imagenet_rgb"
 
     @property
-    def streams(self) -> tuple[str, ...]:
-        """See `Method`."""
+    def model(self) -> VGG:
+        """The network."""
+        return VGG(channels=self.channels)
+
+    def features(self, variables: Variables, image: jax.Array) -> dict[str, jax.Array]:
+        """Of images [B, H, W, 3] in [-1, 1]."""
+        return self.model.apply(variables, PIXELS[self.pixels](image))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pix2PixHD(Translating):
+    """pix2pixHD with the official settings, without instance maps.
+
+    Attributes:
+        model: the generator.
+        optimizer: of the generator, and another one of the discriminators.
+        training: of the run.
+        translates: labels to images or nights to days, see `PAIRS`.
+        discriminator_features: channels of a discriminator's first convolution.
+        scales: discriminators, each at half the resolution of the one before.
+        adversarial: kind of the adversarial loss; ``"vanilla"`` is sigmoid cross-entropy.
+        feature_weight: of the feature matching loss, and of the VGG loss.
+        vgg: the VGG loss, or None.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    training: Training
+    translates: Literal["label", "image"] = "label"
+    discriminator_features: int = 64
+    scales: int = 2
+    adversarial: Adversarial = "least_squares"
+    feature_weight: float = 10.0
+    vgg: VGGLoss | None = VGGLoss()
+
+    discriminator_names: ClassVar[tuple[str, ...]] = ("discriminator",)
+    pretrained: ClassVar[tuple[str, ...]] = ("vgg",)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """See `core.method.Trainable`."""
         return PAIRS[self.translates][:1]
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
+        """See `core.method.Trainable`."""
         condition, target = jax.eval_shape(lambda batch: tuple(self._pair(batch).values()), batch)
         condition, target = (jnp.zeros((1, *x.shape[1:]), jnp.float32) for x in (condition, target))
         keys = jax.random.split(rng, 3)
         pair = jnp.concatenate([condition, target], axis=-1)
         params = {
-            "student": self.model.init(keys[0], condition)["params"],
-            "discriminator": self._judge.init(keys[1], pair)["params"],
+            "generators": self.model.init(keys[0], condition)["params"],
+            "discriminator": self._discriminator.init(keys[1], pair)["params"],
         }
-        return self.first_state(params, frozen={"vgg": self._vgg.init(keys[2], target)} if self.vgg else {})
+        return self.first_state(params, {} if self.vgg is None else {"vgg": self.vgg.model.init(keys[2], target)})
 
-    def translate(self, variables: Variables, image: jax.Array, to: str = "") -> jax.Array:
-        """Pictures of what the method translates.
+    def translate(self, variables: Variables, image: jax.Array, to: str = "day") -> jax.Array:
+        """Images [B, H, W, 3] float32 in [0, 1] of what the method translates; there is one direction.
 
         Args:
             variables: of the generator.
             image: uint8, labels [B, H, W] or RGB images [B, H, W, 3] of any size.
-            to: without effect, there is one direction.
-
-        Returns:
-            float32 [B, H, W, 3] in [0, 1].
+            to: without effect.
         """
         del to
         if image.ndim != (3 if self.translates == "label" else 4):
-            given = "labels: use scripts/make_pairs.py" if self.translates == "label" else "images, not labels"
+            given = "labels: use nightjax pairs" if self.translates == "label" else "images, not labels"
             raise UserError(f"this pix2pixhd run translates {given}")
         height, width = image.shape[1:3]
         halvings = self.model.downsamplings + isinstance(self.model, LocalEnhancer)
         x = pad_to_multiple(self._condition(image), 2**halvings)
-        return to_unit(self.model.apply(variables, x)[:, :height, :width])
+        return to_unit(self.model.apply({"params": variables["params"]}, x)[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`."""
+        """See `core.method.Trainable`."""
         losses = {
-            "student": lambda own, part: self.generator_loss(own["student"], state, part),
-            "discriminators": lambda own, part: self.discriminator_loss(own["discriminator"], state, part),
+            "generators": functools.partial(self.generator_loss, state),
+            "discriminators": functools.partial(self.discriminator_loss, state),
         }
-        return self.update(state, losses, self._pair(batch))
+        return gradient_step(state, self.players, losses, self._pair(batch), self.training)
 
-    def generator_loss(self, own, state, part) -> tuple[jax.Array, Scalars]:
-        """Loss of the generator.
+    def generator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Loss of the generator on one microbatch; see `core.step.Loss`.
 
-        Args:
-            own: its parameters.
-            state: whose discriminators and frozen VGG judge.
-            part: ``condition`` [B, H, W, C] and ``target`` [B, H, W, 3], float32 in [-1, 1].
-
-        Returns:
-            The loss, and it and its terms, unweighted, by name.
+        It reads ``condition`` [B, H, W, C] and ``target`` [B, H, W, 3], float32 in [-1, 1]; the scalars are the loss
+        and its terms, unweighted.
         """
-        fake = self.model.apply({"params": own}, part["condition"])
-        judge = state.params["discriminator"]
-        outputs = [self._judged(judge, part["condition"], x) for x in (fake, part["target"])]
+        del stats, i
+        fake = self.model.apply({"params": params["generators"]}, part["condition"])
+        discriminator = state.params["discriminator"]
+        outputs = [self._judged(discriminator, part["condition"], x) for x in (fake, part["target"])]
         terms = {
             "adversarial": translation.generator_loss([maps[-1] for maps in outputs[0]], self.adversarial),
             "feature_matching": feature_matching_loss(*outputs),
         }
-        if self.vgg:
-            terms["vgg"] = vgg_loss(*(self._features(state.frozen["vgg"], x) for x in (fake, part["target"])))
+        if self.vgg is not None:
+            terms["vgg"] = vgg_loss(*(self.vgg.features(state.frozen["vgg"], x) for x in (fake, part["target"])))
         total = terms["adversarial"] + self.feature_weight * (terms["feature_matching"] + terms.get("vgg", 0.0))
-        return total, terms | {"loss": total}
+        return total, Outcome(terms | {"loss": total})
 
-    def discriminator_loss(self, own, state, part) -> tuple[jax.Array, Scalars]:
-        """Loss of the discriminators: half the sum over generated and real pictures, summed over scales."""
-        fake = self.model.apply({"params": state.params["student"]}, part["condition"])
+    def discriminator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Half the sum over generated and real images, summed over scales; see `core.step.Loss`."""
+        del stats, i
+        fake = self.model.apply({"params": state.params["generators"]}, part["condition"])
         scores = {
-            name: [maps[-1] for maps in self._judged(own, part["condition"], jax.lax.stop_gradient(x))]
+            name: [
+                maps[-1] for maps in self._judged(params["discriminator"], part["condition"], jax.lax.stop_gradient(x))
+            ]
             for name, x in (("fake", fake), ("real", part["target"]))
         }
         total = 0.5 * translation.discriminator_loss(scores["fake"], scores["real"], self.adversarial)
-        return total, {"discriminator": total}
+        return total, Outcome({"discriminator": total})
 
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`."""
-        stream, given, wanted = PAIRS[self.translates]
-        given, wanted = batch[stream][given], batch[stream][wanted]
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
+        domain, given, wanted = PAIRS[self.translates]
+        given, wanted = batch[domain][given], batch[domain][wanted]
         return {"given": given, "wanted": wanted, "translation": self.translate(self.variables(state), given)}
 
     def _pair(self, batch: Batch) -> dict[str, jax.Array]:
-        stream, given, wanted = PAIRS[self.translates]
-        return {"condition": self._condition(batch[stream][given]), "target": to_signed(batch[stream][wanted])}
+        domain, given, wanted = PAIRS[self.translates]
+        return {"condition": self._condition(batch[domain][given]), "target": to_signed(batch[domain][wanted])}
 
     def _condition(self, given: jax.Array) -> jax.Array:
         return one_hot_labels(given) if self.translates == "label" else to_signed(given)
 
-    def _judged(self, params, condition, picture):
-        """What the discriminator of each scale gives for a picture beside its condition."""
-        return self._judge.apply({"params": params}, jnp.concatenate([condition, picture], axis=-1))
-
-    def _features(self, variables, picture):
-        return self._vgg.apply(variables, PIXELS[self.pixels](picture))
+    def _judged(self, params, condition, image):
+        """What the discriminator of each scale gives for an image beside its condition."""
+        return self._discriminator.apply({"params": params}, jnp.concatenate([condition, image], axis=-1))
 
     @property
-    def _judge(self):
+    def _discriminator(self):
         return multiscale(self.discriminator_features, self.scales, self.model.dtype)
-
-    @property
-    def _vgg(self):
-        return VGG(channels=self.vgg_channels)

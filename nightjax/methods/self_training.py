@@ -1,108 +1,126 @@
-"""Self-training on unlabelled images under a teacher that stays as it is.
+"""Self-training on unlabeled images under a frozen teacher.
 
 After Zoph et al., "Rethinking pre-training and self-training" (NeurIPS 2020), and "Semantic image segmentation in the
-dark with domain adaptation method" (UIT, VNU-HCM, 2021), which labels whole images once, keeps every pixel, and trains
-on the union: that is `Supervised` on what ``scripts/make_pseudo_labels.py`` wrote. Here the teacher labels each crop in
-    the step, so that labels may
-be soft, and the student may see it under stronger augmentation than the teacher.
+dark with domain adaptation method" (UIT, VNU-HCM, 2021). The latter labels whole images once, keeps every pixel, and
+trains on
+the union: that is `Supervised` on what ``nightjax pseudo-label`` wrote. Here the teacher labels each crop in the step,
+    so
+that labels may be soft, and the student may see it under stronger augmentation than the teacher.
 """
 
 import dataclasses
+import functools
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.config import choose
-from nightjax.core.optim import accumulate
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import IGNORE, Batch, Scalars
+from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.types import IGNORE, Batch, PyTree, Scalars, Variables
 from nightjax.losses.segmentation import soft_cross_entropy
-from nightjax.methods.supervised import Supervised
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.segmenting import Segmenting, copied
+from nightjax.methods.parts.supervision import RelightWeights, Supervision
 from nightjax.ops.pseudo_label import pseudo_label
 from nightjax.ops.resize import resize
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfTraining(Supervised):
+class SelfTraining(Segmenting):
     """Supervised training on ``source``, and on ``target`` under the labels of a frozen teacher.
 
     The teacher is the run that ``train.frozen.teacher`` names; ``train.init`` says whether the student starts from it
-    too (the
-    thesis: better) or from scratch. A next round takes this run as teacher.
+    too (the thesis: better) or from scratch. A next round takes this run as teacher.
 
     Attributes:
+        network: of student and teacher.
+        optimizer: of the student.
+        training: of the run.
+        loss: of the segmentation.
+        photometric: augmentation of the student's images, or None.
         labels: ``"hard"``, the teacher's likeliest class, or ``"soft"``, its probabilities.
         threshold: pixels whose likeliest class is less probable than this have no label; 0 keeps all.
         target_weight: of the loss on the target.
     """
 
-    labels: str = "hard"
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+    loss: SegmentationLoss = SegmentationLoss(normalizer="valid")
+    photometric: Photometric | None = None
+    labels: Literal["hard", "soft"] = "hard"
     threshold: float = 0.0
     target_weight: float = 1.0
 
-    streams = ("source", "target")
+    domains: ClassVar[tuple[str, ...]] = ("source", "target")
+    pretrained: ClassVar[tuple[str, ...]] = ("teacher",)
+    optional_init = ("relight",)
 
-    def __post_init__(self):
-        super().__post_init__()
-        choose({"hard": 0, "soft": 0}, self.labels, "method.labels")
-
-    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
-        state = super().init(rng, batch)
-        teacher = jax.tree.map(jnp.copy, self.variables(state))  # Donated buffers must not be shared.
-        return state.replace(frozen=state.frozen | {"teacher": teacher})
+    def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
+        """See `Segmenting`."""
+        state = super().first_state(student, others)
+        return state.replace(frozen={"teacher": copied(self.variables(state))})
 
     def teacher_probabilities(self, state: TrainState, image: jax.Array) -> jax.Array:
         """Of the frozen teacher in evaluation mode: [B, H, W, K] for images [B, H, W, 3] in [0, 1]."""
-        logits = self.model.apply(state.frozen["teacher"], self.input.normalize(image), train=False)["logits"]
-        return jax.nn.softmax(resize(logits.astype(jnp.float32), image.shape[1:3], align_corners=False))
+        logits = self.network.logits(state.frozen["teacher"], image)
+        return jax.nn.softmax(resize(logits, image.shape[1:3], align_corners=False))
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`."""
-        probabilities = self.teacher_probabilities(state, self.input.decode(batch["target"]["image"]))
+        """See `core.method.Trainable`."""
+        images, keys = self.network.decode(batch), self.training.keys(state)
+        supervision = Supervision(self.network, ("source",), self.loss, RelightWeights(), self.photometric)
+        probabilities = self.teacher_probabilities(state, images["target"]["image"])
         label, confidence = pseudo_label(probabilities)
-        sure = confidence >= self.threshold
+        confident = confidence >= self.threshold
         examples = {
-            "source": self._images(state, batch, "source")["image"],
+            "source": supervision.augmented(images["source"]["image"], keys, "source"),
             "source_label": batch["source"]["label"],
-            "target": self._images(state, batch, "target")["image"],
-            "target_label": jnp.where(sure, label, jnp.uint8(IGNORE)),
+            "target": supervision.augmented(images["target"]["image"], keys, "target"),
+            "target_label": jnp.where(confident, label, jnp.uint8(IGNORE)),
         }
         if self.labels == "soft":
             examples["probabilities"] = probabilities
+        losses = {"student": functools.partial(self.student_loss, state)}
+        state, scalars = gradient_step(state, self.players, losses, examples, self.training)
+        return state, scalars | {"confident_fraction": confident.mean()}
 
-        def grad_fn(stats, part, i):
-            def loss_fn(params):
-                student = params["student"]
-                outputs, new = self.student_forward(state, student, stats, part["source"], "source", i)
-                weight = self.label_weight(part["source_label"])
-                source = self.segmentation_loss(outputs, part["source_label"], weight, divisor=self.divisor)
-                outputs, new = self.student_forward(state, student, new, part["target"], "target", i)
-                target = self._target_loss(outputs, part)
-                loss = source + self.target_weight * target
-                return loss, (new, {"loss": loss, "loss_source": source, "loss_target": target})
+    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Both terms on one microbatch; see `core.step.Loss`."""
+        keys = self.training.keys(state, i)
 
-            grads, (new, scalars) = jax.grad(loss_fn, has_aux=True)(state.params)
-            return grads, new, scalars
+        def run(stats, name):
+            return self.network.student_pass(
+                {"params": params["student"], "batch_stats": stats}, part[name], keys, name
+            )
 
-        grads, stats, scalars = accumulate(grad_fn, state.batch_stats["student"], examples, self.accumulate)
-        return self.update(state, grads, stats, scalars | {"labelled_share": sure.mean()})
+        outputs, new = run(stats["student"], "source")
+        source = self.loss.on_labels(outputs, part["source_label"])
+        outputs, new = run(new, "target")
+        target = self._target_loss(outputs, part)
+        loss = source + self.target_weight * target
+        return loss, Outcome({"loss": loss, "loss_source": source, "loss_target": target}, {"student": new})
 
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`."""
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
         target = batch["target"]["image"]
-        label, confidence = pseudo_label(self.teacher_probabilities(state, self.input.decode(target)))
+        label, confidence = pseudo_label(self.teacher_probabilities(state, self.network.input.decode(target)))
         return {
             "source": batch["source"]["image"],
             "truth": batch["source"]["label"],
             "target": target,
             "pseudo_label": label,
             "confidence": confidence,
-            "prediction": self.predict(self.variables(state), target).argmax(-1).astype(jnp.uint8),
+            "prediction": self.predicted(state, target),
         }
 
     def _target_loss(self, outputs, part):
         label = part["target_label"]
         if self.labels == "hard":
-            return self.segmentation_loss(outputs, label, divisor=self.divisor)
-        return soft_cross_entropy(outputs["logits"], part["probabilities"], label != IGNORE, divisor=self.divisor)
+            return self.loss(outputs, label)
+        weight = label != IGNORE
+        return soft_cross_entropy(outputs["logits"], part["probabilities"], weight, normalizer=self.loss.normalizer)

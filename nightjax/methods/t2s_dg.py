@@ -1,82 +1,137 @@
-"""T2S-DA without any target: domain generalisation (arXiv 2305.13752; the recipe is ours, spec D13).
+"""T2S-DA without any target: domain generalization (arXiv 2305.13752; the recipe is ours, decision D13).
 
-The source is stylised at random instead of translated, nothing is mixed, and all negatives are source features. The
-teacher's confidence is read from the stylised images.
+The source is stylized at random instead of translated, nothing is mixed, and all negatives are source features. The
+teacher's confidence is read from the stylized images.
 """
 
 import dataclasses
+import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
-from nightjax.core.method import Variables
+from nightjax.core.method import ReportSection
+from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
-from nightjax.methods.dacs import Terms
-from nightjax.methods.network import Photometric
-from nightjax.methods.pulling import Pulling
-from nightjax.methods.t2s_da import Examples, PyTree, T2sDa
-from nightjax.ops.fourier import adapt_within
-
-JITTER = Photometric(jitter_probability=1.0, blur_probability=0.0)
+from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.types import Batch, Scalars, Variables
+from nightjax.methods.parts.feature_distance import FeatureDistance
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.pull_to_source import PullToSource, check_translation_has_use, translated_terms
+from nightjax.methods.parts.pulling import Negatives, Pulling
+from nightjax.methods.parts.segmenting import WithTeacher
+from nightjax.methods.parts.source_terms import student_passes, with_total
+from nightjax.methods.parts.teacher import EmaTeacher
+from nightjax.methods.parts.translation import Translation
+from nightjax.methods.t2s_da import SIMILARITY
 
 
 @dataclasses.dataclass(frozen=True)
-class T2sDg(T2sDa):
-    """Domain generalisation from the source alone; no batch of it holds a target.
+class T2sDg(WithTeacher):
+    """Domain generalization from the source alone; no batch of it holds a target.
 
-    The fields are those of `T2sDa`, and those of `Dacs` about target and mixing have no effect. ``translation="style"``
-    needs the randomiser's published weights; ``"fda"``, the fallback without them, takes the low-frequency amplitude of
-    another source image of the batch and jitters the colours.
+    Attributes:
+        network: of student and teacher.
+        optimizer: of the student and its projection head.
+        training: of the run.
+        loss: of the segmentation.
+        teacher: the average of the student.
+        translation: the source in another look; ``"style"`` needs the randomizer's published weights, ``"fda"`` is the
+            fallback without them. None takes the source's own features as queries.
+        pull: the pulling loss, or None.
+        feature_distance: to the initial network, or None.
+        source_photometric: augmentation of the source images, or None.
     """
 
-    pull: Pulling = Pulling(negatives_from="source")
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+    loss: SegmentationLoss = SegmentationLoss()
+    teacher: EmaTeacher = EmaTeacher()
+    translation: Translation | None = Translation()
+    pull: Pulling | None = Pulling(negatives=Negatives(domains="source"))
+    feature_distance: FeatureDistance | None = FeatureDistance()
+    source_photometric: Photometric | None = None
 
-    streams = ("source",)
+    domains: ClassVar[tuple[str, ...]] = ("source",)
+    optional_init: ClassVar[tuple[str, ...]] = ("projection",)
+    pretrained: ClassVar[tuple[str, ...]] = ("style",)
+    report_sections: ClassVar[tuple[ReportSection, ...]] = (SIMILARITY,)
 
     def __post_init__(self):
-        super().__post_init__()
+        check_translation_has_use(self.translation, self.pull)
+        if self.pull is None:
+            return
         wrong = {
-            "method.pull.negatives_from": self.pull.negatives_from != "source",
-            "method.pull.ring": self.pull.ring,
-            "method.real_target_queries": self.real_target_queries,
+            "method.pull.negatives.domains": self.pull.negatives.domains != "source",
+            "method.pull.queue": self.pull.queue is not None,
+            "method.pull.real_target": self.pull.real_target,
         }
         for name in filter(wrong.get, wrong):
             raise UserError(f"{name} asks for target features, and t2s_dg sees no target: leave it out, or use t2s_da")
 
-    def prepare(self, state: TrainState, teacher: Variables, batch: Batch) -> tuple[Examples, TrainState, Scalars]:
-        """Stylised images, and the teacher's keys of the source."""
-        source = self.input.decode(batch["source"]["image"])
-        examples = {"source": source, "source_label": batch["source"]["label"]}
+    @property
+    def pulling(self) -> PullToSource | None:
+        """The contrast, or None."""
+        return None if self.pull is None else PullToSource(self.network, self.pull)
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `core.method.Trainable`."""
+        size = batch["source"]["image"].shape[1:]
+        student, memory, frozen = self.network.init(rng, size), {}, {}
+        if self.translation is not None:
+            frozen = self.translation.init(jax.random.fold_in(rng, 2), jnp.zeros((1, *size), jnp.float32))
+        if self.pull is not None:
+            head = PullToSource(self.network, self.pull).head(rng, student, size)
+            student = student | {"params": student["params"] | {"projection": head}}
+            memory = self.pull.tables()
+        state = self.first_state(student)
+        return state.replace(memory=memory, frozen=state.frozen | frozen)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
+        """See `core.method.Trainable`."""
+        examples, state, logged = self.prepare(state, self.teacher.update(state), batch)
+        losses = {"student": functools.partial(self.student_loss, state)}
+        state, scalars = gradient_step(state, self.players, losses, examples, self.training)
+        return state, with_total(scalars) | dict(logged)
+
+    def prepare(
+        self, state: TrainState, teacher: Variables, batch: Batch
+    ) -> tuple[dict[str, jax.Array], TrainState, Scalars]:
+        """What the losses see, the state with its new teacher and memory, and scalars to log."""
+        keys, label = self.training.keys(state), batch["source"]["label"]
+        source = self.network.decode(batch)["source"]["image"]
+        examples = {"source": source, "source_label": label}
         if self.source_photometric is not None:
-            examples["source"] = self.source_photometric(source, self.key(state, "source_photometric"))
-        seen = source
-        if self.translates:
-            seen = examples["translated"] = self.translate(state, source)
-        outputs, stats = self.teacher_forward(state, teacher, seen, self.context_only())
+            examples["source"] = self.source_photometric(source, keys("source_photometric"))
+        seen, logged = source, {}
+        if self.translation is not None:
+            seen = examples["translated"] = self.translation.at_random(state.frozen, source, keys)
+        outputs, stats = self.network.teacher_pass(teacher, seen, keys, context_only=True)
         state = state.replace(teacher=teacher | {"batch_stats": stats})
-        keys, state, scalars = self.remember(state, source, batch["source"]["label"], outputs)
-        return examples | keys, state, scalars
+        if self.pull is not None:
+            contrast = PullToSource(self.network, self.pull)
+            remembered, state, logged = contrast.remember(state, keys, source, label, outputs)
+            examples |= remembered
+        return examples, state, logged
 
-    def translate(self, state: TrainState, source: jax.Array) -> jax.Array:
-        """Each image [B, H, W, 3] in the look of something else; float32 in [0, 1]."""
-        if self.translation == "style":
-            return self.stylise(state, source)
-        mixed = adapt_within(source, self.key(state, "other"), self.fda_beta)
-        return JITTER(mixed, self.key(state, "jitter"))
+    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """All terms on one microbatch; see `core.step.Loss`."""
+        passes = student_passes(self, self.training, state, params, i)
+        source, terms, new = passes.source(stats["student"], part)
+        more, new = translated_terms(passes, self.translation, self.pulling, new, part, source)
+        terms |= more
+        return sum(terms.values()), Outcome(terms, {"student": new})
 
-    def losses(self, state: TrainState, params: PyTree, stats: PyTree, part: dict, i) -> tuple[Terms, PyTree]:
-        """Cross-entropy on the source, feature distance and pulling loss."""
-        source, terms, stats = self.source_losses(state, params, stats, part, i)
-        more, stats = self.translated_losses(state, params, stats, part, i, source)
-        return terms | more, stats
-
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`."""
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`."""
         image = batch["source"]["image"]
-        pictures = {"source": image, "truth": batch["source"]["label"]}
-        if self.translates:
-            pictures["translated"] = self.translate(state, self.input.decode(image))
-        prediction = self.predict(self.variables(state), image).argmax(-1).astype(jnp.uint8)
-        return pictures | {"prediction": prediction}
+        shown = {"source": image, "truth": batch["source"]["label"]}
+        if self.translation is not None:
+            decoded = self.network.input.decode(image)
+            shown["translated"] = self.translation.at_random(state.frozen, decoded, self.training.keys(state))
+        return shown | {"prediction": self.predicted(state, image)}

@@ -1,33 +1,26 @@
 """UNIT: unpaired translation of day to night and back, through one latent space (arXiv 1703.00848).
 
-The ``source`` stream is domain a, the day; the ``target`` stream is domain b, the night; both without labels. A step
-first trains the discriminators on fresh translations, then the autoencoders against the new discriminators.
+The batch's ``source`` is domain a, the day; its ``target`` is domain b, the night; both without labels. A step first
+trains the discriminators on fresh translations, then the autoencoders against the new discriminators.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from nightjax.core.method import Variables
-from nightjax.core.optim import accumulate
+from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
-from nightjax.core.types import Batch, Scalars
+from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses import translation
-from nightjax.methods.translator import Translator, players, to_signed, to_unit
+from nightjax.methods.parts.translating import LETTERS, OTHER, STREAMS, Adversarial, Translating, to_signed, to_unit
 from nightjax.models.backbones.vgg import VGG, VGG16
 from nightjax.models.translation_blocks import pad_to_multiple
-from nightjax.models.unit import DOMAINS, Discriminators
-
-PyTree = Any
-
-STREAMS = {"a": "source", "b": "target"}
-"""Domain to the stream that it comes from."""
-
-OTHER = {"a": "b", "b": "a"}
+from nightjax.models.unit import DOMAINS, Discriminators, SeparateVAEs, SharedVAE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +29,10 @@ class Weights:
 
     Attributes:
         adversarial: translations pass as real.
-        reconstruction: a picture decoded from its own code is itself.
+        reconstruction: an image decoded from its own code is itself.
         code: the code is near N(0, I).
-        cycle: a picture translated and back is itself.
+        cycle: an image translated and back is itself.
         cycle_code: the code of a translation is near N(0, I).
-        perceptual: a translation has the features of the picture it came from.
     """
 
     adversarial: float = 1.0
@@ -48,26 +40,23 @@ class Weights:
     code: float = 0.01
     cycle: float = 10.0
     cycle_code: float = 0.01
-    perceptual: float = 1.0
-
-    def total(self, terms: dict[str, jax.Array]) -> jax.Array:
-        """The weighted sum of terms named ``<weight>_<domain>``."""
-        return sum(getattr(self, name.rpartition("_")[0]) * value for name, value in terms.items())
 
 
 @dataclasses.dataclass(frozen=True)
 class Perceptual:
-    """The frozen VGG whose features at relu5_3, at stride 8, the perceptual loss compares.
+    """A translation has the features of the image it came from, at relu5_3 of a frozen VGG, at stride 8.
 
     Its weights are random until ``train.frozen.vgg`` names a file of them.
 
     Attributes:
+        weight: of the loss.
         channels: output channels of its convolutions by group; VGG-16's by default.
-        pixels: how pixels enter, by the origin of the weights: key of `losses.translation.PIXELS`.
+        pixels: how pixels enter, by the origin of the weights.
     """
 
+    weight: float = 1.0
     channels: tuple[tuple[int, ...], ...] = VGG16
-    pixels: str = "caffe_bgr"
+    pixels: Literal["caffe_bgr", "imagenet_rgb"] = "caffe_bgr"
 
     @property
     def model(self) -> VGG:
@@ -76,56 +65,53 @@ class Perceptual:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit(Translator):
+class Unit(Translating):
     """UNIT with the settings of the 2018 release; see `models.unit` for both forms of the network.
 
-    The model is both autoencoders. Unlike in the other translators, they meet the discriminators after their update.
-
     Attributes:
+        model: both autoencoders.
+        optimizer: of the autoencoders, and another one of the discriminators.
+        training: of the run.
         discriminator: of each domain.
-        adversarial: ``"least_squares"``, or ``"vanilla"`` for sigmoid cross-entropy.
+        adversarial: kind of the adversarial loss; ``"vanilla"`` is sigmoid cross-entropy.
         weights: of the terms of the loss.
-        perceptual: the frozen network; unused if its weight is 0.
+        perceptual: the perceptual loss, or None.
         noisy_code_loss: take the code losses of the code with its noise, as in 2017, not of its mean.
     """
 
+    model: SeparateVAEs | SharedVAE
+    optimizer: Optimizer
+    training: Training
     discriminator: Discriminators = Discriminators()
-    adversarial: str = "least_squares"
+    adversarial: Adversarial = "least_squares"
     weights: Weights = Weights()
-    perceptual: Perceptual = Perceptual()
+    perceptual: Perceptual | None = Perceptual()
     noisy_code_loss: bool = False
 
-    streams = ("source", "target")
+    domains: ClassVar[tuple[str, ...]] = ("source", "target")
+    pretrained: ClassVar[tuple[str, ...]] = ("vgg",)
+    discriminator_names: ClassVar[tuple[str, ...]] = tuple(f"discriminator_{domain}" for domain in DOMAINS)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `Method`."""
-        key, *judge_keys, vgg_key = jax.random.split(rng, 4)
+        """See `core.method.Trainable`."""
+        key, *discriminator_keys, vgg_key = jax.random.split(rng, 4)
         x = jnp.zeros((1, *batch["source"]["image"].shape[1:]), jnp.float32)
         network = self.discriminator.build()
-        params = {"student": self.model.init(key, x)["params"]}
-        for domain, judge_key in zip(DOMAINS, judge_keys, strict=True):
-            params[f"discriminator_{domain}"] = network.init(judge_key, x)["params"]
-        frozen = {"vgg": self.perceptual.model.init(vgg_key, x)} if self.weights.perceptual else {}
-        return self.first_state(params, frozen=frozen)
+        params = {"generators": self.model.init(key, x)["params"]}
+        for name, own_key in zip(self.discriminator_names, discriminator_keys, strict=True):
+            params[name] = network.init(own_key, x)["params"]
+        frozen = {} if self.perceptual is None else {"vgg": self.perceptual.model.init(vgg_key, x)}
+        return self.first_state(params, frozen)
 
-    def translate(self, variables: Variables, image: jax.Array, to: str = "b") -> jax.Array:
-        """Pictures in the other domain, from the mean of their code.
-
-        Args:
-            variables: of the autoencoders.
-            image: uint8 [B, H, W, 3] RGB of any size.
-            to: ``"b"`` makes day night, ``"a"`` night day.
-
-        Returns:
-            float32 [B, H, W, 3] in [0, 1].
-        """
+    def translate(self, variables: Variables, image: jax.Array, to: str = "night") -> jax.Array:
+        """Images in the other domain, from the mean of their code; see `core.method.Translates`."""
         height, width = image.shape[1:3]
-        x = pad_to_multiple(to_signed(image), 2**self.model.downsamplings)
-        picture = self._decode_code(variables["params"], self._code(variables["params"], x, OTHER[to]), to)
-        return to_unit(picture[:, :height, :width])
+        x, domain = pad_to_multiple(to_signed(image), 2**self.model.downsamplings), LETTERS[to]
+        translated = self._decode(variables["params"], self._code(variables["params"], x, OTHER[domain]), domain)
+        return to_unit(translated[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `Method`."""
+        """See `core.method.Trainable`."""
         images = {domain: to_signed(batch[stream]["image"]) for domain, stream in STREAMS.items()}
         return self.step_with_noise(state, images, self.draw_noise(state, images))
 
@@ -137,15 +123,15 @@ class Unit(Translator):
         """
         noise = {}
         for domain, image in images.items():
-            shape = jax.eval_shape(lambda x: self._code(state.params["student"], x, "a"), image).shape
+            shape = jax.eval_shape(lambda x: self._code(state.params["generators"], x, "a"), image).shape
             for name in (f"judged_{domain}", f"direct_{domain}", f"cycle_{OTHER[domain]}"):
-                noise[name] = jax.random.normal(stream_key(self.seed, state.step, name), shape)
+                noise[name] = jax.random.normal(stream_key(self.training.seed, state.step, name), shape)
         return noise
 
     def step_with_noise(
         self, state: TrainState, images: dict[str, jax.Array], noise: dict[str, jax.Array]
     ) -> tuple[TrainState, Scalars]:
-        """One step of both players.
+        """One step: the discriminators, then the autoencoders.
 
         Args:
             state: before the step.
@@ -155,58 +141,44 @@ class Unit(Translator):
         Returns:
             The new state and the scalars of both.
         """
-        state, judged = self._turn(state, "discriminators", self.discriminator_loss, images | noise)
-        state, terms = self._turn(state, "student", self.generator_loss, images | noise)
-        rate = self.optimizer.schedule_fn(self.steps)(state.step)
-        return state.replace(step=state.step + 1), judged | terms | {"learning_rate": rate}
+        losses = {"discriminators": functools.partial(self.discriminator_loss, state)}
+        state, judged = gradient_step(state, self.players, losses, images | noise, self.training, last=False)
+        losses = {"generators": functools.partial(self.generator_loss, state)}
+        state, terms = gradient_step(state, self.players, losses, images | noise, self.training)
+        return state, judged | terms
 
-    def discriminator_loss(
-        self, judges: PyTree, state: TrainState, part: dict[str, jax.Array], i: jax.Array | int = 0
-    ) -> tuple[jax.Array, Scalars]:
-        """Loss of both discriminators.
+    def discriminator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Loss of both discriminators on one microbatch of images and noise; see `core.step.Loss`.
 
-        Args:
-            judges: their parameters by name.
-            state: whose autoencoders translate; their gradient stops.
-            part: images and noise, as of `step_with_noise`, or a part of them.
-            i: number of the part.
-
-        Returns:
-            The loss, and it and each domain's by name.
+        The autoencoders of ``state`` translate; their gradient stops.
         """
-        params, losses = state.params["student"], {}
+        del stats
+        generators, losses = state.params["generators"], {}
         for domain in DOMAINS:
             origin = OTHER[domain]
-            code = self._code(params, part[origin], origin, self._key(state, f"judged_{origin}", i))
+            code = self._code(generators, part[origin], origin, self._key(state, f"judged_{origin}", i))
             code += part[f"judged_{origin}"]
-            fake = self._decode_code(params, code, domain, self._key(state, f"judged_to_{domain}", i))
-            scores = [self._scores(judges, domain, x) for x in (jax.lax.stop_gradient(fake), part[domain])]
+            fake = self._decode(generators, code, domain, self._key(state, f"judged_to_{domain}", i))
+            scores = [self._scores(params, domain, x) for x in (jax.lax.stop_gradient(fake), part[domain])]
             losses[f"discriminator_{domain}"] = translation.discriminator_loss(*scores, self.adversarial)
         total = self.weights.adversarial * sum(losses.values())
-        return total, losses | {"loss_discriminators": total}
+        return total, Outcome(losses | {"loss_discriminators": total})
 
-    def generator_loss(
-        self, own: PyTree, state: TrainState, part: dict[str, jax.Array], i: jax.Array | int = 0
-    ) -> tuple[jax.Array, Scalars]:
-        """Loss of the autoencoders.
+    def generator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Loss of the autoencoders on one microbatch; see `core.step.Loss`.
 
-        Args:
-            own: ``{"student": parameters}``.
-            state: whose discriminators and frozen VGG judge.
-            part, i: see `discriminator_loss`.
-
-        Returns:
-            The loss, and it and its terms, unweighted, by name: ``<term>_<domain>``.
+        The scalars are the loss and its terms, unweighted, by name: ``<term>_<domain>``.
         """
-        params, terms = own["student"], {}
+        del stats
+        generators, terms = params["generators"], {}
 
         def encode(x, domain, name):
-            mean = self._code(params, x, domain, self._key(state, f"encode_{name}_{domain}", i))
+            mean = self._code(generators, x, domain, self._key(state, f"encode_{name}_{domain}", i))
             code = mean + part[f"{name}_{domain}"]
             return code, translation.code_loss(code if self.noisy_code_loss else mean)
 
         def decode(code, domain, name):
-            return self._decode_code(params, code, domain, self._key(state, f"decode_{name}_{domain}", i))
+            return self._decode(generators, code, domain, self._key(state, f"decode_{name}_{domain}", i))
 
         codes, fakes = {}, {}
         for domain in DOMAINS:
@@ -221,27 +193,30 @@ class Unit(Translator):
             terms[f"adversarial_{domain}"] = translation.generator_loss(scores, self.adversarial)
             code, terms[f"cycle_code_{domain}"] = encode(fakes[domain], domain, "cycle")
             terms[f"cycle_{origin}"] = translation.reconstruction_loss(decode(code, origin, "cycle"), part[origin])
-            if self.weights.perceptual:
+            if self.perceptual is not None:
                 features = self._features(state.frozen["vgg"])
                 terms[f"perceptual_{domain}"] = translation.perceptual_loss(features, fakes[domain], part[origin])
-        total = self.weights.total(terms)
-        return total, terms | {"loss": total}
+        weights = dataclasses.asdict(self.weights)
+        if self.perceptual is not None:
+            weights["perceptual"] = self.perceptual.weight
+        total = sum(weights[name.rpartition("_")[0]] * value for name, value in terms.items())
+        return total, Outcome(terms | {"loss": total})
 
-    def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `Method`: every image, its translation, and that translated back."""
-        params, pictures = state.params["student"], {}
+    def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+        """See `core.method.Trainable`: every image, its translation, and that translated back."""
+        params, shown = state.params["generators"], {}
         for domain, stream in STREAMS.items():
             other, x = OTHER[domain], to_signed(batch[stream]["image"])
-            there = self._decode_code(params, self._code(params, x, domain), other)
-            back = self._decode_code(params, self._code(params, there, other), domain)
-            shown = {domain: x, f"{domain}_to_{other}": there, f"{domain}_to_{other}_to_{domain}": back}
-            pictures |= {name: to_unit(picture) for name, picture in shown.items()}
-        return pictures
+            there = self._decode(params, self._code(params, x, domain), other)
+            back = self._decode(params, self._code(params, there, other), domain)
+            own = {domain: x, f"{domain}_to_{other}": there, f"{domain}_to_{other}_to_{domain}": back}
+            shown |= {name: to_unit(image) for name, image in own.items()}
+        return shown
 
     def _code(self, params, x, domain, key=None):
         return self._apply(params, "encode", x, domain, key).astype(jnp.float32)
 
-    def _decode_code(self, params, code, domain, key=None):
+    def _decode(self, params, code, domain, key=None):
         return self._apply(params, "decode", code, domain, key)
 
     def _apply(self, params, part, x, domain, key):
@@ -259,21 +234,4 @@ class Unit(Translator):
         return lambda x: self.perceptual.model.apply(variables, pixels(x))["relu5_3"]
 
     def _key(self, state, name, i):
-        return jax.random.fold_in(stream_key(self.seed, state.step, f"dropout_{name}"), i)
-
-    def _turn(self, state, player, loss_fn, examples):
-        """The state after one player's update, and what is to be logged of it."""
-        own = players(state.params)[player]
-
-        def grad_fn(carry, part, i):
-            grads, terms = jax.grad(loss_fn, has_aux=True)(own, state, part, i)
-            return grads, carry, terms
-
-        grads, _, terms = accumulate(grad_fn, (), examples, self.accumulate)
-        transform = self.optimizer.build(own, self.steps)
-        updates, opt_state = transform.update(grads, state.opt_state[player], own)
-        state = state.replace(
-            params=state.params | optax.apply_updates(own, updates),
-            opt_state=state.opt_state | {player: opt_state},
-        )
-        return state, dict(terms) | {f"gradient_norm_{player}": optax.tree.norm(grads)}
+        return self.training.key(state, f"dropout_{name}", i)

@@ -2,16 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from nightjax.core.errors import UserError
+from nightjax.core.state import ExampleBuffer
 
 TAIL_CLASSES = (12, 14, 15, 17, 18)
 """Rider, truck, bus, motorcycle, bicycle, as in the official code (16, train, is left out)."""
 
 
-@struct.dataclass
-class PasteBank:
+class PasteBank(ExampleBuffer):
     """First-in first-out memory of N batches, oldest first.
 
     Under data parallelism shard axis 1 like the batch; a replicated bank would gather every push.

@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
+
+from nightjax.core.state import ExampleBuffer
 
 
-@struct.dataclass
-class ImagePool:
+class ImagePool(ExampleBuffer):
     """N images in each of S slots; a slot is a pool of its own.
 
     With one slot it is the official pool. With one slot for each example of the batch, nothing is moved between

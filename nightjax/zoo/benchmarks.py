@@ -8,7 +8,7 @@ asks for.
 
 from typing import Any
 
-from nightjax.core.config import choose
+from nightjax.core.errors import choose
 
 Section = dict[str, Any]
 
@@ -75,6 +75,16 @@ OVERLAPS = {
 RARE = {"temperature": 0.01, "min_pixels": 3000, "crop_ratio": 0.5}
 """Rare-class sampling of DAFormer's recipe on labelled sources."""
 
+DROPPED_ROWS = (15, 120)
+"""Top and bottom rows of Cityscapes crops whose pseudo-labels have no weight: sky and hood (DAFormer's rule)."""
+
+FULL_RESOLUTION_TEST = {
+    (1080, 1920): {"input_size": None, "mode": "slide", "window": (1080, 1080), "stride": (420, 420)},
+    (1024, 2048): {"input_size": None, "mode": "slide", "window": (1024, 1024), "stride": (512, 512)},
+    (720, 1280): {"input_size": (1080, 1080)},
+}
+"""Size of the labels to the test protocol of HRDA in the official configs; the last does not keep the aspect."""
+
 _LABELLED = {"split": "train", "crop": (512, 512), "fields": ("image", "label")}
 _PAIRS = {"split": "train", "crop": (512, 512), "resize": (540, 960), "fields": ("image", "reference")}
 _CITY_SOURCE = _LABELLED | {"dataset": "cityscapes_seg/full", "resize": (512, 1024), "rare_class": RARE}
@@ -94,6 +104,7 @@ _LTSP = {
     "max_class_share": 1.0,
 }
 _NIGHT_SOURCE = _LABELLED | {"resize": (512, 1024), "scale_range": (0.5, 2.0)}
+_NIGHT_DAY = _NIGHT_SOURCE | {"dataset": "cityscapes_seg/half"}
 
 
 def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
@@ -104,8 +115,10 @@ def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
             "target": whole | {"dataset": pairs, "split": "target_pairs", "fields": ("image", "reference")},
         },
         "oracle": {"dataset": labelled, "split": "oracle_night"},
+        "day": whole | {"dataset": labelled, "split": "source_day", "fields": ("image", "label")},
         "eval": _nightstreet_sets(preset),
         "select": "val_night",
+        "scale": "toy",
     }
 
 
@@ -118,6 +131,7 @@ def _camvid_day_to_dusk() -> Section:
         },
         "oracle": {"split": "dusk_train"},
         "eval": {"dusk_test": EVAL_SETS["camvid_dusk_test"], "day_test": EVAL_SETS["camvid_day_test"]},
+        "scale": "toy",
     }
 
 
@@ -147,6 +161,7 @@ BENCHMARKS: dict[str, Section] = {
         "eval": _sets("acdc_night_val"),
     },
     "gta5_to_cityscapes": {
+        "dropped_rows": DROPPED_ROWS,
         "streams": {
             "source": _LABELLED | {"dataset": "gta5/full", "resize": (720, 1280), "rare_class": RARE},
             "target": _CITY_TARGET,
@@ -155,6 +170,7 @@ BENCHMARKS: dict[str, Section] = {
         "eval": _sets("cityscapes_val"),
     },
     "synthia_to_cityscapes": {
+        "dropped_rows": DROPPED_ROWS,
         "streams": {
             "source": _LABELLED | {"dataset": "synthia/full", "resize": (760, 1280), "rare_class": RARE},
             "target": _CITY_TARGET,
@@ -164,10 +180,12 @@ BENCHMARKS: dict[str, Section] = {
     },
     "nightcity": {
         "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/original"}},
+        "day": _NIGHT_DAY,
         "eval": _sets("nightcity_val"),
     },
     "nightcity_plus": {
         "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/plus"}},
+        "day": _NIGHT_DAY,
         "eval": _sets("nightcity_plus_val"),
     },
     "nightcity_with_cityscapes": {
@@ -180,10 +198,14 @@ BENCHMARKS: dict[str, Section] = {
             "target": _LABELLED | {"dataset": "folder", "split": "all", "fields": ("image",)},
         },
         "eval": {"val": {"dataset": "folder", "split": "all"}},
+        "scale": "toy",
     },
 }
-"""Name to ``streams``, ``eval`` (set name to protocol) and, where there are such, ``oracle`` (what the source becomes
-for training on the labelled target) and ``select`` (the set whose best checkpoint is kept).
+"""Name to what it consists of:
+
+``streams``: domain to stream; ``eval``: set name to protocol; ``oracle``: what the source becomes for training on the
+labeled target; ``day``: labeled days to join to labeled nights; ``select``: the set whose best checkpoint is kept;
+``dropped_rows``; and ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise the paper's.
 
 Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
 """

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.method import Variables
+from nightjax.core.types import Variables
 from nightjax.models.matcher import Matcher, build_matcher
 from nightjax.ops.warp import flow_confidence, flow_warp
 

@@ -1,0 +1,191 @@
+"""One training step of any number of networks: gradients, microbatches, clipping, updates, norms and rates.
+
+Every method's step ends in `gradient_step`. A method says which networks learn under which optimizer (`Player`) and
+what each player minimizes (a loss function). Nothing else in the library calls ``jax.grad`` or an optimizer.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nightjax.core.optim import Optimizer
+from nightjax.core.rng import stream_key
+from nightjax.core.state import TrainState
+from nightjax.core.types import PyTree, Scalars
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a method knows about its run.
+
+    Attributes:
+        steps: length of the run, for schedules.
+        seed: of the run.
+        accumulate: number of microbatches, equal parts of the batch whose gradients are computed one after another.
+    """
+
+    steps: int
+    seed: int = 0
+    accumulate: int = 1
+
+    def key(self, state: TrainState, stream: str, microbatch: jax.Array | int = 0) -> jax.Array:
+        """Key of a named random stream at this step and microbatch."""
+        return jax.random.fold_in(stream_key(self.seed, state.step, stream), microbatch)
+
+    def keys(self, state: TrainState, microbatch: jax.Array | int = 0) -> Callable[[str], jax.Array]:
+        """`key` as a function of the stream's name alone."""
+        return lambda stream: self.key(state, stream, microbatch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Player:
+    """Networks that share one optimizer.
+
+    Attributes:
+        optimizer: of all their parameters together.
+        networks: keys of ``TrainState.params``.
+    """
+
+    optimizer: Optimizer
+    networks: tuple[str, ...]
+
+    def parameters(self, params: Mapping[str, PyTree]) -> dict[str, PyTree]:
+        """This player's share of all parameters."""
+        return {name: params[name] for name in self.networks}
+
+
+Players = Mapping[str, Player]
+"""Name of an optimizer to who learns under it."""
+
+
+class Outcome(NamedTuple):
+    """What a loss function returns beside the loss.
+
+    Attributes:
+        scalars: to be logged.
+        batch_stats: network name to new running statistics; other networks keep theirs.
+        outputs: arrays that the losses of later players read among their examples.
+    """
+
+    scalars: Scalars
+    batch_stats: Mapping[str, PyTree] = {}
+    outputs: Mapping[str, Any] = {}
+
+
+Loss = Callable[[dict[str, PyTree], dict[str, PyTree], Mapping[str, Any], Any], tuple[jax.Array, Outcome]]
+"""``(the player's parameters by network, all running statistics, examples, microbatch index) -> (loss, outcome)``."""
+
+
+def first_opt_state(players: Players, params: Mapping[str, PyTree], steps: int) -> dict[str, PyTree]:
+    """The optimizers' state before the first step of a run of ``steps`` steps."""
+    states = {}
+    for name, player in players.items():
+        own = player.parameters(params)
+        states[name] = player.optimizer.build(own, steps).init(own)
+    return states
+
+
+def gradient_step(
+    state: TrainState,
+    players: Players,
+    losses: Mapping[str, Loss],
+    examples: Mapping[str, Any],
+    training: Training,
+    *,
+    last: bool = True,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Updates every player that has a loss, with gradients at the parameters from before the step.
+
+    Args:
+        state: before the step.
+        players: of the method.
+        losses: player name to loss function, computed in this order.
+        examples: arrays with a leading batch axis, which may differ from array to array.
+        training: of the run.
+        last: counts the step. Players that take turns within one step call this function once each, the last one
+            with True.
+
+    Returns:
+        The new state and the scalars of all losses, with ``gradient_norm`` and ``learning_rate``, or with several
+        players ``gradient_norm_<player>`` and ``learning_rate_<player>``.
+    """
+
+    def microbatch_gradients(stats, part, i):
+        grads, scalars = {}, {}
+        for name, loss in losses.items():
+            own = players[name].parameters(state.params)
+            grads[name], outcome = jax.grad(loss, has_aux=True)(own, stats, part, i)
+            stats = stats | dict(outcome.batch_stats)
+            scalars |= dict(outcome.scalars)
+            part = {**part, **outcome.outputs}
+        return grads, stats, scalars
+
+    grads, stats, scalars = accumulate(microbatch_gradients, state.batch_stats, examples, training.accumulate)
+    scalars, params, opt_state = dict(scalars), dict(state.params), dict(state.opt_state)
+    for name in losses:
+        player = players[name]
+        own = player.parameters(state.params)
+        transform = player.optimizer.build(own, training.steps)
+        updates, opt_state[name] = transform.update(grads[name], state.opt_state[name], own)
+        params |= optax.apply_updates(own, updates)
+        suffix = f"_{name}" if len(players) > 1 else ""
+        scalars[f"gradient_norm{suffix}"] = optax.tree.norm(grads[name])
+        scalars[f"learning_rate{suffix}"] = player.optimizer.schedule_fn(training.steps)(state.step)
+    new = state.replace(step=state.step + last, params=params, batch_stats=stats, opt_state=opt_state)
+    return new, scalars
+
+
+def accumulate(
+    gradients: Callable[[PyTree, PyTree, jax.Array | int], tuple[PyTree, PyTree, PyTree]],
+    carry: PyTree,
+    batch: PyTree,
+    count: int,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Mean gradient over ``count`` microbatches, computed one after another.
+
+    Microbatch ``i`` holds the examples ``i, i + count, ...``: a stride keeps every device's rows on that device.
+
+    Args:
+        gradients: ``(carry, microbatch, i) -> (gradients, carry, scalars)``.
+        carry: what one microbatch hands to the next, such as running statistics.
+        batch: arrays with a leading batch axis.
+        count: number of microbatches; 1 calls ``gradients`` once on the whole batch.
+
+    Returns:
+        Mean gradients and scalars in float32, and the last carry.
+    """
+    if count == 1:
+        grads, carry, scalars = gradients(carry, batch, 0)
+        return grads, carry, scalars
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0), batch)
+
+    def body(carry, item):
+        inner, sums = carry
+        i, part = item
+        grads, inner, scalars = gradients(inner, part, i)
+        sums = jax.tree.map(lambda s, x: s + x.astype(jnp.float32) / count, sums, (grads, scalars))
+        return (inner, sums), None
+
+    first = jax.tree.map(lambda x: x[0], split)
+    grads, _, scalars = jax.eval_shape(lambda c, p: gradients(c, p, 0), carry, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (grads, scalars))
+    (carry, (grads, scalars)), _ = jax.lax.scan(body, (carry, zeros), (jnp.arange(count), split))
+    return grads, carry, scalars
+
+
+def from_step(step: jax.Array, start: int, compute: Callable[[], PyTree], before: PyTree) -> PyTree:
+    """``compute()`` from step ``start`` on, and ``before``, of the same shapes, until then without computing it.
+
+    Args:
+        step: scalar int32.
+        start: first step that computes; 0 or less leaves no condition in the program.
+        compute: a function of what it closes over.
+        before: the result until then.
+    """
+    if start <= 0:
+        return compute()
+    return jax.lax.cond(step >= start, compute, lambda: before)

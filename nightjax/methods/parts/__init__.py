@@ -1,0 +1,1 @@
+"""Parts that methods are made of: frozen dataclasses, each also the schema of its section of a config."""

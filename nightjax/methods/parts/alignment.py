@@ -1,0 +1,50 @@
+"""Feature prototype alignment: pixels are pulled to the class prototypes of the other domain (DSR+FPA, section 3.3)."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+
+from nightjax.core.classes import CITYSCAPES
+from nightjax.losses.contrastive import fpa_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class PrototypeAlignment:
+    """Settings of FPA.
+
+    Attributes:
+        start_step: first step with FPA; the night pass is not computed before.
+        weight: of each direction.
+        mixed_weight: factor of the (source, mixed) pair; 0.01 with HRDA.
+        class_weight: ``"overlap"`` (official code), ``"ds_inv"`` or ``"dannet"``; see decision D4 of docs/fidelity.md.
+        pixel_share: of each class in the source, for ``"dannet"``.
+    """
+
+    start_step: int = 9664
+    weight: float = 0.1
+    mixed_weight: float = 0.1
+    class_weight: Literal["overlap", "ds_inv", "dannet"] = "overlap"
+    pixel_share: tuple[float, ...] | None = CITYSCAPES.pixel_share
+
+    def __call__(
+        self,
+        source: tuple[jax.Array, jax.Array],
+        night: tuple[jax.Array, jax.Array],
+        mixed: tuple[jax.Array, jax.Array],
+    ) -> jax.Array:
+        """The loss between source and night, and source and mixed images.
+
+        Args:
+            source, night, mixed: features [B, h, w, C] and labels [B, H, W] of each.
+        """
+        return fpa_loss(
+            source,
+            night,
+            mixed,
+            mixed_weight=self.mixed_weight,
+            weight=self.weight,
+            class_weight=self.class_weight,
+            pixel_share=None if self.pixel_share is None else np.asarray(self.pixel_share),
+        )

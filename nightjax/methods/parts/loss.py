@@ -1,0 +1,92 @@
+"""The segmentation loss on labels and pseudo-labels."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from nightjax.core.errors import UserError
+from nightjax.core.types import NUM_CLASSES
+from nightjax.losses.segmentation import focal_mixture, pixel_weighted_cross_entropy
+from nightjax.methods.parts.network import Outputs
+from nightjax.models import hrda
+
+
+@dataclasses.dataclass(frozen=True)
+class FocalMixture:
+    """Cross-entropy mixed with the focal loss; see `focal_mixture`.
+
+    Attributes:
+        beta: share of the cross-entropy.
+        gamma: exponent of the focal loss.
+        alpha: factor of the focal loss.
+        mode: ``"pixel"``, or ``"batch"`` as the published program has it.
+        divide_by_batch: divide once more by the batch size.
+    """
+
+    beta: float = 0.5
+    gamma: float = 2.0
+    alpha: float = 0.5
+    mode: Literal["pixel", "batch"] = "pixel"
+    divide_by_batch: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationLoss:
+    """Cross-entropy of the logits at the label's size.
+
+    Attributes:
+        class_weights: weight of each class in the loss on true labels, K numbers; None for 1 (the papers' choice).
+            Pseudo-labels are never weighted by class: it would multiply their mistakes.
+        normalizer: average over ``"all"`` pixels, over the ``"valid"`` (labeled) ones, or by their ``"weights"``.
+        focal: mix the cross-entropy with the focal loss, or None.
+        detail: share of the detail window in the loss of HRDA; other networks have no such window.
+        auxiliary: weight of an auxiliary classifier's loss in supervised training.
+    """
+
+    class_weights: tuple[float, ...] | None = None
+    normalizer: Literal["all", "valid", "weights"] = "all"
+    focal: FocalMixture | None = None
+    detail: float = 0.1
+    auxiliary: float = 0.4
+
+    def __post_init__(self):
+        if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
+            raise UserError(
+                f"loss.class_weights has {len(self.class_weights)} numbers; give one for each of {NUM_CLASSES} classes"
+            )
+
+    def label_weight(self, label: jax.Array) -> jax.Array | None:
+        """Loss weight of true labels [B, H, W] by their class, or None for 1."""
+        if self.class_weights is None:
+            return None
+        table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
+        return table[jnp.minimum(label, len(self.class_weights))]
+
+    def __call__(self, outputs: Outputs, label: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+        """The loss; for HRDA also that of the detail window's own logits.
+
+        Args:
+            outputs: of a training pass.
+            label: [B, H, W], 255 = ignore.
+            weight: [B, H, W] float32 or None for 1.
+
+        Returns:
+            Scalar float32.
+        """
+        loss = self.of_logits(outputs["logits"], label, weight)
+        if "hr_logits" not in outputs:
+            return loss
+        crops = hrda.detail_crops(outputs, label, weight)
+        return (1 - self.detail) * loss + self.detail * self.of_logits(outputs["hr_logits"][:, 0], *crops)
+
+    def on_labels(self, outputs: Outputs, label: jax.Array) -> jax.Array:
+        """The loss on true labels [B, H, W], weighted by class."""
+        return self(outputs, label, self.label_weight(label))
+
+    def of_logits(self, logits: jax.Array, label: jax.Array, weight: jax.Array | None) -> jax.Array:
+        """The loss of logits [B, h, w, K] alone."""
+        if self.focal is None:
+            return pixel_weighted_cross_entropy(logits, label, weight, normalizer=self.normalizer)
+        return focal_mixture(logits, label, weight, normalizer=self.normalizer, **dataclasses.asdict(self.focal))

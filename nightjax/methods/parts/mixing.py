@@ -1,0 +1,63 @@
+"""Class mix: classes of the source are pasted onto the target."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import RandomKeys
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
+from nightjax.ops import mixing
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMix:
+    """Mixed images, their labels and their loss weights.
+
+    Attributes:
+        mode: how the classes to paste are drawn; see `mixing.select_classes`.
+        include_ignore: whether the ignore value may be drawn.
+        weight: of the loss on mixed images; 0.8 for HRDA in DSR+FPA.
+        photometric: strong augmentation of the mixed images, or None.
+    """
+
+    mode: Literal["object_groups", "dynsmall", "classmix", "dacs"] = "dacs"
+    include_ignore: bool = True
+    weight: float = 1.0
+    photometric: Photometric | None = Photometric()
+
+    def __call__(
+        self,
+        keys: RandomKeys,
+        image: jax.Array,
+        label: jax.Array,
+        targets: Targets,
+        pseudo_labels: PseudoLabels,
+        loss: SegmentationLoss,
+    ) -> dict[str, jax.Array]:
+        """Mixes.
+
+        Args:
+            keys: of the step's random streams.
+            image: [B, H, W, 3] source images in [0, 1], not augmented.
+            label: [B, H, W] source labels.
+            targets: the target images and their pseudo-labels.
+            pseudo_labels: which of their rows have no weight.
+            loss: which class weights the pasted pixels have.
+
+        Returns:
+            ``mixed`` [B, H, W, 3], ``mixed_label`` [B, H, W] and ``mixed_weight`` [B, H, W] float32.
+        """
+        selected = mixing.select_classes(keys("classes"), label, mode=self.mode, include_ignore=self.include_ignore)
+        mask = mixing.class_mask(label, selected)
+        mixed = mixing.mix(mask, image, targets.image)
+        if self.photometric is not None:
+            mixed = self.photometric(mixed, keys("photometric"))
+        rows = {"ignore_top": pseudo_labels.ignore_top, "ignore_bottom": pseudo_labels.ignore_bottom}
+        weight = mixing.mixed_weight(mask, targets.weight, **rows)
+        class_weight = loss.label_weight(label)
+        if class_weight is not None:
+            weight = mixing.mix(mask, class_weight, weight)
+        return {"mixed": mixed, "mixed_label": mixing.mix(mask, label, targets.label), "mixed_weight": weight}

@@ -1,0 +1,47 @@
+"""Pseudo-labels of target images and their weight in the loss."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+
+from nightjax.ops import pseudo_label
+
+
+class Targets(NamedTuple):
+    """What the teacher says about the target images.
+
+    Attributes:
+        image: [B, H, W, 3] float32 in [0, 1], the images to paste onto.
+        label: [B, H, W] uint8, the likeliest class of every pixel.
+        confidence: [B, H, W] float32, its score.
+        weight: [B] float32, loss weight of the pseudo-labels.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    confidence: jax.Array
+    weight: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class PseudoLabels:
+    """How the teacher's scores become labels.
+
+    Attributes:
+        threshold: confidence from which a pixel counts into the weight of the pseudo-labels.
+        weight_scope: one weight for the ``"batch"`` (official code) or one for each ``"image"``; see
+            `pseudo_label.confident_fraction`.
+        ignore_top, ignore_bottom: rows whose pseudo-label gets no weight.
+    """
+
+    threshold: float = 0.968
+    weight_scope: Literal["batch", "image"] = "batch"
+    ignore_top: int = 0
+    ignore_bottom: int = 0
+
+    def __call__(self, image: jax.Array, scores: jax.Array) -> Targets:
+        """Labels of images [B, H, W, 3] by class scores [B, H, W, K]."""
+        label, confidence = pseudo_label.pseudo_label(scores)
+        weight = pseudo_label.confident_fraction(confidence, self.threshold, scope=self.weight_scope)
+        return Targets(image, label, confidence, weight)

@@ -1,0 +1,115 @@
+"""What every method that trains one segmentation network, the student, answers to loops and verbs."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from nightjax.core.errors import UserError
+from nightjax.core.method import ReportSection, Task
+from nightjax.core.optim import Optimizer
+from nightjax.core.state import TrainState
+from nightjax.core.step import Player, Players, Training, first_opt_state
+from nightjax.core.types import Batch, PyTree, Variables
+from nightjax.methods.parts.feature_distance import FeatureDistance
+from nightjax.methods.parts.network import SegmentationNetwork
+
+
+class Segmenting:
+    """Answers of a method with fields ``network``, ``optimizer`` and ``training`` whose one network is the student."""
+
+    network: SegmentationNetwork
+    optimizer: Optimizer
+    training: Training
+
+    task: ClassVar[Task] = "segmentation"
+    networks: ClassVar[tuple[str, ...]] = ("student",)
+    predictions: ClassVar[tuple[str, ...]] = ()
+    optional_init: ClassVar[tuple[str, ...]] = ()
+    pretrained: ClassVar[tuple[str, ...]] = ()
+    report_sections: ClassVar[tuple[ReportSection, ...]] = ()
+
+    @property
+    def players(self) -> Players:
+        """The student under its optimizer."""
+        return {"student": Player(self.optimizer, ("student",))}
+
+    def init(self, rng: jax.Array, batch: Batch) -> TrainState:
+        """See `core.method.Trainable`."""
+        return self.first_state(self.network.init(rng, batch["source"]["image"].shape[1:]))
+
+    def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
+        """The state around the student's first variables and the parameters of other networks, such as
+        discriminators."""
+        params = {"student": student["params"]} | (others or {})
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats={"student": student["batch_stats"]},
+            opt_state=first_opt_state(self.players, params, self.training.steps),
+        )
+
+    def variables(self, state: TrainState, network: str = "") -> Variables:
+        """See `core.method.Trainable`."""
+        if network == "teacher":
+            return {"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]}
+        return {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
+
+    def initial(self, state: TrainState) -> dict[str, Variables]:
+        """See `core.method.Trainable`."""
+        return {"student": self.variables(state)}
+
+    def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
+        """See `core.method.Trainable`."""
+        return with_student(state, networks["student"])
+
+    def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """See `core.method.Segments`."""
+        return self.network.predict(variables, image)
+
+    def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
+        """See `core.method.Segments`."""
+        raise UserError(f"this method has one prediction only, not {name!r}")
+
+    def penultimate(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """See `core.method.Segments`."""
+        return self.network.penultimate(variables, image)
+
+    def predicted(self, state: TrainState, image: jax.Array) -> jax.Array:
+        """The student's train ids [B, h, w] uint8 of uint8 images, for visualizations."""
+        return self.predict(self.variables(state), image).argmax(-1).astype(jnp.uint8)
+
+
+class WithTeacher(Segmenting):
+    """Answers of a method whose student has an EMA teacher and, with ``feature_distance``, a frozen initial copy."""
+
+    feature_distance: FeatureDistance | None
+
+    networks: ClassVar[tuple[str, ...]] = ("student", "teacher")
+
+    def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
+        """The state around the student's first variables, which are the teacher's too."""
+        return self.with_copies(super().first_state(student, others))
+
+    def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
+        """The first state with these weights in student, teacher and the frozen copy."""
+        return self.with_copies(with_student(state, networks["student"]))
+
+    def with_copies(self, state: TrainState) -> TrainState:
+        """The state whose teacher and frozen initial network are the student."""
+        student = self.variables(state, "student")
+        frozen = {} if self.feature_distance is None else {"initial": copied(student)}
+        return state.replace(teacher=copied(student), frozen=state.frozen | frozen)
+
+
+def with_student(state: TrainState, variables: Variables) -> TrainState:
+    """The state with these modules of the student replaced; others stay."""
+    return state.replace(
+        params=state.params | {"student": state.params["student"] | variables["params"]},
+        batch_stats=state.batch_stats | {"student": state.batch_stats["student"] | variables["batch_stats"]},
+    )
+
+
+def copied(tree: PyTree) -> PyTree:
+    """New arrays of the same values; donated buffers must not be shared."""
+    return jax.tree.map(jnp.copy, tree)

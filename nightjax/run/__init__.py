@@ -1,0 +1,1 @@
+"""A run: its settings, its first state, and what it leaves on disk. Needs no data set."""

@@ -1,0 +1,109 @@
+"""A trained run on disk: its config, its method, its weights."""
+
+import dataclasses
+import functools
+
+import jax
+import ml_collections
+from etils import epath
+from jax.sharding import Mesh
+
+from nightjax import methods
+from nightjax.core import checkpoint, sharding
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError
+from nightjax.core.method import Trainable, segments
+from nightjax.core.types import Variables
+from nightjax.run import settings, start
+
+CONFIG = "config.json"
+OLDER = {"method": ("input", "detail_weight", "mask_mode", "steps"), "eval": ("which",)}
+"""Section to settings that only runs of earlier versions have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network, ready to use.
+
+    Attributes:
+        config: of the run.
+        method: built from it.
+        variables: the network's weights, replicated on the mesh.
+        mesh: the devices.
+        step: of the checkpoint.
+        workdir: where it comes from.
+        network: which of the method's networks this is.
+    """
+
+    config: ml_collections.ConfigDict
+    method: Trainable
+    variables: Variables
+    mesh: Mesh
+    step: int
+    workdir: epath.Path
+    network: str
+
+    @functools.cached_property
+    def predict_fn(self) -> jax.tree_util.Partial:
+        """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
+        return jax.tree_util.Partial(segments(self.method).predict, self.variables)
+
+
+def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
+    """The config a workdir was started with, complete.
+
+    Raises:
+        UserError: the folder holds no run, or one of an earlier version.
+    """
+    path = epath.Path(workdir) / CONFIG
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no {CONFIG}); give --workdir a folder that training wrote")
+    try:
+        config = configs.from_json(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
+    if missing := {"seed", "model", "train", "data", "eval", "method", "optim"} - set(config):
+        raise UserError(f"{path} is damaged (it has no {sorted(missing)[0]!r}); restore it or start the run again")
+    for section, names in OLDER.items():
+        for name in names:
+            if name in config[section]:
+                raise UserError(
+                    f"{workdir} is a run of an earlier version (its {CONFIG} has {section}.{name}), which this version "
+                    "cannot read: train it again, or use the version that made it"
+                )
+    return settings.complete(config)
+
+
+def load(workdir: epath.PathLike, network: str = "", step: int | str | None = None) -> Run:
+    """Loads a trained network.
+
+    Args:
+        workdir: of the run.
+        network: ``"student"`` or ``"teacher"``; by default what the config evaluates.
+        step: of the checkpoint, or "best"; the newest by default.
+
+    Raises:
+        UserError: no run, no checkpoint, or no such network.
+    """
+    config = read_config(workdir)
+    method = methods.build(config)
+    mesh = sharding.make_mesh(jax.devices()[: config.train.devices or None])
+    abstract = start.abstract_state(config, method, mesh)
+    network = network_of(method, network or config.eval.network)
+    folder = checkpoint.latest_folder(workdir, step)
+    fields = ("teacher",) if network == "teacher" else ("params", "batch_stats")
+    part = {field: getattr(abstract, field) for field in fields if getattr(abstract, field)}
+    state = abstract.replace(**checkpoint.restore_part(folder, part))
+    variables = method.variables(state, network)
+    return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir), network)
+
+
+def network_of(method: Trainable, network: str) -> str:
+    """The network to evaluate, the method's default one for ``""``.
+
+    Raises:
+        UserError: the method has no such network.
+    """
+    if network and network not in method.networks:
+        raise UserError(f"the method has no network {network!r}; choose {' or '.join(method.networks)}")
+    return network or method.networks[0]

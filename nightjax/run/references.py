@@ -1,0 +1,67 @@
+"""Settings that come from another run: a config names them, and they are read when the run starts.
+
+A reference is a text in the place of a value: ``run:FOLDER:KEY``, a setting of another run's config, or
+``hard_classes:FOLDER:SET:THRESHOLD``, the classes that another run's newest evaluation of a set puts below a threshold.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError
+from nightjax.metrics import hard_classes
+
+
+def resolve(
+    config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
+    """The locked config with values in the place of references.
+
+    Args:
+        config: of a run that starts or goes on.
+        saved: what the run saved when it started; its values are taken, so that it goes on as it began whatever has
+            become of the other run.
+
+    Raises:
+        UserError: a reference cannot be followed.
+    """
+    resolved = _resolved(config.to_dict(), None if saved is None else saved.to_dict(), "")
+    return ml_collections.ConfigDict(resolved).lock()
+
+
+def _resolved(node: Any, saved: Any, where: str) -> Any:
+    if isinstance(node, dict):
+        others = saved if isinstance(saved, dict) else {}
+        return {name: _resolved(value, others.get(name), f"{where}{name}.") for name, value in node.items()}
+    kind = node.partition(":")[0] if isinstance(node, str) else ""
+    if kind not in KINDS or where.startswith(("train.", "data.", "eval.", "log.")):
+        return node
+    return KINDS[kind](where.rstrip("."), node) if saved is None else saved
+
+
+def _of_run(where: str, reference: str) -> Any:
+    _, *folder, key = reference.split(":")
+    path = epath.Path(":".join(folder)) / "config.json"
+    if not path.exists():
+        raise UserError(f"{where}: {path.parent} holds no run (no config.json); give the folder of a run")
+    node: Any = configs.from_json(path.read_text())
+    for name in key.split("."):
+        if not isinstance(node, Mapping | ml_collections.ConfigDict) or name not in node:
+            raise UserError(f"{where}: the run {path.parent} has no setting {key}; it is another kind of run")
+        node = node[name]
+    return node.to_dict() if isinstance(node, ml_collections.ConfigDict) else node
+
+
+def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
+    del where
+    _, *folder, name, threshold = reference.split(":")
+    if name != "val_night" and not name.startswith("val_night_"):
+        print(f"hard classes by {name}, a set that is reported: do not compare its results with others'", flush=True)
+    return hard_classes.from_evaluation(":".join(folder), name, float(threshold))
+
+
+KINDS = {"run": _of_run, "hard_classes": _hard_classes}
+"""First word of a reference to how it is followed."""

@@ -1,0 +1,210 @@
+"""The sections of a config, checked and complete: every setting is there with its default, so every setting is a flag."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from nightjax import methods, models
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError, choose
+from nightjax.core.optim import Optimizer
+from nightjax.data.loading import StreamSpec
+from nightjax.metrics.protocol import EvalSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """The section ``train``.
+
+    Attributes:
+        steps: length of the run.
+        batch: examples of each domain a step, over all devices.
+        accumulate: microbatches whose gradients are computed one after another.
+        devices: use the first so many devices; 0 for all.
+        init: run or checkpoint folder whose weights the run starts from, or "".
+        frozen: network that no step changes to a run or a file of weights, or None.
+    """
+
+    steps: int
+    batch: int
+    accumulate: int = 1
+    devices: int = 0
+    init: str = ""
+    frozen: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The section ``data``.
+
+    Attributes:
+        dir: where prepared data sets are kept; "" for ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
+        manual_dir: where downloaded files are.
+        workers: reading processes; 0 reads in the main one.
+        threads: reading threads of each.
+        streams: domain to `StreamSpec`.
+    """
+
+    streams: dict
+    dir: str = ""
+    manual_dir: str = ""
+    workers: int = 0
+    threads: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The section ``eval``.
+
+    Attributes:
+        every: steps between evaluations; 0 for one at the end.
+        network: ``"student"`` or ``"teacher"``; "" for the method's default.
+        sets: name to `EvalSet`, or to None to leave a set out.
+    """
+
+    every: int = 0
+    network: str = ""
+    sets: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The section ``checkpoint``.
+
+    Attributes:
+        every: steps between checkpoints; 0 for one at the end.
+        keep: the newest so many are kept.
+        best: evaluation set whose best checkpoint is kept beside them, or "".
+    """
+
+    every: int = 0
+    keep: int = 2
+    best: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """The section ``log``.
+
+    Attributes:
+        every: steps between lines.
+        baseline: another run that the report compares with, or "".
+        profile_steps: steps to record a profile of; 0 for none.
+    """
+
+    every: int = 50
+    baseline: str = ""
+    profile_steps: int = 0
+
+
+SECTIONS = {"train": Train, "data": Data, "eval": Evaluation, "checkpoint": Checkpoint, "log": Log}
+
+LEAST = {
+    "train.steps": 1,
+    "train.batch": 1,
+    "train.accumulate": 1,
+    "train.devices": 0,
+    "data.workers": 0,
+    "data.threads": 1,
+    "eval.every": 0,
+    "checkpoint.every": 0,
+    "checkpoint.keep": 1,
+    "log.every": 1,
+}
+"""Smallest value of each number that drives the loop."""
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+    """The complete config of a file; see `core.config.load` and `complete`."""
+    return complete(configs.load(path))
+
+
+def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The locked config with every setting, those left to their default too.
+
+    Raises:
+        UserError: a section or a required setting is missing, or a section has a setting that does not exist.
+    """
+    given = config.to_dict()
+    for name in ("model", "method", "optim", "train", "data"):
+        if not isinstance(given.get(name), dict):
+            raise UserError(f"config: the section {name!r} is missing; see any file of configs/ for an example")
+    method, sections = methods.with_defaults(given["method"]), {}
+    for name, cls in SECTIONS.items():
+        section = given.get(name) or {}
+        configs.build(cls, section, name)
+        sections[name] = configs.with_defaults(cls, section) | _collections(cls, section)
+    frozen = methods.METHODS[method["name"]].pretrained
+    for name in sections["train"]["frozen"]:
+        choose(dict.fromkeys(frozen), name, "train.frozen")
+    sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
+    streams, sets = sections["data"]["streams"], sections["eval"]["sets"]
+    sections["data"]["streams"] = {
+        name: configs.with_defaults(StreamSpec, stream, ("name",)) for name, stream in streams.items()
+    }
+    sections["eval"]["sets"] = {
+        name: None if section is None else configs.with_defaults(EvalSet, section) for name, section in sets.items()
+    }
+    unknown = sorted(set(given) - {"seed", "model", "method", "optim", *SECTIONS})
+    if unknown:
+        raise UserError(
+            f"config: {unknown[0]!r} is no section; the sections are {', '.join(SECTIONS)}, model, method, optim"
+        )
+    return ml_collections.ConfigDict(
+        {
+            "seed": given.get("seed", 0),
+            "model": _model(method["name"], given["model"]),
+            "method": method,
+            "optim": configs.with_defaults(Optimizer, given["optim"]),
+            **sections,
+        }
+    ).lock()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a number that cannot drive the loop, or a set that is not there."""
+    for key, least in LEAST.items():
+        section, name = key.split(".")
+        if config[section][name] < least:
+            raise UserError(f"{key}={config[section][name]} must be {least} or more")
+    if config.checkpoint.best:
+        choose(eval_sections(config), config.checkpoint.best, "checkpoint.best")
+    for name, section in eval_sections(config).items():
+        if section["batch"] < 1:
+            raise UserError(f"eval.sets.{name}.batch={section['batch']} must be 1 or more")
+    for key, start in _starts(config).items():
+        if start >= config.train.steps:
+            raise UserError(
+                f"{key}={start} is not within the run's {config.train.steps} steps; choose the length by the config's "
+                "argument, --config=FILE.py:steps=N, which fits the rest to it, or set both"
+            )
+
+
+def eval_sections(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+    """The evaluation sets that are not left out."""
+    return {name: section.to_dict() for name, section in config.eval.sets.items() if section is not None}
+
+
+def _starts(config: ml_collections.ConfigDict) -> dict[str, int]:
+    """Settings that name a step at which something begins, by key."""
+    starts = {"optim.warmup": config.optim.warmup}
+    for name, part in config.method.items():
+        if isinstance(part, ml_collections.ConfigDict) and "start_step" in part:
+            starts[f"method.{name}.start_step"] = part.start_step
+    return starts
+
+
+def _collections(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a section that hold sections by name."""
+    fields = [field.name for field in dataclasses.fields(cls) if field.type is dict]
+    return {name: dict(section.get(name) or {}) for name in fields}
+
+
+def _model(method: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    own, pixels = dict(section), {}
+    if methods.sees_pixels(method):
+        pixels = {"input": configs.with_defaults(methods.InputNormalization, own.pop("input", {}))}
+    builder = methods.BUILDERS.get(method, models.build_segmenter)
+    return models.with_defaults(builder, own) | pixels

@@ -1,0 +1,193 @@
+"""The first state of a run: shapes, shardings, fresh weights and those of other runs."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from nightjax import methods
+from nightjax.core import checkpoint, sharding
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError, choose
+from nightjax.core.fused_init import fused_init
+from nightjax.core.method import Trainable
+from nightjax.core.state import TrainState
+from nightjax.core.types import PyTree, Variables
+from nightjax.data.streams import StreamSpec
+from nightjax.interop.official_names import VGG16_CAFFE, from_official
+from nightjax.interop.torch_weights import from_torch, torch_name
+from nightjax.interop.weight_files import load_state_dict
+
+FIELDS = {
+    "image": ((3,), jnp.uint8),
+    "reference": ((3,), jnp.uint8),
+    "label": ((), jnp.uint8),
+    "invalid": ((), jnp.uint8),
+    "flow": ((2,), jnp.float32),
+    "flow_valid": ((), jnp.bool_),
+}
+"""Field of a batch to its shape behind [B, H, W] and its type."""
+
+
+def stream_specs(config: ml_collections.ConfigDict, method: Trainable) -> dict[str, StreamSpec]:
+    """The data streams that a method reads, from the config's ``data.streams``.
+
+    Raises:
+        UserError: the config lacks one of the method's domains.
+    """
+    section = config.data.streams
+    specs = {}
+    for name in method.domains:
+        if name not in section:
+            raise UserError(
+                f"method {config.method.name!r} reads the domain {name!r}, but data.streams has {list(section)}"
+            )
+        specs[name] = configs.build(StreamSpec, dict(section[name]) | {"name": name}, f"data.streams.{name}")
+    return specs
+
+
+def batch_shapes(specs: dict[str, StreamSpec], batch: int) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes and types of one global batch."""
+    shapes = {}
+    for name, spec in specs.items():
+        fields = {
+            field: jax.ShapeDtypeStruct((batch, *spec.size, *FIELDS[field][0]), FIELDS[field][1])
+            for field in spec.fields
+        }
+        shapes[name] = fields | {"mask": jax.ShapeDtypeStruct((batch,), jnp.float32)}
+    return shapes
+
+
+def abstract_batch(
+    config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
+) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes, types and shardings of one global batch."""
+    place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh))
+    return jax.tree.map(place, batch_shapes(stream_specs(config, method), config.train.batch))
+
+
+def init_fn(config: ml_collections.ConfigDict, method: Trainable):
+    """``() -> TrainState``, traceable: the first state as a function of the config alone."""
+    shapes = batch_shapes(stream_specs(config, method), config.train.batch)
+
+    def init() -> TrainState:
+        batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return fused_init(method.init)(jax.random.key(config.seed), batch)
+
+    return init
+
+
+def abstract_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the state, without computing it."""
+    shapes = jax.eval_shape(init_fn(config, method))
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+    return jax.tree.map(place, shapes, sharding.state_sharding(mesh, shapes))
+
+
+def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> TrainState:
+    """A fresh state on the mesh, with the weights of ``train.init`` if that names a run or checkpoint folder.
+
+    Networks that no step changes take theirs from ``train.frozen``: network name to such a folder or a file of weights.
+    """
+    shapes = abstract_state(config, method, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    initial = load_initial(config, method, shapes) if config.train.init else None
+    places = {name: place for name, place in config.train.frozen.items() if place}
+    frozen = {name: load_frozen(place, choose(shapes.frozen, name, "train.frozen")) for name, place in places.items()}
+    # It runs once, so on a CPU it is compiled at the lowest level.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    state = jax.jit(init_fn(config, method), out_shardings=shardings, compiler_options=options)()
+    state = state.replace(frozen=state.frozen | frozen)
+    if initial is None:
+        return state
+    return jax.jit(method.with_initial, out_shardings=shardings)(state, initial)
+
+
+def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: TrainState) -> dict[str, Variables]:
+    """The weights of ``train.init`` for a new run, by network.
+
+    Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the checkpoint;
+    they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either is printed.
+
+    Raises:
+        UserError: another module is absent, the run saw its images in another form, or see `load_network`.
+    """
+    path = epath.Path(config.train.init)
+    folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
+    _check_pixels(config, folder)
+    found = {}
+    for network, wanted in method.initial(shapes).items():
+        held, modules = checkpoint.modules(folder, network), set(wanted["params"])
+        if missing := sorted(modules - held - set(method.optional_init)):
+            raise UserError(
+                f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; give a run of its model"
+            )
+        for names, what in ((modules - held, "not in it, from scratch"), (held - modules, "in it, left out")):
+            if names:
+                print(f"train.init={path}: {', '.join(sorted(names))} {what}", flush=True)
+        kept = {key: {name: tree[name] for name in tree if name in held} for key, tree in wanted.items()}
+        found[network] = load_network(folder, kept, network)
+    return found
+
+
+def _check_pixels(config: ml_collections.ConfigDict, folder: epath.Path) -> None:
+    """Refuses weights that saw images in another form, where both runs say in which."""
+    saved = folder.parent.parent / "config.json"
+    if "input" not in config.model or not saved.exists():
+        return
+    before = configs.from_json(saved.read_text()).get("model", {}).get("input", {})
+    before = configs.with_defaults(methods.InputNormalization, dict(before))
+    for name in ("mean", "std", "order"):
+        if tuple(before[name]) != tuple(config.model.input[name]):
+            raise UserError(
+                f"train.init={config.train.init} was trained with model.input.{name}={before[name]}, and this run has "
+                f"{config.model.input[name]}: set both alike"
+            )
+
+
+def load_network(
+    path: epath.PathLike, abstract: Variables, network: str = "student", step: int | str | None = None
+) -> Variables:
+    """One network's weights from a workdir or from one checkpoint's folder.
+
+    Args:
+        path: a workdir (its newest checkpoint, or that of ``step``) or ``WORKDIR/checkpoints/STEP``.
+        abstract: shapes, types and shardings.
+        network: its name in the state.
+        step: see ``path``.
+
+    Raises:
+        UserError: no checkpoint there, or of another model.
+    """
+    folder = epath.Path(path)
+    if not (folder / "state").exists():
+        folder = checkpoint.latest_folder(folder, step)
+    part = {key: {network: tree} for key, tree in abstract.items() if tree}
+    found = checkpoint.restore_part(folder, part)
+    return {key: found[key][network] if key in found else {} for key in abstract}
+
+
+def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
+    """One network's weights from a run (its first network) or from a file of torch names (.npz, .safetensors, .pth).
+
+    Raises:
+        UserError: nothing there, or the weights of another network.
+    """
+    if epath.Path(path).is_dir() or os.fspath(path).endswith(f"@{checkpoint.BEST}"):
+        folder = epath.Path(path)
+        folder = folder if (folder / "state").exists() else checkpoint.latest_folder(path)
+        return load_network(folder, abstract, checkpoint.first_network(folder))
+    modules = {torch_name((module, "kernel")).split(".")[0] for module in abstract["params"]}
+    state = from_official(load_state_dict(path), VGG16_CAFFE)
+    weights = from_torch({name: value for name, value in state.items() if name.split(".")[0] in modules}, abstract)
+    # Copied, because the state is donated and numpy's memory may be shared.
+    return jax.tree.map(lambda x, like: jnp.copy(jax.device_put(x, like.sharding)), weights, abstract)
+
+
+def count_parameters(tree: PyTree) -> int:
+    """Number of entries of all arrays."""
+    return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))

@@ -1,0 +1,65 @@
+"""Named networks: what ``model=`` of a config chooses from. A value is the section ``model`` of a config."""
+
+from typing import Any
+
+Section = dict[str, Any]
+
+MODELS: dict[str, Section] = {
+    "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
+    "resnet18": {"backbone": "resnet18", "head": "fpn", "head_channels": 128},
+    "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
+    "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
+    "daformer": {"backbone": "mit_b5", "head": "daformer"},
+    "daformer_b0": {"backbone": "mit_b0", "head": "daformer", "head_embed_dim": 256, "head_channels": 256},
+    "segformer": {"backbone": "mit_b5", "head": "segformer", "head_channels": 768},
+    "mmseg_segformer": {"backbone": "mit_b5", "head": "segformer", "head_level_norm": True},
+    "hrda": {"backbone": "mit_b5", "head": "daformer", "hrda": True},
+    "deeplabv3plus": {"backbone": "resnet101_v1c_d8_contracted", "head": "deeplab_v3plus", "auxiliary": "fcn"},
+    "upernet_swin_t": {"backbone": "swin_t", "head": "upernet", "auxiliary": "fcn"},
+    "upernet_swin_b": {"backbone": "swin_b", "head": "upernet", "auxiliary": "fcn"},
+    "pspnet": {
+        "backbone": "resnet101_v1c_d8",
+        "backbone_stem_features": 128,
+        "backbone_pool": "ceil",
+        "head": "psp",
+        "auxiliary": "psp_auxiliary",
+    },
+    "deeplab_multi": {
+        "backbone": "resnet101",
+        "backbone_style": "caffe",
+        "backbone_pool": "ceil",
+        "backbone_strides": (1, 2, 1, 1),
+        "backbone_dilations": (1, 1, 2, 4),
+        "head": "deeplab_v2",
+        "head_summed": 2,
+        "auxiliary": "deeplab_v2",
+        "auxiliary_summed": 2,
+        "auxiliary_stage": "stage3",
+    },
+    "refinenet": {"backbone": "resnet101", "head": "refinenet"},
+    "panoptic_fpn": {"backbone": "resnet101", "head": "panoptic_fpn_shared"},
+    "panoptic_fpn_tiny": {
+        "backbone": "resnet_tiny",
+        "head": "panoptic_fpn_shared",
+        "head_channels": 32,
+        "head_width": 32,
+    },
+}
+"""``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks; ``deeplab_multi`` is AdaptSegNet's too, where its
+auxiliary classifier is the first of two levels."""
+
+FULL_RESOLUTION = ("hrda",)
+"""Networks that read crops of 1024 of images at their full size, and are tested by windows of that size."""
+
+RELIGHT = {"toy": {"relight": True, "relight_features": 4, "relight_blocks": 1}, "paper": {"relight": True}}
+"""Scale of a benchmark to DANNet's relighting in front of a network; one form a scale, so that runs can be fine-tuned."""
+
+INPUTS = {
+    "torchvision": {},
+    "caffe": {
+        "mean": (122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255),
+        "std": (1 / 255, 1 / 255, 1 / 255),
+        "order": "bgr",
+    },
+}
+"""``input=``: how pixels enter, which the network's first weights decide. A value is the section ``model.input``."""

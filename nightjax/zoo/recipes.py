@@ -1,0 +1,185 @@
+"""Recipes: what a config file is made of. A recipe, a benchmark and a few changes give a whole config."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import ml_collections
+import numpy as np
+
+from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.errors import UserError, choose
+from nightjax.zoo import optimizers
+from nightjax.zoo.benchmarks import BENCHMARKS, FULL_RESOLUTION_TEST
+from nightjax.zoo.models import FULL_RESOLUTION, INPUTS, MODELS
+
+Changes = Mapping[str, Any]
+"""Values by dotted key of the config."""
+
+Scale = Literal["toy", "paper"]
+
+MIDDLE_GRAY = 0.46
+"""Middle gray in sRGB, the log-mean luminance that ``exposure=1`` brings images to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a method is trained at one scale.
+
+    Attributes:
+        method: the section ``method``, as far as it differs from the defaults.
+        model: a name in `MODELS`, or the section ``model`` itself.
+        optim: the section ``optim``.
+        steps: length of the run.
+        batch: examples of each domain a step.
+        dtype: compute type of the network.
+        evaluations: how often a run is evaluated and saved.
+        workers: reading processes.
+        changes: of any other keys.
+    """
+
+    method: Mapping[str, Any]
+    model: str | Mapping[str, Any] = "daformer"
+    optim: Mapping[str, Any] = dataclasses.field(default_factory=lambda: optimizers.ADAMW)
+    steps: int = 40_000
+    batch: int = 2
+    dtype: str = "bfloat16"
+    evaluations: int = 10
+    workers: int = 4
+    changes: Changes = dataclasses.field(default_factory=dict)
+
+    def replace(self, **fields: Any) -> "Recipe":
+        """A copy with other fields."""
+        return dataclasses.replace(self, **fields)
+
+
+def toy(method: Mapping[str, Any], **fields: Any) -> Recipe:
+    """A recipe by which a small network learns from scratch on a CPU within minutes (ours)."""
+    small = {
+        "model": "tiny",
+        "optim": optimizers.SCRATCH_ADAMW,
+        "steps": 1000,
+        "batch": 4,
+        "dtype": "float32",
+        "evaluations": 4,
+        "workers": 0,
+    }
+    return Recipe(method, **small | fields)
+
+
+def scale_of(data: str) -> Scale:
+    """Whether a benchmark is trained at toy scale or by the paper's recipe."""
+    return choose(BENCHMARKS, data, "config argument data").get("scale", "paper")
+
+
+def root_inverse_weights() -> tuple[float, ...]:
+    """Inverse root of each class's share in Cityscapes, mean 1 over its pixels, at most 8.
+
+    Ours, not any paper's: within a short run from scratch an unweighted loss leaves the rare classes unlearned.
+    """
+    share = np.array(CITYSCAPES.pixel_share).round(5)
+    weights = share**-0.5
+    weights /= (share * weights).sum()
+    return tuple(float(w) for w in weights.clip(max=8).round(3))
+
+
+def make(
+    recipe: Recipe,
+    data: str,
+    domains: Sequence[str],
+    *,
+    model: str | None = None,
+    steps: int | None = None,
+    input: str = "torchvision",
+    exposure: bool = False,
+    changes: Sequence[Changes] = (),
+) -> ml_collections.ConfigDict:
+    """The config of a recipe on a benchmark.
+
+    Args:
+        recipe: of the method at the benchmark's scale.
+        data: key of `BENCHMARKS`.
+        domains: the streams that the method reads; others of the benchmark are left out.
+        model: key of `MODELS`, instead of the recipe's.
+        steps: length of the run, instead of the recipe's; evaluation and warm-up follow it.
+        input: key of `INPUTS`.
+        exposure: bring every image, day and night, to one log-mean luminance.
+        changes: last words, in turn.
+
+    Raises:
+        UserError: an unknown name, a benchmark without one of the domains, or senseless steps.
+    """
+    benchmark = copy.deepcopy(choose(BENCHMARKS, data, "config argument data"))
+    if lacking := sorted(set(domains) - set(benchmark["streams"])):
+        raise UserError(f"data={data} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
+    benchmark["streams"] = {name: benchmark["streams"][name] for name in domains}
+    named = model or recipe.model
+    if isinstance(named, str):
+        recipe = recipe.replace(model=choose(MODELS, named, "config argument model"))
+        if named in FULL_RESOLUTION and scale_of(data) == "paper":
+            _read_full_resolution(benchmark)
+    pixels = dict(choose(INPUTS, input, "config argument input"))
+    own = {"model.input": pixels | {"exposure": MIDDLE_GRAY if exposure else 0.0}}
+    return build(recipe, benchmark, steps=steps, changes=[own, *changes])
+
+
+def build(
+    recipe: Recipe, benchmark: Mapping[str, Any], *, steps: int | None = None, changes: Sequence[Changes] = ()
+) -> ml_collections.ConfigDict:
+    """The config of a recipe on ``streams``, ``eval`` and ``select``, as in `BENCHMARKS`, all of them read."""
+    steps = recipe.steps if steps is None else steps
+    if steps < 1:
+        raise UserError(f"config argument steps={steps} must be 1 or more")
+    every = max(steps // recipe.evaluations, 1)
+    config = {
+        "seed": 0,
+        "model": {"dtype": recipe.dtype} | dict(recipe.model),
+        "train": {"steps": steps, "batch": recipe.batch},
+        "data": {"workers": recipe.workers, "streams": benchmark["streams"]},
+        "eval": {"every": every, "sets": benchmark["eval"]},
+        "checkpoint": {"every": every, "best": benchmark.get("select", "")},
+        "method": dict(recipe.method),
+        "optim": fitted(recipe.optim, steps),
+    }
+    return changed(ml_collections.ConfigDict(config), [recipe.changes, *changes])
+
+
+def changed(config: ml_collections.ConfigDict, changes: Sequence[Changes]) -> ml_collections.ConfigDict:
+    """A config with changes, in turn."""
+    return ml_collections.ConfigDict(configs.merged(config.to_dict(), *changes))
+
+
+def fitted(optim: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """An optimizer's section for a run of ``steps`` steps: it warms up for at most a quarter of them."""
+    warmup = {"warmup": min(optim["warmup"], steps // 4)} if "warmup" in optim else {}
+    return dict(optim) | warmup
+
+
+def scaled(start: int, steps: int, of: int) -> int:
+    """A step of a recipe of ``of`` steps at the same share of a run of ``steps``."""
+    return round(start / of * steps)
+
+
+def oracle(data: str) -> Changes:
+    """The source becomes the labeled night: the upper bound of every adaptation method."""
+    benchmark = choose(BENCHMARKS, data, "config argument data")
+    if "oracle" not in benchmark:
+        raise UserError(f"data={data} has no labeled target to train on: train_on=oracle is not for it")
+    return {"data.streams": None, "data.streams.source": benchmark["streams"]["source"] | benchmark["oracle"]}
+
+
+def unscored() -> Changes:
+    """Nothing to evaluate and no best checkpoint: of methods that name no classes."""
+    return {"eval.sets": None, "checkpoint.best": ""}
+
+
+def _read_full_resolution(benchmark: dict[str, Any]) -> None:
+    """What HRDA reads: crops of 1024 of images at their full size, and windows of that size in the test."""
+    for stream in benchmark["streams"].values():
+        stream |= {"crop": (1024, 1024), "resize": None}
+        if "rare_class" in stream:
+            stream["rare_class"] = stream["rare_class"] | {"crop_ratio": 2.0}
+    for section in benchmark["eval"].values():
+        section |= FULL_RESOLUTION_TEST.get(section.get("native_size"), {}) | {"batch": 1}
