@@ -6,12 +6,14 @@ from typing import Any
 
 import ml_collections
 
-from nightjax import methods, models
+from nightjax import methods
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose
 from nightjax.core.optim import Optimizer
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
+from nightjax.models import build_segmenter
+from nightjax.models.sections import with_defaults as model_with_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,5 +208,5 @@ def _model(method: str, section: Mapping[str, Any]) -> dict[str, Any]:
     own, pixels = dict(section), {}
     if methods.sees_pixels(method):
         pixels = {"input": configs.with_defaults(methods.InputNormalization, own.pop("input", {}))}
-    builder = methods.BUILDERS.get(method, models.build_segmenter)
-    return models.with_defaults(builder, own) | pixels
+    builder = methods.BUILDERS.get(method, build_segmenter)
+    return model_with_defaults(builder, own) | pixels
