@@ -19,6 +19,7 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import NUM_CLASSES, Batch, Scalars
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.models import hrda
+from nightjax.models.norm import interleaved_norm_groups
 from nightjax.ops import color
 from nightjax.ops.resize import resize
 
@@ -337,15 +338,16 @@ def _training_pass(
     model: nn.Module, variables: Variables, x: jax.Array, key: jax.Array, groups: int, deterministic: bool, window: dict
 ) -> tuple[Outputs, PyTree]:
     """The model on normalised images. Jitted so that the passes of a step are traced once; the compiler inlines it."""
-    return model.apply(
-        variables,
-        x,
-        train=groups,
-        deterministic=deterministic,
-        rngs={"dropout": key},
-        mutable=["batch_stats", "intermediates"],
-        **window,
-    )
+    with interleaved_norm_groups(groups):
+        return model.apply(
+            variables,
+            x,
+            train=True,
+            deterministic=deterministic,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "intermediates"],
+            **window,
+        )
 
 
 def in_turn(arrays: list[jax.Array]) -> jax.Array:
