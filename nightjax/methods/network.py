@@ -165,7 +165,7 @@ class NetworkMethod:
         """
         x = self.input.normalize(self.input.decode(image))
         _, sown = self.model.apply(variables, x, train=False, mutable=["intermediates"])
-        found = sown.get("intermediates", {}).get("head", {}).get("decoded", ())
+        found = sown.get("intermediates", {}).get("head", {}).get("penultimate", ())
         if len(found) != 1 or len(found[0]) != len(image):
             raise UserError(
                 "this network shows no features before its classifier; heads fpn, daformer, segformer and deeplab_v2 do"
@@ -195,7 +195,7 @@ class NetworkMethod:
             groups: of examples, in turn, with norm statistics of their own; see `models.norm.BatchNorm`.
 
         Returns:
-            The model's outputs, with ``decoded``, what the head's classifier reads, where the head sows it
+            The model's outputs, with ``penultimate``, what the head's classifier reads, where the head sows it
             ([B * views, h, w, C] in HRDA); and the updated running statistics.
         """
         window = {} if detail_offset is None else {"detail_offset": detail_offset}

@@ -54,7 +54,7 @@ class T2sDa(Dacs):
         translated_weight: of a cross-entropy on the pseudo-target images.
         real_target_queries: draws as many queries from the target images, under their pseudo-labels; both losses are
             averaged.
-        feature: what is projected: ``"decoded"``, which the classifier reads, or a stage such as ``"stage4"``.
+        feature: what is projected: ``"penultimate"``, which the classifier reads, or a stage such as ``"stage4"``.
         cell: pixels between neighbouring cells, at least. Finer features are thinned: published networks have theirs at
             a quarter or an eighth of the image, and more cells cost time while as many are drawn.
         pull: the pulling loss.
@@ -65,7 +65,7 @@ class T2sDa(Dacs):
     style_strength: float = 0.5
     translated_weight: float = 0.0
     real_target_queries: bool = False
-    feature: str = "decoded"
+    feature: str = "penultimate"
     cell: int = 4
     pull: Pulling = Pulling()
 
