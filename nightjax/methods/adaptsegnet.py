@@ -12,7 +12,6 @@ from nightjax.core.types import Batch, Scalars
 from nightjax.losses.adversarial import adversarial_loss
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.adversarial import AdversarialMethod
-from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.ops.resize import resize
 
@@ -40,7 +39,7 @@ class AdaptSegNet(AdversarialMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        if "level1" in self._levels() and not isinstance(self.model, AuxiliarySegmenter):
+        if "level1" in self._levels() and self.model.auxiliary is None:
             raise UserError(
                 "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose "
                 "one, or set "

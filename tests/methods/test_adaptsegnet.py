@@ -15,8 +15,8 @@ from nightjax.core.optim import Group, Optimizer
 from nightjax.methods.adaptsegnet import AdaptSegNet
 from nightjax.methods.network import Input
 from nightjax.models import build_segmenter
-from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
+from nightjax.models.segmenter import Segmenter
 from nightjax.ops.resize import resize
 
 CAFFE = Input(**_base.INPUTS["caffe"])
@@ -81,7 +81,7 @@ def test_two_steps(method, first, batch):
 def test_no_gradient_across_networks(plain_model, batch):
     """A far larger adversarial loss leaves the judges' step alone; the student's is the gradient of its own loss."""
     usual = AdaptSegNet(
-        model=AuxiliarySegmenter(plain_model.backbone, plain_model.head, plain_model.head.clone()),
+        model=Segmenter(plain_model.backbone, plain_model.head, plain_model.head.clone()),
         optimizer=Optimizer(name="sgd", lr=1.0, schedule="constant", weight_decay=0.0),
         steps=10,
         discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),

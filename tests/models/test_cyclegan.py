@@ -7,8 +7,8 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.models.cyclegan import ResnetGenerator, build_resnet_generator, patchgan
-from nightjax.models.pix2pix import BatchNormPatchGAN, UNet
 from nightjax.models.layers import DoublingConv
+from nightjax.models.pix2pix import BatchNormPatchGAN, UNet
 from nightjax.ops.instance_norm import instance_norm
 
 

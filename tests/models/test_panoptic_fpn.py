@@ -64,7 +64,9 @@ def test_published_branch_has_its_own_convolutions():
     assert "bias" in params["lateral5"] and "bias" in params["predictor"]
 
 
-@pytest.mark.parametrize("head", [PanopticFPNHead(5, channels=8, width=4, groups=2), SharedPanopticFPNHead(5, channels=8, width=4)])
+@pytest.mark.parametrize(
+    "head", [PanopticFPNHead(5, channels=8, width=4, groups=2), SharedPanopticFPNHead(5, channels=8, width=4)]
+)
 def test_small_heads_on_stages_of_equal_size(head):
     levels = features((8, 12), (4, 6), (2, 3), (2, 3))
     logits, variables = head.init_with_output(jax.random.key(0), levels)
