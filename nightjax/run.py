@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from nightjax import methods
 from nightjax.core import checkpoint, sharding
 from nightjax.core import config as configs
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Method, Variables
 from nightjax.core.state import TrainState
 from nightjax.data.streams import StreamSpec
@@ -76,7 +76,7 @@ def init_fn(config: ml_collections.ConfigDict, method: Method):
 
     def init() -> TrainState:
         batch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return drawn_together(method.init)(jax.random.key(config.seed), batch)
+        return fused_init(method.init)(jax.random.key(config.seed), batch)
 
     return init
 

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from configs import _base
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
 from nightjax.methods.adaptsegnet import AdaptSegNet
 from nightjax.methods.network import Input
@@ -53,7 +53,7 @@ def method():
 
 @pytest.fixture(scope="module")
 def first(method, batch):
-    return jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    return jax.jit(fused_init(method.init))(jax.random.key(0), batch)
 
 
 def test_two_steps(method, first, batch):
@@ -151,7 +151,7 @@ def test_one_level(method, batch):
             method.optimizer, groups=(Group("^student/auxiliary/|conv2d_list_[23]", lr=0.0),)
         ),
     )
-    first = jax.jit(drawn_together(one.init))(jax.random.key(0), batch)
+    first = jax.jit(fused_init(one.init))(jax.random.key(0), batch)
     assert set(first.params) == {"student", "level2"}
     state, scalars = jax.jit(one.train_step)(first, batch)
     assert not [name for name in scalars if name.endswith("level1")]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.models import BACKBONES, HEADS, build_segmenter
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.fpn import FPNHead
@@ -35,7 +35,7 @@ def test_every_pair(backbone, head, x):
 
 def test_train_and_dropout(x):
     model = build_segmenter("resnet_tiny", "fpn", **SMALL, head_dropout=0.5)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
 
     apply = jax.jit(
         functools.partial(model.apply, mutable=["batch_stats"]),
@@ -59,7 +59,7 @@ def test_train_and_dropout(x):
 def test_plain_networks_see_an_image_once_and_whole(x):
     model = build_segmenter("resnet_tiny", "fpn", **SMALL)
     assert model.shares_pass and not model.draw_view(jax.random.key(0), (33, 48)) and not model.context_view()
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
     features = model.apply(variables, x, method="backbone_features")
     outputs = model.apply(variables, x, train=False)
     assert set(features) == {"stem", "stage1", "stage2", "stage3", "stage4"}
@@ -116,7 +116,7 @@ def test_fpn_reads_its_stages():
 def test_sharded_batch(x):
     """Forward and gradient on four devices: equal to one device, and nothing gathers the batch."""
     model = build_segmenter("resnet_tiny", "fpn", **SMALL)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
 
     def loss(params, x):
