@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from translation_names import MULTISCALE, PATCHGAN
 
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
-from nightjax.interop.nightlab_names import MULTISCALE, PATCHGAN
 from nightjax.interop.official_names import from_official, to_official
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses import translation
