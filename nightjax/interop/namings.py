@@ -14,8 +14,8 @@ import numpy as np
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.interop.mit_names import HUGGINGFACE_FILES, HUGGINGFACE_STATE, mmseg_mit
-from nightjax.interop.nightlab_names import SWIN, SWIN_CHANGES
 from nightjax.interop.official_names import DANNET, Change, from_official, known, to_official
+from nightjax.interop.swin_names import SWIN, SWIN_CHANGES
 
 State = Mapping[str, np.ndarray]
 

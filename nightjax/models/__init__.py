@@ -1,16 +1,15 @@
 """Networks, and the tables from names to them."""
 
 import dataclasses
-import difflib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
+from nightjax.core.config import choose, suggestion
 from nightjax.core.errors import UserError
 from nightjax.core.types import NUM_CLASSES
-from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.backbones import mit, resnet, swin
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
@@ -85,7 +84,7 @@ def build_segmenter(
     light: bool = False,
     dtype: Any = jnp.float32,
     **kwargs: Any,
-) -> Segmenter | AuxiliarySegmenter | HRDA:
+) -> Segmenter | HRDA:
     """A segmentation network by names.
 
     Args:
@@ -106,23 +105,24 @@ def build_segmenter(
         UserError: for a name or an attribute that does not exist, or ``hrda`` together with
             ``auxiliary`` or ``light``.
     """
-    build_backbone = _lookup("backbone", backbone, BACKBONES)
-    build_head = _lookup("head", head, HEADS)
-    builders = {"backbone": build_backbone, "head": build_head}
+    builders = {
+        "backbone": choose(BACKBONES, backbone, "model.backbone"),
+        "head": choose(HEADS, head, "model.head"),
+    }
     if hrda and (auxiliary or light):
         raise UserError("HRDA has no auxiliary classifier and no relighting; leave out hrda, or auxiliary and light")
     if hrda:
         builders["attention"] = SegFormerHead
     if auxiliary:
-        builders["auxiliary"] = _lookup("head", auxiliary, HEADS)
+        builders["auxiliary"] = choose(HEADS, auxiliary, "model.auxiliary")
     if light:
         builders["light"] = LightNet
     options = {part: {} for part in builders}
-    known = [f"{part}_{name}" for part, builder in builders.items() for name in _attributes(builder)]
+    known = {f"{part}_{name}": (part, name) for part, builder in builders.items() for name in _attributes(builder)}
     for name, value in kwargs.items():
         if name not in known:
-            raise UserError(f"no model option {name!r} for {backbone} + {head}; {_suggest(name, known)}")
-        part, _, attribute = name.partition("_")
+            raise UserError(f"no model option {name!r} for {backbone} + {head}{suggestion(name, known)}")
+        part, attribute = known[name]
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     parts = {}
     for part, builder in builders.items():
@@ -131,13 +131,7 @@ def build_segmenter(
     if hrda:
         attention = parts.pop("attention")
         return HRDA(**parts, hrda_scale_attention=attention)
-    return AuxiliarySegmenter(**parts) if auxiliary else Segmenter(**parts)
-
-
-def _lookup(kind: str, name: str, table: dict[str, Callable]) -> Callable:
-    if name not in table:
-        raise UserError(f"unknown {kind} {name!r}; {_suggest(name, table)}")
-    return table[name]
+    return Segmenter(**parts)
 
 
 def _attributes(builder: Callable) -> list[str]:
@@ -145,8 +139,3 @@ def _attributes(builder: Callable) -> list[str]:
     module = getattr(builder, "func", builder)
     reserved = ("parent", "name", "dtype", "num_classes")
     return [field.name for field in dataclasses.fields(module) if field.name not in reserved]
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(sorted(known))}"

@@ -13,8 +13,7 @@ from flax import linen as nn
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
-from nightjax.models.layers import Conv
-from nightjax.models.relight import DoublingConv
+from nightjax.models.layers import Conv, DoublingConv
 from nightjax.models.translation_blocks import PatchDiscriminator, normal_002, pad
 from nightjax.ops.instance_norm import instance_norm
 

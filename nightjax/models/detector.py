@@ -1,6 +1,6 @@
 """Region proposal network on a feature pyramid of a ResNet (maskrcnn-benchmark's RPN of R-50-FPN).
 
-Parameter names are the official ones, but for ``stem``, see `nightjax.interop.detector_names`.
+Parameter names are the official ones without ``module.`` in front and ``stem`` in the ResNet.
 """
 
 import dataclasses

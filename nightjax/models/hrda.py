@@ -1,11 +1,14 @@
 """HRDA: a low-resolution context view fused with high-resolution details (arXiv 2204.13132).
 
-The context view is the whole image at half size. A detail view is a window of that same pixel size
-taken from the image at full size: one window for the student in training, overlapping windows at
-half-window stride for the teacher and in evaluation. A scale attention, read from the context view,
-weighs the two for every class and cell. The forms are those of refign's hrda.py: all views of a
-call pass the network as one batch and share their batch norm statistics.
+The context view is the whole image at half size. A detail view is a window of that same size in pixels, taken from the
+image at full size: one window for the student in training, overlapping windows at half-window stride for the teacher
+and in evaluation. A scale attention, computed from the context view, weights the two for every class and cell. The
+forms are those of refign's hrda.py: all views of a call go through the network as one batch and share their batch norm
+statistics.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from nightjax.core.errors import UserError
+from nightjax.models.segmenter import SegmentationModel
 from nightjax.ops.resize import resize
 
 OUTPUT_STRIDE = 4
@@ -63,7 +67,21 @@ def detail_windows(size: tuple[int, int]) -> list[tuple[int, int]]:
     return [(y, x) for y in starts[0] for x in starts[1]]
 
 
-class HRDA(nn.Module):
+def detail_crops(outputs: Mapping[str, jax.Array], *maps: jax.Array | None) -> list[jax.Array | None]:
+    """Maps inside the detail window of a training pass, as the loss on its ``hr_logits[:, 0]`` needs them.
+
+    Args:
+        outputs: of `HRDA` with one detail window.
+        *maps: labels or weights [B, H, W] at the size of the image; None stays None.
+
+    Returns:
+        The crops [B, H//2, W//2], in the same order.
+    """
+    offset = outputs["detail_box"][0, ::2]
+    return [None if x is None else detail_crop(x, offset) for x in maps]
+
+
+class HRDA(SegmentationModel):
     """A segmentation network run at two resolutions.
 
     Attributes:
@@ -76,6 +94,22 @@ class HRDA(nn.Module):
     head: nn.Module
     hrda_scale_attention: nn.Module
 
+    shares_pass = False
+
+    @nn.nowrap
+    def draw_view(self, key: jax.Array, size: tuple[int, int]) -> dict[str, Any]:
+        """A random detail window, see `SegmentationModel`."""
+        return {"detail_offset": draw_detail_offset(key, size)}
+
+    @nn.nowrap
+    def context_view(self) -> dict[str, Any]:
+        """The cheapest pass with a context view: one detail window, at the corner; see `SegmentationModel`."""
+        return {"detail_offset": jnp.zeros(2, jnp.int32)}
+
+    def backbone_features(self, x: jax.Array) -> dict[str, jax.Array]:
+        """Features of the context view, see `SegmentationModel`."""
+        return self.backbone(resize(x, view_size(x.shape[1:3]), align_corners=False), train=False)
+
     def __call__(
         self,
         x: jax.Array,
@@ -87,7 +121,7 @@ class HRDA(nn.Module):
         """Fused logits.
 
         Args:
-            x: [B, H, W, 3] float32, normalised.
+            x: [B, H, W, 3] float32, normalized.
             train: batch norm uses batch statistics, over all views together.
             deterministic: True switches dropout and drop path off; the default is ``not train``.
             detail_offset: int32 [2] (y, x), multiples of 8: use this one detail window, as the

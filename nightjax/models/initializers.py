@@ -1,4 +1,4 @@
-"""Random initial weights by the laws of the published systems."""
+"""Random initial weights from the distributions of the published systems."""
 
 import math
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.draws import Shape, draw
+from nightjax.core.fused_init import Shape, sample
 
 Initializer = Callable[..., jax.Array]
 """``(key, shape, dtype=float32)`` to an array, as flax calls it."""
 
 
-def _scaled(law: str, scale: Callable[[Shape], float]) -> Initializer:
+def _scaled(distribution: str, scale: Callable[[Shape], float]) -> Initializer:
     def init(key, shape, dtype=jnp.float32):
-        return (scale(shape) * draw(law, key, tuple(shape))).astype(dtype)
+        return (scale(shape) * sample(distribution, key, tuple(shape))).astype(dtype)
 
     return init
 

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nightjax.models.initializers import normal
+from nightjax.models.initializers import normal, uniform
 
 Pair = tuple[int, int]
 
-TINY, FEW = 400, 8
-"""A convolution is worth a matrix product over the whole of a map if the map has at most ``TINY`` values, there are
-more maps than
-that, and at most ``FEW`` outputs: with 32 the product wins nothing (``scripts/bench_ops.py``)."""
+MAX_MAP_VALUES, MAX_MAP_FEATURES = 400, 8
+"""A convolution is computed as one matrix product over the whole of a map if the map has at most ``MAX_MAP_VALUES``
+values, there are more maps than that, and at most ``MAX_MAP_FEATURES`` output channels. With 32 output channels the
+product is no faster (``scripts/bench_ops.py``)."""
 
 
 class Conv(nn.Module):
@@ -87,15 +87,14 @@ def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthw
         return _library
     if kernel[:2] == (1, 1) and padding == (0, 0):
         return _pointwise_dot
-    many = (
-        isinstance(shape[0], int) and shape[0] > TINY
-    )  # a program exported for any batch has a symbol there, which compares to nothing
-    if many and math.prod(shape[1:]) <= TINY and kernel[-1] <= FEW:
+    # A program that is exported for any batch has a symbol for its size, which cannot be compared.
+    many_maps = isinstance(shape[0], int) and shape[0] > MAX_MAP_VALUES
+    if many_maps and math.prod(shape[1:]) <= MAX_MAP_VALUES and kernel[-1] <= MAX_MAP_FEATURES:
         return _whole_map_dot
     return _library
 
 
-def _library(x, kernel, stride, dilation, padding, groups=1):
+def _library(x, kernel, stride, dilation, padding):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -103,7 +102,6 @@ def _library(x, kernel, stride, dilation, padding, groups=1):
         [(p, p) for p in padding],
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
     )
 
 
@@ -118,12 +116,14 @@ def _pointwise_dot(x, kernel, stride, dilation, padding):
 
 
 def _whole_map_dot(x, kernel, stride, dilation, padding):
-    """Many tiny maps of few channels: a matrix product over all of a map. Row i is what becomes of a map that is 1 at i
-    alone."""
-    cells = math.prod(x.shape[1:])
-    units = jnp.eye(cells, dtype=x.dtype).reshape(cells, *x.shape[1:])
-    rows = _library(units, kernel, stride, dilation, padding)
-    return jnp.dot(x.reshape(len(x), cells), rows.reshape(cells, -1)).reshape(len(x), *rows.shape[1:])
+    """Many tiny maps of few channels: one matrix product over all values of a map.
+
+    Row i of the matrix is the response to a unit impulse at value i.
+    """
+    values = math.prod(x.shape[1:])
+    impulses = jnp.eye(values, dtype=x.dtype).reshape(values, *x.shape[1:])
+    rows = _library(impulses, kernel, stride, dilation, padding)
+    return jnp.dot(x.reshape(len(x), values), rows.reshape(values, -1)).reshape(len(x), *rows.shape[1:])
 
 
 def _shifted_depthwise(x, kernel, stride, dilation, padding):
@@ -151,6 +151,57 @@ def _taps(x, size, stride, dilation, padding, fill):
                 (i, j),
                 lax.slice(padded, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, stride, stride, 1)),
             )
+
+
+class DoublingConv(nn.Module):
+    """3x3 transposed convolution of stride 2 that doubles both sides.
+
+    Output pixel ``2m`` meets tap 1 of input ``m``, and ``2m + 1`` taps 2 and 0 of ``m`` and
+    ``m + 1``. So it is computed as a dense 2x2 convolution to the four phases of each cell, which
+    are then laid out side by side: on CPU its weight gradient is several times cheaper than that of
+    a dilated input.
+
+    Attributes:
+        features: output channels.
+        dtype: compute dtype; the parameter ``kernel_t`` [3, 3, I, O] is float32.
+        use_bias: whether a bias, 0 at first, is added.
+        kernel_init: initializer; None is torch's.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    use_bias: bool = False
+    kernel_init: Callable | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, I] to [B, 2H, 2W, O] in ``dtype``; torch's padding 1 and output padding 1."""
+        shape = (3, 3, x.shape[-1], self.features)
+        # torch takes the fan of a transposed weight from its output channels.
+        init = self.kernel_init or uniform((9 * self.features) ** -0.5)
+        kernel = self.param("kernel_t", init, shape, jnp.float32).astype(self.dtype)
+        phases = _phase_taps(_phase_taps(kernel, 0), 2)  # [2, phase, 2, phase, I, O]
+        phases = phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, shape[2], 4 * self.features)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            phases,
+            (1, 1),
+            [(0, 1), (0, 1)],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        batch, height, width, _ = y.shape
+        y = y.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(batch, 2 * height, 2 * width, self.features)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+        return y
+
+
+def _phase_taps(kernel, axis):
+    """Splits an axis of three taps in (input cell, phase of the output): [[1, 2], [none, 0]]."""
+    first, middle, last = jnp.moveaxis(kernel, axis, 0)
+    cells = jnp.stack([jnp.stack([middle, last]), jnp.stack([jnp.zeros_like(first), first])])
+    return jnp.moveaxis(cells, (0, 1), (axis, axis + 1))
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
@@ -192,17 +243,6 @@ class Dropout2d(nn.Module):
     @nn.compact
     def __call__(self, x, *, deterministic: bool):
         return nn.Dropout(self.rate, broadcast_dims=(1, 2))(x, deterministic=deterministic)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops x for whole examples (axis 0); random stream ``"dropout"``."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x, *, deterministic: bool):
-        dropout = nn.Dropout(self.rate, broadcast_dims=tuple(range(1, x.ndim)))
-        return dropout(x, deterministic=deterministic)
 
 
 def _pair(value: int | Pair) -> Pair:

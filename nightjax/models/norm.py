@@ -1,5 +1,6 @@
-"""Batch normalisation: one pass over the data, exact in float32, global under sharding."""
+"""Batch normalization: one pass over the data, exact in float32, global under sharding."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -8,32 +9,25 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-FEW = 128
-"""Up to so many values a channel, such as a pooled pyramid's, the variance takes a second pass: there it can be far
-below the square of the distance to the running mean, and costs nothing."""
+SECOND_PASS_LIMIT = 128
+"""Channels of at most this many values, such as those of a pooled pyramid, get their variance in a second pass: it can
+be far below the square of the distance to the running mean there, and the pass costs nothing."""
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with torch's running-statistics rule.
+    """Batch normalization over all axes but the last, with torch's running-statistics rule.
 
-    The variance is taken in one pass over ``x - running mean`` (the result does not depend on the
-    shift; it only removes the cancellation of ``E[x^2] - E[x]^2``). Under ``jit`` with a sharded
-    batch the statistics are those of the global batch, for one all-reduce forward and one more
-    backward.
-
-    Several passes that differ in nothing but their images may be one: with ``train=G`` every G-th example, from the
-        first on,
-    from the second on, ..., belongs to one group. Each group is normalised by statistics of its own, and the running
-    ones take the groups one after the other, as G passes would have it.
+    The variance is taken in one pass over ``x - running mean``. The shift does not change the result; it removes the
+    cancellation of ``E[x^2] - E[x]^2``. Under ``jit`` with a sharded batch the statistics are those of the global
+    batch, at the price of one all-reduce forward and one backward.
 
     Attributes:
-        bn_decay: share of the old running value that is *kept* at an update (torch's momentum is 1
-            minus this).
+        bn_decay: fraction of the old running value that an update *keeps* (torch's momentum is 1 minus this).
         epsilon: added to the variance.
-        unbiased_var: whether the running variance uses n / (n - 1) times the batch variance, as
-            torch does. The normalisation itself always uses the biased one.
-        frozen: normalise with the running statistics and leave them alone, whatever ``train`` says.
-            Scale and bias stay parameters; keeping them fixed is the optimiser's task.
+        unbiased_var: whether the running variance uses n / (n - 1) times the batch variance, as torch does. The
+            normalization itself always uses the biased one.
+        frozen: normalize with the running statistics and leave them alone, whatever ``train`` says. Scale and bias
+            stay parameters; the optimizer has to keep them fixed.
         dtype: output dtype. Statistics and parameters are float32.
     """
 
@@ -44,11 +38,19 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, train: bool | int):
-        """Normalises x [B, ..., C].
+    def __call__(self, x: jax.Array, *, train: bool, norm_groups: int = 1) -> jax.Array:
+        """Normalizes each channel.
 
-        With ``train``, True or a number of groups, the statistics are those of the batch, and the running ones are
-        updated if the caller made the collection ``batch_stats`` mutable.
+        Args:
+            x: [B, ..., C].
+            train: use the statistics of the batch instead of the running ones. These are updated if the caller made
+                the collection ``batch_stats`` mutable.
+            norm_groups: number G of interleaved groups in a training batch: example ``i`` belongs to group ``i % G``.
+                Each group has its own statistics, and the running ones take the groups in order, just as G separate
+                passes would. B must be a multiple of G. `interleaved_norm_groups` sets it for a whole network.
+
+        Returns:
+            [B, ..., C] in ``dtype``.
         """
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
@@ -60,33 +62,52 @@ class BatchNorm(nn.Module):
             gain = scale * lax.rsqrt(var.value + self.epsilon)
             return (x.astype(jnp.float32) * gain + (bias - mean.value * gain)).astype(self.dtype)
 
-        groups = int(train)
-        split = x.reshape(-1, groups, *x.shape[1:])
-        y, batch_mean, batch_var = _normalise(split, scale, bias, mean.value, self.epsilon)
+        split = x.reshape(-1, norm_groups, *x.shape[1:])
+        y, batch_mean, batch_var = _normalize(split, scale, bias, mean.value, self.epsilon)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             count = _count(split)
             if self.unbiased_var:
                 batch_var = batch_var * (count / max(count - 1, 1))
-            for g in range(groups):
+            for g in range(norm_groups):
                 mean.value = self.bn_decay * mean.value + (1 - self.bn_decay) * batch_mean[g]
                 var.value = self.bn_decay * var.value + (1 - self.bn_decay) * batch_var[g]
         return y.reshape(x.shape).astype(self.dtype)
 
 
+def interleaved_norm_groups(groups: int) -> contextlib.AbstractContextManager[None]:
+    """Within this context every `BatchNorm` that is called takes its batch as ``groups`` interleaved groups.
+
+    Several training passes that differ only in their images can so be one pass, which is traced and compiled once:
+
+        with interleaved_norm_groups(2):
+            model.apply(variables, interleaved_images, train=True, ...)
+
+    Args:
+        groups: see ``norm_groups`` of `BatchNorm`.
+    """
+
+    def intercept(call, args, kwargs, context):
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = {**kwargs, "norm_groups": groups}
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _normalise(x, scale, bias, shift, epsilon):
-    """Normalised x [B, G, ..., C] in x's dtype; mean and biased variance [G, C], float32, without gradient."""
-    return _normalise_forward(x, scale, bias, shift, epsilon)[0]
+def _normalize(x, scale, bias, shift, epsilon):
+    """Normalized x [B, G, ..., C] in x's dtype; mean and biased variance [G, C], float32, without gradient."""
+    return _normalize_forward(x, scale, bias, shift, epsilon)[0]
 
 
-def _normalise_forward(x, scale, bias, shift, epsilon):
+def _normalize_forward(x, scale, bias, shift, epsilon):
     mean_of = functools.partial(jnp.mean, axis=_axes(x), keepdims=True)
-    centred = x.astype(jnp.float32) - shift
-    first = mean_of(centred)
-    if _count(x) <= FEW:
-        second, square = mean_of(jnp.square(centred - first)), 0.0
+    centered = x.astype(jnp.float32) - shift
+    first = mean_of(centered)
+    if _count(x) <= SECOND_PASS_LIMIT:
+        second, square = mean_of(jnp.square(centered - first)), 0.0
     else:
-        second, square = mean_of(centred * centred), first * first
+        second, square = mean_of(centered * centered), first * first
     mean, var = shift + first, jnp.maximum(second - square, 0.0)
     inverse_std = lax.rsqrt(var + epsilon)
     y = (x.astype(jnp.float32) - mean) * (inverse_std * scale) + bias
@@ -94,29 +115,29 @@ def _normalise_forward(x, scale, bias, shift, epsilon):
     return (y.astype(x.dtype), mean.reshape(groups), var.reshape(groups)), (x, scale, mean, inverse_std)
 
 
-def _normalise_backward(epsilon, saved, cotangents):
-    """Two sums and one pass: dx = gain * (dy - mean(dy) - normalised * mean(dy * normalised))."""
+def _normalize_backward(epsilon, saved, cotangents):
+    """Two sums and one pass: dx = gain * (dy - mean(dy) - normalized * mean(dy * normalized))."""
     del epsilon
     x, scale, mean, inverse_std = saved
     count, sum_of = _count(x), functools.partial(jnp.sum, axis=_axes(x), keepdims=True)
     dy = cotangents[0].astype(jnp.float32)
-    centred = x.astype(jnp.float32) - mean
+    centered = x.astype(jnp.float32) - mean
     d_bias = sum_of(dy)
-    d_scale = sum_of(dy * centred) * inverse_std
+    d_scale = sum_of(dy * centered) * inverse_std
     slope = d_scale * inverse_std / count
-    dx = (scale * inverse_std) * (dy - d_bias / count - centred * slope)
+    dx = (scale * inverse_std) * (dy - d_bias / count - centered * slope)
     d_scale, d_bias = (d.reshape(-1, x.shape[-1]).sum(0) for d in (d_scale, d_bias))
     return dx.astype(x.dtype), d_scale, d_bias, jnp.zeros_like(scale)
 
 
 def _axes(x):
-    """Of [B, G, ..., C], all but those of groups and channels."""
+    """Axes of [B, G, ..., C] that are reduced: all except groups and channels."""
     return (0, *range(2, x.ndim - 1))
 
 
 def _count(x):
-    """Values of [B, G, ..., C] in one channel of one group."""
+    """Number of values that [B, G, ..., C] has in one channel of one group."""
     return x.size // (x.shape[1] * x.shape[-1])
 
 
-_normalise.defvjp(_normalise_forward, _normalise_backward)
+_normalize.defvjp(_normalize_forward, _normalize_backward)

@@ -1,7 +1,6 @@
 """pix2pixHD (arXiv 1711.11585): coarse-to-fine generator, multi-scale discriminator, and label maps as input.
 
-The global generator is `models.cyclegan.ResnetGenerator` with four halvings. The official names of what is here are in
-``interop.nightlab_names``.
+The global generator is `models.cyclegan.ResnetGenerator` with four halvings.
 """
 
 import functools
@@ -103,19 +102,3 @@ def one_hot_labels(label: jax.Array) -> jax.Array:
     label = label.astype(jnp.int32)
     known = (label >= 0) & (label < NUM_CLASSES)
     return jax.nn.one_hot(jnp.where(known, label, NUM_CLASSES), NUM_CLASSES + 1)
-
-
-def instance_edges(instance: jax.Array) -> jax.Array:
-    """Where an instance map differs from one of its four neighbours.
-
-    Args:
-        instance: [B, H, W] integer ids.
-
-    Returns:
-        [B, H, W, 1] float32, 0 or 1: the official program's extra input for data sets with instances.
-    """
-    rows = (instance[:, 1:] != instance[:, :-1]).astype(jnp.float32)
-    columns = (instance[:, :, 1:] != instance[:, :, :-1]).astype(jnp.float32)
-    above, below = (jnp.pad(rows, ((0, 0), sides, (0, 0))) for sides in ((1, 0), (0, 1)))
-    left, right = (jnp.pad(columns, ((0, 0), (0, 0), sides)) for sides in ((1, 0), (0, 1)))
-    return functools.reduce(jnp.maximum, (above, below, left, right))[..., None]

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.core.config import choose
-from nightjax.models.layers import Conv
-from nightjax.models.relight import DoublingConv
+from nightjax.models.layers import Conv, DoublingConv
 from nightjax.models.translation_blocks import (
     ACTIVATIONS,
     NORMS,

@@ -21,9 +21,9 @@ from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.psp import PyramidPooling
 from nightjax.models.heads.refinenet import ChainedResidualPooling, ResidualConvUnits
-from nightjax.models.layers import max_pool
+from nightjax.models.layers import DoublingConv, max_pool
 from nightjax.models.norm import BatchNorm
-from nightjax.models.relight import DoublingConv, LightNet
+from nightjax.models.relight import LightNet
 from nightjax.ops.resize import resize
 
 FILES = {"pspnet": "psp", "deeplab": "deeplab", "refinenet": "refinenet"}

@@ -37,7 +37,7 @@ def test_network(golden):
         outputs, updated = model.apply(variables, x, train=train, mutable=["intermediates", "batch_stats"])
         logits = outputs["logits"]
         full = resize(logits, (4 * logits.shape[1], 4 * logits.shape[2]), align_corners=True)
-        return logits, updated["intermediates"]["head"]["decoded"][0], full, updated.get("batch_stats")
+        return logits, updated["intermediates"]["head"]["penultimate"][0], full, updated.get("batch_stats")
 
     for mode in ("eval", "train"):
         logits, total, full, stats = jax.jit(forward, static_argnums=2)(variables, x, mode == "train")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from nightjax.core.schedules import warmup_multistep
-from nightjax.interop.detector_names import from_maskrcnn, to_maskrcnn
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.models.backbones.resnet import ResNet
 from nightjax.models.detector import Body, Detector, ProposalHead, Proposals, Proposer, build_detector
@@ -25,6 +24,20 @@ def official_keys(request):
     keys = json.loads((folder / "state_dict_keys.json").read_text())
     (found,) = (value for name, value in keys.items() if "RPN" in name)
     return {name: tuple(shape) for name, shape in found}
+
+
+def from_maskrcnn(state):
+    """A state dict of maskrcnn-benchmark under our names: no ``module.`` in front, no ``stem`` in the ResNet."""
+    return {name.removeprefix("module.").replace("body.stem.", "body."): value for name, value in state.items()}
+
+
+def to_maskrcnn(state):
+    """The inverse of `from_maskrcnn`."""
+    stem = ("backbone.body.conv1.", "backbone.body.bn1.")
+    return {
+        name.replace("body.", "body.stem.", 1) if name.startswith(stem) else name: value
+        for name, value in state.items()
+    }
 
 
 def nhwc(x):

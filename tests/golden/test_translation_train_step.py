@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from translation_names import MULTISCALE, PATCHGAN
 
-from nightjax.core.draws import drawn_together
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
-from nightjax.interop.nightlab_names import MULTISCALE, PATCHGAN
 from nightjax.interop.official_names import from_official, to_official
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses import translation
@@ -60,7 +60,7 @@ def networks_in(file):
 
 def filled(method, file, batch):
     """The first state with the file's weights."""
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     params = jax.tree.map(lambda x: x, state.params)
     for name, (path, table) in networks_in(file).items():
         node = functools.reduce(lambda tree, key: tree[key], path[:-1], params)

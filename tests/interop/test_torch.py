@@ -251,7 +251,7 @@ def test_mmsegmentations_segformer_head_agrees():
         layer("fusion_conv", torch.cat(levels, 1)), weight["conv_seg.weight"], weight["conv_seg.bias"]
     )
 
-    head = SegFormerHead(19, width, level_norm=True)
+    head = SegFormerHead(19, channels=width, level_norm=True)
     inputs = {f"stage{i}": jnp.asarray(np.moveaxis(x, 1, -1)) for i, x in enumerate(features, start=1)}
     template = jax.eval_shape(head.init, jax.random.key(0), inputs)
     ours = find("mmseg_segformer").to_ours({f"decode_head.{name}": value for name, value in state.items()})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from nightjax.core.draws import drawn_together
+from nightjax.core.fused_init import fused_init
 from nightjax.models import build_segmenter
 from nightjax.models.hrda import HRDA
 from nightjax.models.segmenter import Segmenter
@@ -85,7 +85,7 @@ def make_state():
     """``make_state(method, batch, step=0)``: the first state, its student moved off the copies."""
 
     def make(method, batch, step=0):
-        state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+        state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
         student = jax.tree.map(lambda x: x * 1.1 + 0.01, state.params["student"])
         return state.replace(params={"student": student}, step=jnp.int32(step))
 

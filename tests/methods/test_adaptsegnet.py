@@ -9,14 +9,14 @@ import optax
 import pytest
 
 from configs import _base
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
 from nightjax.methods.adaptsegnet import AdaptSegNet
 from nightjax.methods.network import Input
 from nightjax.models import build_segmenter
-from nightjax.models.auxiliary import AuxiliarySegmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
+from nightjax.models.segmenter import Segmenter
 from nightjax.ops.resize import resize
 
 CAFFE = Input(**_base.INPUTS["caffe"])
@@ -53,7 +53,7 @@ def method():
 
 @pytest.fixture(scope="module")
 def first(method, batch):
-    return jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    return jax.jit(fused_init(method.init))(jax.random.key(0), batch)
 
 
 def test_two_steps(method, first, batch):
@@ -81,7 +81,7 @@ def test_two_steps(method, first, batch):
 def test_no_gradient_across_networks(plain_model, batch):
     """A far larger adversarial loss leaves the judges' step alone; the student's is the gradient of its own loss."""
     usual = AdaptSegNet(
-        model=AuxiliarySegmenter(plain_model.backbone, plain_model.head, plain_model.head.clone()),
+        model=Segmenter(plain_model.backbone, plain_model.head, plain_model.head.clone()),
         optimizer=Optimizer(name="sgd", lr=1.0, schedule="constant", weight_decay=0.0),
         steps=10,
         discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
@@ -151,7 +151,7 @@ def test_one_level(method, batch):
             method.optimizer, groups=(Group("^student/auxiliary/|conv2d_list_[23]", lr=0.0),)
         ),
     )
-    first = jax.jit(drawn_together(one.init))(jax.random.key(0), batch)
+    first = jax.jit(fused_init(one.init))(jax.random.key(0), batch)
     assert set(first.params) == {"student", "level2"}
     state, scalars = jax.jit(one.train_step)(first, batch)
     assert not [name for name in scalars if name.endswith("level1")]

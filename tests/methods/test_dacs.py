@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.network import Photometric
@@ -49,7 +49,7 @@ def distance(a, b):
 
 def test_two_steps(batch, small_resnet):
     method = Dacs(model=small_resnet, optimizer=Optimizer(lr=1e-2), steps=10)
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step = jax.jit(method.train_step)
     after, first = step(state, batch)
     last, second = step(after, batch)
@@ -72,7 +72,7 @@ def test_two_steps(batch, small_resnet):
 
 def test_dropout_is_the_students_alone(batch, small_resnet):
     method = Dacs(model=small_resnet, optimizer=SGD, steps=10)
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     image = method.input.decode(batch["target"]["image"])
 
     @jax.jit

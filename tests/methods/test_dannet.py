@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import dannet as config
-from nightjax.core.draws import drawn_together
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
 from nightjax.losses.adversarial import adversarial_loss
 from nightjax.losses.light import light_loss
@@ -57,7 +57,7 @@ def method():
 @pytest.fixture(scope="module")
 def steps(method, batch):
     """The first state and those after one and two steps, and the scalars of both steps."""
-    first = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    first = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step, scalars = jax.jit(method.train_step), []
     states = [first]
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_parts_can_be_switched_off(method, small_resnet, batch):
     source_only = dataclasses.replace(
         method, model=small_resnet, optimizer=SGD, adversarial_weight=0.0, static_weight=0.0
     )
-    first = jax.jit(drawn_together(source_only.init))(jax.random.key(0), batch)
+    first = jax.jit(fused_init(source_only.init))(jax.random.key(0), batch)
     assert set(first.params) == set(first.opt_state) == {"student"}
     assert "light" not in first.params["student"]
     _, scalars = jax.jit(source_only.train_step)(first, batch)

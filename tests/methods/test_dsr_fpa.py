@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
@@ -85,7 +85,7 @@ def test_two_steps(batch, small_resnet):
         fpa_start_step=1,
         photometric=None,
     )
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step = jax.jit(method.train_step)
     after, first = step(state, batch)
     last, second = step(after, batch)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.matching import MatcherTraining
 from nightjax.models.matcher import MATCHERS, Matcher, build_matcher
@@ -76,7 +76,7 @@ def test_variants():
 @pytest.mark.slow
 def test_steps(method, batch):
     """Every parameter learns, norm statistics move, and the loss on the same triplets falls."""
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step = jax.jit(method.train_step)
     losses, now = [], state
     for _ in range(8):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.nightlab import STAGES, NightLab, draw
 from nightjax.methods.supervised import Supervised
@@ -45,7 +45,7 @@ def make(small_resnet):
 
 @pytest.fixture(scope="module")
 def state(make, batch):
-    return jax.jit(drawn_together(make("all").init))(jax.random.key(0), batch)
+    return jax.jit(fused_init(make("all").init))(jax.random.key(0), batch)
 
 
 def first_state(method, state):
@@ -289,7 +289,7 @@ def test_a_score_that_none_reaches_leaves_the_image_level(make, state, batch):
 def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     method = make("detector")
     method = dataclasses.replace(method, model=method.model.clone(light=LightNet(features=4, blocks=1)))
-    lit = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    lit = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     variables, image = method.variables(lit), batch["source"]["image"]
     other = jax.tree.map(lambda x: x, variables)
     for name in ("image", "region"):
@@ -310,7 +310,7 @@ def test_both_levels_may_relight_by_one_network(make, batch, share):
     method = make("regions")
     light = LightNet(features=4, blocks=1)
     method = dataclasses.replace(method, model=method.model.clone(light=light), share_light=share)
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     after, _ = jax.jit(method.train_step)(state, batch)
     networks = after.params["student"]
     before = state.params["student"]["image"]["light"]
@@ -347,7 +347,7 @@ def test_boxes_are_scaled_back_from_the_detectors_view(make):
 def test_both_levels_start_from_the_image_level(make, state, batch):
     method = make()
     single = Supervised(method.model, method.optimizer, steps=10)
-    given = single.variables(jax.jit(drawn_together(single.init))(jax.random.key(5), batch))
+    given = single.variables(jax.jit(fused_init(single.init))(jax.random.key(5), batch))
     shapes = jax.tree.map(jnp.shape, method.initial_variables(state))
     assert shapes == jax.tree.map(jnp.shape, given)
     started = method.variables(method.with_weights(state, given))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.pix2pixhd import Pix2PixHD
 from nightjax.models.cyclegan import ResnetGenerator
@@ -36,7 +36,7 @@ def batch():
 @pytest.fixture(scope="module")
 def steps(method, batch):
     """The first state, the state after two steps, and the scalars of both."""
-    first = state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    first = state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step, scalars = jax.jit(method.train_step), []
     for _ in range(2):
         state, values = step(state, batch)

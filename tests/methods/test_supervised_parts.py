@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.losses.light import light_loss
 from nightjax.methods.network import in_turn, out_of_turn
@@ -50,7 +50,7 @@ def joint_batch(batch):
 
 @pytest.fixture(scope="module")
 def first(method, joint_batch):
-    return jax.jit(drawn_together(method.init))(jax.random.key(0), joint_batch)
+    return jax.jit(fused_init(method.init))(jax.random.key(0), joint_batch)
 
 
 def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):

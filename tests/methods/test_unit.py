@@ -15,8 +15,8 @@ from configs import unit as preset
 from nightjax import methods, run
 from nightjax.core import sharding
 from nightjax.core.config import build
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.interop.official_names import VGG16_CAFFE, to_official
 from nightjax.interop.torch_weights import to_torch
@@ -49,7 +49,7 @@ def method():
 @pytest.fixture(scope="module")
 def steps(method, batch):
     """The first state, the state after two steps, and the scalars of both."""
-    first = state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    first = state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     step, scalars = jax.jit(method.train_step), []
     for _ in range(2):
         state, values = step(state, batch)
@@ -182,7 +182,7 @@ def test_the_network_of_2017(batch):
         weights=Weights(10.0, 100.0, 0.1, 100.0, 0.1, 0.0),
         noisy_code_loss=True,
     )
-    state = jax.jit(drawn_together(method.init))(jax.random.key(0), batch)
+    state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     assert not state.frozen
 
     @jax.jit

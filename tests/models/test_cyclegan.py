@@ -1,4 +1,4 @@
-"""Generator and discriminator of CycleGAN, and pix2pix's networks: sizes, counts and what they may look at."""
+"""Generator and discriminator of CycleGAN: sizes, counts and what they may look at."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.models.cyclegan import ResnetGenerator, build_resnet_generator, patchgan
-from nightjax.models.pix2pix import BatchNormPatchGAN, UNet
-from nightjax.models.relight import DoublingConv
+from nightjax.models.layers import DoublingConv
 from nightjax.ops.instance_norm import instance_norm
 
 
@@ -73,19 +72,3 @@ def test_transposed_convolution_of_the_specification():
 def test_attributes_are_checked():
     with pytest.raises(UserError, match="blocks"):
         build_resnet_generator(bloks=9)
-
-
-def test_pix2pix_parameters_and_sides():
-    assert count(UNet(), 1, 256, 256, 3) == 54_413_955
-    assert count(BatchNormPatchGAN(), 1, 64, 64, 6) == 2_768_705
-    with pytest.raises(UserError, match="multiples of 256"):
-        jax.eval_shape(UNet().init, jax.random.key(0), jnp.zeros((1, 256, 288, 3)))
-
-
-def test_pix2pix_translates_with_dropout():
-    model, x = UNet((2, 4, 4, 4)), jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
-    variables = model.init({"params": jax.random.key(1), "dropout": jax.random.key(1)}, x)
-    run = jax.jit(lambda key: model.apply(variables, x, rngs={"dropout": key}, mutable=["batch_stats"])[0])
-    first, again, other = (run(jax.random.key(seed)) for seed in (2, 2, 3))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 0

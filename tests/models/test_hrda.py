@@ -57,6 +57,24 @@ def test_detail_crop_of_images_and_labels():
     np.testing.assert_array_equal(image[..., 0], window)
 
 
+def test_crops_of_the_detail_window_of_a_pass():
+    x = jnp.zeros((2, 32, 48, 3))
+    label = jnp.arange(2 * 32 * 48).reshape(2, 32, 48)
+    outputs = linear_network(0.3).apply({}, x, detail_offset=jnp.asarray([8, 16]))
+    crop, nothing = hrda.detail_crops(outputs, label, None)
+    np.testing.assert_array_equal(crop, label[:, 8:24, 16:40])
+    assert nothing is None
+
+
+def test_views_of_a_pass():
+    model, key, size = linear_network(0.3), jax.random.key(3), (64, 96)
+    np.testing.assert_array_equal(model.draw_view(key, size)["detail_offset"], hrda.draw_detail_offset(key, size))
+    x = jax.random.normal(key, (2, *size, 3))
+    context = model.apply({}, x, **model.context_view())["stage1"]
+    np.testing.assert_array_equal(model.apply({}, x, method="backbone_features")["stage1"], context)
+    assert not model.shares_pass
+
+
 def test_overlapping_windows_keep_a_constant_image_constant():
     out = linear_network(0.3).apply({}, jnp.full((2, 32, 48, 3), 0.7))
     np.testing.assert_allclose(out["logits"], 0.7, rtol=1e-6)

@@ -1,11 +1,11 @@
-"""Random initial weights: their laws, and that drawing them together leaves them independent and quick to compile."""
+"""Random initial weights: their distributions; fused draws stay independent and compile fast."""
 
 import jax
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from nightjax.core.draws import drawn_copies, drawn_together
+from nightjax.core.fused_init import fused_init, stacked_init
 from nightjax.models import initializers
 
 SHAPE = (3, 3, 40, 60)  # fan in 360
@@ -21,11 +21,11 @@ SHAPE = (3, 3, 40, 60)  # fan in 360
         (initializers.torch_uniform, (3 * 360) ** -0.5, 360**-0.5),
     ],
 )
-@pytest.mark.parametrize("together", [False, True])
-def test_laws(init, deviation, limit, together):
+@pytest.mark.parametrize("fused", [False, True])
+def test_distributions(init, deviation, limit, fused):
     key = jax.random.key(0)
     draw = lambda key: init(key, SHAPE)
-    values = np.asarray(drawn_together(draw)(key) if together else draw(key))
+    values = np.asarray(fused_init(draw)(key) if fused else draw(key))
     assert values.shape == SHAPE and values.dtype == np.float32
     assert abs(values.mean()) < 4 * deviation / values.size**0.5
     np.testing.assert_allclose(values.std(), deviation, rtol=0.02)
@@ -45,7 +45,7 @@ class Net(nn.Module):
 
 
 def weights(layers: int, seed: int = 0):
-    return drawn_together(Net(layers).init)(jax.random.key(seed), np.zeros((1, 8), np.float32))["params"]
+    return fused_init(Net(layers).init)(jax.random.key(seed), np.zeros((1, 8), np.float32))["params"]
 
 
 def test_weights_are_independent():
@@ -56,10 +56,10 @@ def test_weights_are_independent():
     assert np.abs(np.corrcoef(kernels[0], weights(1, seed=1)["Dense_0"]["kernel"].ravel())[0, 1]) < 0.5
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_copies_are_independent(together):
-    init = drawn_copies(lambda key: Net(2).init(key, np.zeros((1, 8), np.float32))["params"], 6)
-    found = (drawn_together(init) if together else init)(jax.random.key(0))
+@pytest.mark.parametrize("fused", [False, True])
+def test_copies_are_independent(fused):
+    init = stacked_init(lambda key: Net(2).init(key, np.zeros((1, 8), np.float32))["params"], 6)
+    found = (fused_init(init) if fused else init)(jax.random.key(0))
     assert found["Dense_1"]["bias"].shape == (6, 8)
     kernels = np.concatenate([found[name]["kernel"].reshape(6, -1) for name in found])
     assert np.abs(np.corrcoef(kernels) - np.eye(12)).max() < 0.5
@@ -74,8 +74,8 @@ def test_what_comes_later_changes_nothing():
             np.testing.assert_array_equal(short[name][leaf], long[name][leaf])
 
 
-def test_one_generator_a_law():
-    """Two laws: each has the loop of its key and that of its numbers, however many weights there are."""
+def test_one_generator_a_distribution():
+    """Two distributions: each has the loop of its key and that of its numbers, however many weights there are."""
     loops = lambda layers: jax.jit(lambda: weights(layers)).lower().compile().as_text().count(" while(")
     assert loops(12) == loops(2) <= 4
 
@@ -83,6 +83,6 @@ def test_one_generator_a_law():
 def test_drawing_ends_with_the_call():
     key = jax.random.key(0)
     with pytest.raises(ZeroDivisionError):
-        drawn_together(lambda _: 1 / 0)(key)
-    drawn_together(lambda key: initializers.normal(1.0)(key, (3,)))(key)
+        fused_init(lambda _: 1 / 0)(key)
+    fused_init(lambda key: initializers.normal(1.0)(key, (3,)))(key)
     np.testing.assert_array_equal(initializers.normal(1.0)(key, (3,)), jax.random.normal(key, (3,)))

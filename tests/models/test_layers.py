@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nightjax.models.layers import Conv, Dropout2d, DropPath, max_pool
+from nightjax.models.layers import Conv, Dropout2d, max_pool
 
 
 def library(x, kernel, stride=1, dilation=1, padding=(0, 0), groups=1):
@@ -118,7 +118,7 @@ def test_max_pool_equals_the_library(size):
     np.testing.assert_array_equal(ceil[:, : wanted.shape[1]], wanted)
 
 
-def test_dropout_drops_channels_and_examples():
+def test_dropout_drops_channels():
     x = jnp.ones((64, 3, 4, 32))
     rngs = {"dropout": jax.random.key(0)}
     channels = Dropout2d(0.25).apply({}, x, deterministic=False, rngs=rngs)
@@ -126,8 +126,4 @@ def test_dropout_drops_channels_and_examples():
     np.testing.assert_array_equal(flat.min(1), flat.max(1))
     np.testing.assert_allclose(np.unique(flat), [0, 4 / 3], rtol=1e-6)
     np.testing.assert_allclose(flat.mean(), 1, atol=0.05)
-    examples = np.asarray(DropPath(0.5).apply({}, x, deterministic=False, rngs=rngs)).reshape(64, -1)
-    np.testing.assert_array_equal(examples.min(1), examples.max(1))
-    assert set(np.unique(examples)) == {0.0, 2.0}
-    for module in (Dropout2d(0.25), DropPath(0.5)):
-        np.testing.assert_array_equal(module.apply({}, x, deterministic=True), x)
+    np.testing.assert_array_equal(Dropout2d(0.25).apply({}, x, deterministic=True), x)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs._base import MODELS
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.models import build_segmenter
 
 TINY = {
@@ -48,7 +48,7 @@ def test_contracted_dilations():
 def test_light_adaptation_is_added_to_the_image():
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     model = tiny("deeplab_v3plus", light=True, light_features=4, light_blocks=1)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(1), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(1), x)
     assert set(variables["params"]) == {"backbone", "head", "auxiliary", "light"}
     outputs = jax.jit(model.apply)(variables, x)
     assert outputs["residual"].shape == x.shape and float(jnp.abs(outputs["residual"]).max()) < 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nightjax.models.norm import BatchNorm
+from nightjax.models.norm import BatchNorm, interleaved_norm_groups
 
 SHAPE = (8, 6, 5, 7)
 
@@ -103,7 +103,13 @@ def test_groups_are_passes_one_after_the_other(x, variables):
         return jnp.stack(out, axis=1).reshape(SHAPE), stats
 
     def together(params, x):
-        y, new = BatchNorm().apply({**variables, "params": params}, x, train=2, mutable=["batch_stats"])
+        norm = BatchNorm()
+        y, new = norm.apply({**variables, "params": params}, x, train=True, norm_groups=2, mutable=["batch_stats"])
+        return y, new["batch_stats"]
+
+    def by_context(params, x):
+        with interleaved_norm_groups(2):
+            y, new = apply({**variables, "params": params}, x)
         return y, new["batch_stats"]
 
     def with_gradients(form):
@@ -113,8 +119,9 @@ def test_groups_are_passes_one_after_the_other(x, variables):
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], x)
 
-    for got, want in zip(*map(jax.tree.leaves, map(with_gradients, (together, apart))), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    got = with_gradients(together)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), got, with_gradients(apart))
+    jax.tree.map(np.testing.assert_array_equal, got, with_gradients(by_context))
 
 
 def test_bfloat16_keeps_float32_statistics(x, variables):

@@ -64,7 +64,9 @@ def test_published_branch_has_its_own_convolutions():
     assert "bias" in params["lateral5"] and "bias" in params["predictor"]
 
 
-@pytest.mark.parametrize("head", [PanopticFPNHead(5, 8, 4, groups=2), SharedPanopticFPNHead(5, 8, 4)])
+@pytest.mark.parametrize(
+    "head", [PanopticFPNHead(5, channels=8, width=4, groups=2), SharedPanopticFPNHead(5, channels=8, width=4)]
+)
 def test_small_heads_on_stages_of_equal_size(head):
     levels = features((8, 12), (4, 6), (2, 3), (2, 3))
     logits, variables = head.init_with_output(jax.random.key(0), levels)
@@ -75,7 +77,7 @@ def test_small_heads_on_stages_of_equal_size(head):
 
 def test_norm_with_as_many_groups_as_channels_is_an_instance_norm():
     x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (2, 5, 7, 6)), jnp.float32)
-    head = SharedPanopticFPNHead(3, 6, 6)
+    head = SharedPanopticFPNHead(3, channels=6, width=6)
     norm = nn.GroupNorm(6, epsilon=1e-5, use_fast_variance=False)
     scale, bias = jnp.arange(1.0, 7.0), jnp.arange(6.0)
     actual = norm.apply({"params": {"scale": scale, "bias": bias}}, x)

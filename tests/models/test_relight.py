@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nightjax.models.relight import DoublingConv, LightNet
+from nightjax.models.layers import DoublingConv
+from nightjax.models.relight import LightNet
 
 
 def test_parameter_count():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models.backbones.resnet import VARIANTS, ResNet
 from nightjax.models.norm import BatchNorm
@@ -20,7 +20,7 @@ def x():
 
 
 def initial(model, x):
-    return jax.jit(drawn_together(model.init))(jax.random.key(1), x)
+    return jax.jit(fused_init(model.init))(jax.random.key(1), x)
 
 
 def parameters(model, size=(32, 32)):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.models import BACKBONES, HEADS, build_segmenter
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.fpn import FPNHead
@@ -35,7 +35,7 @@ def test_every_pair(backbone, head, x):
 
 def test_train_and_dropout(x):
     model = build_segmenter("resnet_tiny", "fpn", **SMALL, head_dropout=0.5)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
 
     apply = jax.jit(
         functools.partial(model.apply, mutable=["batch_stats"]),
@@ -54,6 +54,25 @@ def test_train_and_dropout(x):
     _, updated = apply(variables, x, train=True, deterministic=True)
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), updated["batch_stats"], variables["batch_stats"])
     assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_plain_networks_see_an_image_once_and_whole(x):
+    model = build_segmenter("resnet_tiny", "fpn", **SMALL)
+    assert model.shares_pass and not model.draw_view(jax.random.key(0), (33, 48)) and not model.context_view()
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
+    features = model.apply(variables, x, method="backbone_features")
+    outputs = model.apply(variables, x, train=False)
+    assert set(features) == {"stem", "stage1", "stage2", "stage3", "stage4"}
+    jax.tree.map(np.testing.assert_array_equal, features, {name: outputs[name] for name in features})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_shows_what_its_classifier_reads(head, x):
+    model = build_segmenter("resnet_tiny", head, 7)
+    run = functools.partial(model.init_with_output, mutable=True)
+    outputs, variables = jax.eval_shape(lambda x: run(jax.random.key(0), x), x)
+    (penultimate,) = variables["intermediates"]["head"]["penultimate"]
+    assert penultimate.shape[:3] == outputs["logits"].shape[:3]
 
 
 def test_bfloat16_logits_are_float32(x):
@@ -97,7 +116,7 @@ def test_fpn_reads_its_stages():
 def test_sharded_batch(x):
     """Forward and gradient on four devices: equal to one device, and nothing gathers the batch."""
     model = build_segmenter("resnet_tiny", "fpn", **SMALL)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
 
     def loss(params, x):
@@ -126,7 +145,7 @@ def test_unknown_names_suggest():
         build_segmenter("resnet_tinny", "fpn")
     with pytest.raises(UserError, match="deeplab_v2"):
         build_segmenter("resnet_tiny", "deeplabv2")
-    with pytest.raises(UserError, match="choose from"):
+    with pytest.raises(UserError, match="is unknown; known: mit_b0"):
         build_segmenter("zzz", "fpn")
     with pytest.raises(UserError, match="backbone_remat"):
         build_segmenter("resnet_tiny", "fpn", backbone_rematt=True)

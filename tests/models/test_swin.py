@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
+from nightjax.core.fused_init import fused_init
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models import build_segmenter
 from nightjax.models.backbones.swin import VARIANTS, Swin, relative_position_index, shift_mask
@@ -21,7 +21,7 @@ def x():
 
 @pytest.fixture(scope="module")
 def variables(model, x):
-    return jax.jit(drawn_together(model.init))(jax.random.key(1), x)
+    return jax.jit(fused_init(model.init))(jax.random.key(1), x)
 
 
 def test_sizes_are_rounded_up(model, variables, x):
@@ -41,7 +41,7 @@ def test_scan_and_remat_change_nothing(model, variables, x):
 
 def test_an_odd_number_of_blocks(x):
     model = Swin(**VARIANTS["swin_tiny"] | {"depths": (3, 1)})
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(1), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(1), x)
     blocks = {name.split(".attn")[0] for name in to_torch(variables) if ".attn." in name}
     assert blocks == {"stages.0.blocks.0", "stages.0.blocks.1", "stages.0.blocks.2", "stages.1.blocks.0"}
     run = lambda model: jax.jit(lambda v, k: model.apply(v, x, deterministic=False, rngs={"dropout": k})["stage2"])

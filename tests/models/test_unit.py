@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax.core.draws import drawn_together
 from nightjax.core.errors import UserError
+from nightjax.core.fused_init import fused_init
 from nightjax.models.backbones.vgg import VGG
 from nightjax.models.unit import Autoencoder, Decoder, Discriminators, Encoder, build_unit
 
@@ -62,11 +62,11 @@ def test_vgg_features_are_at_stride_8():
 
 def test_initialisation():
     x = jnp.zeros((1, 16, 16, 3))
-    params = jax.jit(drawn_together(build_unit(features=8, blocks=1).init))(jax.random.key(0), x)["params"]
+    params = jax.jit(fused_init(build_unit(features=8, blocks=1).init))(jax.random.key(0), x)["params"]
     kernel = params["gen_a"]["enc"]["model_3"]["model_0"]["model_0"]["conv"]["kernel"]
     np.testing.assert_allclose(kernel.std(), (2 / np.prod(kernel.shape[:3])) ** 0.5, rtol=0.05)
     assert not params["gen_a"]["enc"]["model_0"]["conv"]["bias"].any()
-    judge = jax.jit(drawn_together(Discriminators(features=8, layers=2, scales=1).build().init))(jax.random.key(0), x)
+    judge = jax.jit(fused_init(Discriminators(features=8, layers=2, scales=1).build().init))(jax.random.key(0), x)
     np.testing.assert_allclose(judge["params"]["cnns_0"]["1"]["conv"]["kernel"].std(), 0.02, rtol=0.05)
 
 
@@ -74,7 +74,7 @@ def test_initialisation():
 def test_decoding_the_mean_is_deterministic_and_bounded(form):
     model = build_unit(form, features=2, blocks=1)
     x = jax.random.uniform(jax.random.key(1), (2, 16, 24, 3), minval=-1)
-    variables = jax.jit(drawn_together(model.init))(jax.random.key(0), x)
+    variables = jax.jit(fused_init(model.init))(jax.random.key(0), x)
 
     @jax.jit
     def translate(x, noise):

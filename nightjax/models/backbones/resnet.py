@@ -23,7 +23,6 @@ class BasicBlock(nn.Module):
         features: channels of both convolutions and of the output.
         stride: of the block.
         dilation: of the first convolution.
-        style: unused, there is only one place for the stride.
         norm: builds the batch norms.
         dtype: compute dtype.
     """
@@ -31,7 +30,6 @@ class BasicBlock(nn.Module):
     features: int
     stride: int = 1
     dilation: int = 1
-    style: str = "pytorch"
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
 
@@ -105,7 +103,7 @@ class ResNet(nn.Module):
         stem_features: channels after the stem.
         pool: 3x3 stride-2 max-pool after the stem: "floor", "ceil" (torch's ceil mode, as in
             DANNet) or "none".
-        style: place of a bottleneck's stride, see :class:`Bottleneck`.
+        style: place of a bottleneck's stride, see `Bottleneck`; basic blocks have only one.
         norm: builds the batch norms, such as ``functools.partial(BatchNorm, frozen=True)``.
         scan: in training, run the equal blocks of a stage as one compiled loop: compile time no
             longer grows with depth. Parameters and statistics keep one sub-tree a block. Not for
@@ -130,7 +128,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
-        """Features of a normalised image.
+        """Features of a normalized image.
 
         Args:
             x: [B, H, W, 3] float32.
@@ -154,12 +152,15 @@ class ResNet(nn.Module):
         if self.pool != "none":
             x = max_pool(x, 3, 2, 1, ceil_mode=self.pool == "ceil")
         block = BLOCKS[self.block]
+        options = {"norm": self.norm, "dtype": self.dtype}
+        if self.block == "bottleneck":
+            options["style"] = self.style
         if self.remat:
             block = nn.remat(block, static_argnums=(2,))  # ``train``; number 0 is the module
         plan = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(plan, start=1):
             each = (dilation,) * depth if isinstance(dilation, int) else dilation
-            new_block = functools.partial(block, width, style=self.style, norm=self.norm, dtype=self.dtype)
+            new_block = functools.partial(block, width, **options)
             names = [f"layer{stage}_{i}" for i in range(depth)]
             x = new_block(stride=stride, dilation=each[0], name=names[0])(x, train)
             equal = depth > 2 and len(set(each[1:])) == 1

@@ -1,6 +1,6 @@
 """Swin Transformer (arXiv 2103.14030, section 3) for dense prediction, as in mmsegmentation.
 
-Parameters are named as there; ``interop.nightlab_names`` converts the official checkpoints.
+Parameters are named as there; ``interop.swin_names`` converts the official checkpoints.
 """
 
 import functools

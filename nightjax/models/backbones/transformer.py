@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from nightjax.core.draws import drawn_copies
+from nightjax.core.fused_init import stacked_init
 from nightjax.models.initializers import normal
 
 linear_init = normal(0.02)
@@ -41,7 +41,7 @@ def stacked_params(module: nn.Module, name: str, block: nn.Module, count: int, x
         x: an input.
     """
     if module.is_initializing():
-        module.param(name, drawn_copies(lambda key: block.init(key, x)["params"], count))
+        module.param(name, stacked_init(lambda key: block.init(key, x)["params"], count))
     return module.variables["params"][name]
 
 

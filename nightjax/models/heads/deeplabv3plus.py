@@ -1,53 +1,32 @@
 """DeepLab-v3+'s decoder with separable convolutions (arXiv 1802.02611, section 3), as in mmsegmentation."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from nightjax.models.heads.daformer import ConvBNReLU, SeparableConvBNReLU
-from nightjax.models.heads.fcn import classify
-from nightjax.models.layers import Dropout2d
+from nightjax.models.blocks import ConvBNReLU, SeparableConvBNReLU
+from nightjax.models.heads.head import Head
 from nightjax.ops.resize import resize
 
 
-class DeepLabV3PlusHead(nn.Module):
+class DeepLabV3PlusHead(Head):
     """ASPP on the last stage, fused with the first stage at its resolution.
 
+    Reads ``stage1`` and ``stage4``.
+
     Attributes:
-        num_classes: K.
         channels: of every branch and of the output.
         low_channels: that the first stage is reduced to.
         dilations: of the ASPP; 1 stands for the 1x1 branch. An image-pooling branch comes first.
-        dropout: rate at which whole channels are zeroed before the classifier.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
     channels: int = 512
     low_channels: int = 48
     dilations: tuple[int, ...] = (1, 12, 24, 36)
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        deterministic: bool | None = None,
-    ) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the size of ``stage1``.
-
-        Args:
-            features: holds ``stage1`` and ``stage4``, [B, h, w, C] each with its own size.
-            train: batch norm uses batch statistics.
-            deterministic: True switches dropout off; the default is ``not train``.
-        """
-        deterministic = not train if deterministic is None else deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
         low, high = features["stage1"], features["stage4"]
         x = self._aspp(high, train)
         x = resize(x, low.shape[1:3], align_corners=False)
@@ -56,9 +35,7 @@ class DeepLabV3PlusHead(nn.Module):
         for i in range(2):
             conv = SeparableConvBNReLU(self.channels, 1, self.dtype, name=f"sep_bottleneck_{i}")
             x = conv(x, train=train)
-        self.sow("intermediates", "decoded", x)
-        x = Dropout2d(self.dropout)(x, deterministic=deterministic)
-        return classify(x, self.num_classes, self.dtype)
+        return x
 
     def _aspp(self, x: jax.Array, train: bool) -> jax.Array:
         size = x.shape[1:3]

@@ -1,9 +1,10 @@
 """Semantic branch of Panoptic FPN: as published, and with convolutions shared between the levels of the pyramid.
 
-Sources: Kirillov et al. 2019 (arXiv 1901.02446, section 3.1 and figure 3), with detectron2's details; the shared form
-    is that of
-"Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024) and its released
-program, after ``Andy-zhujunwen/FPN-Semantic-segmentation``, whose parameter names it keeps.
+Sources: Kirillov et al. 2019 (arXiv 1901.02446, section 3.1 and figure 3), with detectron2's details. The shared form
+is that of "Nighttime scene understanding with label transfer scene parser" (Image and Vision Computing 151, 2024) and
+its released program, after ``Andy-zhujunwen/FPN-Semantic-segmentation``, whose parameter names it keeps.
+
+Neither form has dropout by default, and group norms are the same in training and evaluation.
 """
 
 from collections.abc import Mapping
@@ -13,38 +14,31 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.models.heads.head import Head
 from nightjax.models.layers import Conv
 from nightjax.ops.resize import resize, resize_nearest
 
-Features = Mapping[str, jax.Array]
 
+class PanopticFPNHead(Head):
+    """The published branch: every level has its own convolutions and is doubled up to the size of the finest.
 
-class PanopticFPNHead(nn.Module):
-    """The published branch: every level has convolutions of its own and climbs to the finest in steps of two.
+    Reads ``stage1`` .. ``stage4``, each at most as large as the one before.
 
     Attributes:
-        num_classes: K.
+        dropout: rate at which whole channels are zeroed before the classifier.
         channels: of the pyramid.
         width: of the branch; 64, 128, 256 give 74.1, 74.5, 74.6 mIoU in the paper.
         groups: of the group norms; divides ``width``.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
+    dropout: float = 0.0
     channels: int = 256
     width: int = 128
     groups: int = 32
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, features: Features, *, train: bool = False, deterministic: bool | None = None) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the size of ``stage1``; nothing here depends on train or deterministic.
-
-        Args:
-            features: ``stage1`` .. ``stage4``, [B, h, w, C], each at most as large as the one before.
-            train, deterministic: accepted like in every head.
-        """
-        del train, deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
+        del train
         total, top = 0.0, None
         for stage in (4, 3, 2, 1):
             level = _conv(self, self.channels, 1, f"lateral{stage + 1}")(features[f"stage{stage}"])
@@ -56,35 +50,32 @@ class PanopticFPNHead(nn.Module):
                 finer = features[f"stage{max(stage - 1 - step, 1)}"]
                 x = resize(x, finer.shape[1:3], align_corners=False)
             total = total + x
-        self.sow("intermediates", "decoded", total)
-        return _conv(self, self.num_classes, 1, "predictor")(total).astype(jnp.float32)
+        return total
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """See `Head`."""
+        return _conv(self, self.num_classes, 1, "predictor")(x).astype(jnp.float32)
 
 
-class SharedPanopticFPNHead(nn.Module):
+class SharedPanopticFPNHead(Head):
     """The form with two shared convolutions, aligned corners, and as many groups as channels in the norms.
 
-    A map of 1x1 cells would be normalised to nothing, so images must have at least 64 pixels a side at output stride
-    32.
+    Reads ``stage1`` .. ``stage4``. The official program upsamples the logits by four, with aligned corners. A map of
+    one cell would be normalized to zeros, so at output stride 32 images must have at least 64 pixels a side.
 
     Attributes:
-        num_classes: K.
+        dropout: rate at which whole channels are zeroed before the classifier.
         channels: of the pyramid.
         width: of the summed maps.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
+    dropout: float = 0.0
     channels: int = 256
     width: int = 128
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, features: Features, *, train: bool = False, deterministic: bool | None = None) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the size of ``stage1``; arguments as of `PanopticFPNHead`.
-
-        The official program grows them once more by four, with aligned corners.
-        """
-        del train, deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
+        del train
         size = features["stage1"].shape[1:3]
         levels = [_conv(self, self.channels, 1, "toplayer")(features["stage4"])]
         top = levels[0]
@@ -100,11 +91,14 @@ class SharedPanopticFPNHead(nn.Module):
             for _ in range(repeats):
                 level = resize(nn.relu(wide_norm(wide(level))), size, align_corners=True)
             total = total + resize(nn.relu(narrow_norm(narrow(level))), size, align_corners=True)
-        self.sow("intermediates", "decoded", total)
-        return _conv(self, self.num_classes, 1, "conv3")(total).astype(jnp.float32)
+        return total
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """See `Head`."""
+        return _conv(self, self.num_classes, 1, "conv3")(x).astype(jnp.float32)
 
 
-def _conv(head: nn.Module, features: int, kernel: int, name: str, bias: bool = True) -> Conv:
+def _conv(head: Head, features: int, kernel: int, name: str, bias: bool = True) -> Conv:
     return Conv(features, kernel, use_bias=bias, dtype=head.dtype, name=name)
 
 

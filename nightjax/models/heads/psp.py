@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nightjax.models.layers import Conv, Dropout2d
+from nightjax.models.heads.head import Head
+from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.resize import resize
 
@@ -41,77 +42,47 @@ class PyramidPooling(nn.Module):
         return BatchNorm(dtype=self.dtype, name="bottleneck_1")(x, train=train)
 
 
-class PSPHead(nn.Module):
+class PSPHead(Head):
     """Pyramid pooling, channel dropout and a 1x1 classifier.
 
     Attributes:
-        num_classes: K.
         channels: of each pyramid level and before the classifier.
         bins: side of each grid.
         stage: name of the feature it reads.
-        dropout: rate at which whole channels are zeroed before the classifier.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
     channels: int = 512
     bins: tuple[int, ...] = (1, 2, 3, 6)
     stage: str = "stage4"
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        deterministic: bool | None = None,
-    ) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the resolution of the feature it reads.
-
-        Args:
-            features: holds ``stage``, [B, h, w, C].
-            train: batch norm uses batch statistics.
-            deterministic: True switches dropout off; the default is ``not train``.
-        """
-        deterministic = not train if deterministic is None else deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
         pyramid = PyramidPooling(self.channels, self.bins, dtype=self.dtype, name="0")
-        x = pyramid(features[self.stage], train=train)
-        x = Dropout2d(self.dropout)(x, deterministic=deterministic)
+        return pyramid(features[self.stage], train=train)
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """See `Head`."""
         classifier = Conv(self.num_classes, kernel=1, use_bias=True, dtype=self.dtype, name="1")
         return classifier(x).astype(jnp.float32)
 
 
-class PSPAuxiliaryHead(nn.Module):
+class PSPAuxiliaryHead(Head):
     """3x3 convolution, batch norm, channel dropout and a 1x1 classifier on an earlier stage.
 
     Attributes:
-        num_classes: K.
         channels: before the classifier.
         stage: name of the feature it reads.
-        dropout: rate at which whole channels are zeroed before the classifier.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
     channels: int = 512
     stage: str = "stage3"
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        deterministic: bool | None = None,
-    ) -> jax.Array:
-        """Logits [B, h, w, K] float32; arguments as in PSPHead."""
-        deterministic = not train if deterministic is None else deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
         x = Conv(self.channels, use_bias=True, dtype=self.dtype, name="0")(features[self.stage])
-        x = BatchNorm(dtype=self.dtype, name="1")(x, train=train)
-        x = Dropout2d(self.dropout)(x, deterministic=deterministic)
+        return BatchNorm(dtype=self.dtype, name="1")(x, train=train)
+
+    def classify(self, x: jax.Array) -> jax.Array:
+        """See `Head`."""
         classifier = Conv(self.num_classes, kernel=1, use_bias=True, dtype=self.dtype, name="3")
         return classifier(x).astype(jnp.float32)

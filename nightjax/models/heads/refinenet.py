@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.models.heads.head import Head
 from nightjax.models.layers import Conv, max_pool
 from nightjax.ops.resize import resize
 
@@ -46,39 +47,25 @@ class ChainedResidualPooling(nn.Module):
         return x
 
 
-class RefineNetHead(nn.Module):
+class RefineNetHead(Head):
     """Four refinement levels and a 3x3 classifier.
 
+    Reads ``stage1`` .. ``stage4``. It drops single elements, and not only before the classifier, so it has a
+    ``__call__`` of its own.
+
     Attributes:
-        num_classes: K.
-        channels: of the finer three levels; the coarsest has twice as many.
         dropout: rate of elements of the two coarsest features and before the classifier.
-        dtype: compute dtype; logits are float32.
+        channels: of the finer three levels; the coarsest has twice as many.
     """
 
-    num_classes: int
-    channels: int = 256
     dropout: float = 0.5
-    dtype: Any = jnp.float32
+    channels: int = 256
 
     @nn.compact
     def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        deterministic: bool | None = None,
+        self, features: Mapping[str, jax.Array], *, train: bool = False, deterministic: bool | None = None
     ) -> jax.Array:
-        """Logits at the resolution of ``stage1``.
-
-        Args:
-            features: ``stage1`` .. ``stage4``, [B, h, w, C] each with its own size.
-            train: sets the default of ``deterministic``.
-            deterministic: True switches dropout off; the default is ``not train``.
-
-        Returns:
-            [B, h, w, K] float32.
-        """
+        """See `Head`."""
         deterministic = not train if deterministic is None else deterministic
         drop = functools.partial(nn.Dropout(self.dropout), deterministic=deterministic)
         conv = functools.partial(Conv, dtype=self.dtype)
@@ -99,5 +86,6 @@ class RefineNetHead(nn.Module):
             if level < 4:
                 name = f"mflow_conv_g{level}_b3_joint_varout_dimred"
                 coarser = conv(self.channels, name=name)(x)
+        self.sow("intermediates", "penultimate", x)
         classifier = conv(self.num_classes, use_bias=True, name="clf_conv")
         return classifier(drop(x)).astype(jnp.float32)

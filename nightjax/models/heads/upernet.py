@@ -1,53 +1,30 @@
 """UPerNet's decoder: pyramid pooling on top of a feature pyramid (arXiv 1807.10221), as in mmsegmentation."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from nightjax.models.heads.daformer import ConvBNReLU
-from nightjax.models.heads.fcn import classify
-from nightjax.models.layers import Dropout2d
+from nightjax.models.blocks import ConvBNReLU
+from nightjax.models.heads.head import Head
 from nightjax.ops.resize import resize
 
 
-class UPerNetHead(nn.Module):
+class UPerNetHead(Head):
     """Pyramid pooling on the last stage, a top-down path, and the fusion of all levels.
 
     Attributes:
-        num_classes: K.
         channels: of every level and of the output.
         bins: side of each grid of the pyramid pooling.
         stages: names of the features, fine to coarse.
-        dropout: rate at which whole channels are zeroed before the classifier.
-        dtype: compute dtype; logits are float32.
     """
 
-    num_classes: int
     channels: int = 512
     bins: tuple[int, ...] = (1, 2, 3, 6)
     stages: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        deterministic: bool | None = None,
-    ) -> jax.Array:
-        """Logits [B, h, w, K] float32 at the size of the first stage.
-
-        Args:
-            features: holds ``stages``, [B, h, w, C] each with its own size.
-            train: batch norm uses batch statistics.
-            deterministic: True switches dropout off; the default is ``not train``.
-        """
-        deterministic = not train if deterministic is None else deterministic
+    def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        """See `Head`."""
         *finer, last = (features[stage] for stage in self.stages)
         levels = [self._conv(x, 1, f"lateral_convs_{i}", train) for i, x in enumerate(finer)]
         levels.append(self._pyramid_pooling(last, train))
@@ -56,10 +33,7 @@ class UPerNetHead(nn.Module):
         outputs = [self._conv(x, 3, f"fpn_convs_{i}", train) for i, x in enumerate(levels[:-1])]
         outputs.append(levels[-1])
         x = jnp.concatenate([_to_size_of(outputs[0], x) for x in outputs], axis=-1)
-        x = self._conv(x, 3, "fpn_bottleneck", train)
-        self.sow("intermediates", "decoded", x)
-        x = Dropout2d(self.dropout)(x, deterministic=deterministic)
-        return classify(x, self.num_classes, self.dtype)
+        return self._conv(x, 3, "fpn_bottleneck", train)
 
     def _pyramid_pooling(self, x: jax.Array, train: bool) -> jax.Array:
         levels = [x.astype(self.dtype)]

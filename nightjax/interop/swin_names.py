@@ -1,4 +1,4 @@
-"""Names of Swin Transformer's checkpoints, which UPerNet starts from. mmsegmentation's are in `namings`."""
+"""Names in Swin Transformer's own checkpoints, which UPerNet starts from. mmsegmentation's are in `namings`."""
 
 import numpy as np
 
@@ -32,19 +32,3 @@ SWIN_CHANGES = tuple(
     for name in ("reduction", "norm.weight", "norm.bias")
 )
 """The merging of 2x2 cells stacks their channels in another order."""
-
-_INDICES = (0, 2, 5, 8, 11)
-"""Places of the convolutions of a PatchGAN in the official list of layers."""
-
-PATCHGAN = {f"model.{index}": f"{i}.conv" if i < 4 else f"{i}" for i, index in enumerate(_INDICES)}
-"""CycleGAN's discriminators. Its generators have our names."""
-
-MULTISCALE = {
-    f"scale{1 - scale}_layer{i}.0": f"cnns.{scale}.{i}" + (".conv" if i < 4 else "")
-    for scale in range(2)
-    for i in range(5)
-}
-"""pix2pixHD's two discriminators; the official ones count from the coarsest."""
-
-LOCAL_ENHANCER = {"model": "coarse.model"}
-"""pix2pixHD's local generator. Its global one has our names."""
