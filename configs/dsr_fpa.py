@@ -24,7 +24,7 @@ results on
 our side: unmeasured. ``DZ`` stands for ``data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=pretrained/uawarpc``.
     Each also
 needs ``--config.data.manual_dir=DIR`` and ``--config.train.init=FOLDER``: SegFormer-B5's backbone after Cityscapes for
-``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others. ``scripts/convert_weights.py`` makes these folders from the
+``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others. ``nightjax convert`` makes these folders from the
 published files.
 
     65.2  DSR+FPA, HRDA         dsr_fpa.py:DZ,model=hrda
@@ -125,7 +125,7 @@ def _match_with(config, args):
         raise UserError(
             "config argument aligner=uawarpc needs the matcher's weights: matcher=FOLDER, a run of "
             "configs/uawarpc.py or "
-            "published weights converted by scripts/convert_weights.py"
+            "published weights converted by nightjax convert"
         )
     config.method.matcher = "uawarpc_tiny" if args["data"] in _base.FROM_SCRATCH else "uawarpc"
     trained = pathlib.Path(args["matcher"]) / "config.json"

@@ -13,7 +13,7 @@ Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (ho
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:data=synthia_to_cityscapes --config.data.manual_dir=DIR
 
-Generalisation reads no target at all. With the style randomiser (``scripts/convert_style.py`` makes the file), or
+Generalisation reads no target at all. With the style randomiser (``nightjax convert --style`` makes the file), or
 without:
 
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes,mode=dg,style=style.npz --config.data.manual_dir=DIR
@@ -63,7 +63,7 @@ def get_config(arg=""):
     translation = settings.get("translation") or args["translation"] or ("style" if args["style"] else "fda")
     if (translation == "style") != bool(args["style"]):
         raise UserError(
-            "translation=style and style=FILE, the randomiser's weights (scripts/convert_style.py), belong together"
+            "translation=style and style=FILE, the randomiser's weights (nightjax convert --style), belong together"
         )
     pull = choose(PRESETS, args["preset"], "config argument preset") | pull
     if args["mode"] == "dg":

@@ -121,9 +121,7 @@ class MatcherTraining(NetworkMethod):
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """See `Method`; a matcher names no classes."""
-        raise UserError(
-            "a matcher predicts no classes: score its run with scripts/eval_matcher.py, use it with aligner=uawarpc"
-        )
+        raise UserError("a matcher predicts no classes: score its run with nightjax match, use it with aligner=uawarpc")
 
     def panels(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `Method`: ``warped`` shows the day as seen from the night's place."""

@@ -86,7 +86,7 @@ class Pix2PixHD(Translator):
         """
         del to
         if image.ndim != (3 if self.translates == "label" else 4):
-            given = "labels: use scripts/make_pairs.py" if self.translates == "label" else "images, not labels"
+            given = "labels: use nightjax pairs" if self.translates == "label" else "images, not labels"
             raise UserError(f"this pix2pixhd run translates {given}")
         height, width = image.shape[1:3]
         halvings = self.model.downsamplings + isinstance(self.model, LocalEnhancer)

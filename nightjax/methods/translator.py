@@ -64,9 +64,7 @@ class Translator:
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """See `Method`; a translator names no classes."""
-        raise UserError(
-            "a translator predicts no classes: leave eval.sets empty, use its run with scripts/translate_dataset.py"
-        )
+        raise UserError("a translator predicts no classes: leave eval.sets empty, use its run with nightjax translate")
 
     def update(
         self,
