@@ -12,7 +12,7 @@ the 150,000th (hours on our side: unmeasured). It starts from Caffe's ImageNet w
 from GTA5 to Cityscapes: 42.4 with two levels, 44.1 with ``gan=least_squares`` on one. DANNet's paper gives it 30.4 on
     Dark Zurich test.
 
-    python scripts/convert_weights.py --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
+    python -m nightjax.convert --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
         --allow_missing='head.*,auxiliary.*' --config=configs/adaptsegnet.py:data=gta5_to_cityscapes --output=pretrained/caffe
     python -m nightjax.main --config=configs/adaptsegnet.py:data=gta5_to_cityscapes \\
         --config.data.manual_dir=DIR --config.train.init=pretrained/caffe

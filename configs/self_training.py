@@ -6,13 +6,13 @@ understanding with label transfer scene parser" (Image and Vision Computing 151,
 disk; on NightStreet:
 
     python -m nightjax.main --config=configs/self_training.py:night=NIGHT --workdir=runs/first
-    python scripts/select_images.py --rule=fid_point --pool=POOL --reference=REFERENCE --count=200 --output=selected
-    python scripts/make_pseudo_labels.py --workdir=runs/first --images=POOL --list=selected/selected.csv --split=source_day \
+    python -m nightjax.select --rule=fid_point --pool=POOL --reference=REFERENCE --count=200 --output=selected
+    python -m nightjax.pseudo_label --workdir=runs/first --images=POOL --list=selected/selected.csv --split=source_day \
         --output=pseudo
     python -m nightjax.main --config=configs/self_training.py:night=NIGHT,pseudo=pseudo,loss=combined \
         --config.train.init=runs/first --workdir=runs/second
 
-NIGHT is a translated data set, such as ``translated/unit`` (scripts/translate_dataset.py); POOL and REFERENCE are
+NIGHT is a translated data set, such as ``translated/unit`` (nightjax translate); POOL and REFERENCE are
 folders or DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's
 checkpoint with the best score on ``checkpoint.best`` instead of its last. With
 ``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the teacher labels crops in the step instead (``labels=hard`` or

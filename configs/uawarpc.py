@@ -1,7 +1,7 @@
 """UAWarpC: matching day with night without labels, to align the two in DSR+FPA (Refign, arXiv 2207.06825).
 
     python -m nightjax.main --config=configs/uawarpc.py
-    python scripts/eval_matcher.py --workdir=runs/uawarpc
+    python -m nightjax.match --workdir=runs/uawarpc
     python -m nightjax.main --config=configs/dsr_fpa.py:aligner=uawarpc,matcher=runs/uawarpc
 
 On the embedded benchmark a tiny matcher from scratch, on its unlabelled pairs alone; the true flow is used to score it
@@ -13,7 +13,7 @@ ImageNet's VGG-16 (``--config.train.init``); its features stay fixed. The author
 225,000 steps of 6 pairs. Their
 published weights are the ones to use where they are at hand:
 
-    python scripts/convert_weights.py --input=uawarpc.ckpt --config=configs/uawarpc.py:data=cityscapes_to_dark_zurich \\
+    python -m nightjax.convert --input=uawarpc.ckpt --config=configs/uawarpc.py:data=cityscapes_to_dark_zurich \\
         --output=pretrained/uawarpc
 """
 

@@ -1,11 +1,11 @@
 """UNIT: day to night and back without pairs and without labels (arXiv 1703.00848; NVIDIA's release of 2018).
 
     python -m nightjax.main --config=configs/unit.py
-    python scripts/translate_dataset.py --workdir=runs/unit --data=nightstreet/std --split=source_day
+    python -m nightjax.translate --workdir=runs/unit --data=nightstreet/std --split=source_day
 
 On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns in about 10 minutes of one CPU core,
 beside other work, to make nights of the same streets, somewhat blurred; half as wide it had painted white markings
-black. The Fréchet distance of random features (``scripts/fid.py --features=random``) from days to nights falls from
+black. The Fréchet distance of random features (``nightjax fid --features=random``) from days to nights falls from
 10.5 to 0.3.
 
 The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side,
@@ -21,7 +21,7 @@ Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with 
     the
 perceptual loss from 512-pixel crops on, and none at 256. The last ten checkpoints, 5000 steps apart, are there for FID
 to choose
-from: see ``scripts/fid.py``.
+from: see ``nightjax fid``.
 """
 
 from typing import Literal

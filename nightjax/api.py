@@ -1,9 +1,11 @@
-"""nightjax from Python and Colab: load a run, predict, evaluate, look, train.
+"""nightjax from Python and Colab: load a run, predict, evaluate, look, train, and list what there is.
 
 from nightjax import api
+
 model = api.load("runs/dsr_fpa")
 prediction = model.predict("night.jpg")
 model.overlay("night.jpg")
+api.list_benchmarks()
 """
 
 import os
@@ -21,6 +23,19 @@ from nightjax.inference.images import read_image
 from nightjax.inference.predict import Prediction, predict_image
 from nightjax.run import loaded, settings
 from nightjax.train import train as _train
+from nightjax.zoo.listing import list_benchmarks, list_configs, list_methods, list_models, list_sets
+
+__all__ = [
+    "Model",
+    "get_config",
+    "list_benchmarks",
+    "list_configs",
+    "list_methods",
+    "list_models",
+    "list_sets",
+    "load",
+    "train",
+]
 
 ImageLike = np.ndarray | str | os.PathLike
 

@@ -1,8 +1,12 @@
-"""Ships a trained network: ``python -m nightjax.export --workdir=RUN --output=DIR --size=540,960``.
+"""Exports a trained network as a program that needs jax alone.
 
-The folder holds a program that needs jax alone, its weights, and a note of what they are; see `interop.export`. Images
-go in as uint8 RGB of one size, train ids and confidences come out at that size; in between the network sees them at the
-size that ``python -m nightjax.predict`` shows them at.
+    nightjax export --workdir=runs/dsr_fpa --output=shipped --size=540,960
+    nightjax export --workdir=runs/dsr_fpa --output=shipped --size=540,960 --batch=8 --platforms=cuda
+    nightjax export --workdir=runs/dsr_fpa --output=saved --size=540,960 --format=saved_model
+
+The folder holds the program, its weights, and a note of what they are; see nightjax.interop.export. Images go in as
+uint8 RGB of one size; train ids and confidences come out at that size. In between, the network sees them at the size at
+which nightjax predict shows them.
 """
 
 from collections.abc import Sequence
@@ -19,22 +23,27 @@ def main(argv: Sequence[str]) -> None:
     """Exports."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    flags.DEFINE_string("output", None, "Folder to write to; made if missing.", flag_values=values)
+    flags.DEFINE_string("output", None, "Folder to write.", flag_values=values)
     flags.DEFINE_list("size", [], "height,width of the images.", flag_values=values)
     flags.DEFINE_list(
         "input_size",
         [],
-        "height,width the network sees, or own; by default the height it was trained at.",
+        "height,width that the network sees, or own for --size; by default the height it was trained at.",
         flag_values=values,
     )
-    flags.DEFINE_integer("batch", 0, "Images of a call; 0 for any number.", lower_bound=0, flag_values=values)
-    flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"Of {', '.join(export.PLATFORMS)}.", flag_values=values)
-    flags.DEFINE_enum(
-        "format", "stablehlo", ["stablehlo", "saved_model"], "saved_model needs TensorFlow.", flag_values=values
+    flags.DEFINE_integer("batch", 0, "Images in a call; 0 allows any number.", lower_bound=0, flag_values=values)
+    flags.DEFINE_list(
+        "platforms", ["cpu", "cuda", "tpu"], f"Targets; some of {', '.join(export.PLATFORMS)}.", flag_values=values
     )
-    flags.DEFINE_string("which", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
-    cli.parse(values, argv, required=("workdir", "output", "size"))
+    flags.DEFINE_enum(
+        "format",
+        "stablehlo",
+        ["stablehlo", "saved_model"],
+        "Format of the program; saved_model needs TensorFlow.",
+        flag_values=values,
+    )
+    cli.define_checkpoint(values)
+    cli.parse(values, argv, __doc__, required=("workdir", "output", "size"))
     size = parse_size(values.size, "size")
     chosen = {"input_size": parse_size(values.input_size, "input_size", own=True)} if values.input_size else {}
     model = api.load(values.workdir, which=values.which, step=values.step)

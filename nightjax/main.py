@@ -1,4 +1,13 @@
-"""Trains: ``python -m nightjax.main --config=configs/dsr_fpa.py [--workdir=DIR] [--config.a.b=value]``."""
+"""Trains a method, or resumes an interrupted run.
+
+    nightjax train --config=configs/dsr_fpa.py
+    nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny,steps=60 --workdir=runs/first
+    nightjax train --config=configs/supervised.py --config.train.batch=8 --config.seed=1
+    nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny --print_config
+
+Rerun the same command to resume an interrupted run. The run folder holds the resolved config, checkpoints, metrics,
+scores and report.html. With --config=FILE --help, the config's own keys are listed; each is a flag.
+"""
 
 import os
 import pathlib
@@ -9,6 +18,7 @@ from absl import flags, logging
 
 from nightjax import run
 from nightjax.core import cli
+from nightjax.core.help import format_config
 from nightjax.train import train
 
 
@@ -16,18 +26,16 @@ def main(argv: Sequence[str]) -> None:
     """Reads the flags, joins the other processes if there are any, and trains."""
     values = flags.FlagValues()
     name, argv = cli.define_config(values, argv, run.load_config)
-    flags.DEFINE_string("workdir", "", "Folder of the run; default runs/<config>.", flag_values=values)
-    flags.DEFINE_bool(
-        "distributed", False, "Join a job of several processes, found by itself on TPU.", flag_values=values
-    )
-    flags.DEFINE_string("coordinator", None, "host:port of process 0, where it is not found.", flag_values=values)
-    flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.", flag_values=values)
-    cli.parse(values, argv)
+    flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/CONFIG.", flag_values=values)
+    flags.DEFINE_bool("print_config", False, "Print the resolved config and stop.", flag_values=values)
+    cli.define_processes(values)
+    cli.parse(values, argv, __doc__, required=("config",))
+    if values.print_config:
+        print(format_config(values.config))
+        return
     logging.set_verbosity(logging.WARNING)
     cli.use_compilation_cache()
-    if values.distributed or values.coordinator:
-        cli.join_processes(values.coordinator, values.processes, values.process_id)
+    cli.join_from_flags(values)
     train(values.config, values.workdir or _default_workdir(name))
 
 

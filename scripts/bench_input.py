@@ -1,4 +1,4 @@
-"""Records a second on one core, for each form in which records can be stored.
+"""Times the input: records a second on one core, for each form in which records can be stored.
 
     python scripts/bench_input.py
     python scripts/bench_input.py --dataset=nightstreet/std --split=source_day --workers=2
@@ -11,24 +11,16 @@ into 512x512 training crops (or their own size, if smaller). With a data set, a 
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from absl import app, flags
+from absl import flags
 
+from nightjax.core import cli
 from nightjax.data import sources, streams, transforms
 from nightjax.data.sampling import Draw
-
-_DATASET = flags.DEFINE_string("dataset", "", "data set to time; empty for made-up records")
-_SPLIT = flags.DEFINE_string("split", "train", "its split")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "where prepared data sets are")
-_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "where downloaded files are")
-_BATCH = flags.DEFINE_integer("batch", 4, "examples a batch, with --dataset")
-_CROP = flags.DEFINE_list("crop", ["512", "512"], "height,width of the crop")
-_WORKERS = flags.DEFINE_integer("workers", 0, "worker processes, with --dataset")
-_AGAINST = flags.DEFINE_bool("against_decoding", False, "compare the stream with decoding alone")
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "time for each row")
+from nightjax.inference.predict import parse_size
 
 FORMS = (
     ("Cityscapes as published: PNG 2048x1024", (1024, 2048), ".png", False),
@@ -71,7 +63,7 @@ def rate(work: Callable[[], object], seconds: float) -> float:
     return calls / elapsed
 
 
-def made_up_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+def made_up_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tuple[str, ...]]:
     yield "record", "MB", "decode/s", "example/s", "ms"
     for name, size, suffix, pair in FORMS:
         fields = ("image", "reference") if pair else ("image", "label")
@@ -80,25 +72,25 @@ def made_up_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, .
         load = streams.LoadExample(source, streams.StreamSpec("source", "", "", window, fields))
         rng = np.random.default_rng(0)
         megabytes = sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in source[0].values()) / 1e6
-        decodes = rate(lambda: transforms.decode(source[0], fields), seconds)
-        examples = rate(lambda: load.random_map(Draw(0), rng), seconds)
+        decodes = rate(lambda: transforms.decode(source[0], fields), values.seconds)
+        examples = rate(lambda: load.random_map(Draw(0), rng), values.seconds)
         yield name, f"{megabytes:.2f}", f"{decodes:.0f}", f"{examples:.0f}", f"{1000 / examples:.1f}"
 
 
-def dataset_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+def dataset_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tuple[str, ...]]:
     yield "stream", "records", "workers", "records/s"
-    source = sources.open_source(_DATASET.value, _SPLIT.value, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value)
+    source = sources.open_source(values.dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
     optional = {"label": "label", "reference": "image_ref", "flow": "flow", "flow_valid": "flow_valid"}
     fields = ("image", *(field for field, feature in optional.items() if feature in source[0]))
-    spec = streams.StreamSpec("source", _DATASET.value, _SPLIT.value, crop, fields)
-    stream = streams.make_stream(source, spec, batch_size=_BATCH.value, seed=0, workers=_WORKERS.value)
-    records = _BATCH.value * rate(lambda: next(stream), seconds)
+    spec = streams.StreamSpec("source", values.dataset, values.split, crop, fields)
+    stream = streams.make_stream(source, spec, batch_size=values.batch, seed=0, workers=values.workers)
+    records = values.batch * rate(lambda: next(stream), values.seconds)
     stream.close()
-    name = f"{_DATASET.value} {_SPLIT.value}: {', '.join(fields)}"
-    yield name, str(len(source)), str(_WORKERS.value), f"{records:.0f}"
+    name = f"{values.dataset} {values.split}: {', '.join(fields)}"
+    yield name, str(len(source)), str(values.workers), f"{records:.0f}"
 
 
-def against_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, ...]]:
+def against_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tuple[str, ...]]:
     """Alternates, so that a busy machine is unfair to neither."""
     yield "2048x1024 PNG on two threads", "decode/s", "example/s", "share"
     item = record((1024, 2048), ".png", False)
@@ -110,23 +102,33 @@ def against_rows(crop: tuple[int, int], seconds: float) -> Iterator[tuple[str, .
 
     for _ in range(3):
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            decodes = 8 * rate(lambda: list(pool.map(decode, range(8))), seconds)
+            decodes = 8 * rate(lambda: list(pool.map(decode, range(8))), values.seconds)
         spec = streams.StreamSpec("source", "", "", crop)
-        stream = streams.make_stream(source, spec, batch_size=_BATCH.value, seed=0, threads=2)
+        stream = streams.make_stream(source, spec, batch_size=values.batch, seed=0, threads=2)
         next(stream)
-        examples = _BATCH.value * rate(lambda: next(stream), seconds)
+        examples = values.batch * rate(lambda: next(stream), values.seconds)
         stream.close()
         yield "", f"{decodes:.1f}", f"{examples:.1f}", f"{examples / decodes:.0%}"
 
 
-def main(argv: list[str]) -> None:
-    del argv
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("dataset", "", "Data set to time; by default made-up records.", flag_values=values)
+    flags.DEFINE_string("split", "train", "Its split.", flag_values=values)
+    cli.define_folders(values)
+    flags.DEFINE_integer("batch", 4, "Examples a batch, with --dataset.", lower_bound=1, flag_values=values)
+    flags.DEFINE_list("crop", ["512", "512"], "height,width of the crop.", flag_values=values)
+    flags.DEFINE_integer("workers", 0, "Worker processes, with --dataset.", lower_bound=0, flag_values=values)
+    flags.DEFINE_bool("against_decoding", False, "Compare the stream with decoding alone.", flag_values=values)
+    flags.DEFINE_float("seconds", 2.0, "Time for each row.", flag_values=values)
+    cli.parse(values, argv, __doc__)
     cv2.setNumThreads(1)
-    crop = tuple(int(side) for side in _CROP.value)
-    rows = against_rows if _AGAINST.value else dataset_rows if _DATASET.value else made_up_rows
-    for row in rows(crop, _SECONDS.value):
+    crop = parse_size(values.crop, "crop")
+    rows = against_rows if values.against_decoding else dataset_rows if values.dataset else made_up_rows
+    for row in rows(values, crop):
         print(f"{row[0]:50}" + "".join(f"{cell:>11}" for cell in row[1:]), flush=True)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -1,22 +1,24 @@
 """Times each form of the operations that come in several forms, and prints one table.
 
-    python scripts/bench_ops.py [--only=NAME] [--dtype=bfloat16] [--repeats=20]
+    python scripts/bench_ops.py
+    python scripts/bench_ops.py --only='tiny maps' --dtype=bfloat16 --repeats=20
 
-For every shape the forms run in turn, so that a disturbance of the machine hits all of them; the
-least time counts. "forward" is the operation, "with gradients" adds the gradients of input and
-parameters for a given cotangent. The forms the library uses by default (``nightjax.models.layers``,
-``norm``, ``nightjax.ops.resize``) are chosen from these numbers; the backend they were measured on
-is in the first line of the output.
+For every shape the forms run in turn, so that a disturbance of the machine hits all of them; the least time counts.
+"forward" is the operation; "with gradients" adds the gradients of input and parameters for a given cotangent. The
+forms that the library uses by default (nightjax.models.layers, nightjax.models.norm, nightjax.ops.resize) are chosen
+from these numbers; the first line of the output says on which backend they were measured.
 """
 
-import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+from absl import flags
 from jax import lax
 
+from nightjax.core import cli
+from nightjax.core.config import choose
 from nightjax.models import layers, norm
 from nightjax.ops import resize
 
@@ -24,21 +26,23 @@ Case = tuple[str, dict[str, Callable], tuple]
 """Label of the shape, forms by name, and the shapes of the arguments."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help=f"one of {', '.join(OPERATIONS)}")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=10)
-    options = parser.parse_args()
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("only", "", f"Operation to time; one of {', '.join(OPERATIONS)}.", flag_values=values)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.", flag_values=values)
+    flags.DEFINE_integer("repeats", 10, "Timed calls of each form.", lower_bound=1, flag_values=values)
+    cli.parse(values, argv, __doc__)
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
-    print(f"jax {jax.__version__}, {where}, {options.dtype}")
+    print(f"jax {jax.__version__}, {where}, {values.dtype}")
     print(f"{'operation':<13}{'shape':<36}{'form':<15}{'forward ms':>11}{'with gradients ms':>19}")
-    for name, cases in OPERATIONS.items():
-        if options.only in ("", name):
-            for label, forms, shapes in cases():
-                for form, forward, both in measure(forms, shapes, options.dtype, options.repeats):
-                    print(f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True)
+    for name, cases in (
+        {values.only: choose(OPERATIONS, values.only, "--only")} if values.only else OPERATIONS
+    ).items():
+        for label, forms, shapes in cases():
+            for form, forward, both in measure(forms, shapes, values.dtype, values.repeats):
+                print(f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True)
 
 
 def measure(forms, shapes, dtype, repeats) -> list[tuple[str, float, float]]:
@@ -219,4 +223,4 @@ OPERATIONS = {
 }
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,12 +1,10 @@
-"""What a prediction costs: milliseconds an image of a run's own prediction and of its others, such as the image level
-alone.
+"""Times predictions: milliseconds an image of a run's own prediction, and of its others (the image level alone).
 
     python scripts/bench_prediction.py --workdir=runs/hdm --size=128,256
     python scripts/bench_prediction.py --workdir=runs/hdm --size=512,1024 --batch=4 --repeats=20
 
-The images are noise: what a detector finds in them costs nothing, since every region is computed whether it is found or
-    not.
-The least time counts.
+The images are noise. What a detector finds in them costs nothing, since every region is computed whether it is found or
+not. The least time counts.
 """
 
 import functools
@@ -19,20 +17,22 @@ from absl import flags
 
 from nightjax import run
 from nightjax.core import cli
+from nightjax.inference.predict import parse_size
 
 OTHERS = ("image_level", "oracle_boxes")
 
 
 def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of a NightLab run.", flag_values=values)
-    flags.DEFINE_list("size", ["128", "256"], "Height, width.", flag_values=values)
+    flags.DEFINE_list("size", ["128", "256"], "height,width of the images.", flag_values=values)
     flags.DEFINE_integer("batch", 1, "Images at a time.", flag_values=values)
     flags.DEFINE_integer("repeats", 10, "Timed calls.", flag_values=values)
-    cli.parse(values, argv, required=("workdir",))
+    cli.parse(values, argv, __doc__, required=("workdir",))
     loaded = run.load(values.workdir)
     method, variables = loaded.method, loaded.variables
-    height, width = map(int, values.size)
+    height, width = parse_size(values.size, "size")
     key = jax.random.key(0)
     image = jax.random.randint(key, (values.batch, height, width, 3), 0, 256).astype(jnp.uint8)
     label = jax.random.randint(key, (values.batch, height, width), 0, 19).astype(jnp.uint8)

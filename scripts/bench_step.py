@@ -1,8 +1,8 @@
-"""One training step of each config: time to compile, time to run, memory.
+"""Times one training step of each config: time to compile, time to run, memory.
 
     python scripts/bench_step.py
     python scripts/bench_step.py --config=configs/dsr_fpa.py --dtype=bfloat16 --steps=50
-    python scripts/bench_step.py --config=configs/dannet.py:data=cityscapes_to_dark_zurich --batch=1 --warmup=0 --steps=1
+    python scripts/bench_step.py --config=configs/dannet.py:data=cityscapes_to_dark_zurich --batch=1 --steps=1
     python scripts/bench_step.py --config=configs/dsr_fpa.py:data=cityscapes_to_dark_zurich --steps=0
 
 ``cold`` and ``cached`` are trace, lowering and compilation with an empty and with a filled compile cache; ``init`` is
@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -88,17 +88,20 @@ def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int
     return path, config.model.dtype, f"{parameters:.2f}", *times, f"{hooks.memory_gb():.2f}"
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
     values = flags.FlagValues()
-    flags.DEFINE_multi_string("config", list(DEFAULT), "Config file; may be repeated.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "config", list(DEFAULT), "Config file with its arguments; may be repeated.", flag_values=values
+    )
     flags.DEFINE_string("dtype", "", "Compute type, instead of the config's.", flag_values=values)
     flags.DEFINE_integer("batch", 0, "Global batch, instead of the config's.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer(
-        "accumulate", 0, "Parts of a step, instead of the config's.", lower_bound=0, flag_values=values
+        "accumulate", 0, "Microbatches of a step, instead of the config's.", lower_bound=0, flag_values=values
     )
-    flags.DEFINE_integer("warmup", 2, "Steps before those.", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("warmup", 2, "Steps before the timed ones.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("steps", 20, "Steps to time; 0 compiles only.", lower_bound=0, flag_values=values)
-    cli.parse(values, argv)
+    cli.parse(values, argv, __doc__)
     width = max(map(len, values.config))
 
     def show(row: tuple[str, ...]) -> None:

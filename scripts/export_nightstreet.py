@@ -1,25 +1,27 @@
-"""Writes NightStreet as files in Dark Zurich's layout, so that the path real data takes can be tried without any.
+"""Writes NightStreet as files in Dark Zurich's layout, to try the path that real data takes without any real data.
 
+    python scripts/export_nightstreet.py --output=DIR
     python scripts/export_nightstreet.py --output=DIR --preset=tiny
-    python scripts/check_data.py --data=dark_zurich/pairs --manual_dir=DIR
+    nightjax check --data=dark_zurich/pairs --manual_dir=DIR
 
-Under ``DIR/Dark_Zurich``: night and day images of the training pairs with the csv lists that say which belong together,
-and labelled validation nights with invalid masks and day references. Streets are NightStreet's, drives and frames made
-up.
+Under DIR/Dark_Zurich: night and day images of the training pairs with the csv lists that say which belong together, and
+labeled validation nights with invalid masks and day references. The streets are NightStreet's; drives and frames are
+made up.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
 from etils import epath
 
 from nightjax.core import cli
+from nightjax.core.parallel import parallel_map
+from nightjax.data.imagefiles import encode_png
 from nightjax.nightstreet import PRESETS, SPLITS
 from nightjax.nightstreet.examples import example
 from nightjax.nightstreet.pairs import render_pair
-from nightjax.prepare.builder import parallel_map
-from nightjax.prepare.records import encode_png
 
 NIGHT, DAY, VALIDATION = "GOPR0901", "GOPR0900", "GOPR0902"
 """Made-up drives."""
@@ -42,7 +44,7 @@ def write_pair(index: int, root: epath.Path, preset: str) -> str:
 
 
 def write_validation(index: int, root: epath.Path, preset: str) -> None:
-    """One labelled night with its invalid mask and a day view of the same street."""
+    """One labeled night with its invalid mask and a day view of the same street."""
     pair = render_pair(SPLITS["val_night"].first_seed + index, size=PRESETS[preset].size)
     stem, night = f"{VALIDATION}_frame_{index:06d}", pair["night"]
     write(root, f"rgb_anon/val/night/{VALIDATION}/{stem}_rgb_anon.png", night["image"])
@@ -51,11 +53,12 @@ def write_validation(index: int, root: epath.Path, preset: str) -> None:
     write(root, f"gt/val/night/{VALIDATION}/{stem}_gt_invIds.png", night["invalid"])
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
+    """Writes the files."""
     values = flags.FlagValues()
-    flags.DEFINE_string("output", None, "Folder to write to.", flag_values=values)
+    flags.DEFINE_string("output", None, "Folder to write.", flag_values=values)
     flags.DEFINE_enum("preset", "std", tuple(PRESETS), "Size and number of images.", flag_values=values)
-    cli.parse(values, argv, required=("output",))
+    cli.parse(values, argv, __doc__, required=("output",))
     root, counts = epath.Path(values.output) / "Dark_Zurich", PRESETS[values.preset].counts
     settings = {"root": root, "preset": values.preset}
     rows = list(parallel_map(functools.partial(write_pair, **settings), range(counts["target_pairs"]), desc="pairs"))
@@ -63,7 +66,7 @@ def main(argv: list[str]) -> None:
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("\n".join(rows) + "\n")
     list(parallel_map(functools.partial(write_validation, **settings), range(counts["val_night"]), desc="validation"))
-    print(f"{root}: {len(rows)} pairs, {counts['val_night']} labelled nights")
+    print(f"{root}: {len(rows)} pairs, {counts['val_night']} labeled nights")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 
 import cv2
 import jax
@@ -114,16 +115,18 @@ def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_sa
     return None
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
+    """Kills, restarts and compares."""
     values = flags.FlagValues()
     flags.DEFINE_integer("kills", 10, "How often to kill.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Of the moments.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the moments.", flag_values=values)
     flags.DEFINE_float("longest", 1.0, "Seconds from the first step within which to kill.", flag_values=values)
     own = flags.FlagValues()
-    flags.DEFINE_string("config", None, "Config of the run; a toy by default.", flag_values=own)
+    flags.DEFINE_string("config", None, "Config of the run; by default a toy.", flag_values=own)
     rest = own(argv, known_only=True)
     overrides = [word for word in rest if word.startswith("--config.")]
-    cli.parse(values, [word for word in rest if word not in overrides])
+    flags.DEFINE_string("config", None, own["config"].help, flag_values=values)
+    cli.parse(values, [word for word in rest if word not in overrides], __doc__)
     moments = random.Random(values.seed)
     with tempfile.TemporaryDirectory() as scratch, open(pathlib.Path(scratch) / "log.txt", "w+b") as log:
         root = pathlib.Path(scratch)

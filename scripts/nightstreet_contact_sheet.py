@@ -1,18 +1,21 @@
 """Draws the contact sheet of NightStreet: a row a street; day, dusk, night, labels, night without its invalid pixels.
 
-Usage: python scripts/nightstreet_contact_sheet.py [--output=docs/nightstreet.png] [--rows=4]
+python scripts/nightstreet_contact_sheet.py
+python scripts/nightstreet_contact_sheet.py --output=docs/nightstreet.png --rows=4
 """
 
-import argparse
+from collections.abc import Sequence
 
 import numpy as np
+from absl import flags
 from PIL import Image
 
+from nightjax.core import cli
 from nightjax.core.classes import CITYSCAPES
 from nightjax.nightstreet import SPLITS, Knobs, render
 
 SIZE = (128, 256)
-SHRINK = 0.65  # keeps the file small: noise does not compress
+SHRINK = 0.65  # Keeps the file small: noise does not compress.
 
 
 def street(index: int) -> np.ndarray:
@@ -28,15 +31,16 @@ def street(index: int) -> np.ndarray:
     return np.concatenate([*(view["image"] for view in views.values()), CITYSCAPES.colorize(night["label"]), seen], 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default="docs/nightstreet.png")
-    parser.add_argument("--rows", type=int, default=4)
-    arguments = parser.parse_args()
-    sheet = np.concatenate([street(index) for index in range(arguments.rows)])
+def main(argv: Sequence[str]) -> None:
+    """Draws the sheet."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("output", "docs/nightstreet.png", "File to write.", flag_values=values)
+    flags.DEFINE_integer("rows", 4, "Streets to draw.", lower_bound=1, flag_values=values)
+    cli.parse(values, argv, __doc__)
+    sheet = np.concatenate([street(index) for index in range(values.rows)])
     size = round(SHRINK * sheet.shape[1]), round(SHRINK * sheet.shape[0])
-    Image.fromarray(sheet).resize(size, Image.Resampling.BOX).save(arguments.output, optimize=True)
+    Image.fromarray(sheet).resize(size, Image.Resampling.BOX).save(values.output, optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,18 +1,18 @@
-"""The eight experiments of the UIT thesis (2021) as commands, in an order in which each finds what it needs.
+"""Prints or runs the eight experiments of the UIT thesis (2021), in an order in which each finds what it needs.
 
-    python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN                       print the commands
-    python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN --only=3.1,7.1 --run  run those, and what they start from
+    python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN
+    python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN --only=3.1,7.1 --run
 
-NIGHT and NIGHT_PLAIN are the labelled days translated with and without perceptual loss, such as ``translated/unit``
-(see scripts/translate_dataset.py). A row is a run ``ROOT/thesis-ID-seedS``; selections and pseudo-labels lie beside it,
-and what is there already is not made again. Rows on test pictures translated to day are no runs of their own: with
---converted=DATASET every run scores that set too. With --best=SET the checkpoint that is best on that validation set teaches and is gone on from, as in the
-thesis; choose one without test pictures. The thesis beside ours:
+The first prints the commands; the second runs those of two rows, and of the rows that they start from. NIGHT and
+NIGHT_PLAIN are the labeled days translated with and without perceptual loss, such as translated/unit (see nightjax
+translate). A row is a run ROOT/thesis-ID-seedS. Selections and pseudo-labels lie beside it, and what is there already
+is not made again. Rows on test images translated to day are no runs of their own: with --converted=DATASET every run
+scores that set too. With --best=SET the checkpoint that is best on that validation set teaches and is continued from,
+as in the thesis; choose a set without test images. To see the thesis beside these runs:
 
-    python scripts/make_results_table.py --runs='ROOT/thesis-*' --published=ROOT/published.json
+    nightjax table --runs='ROOT/thesis-*' --published=ROOT/published.json
 """
 
-import argparse
 import json
 import pathlib
 import shlex
@@ -20,6 +20,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from absl import flags
 
 from nightjax.core import cli
 from nightjax.core.config import suggestion
@@ -77,52 +79,51 @@ ROWS = {
 RANDOM = {"9.1": Row("DNp", "night", "random", "3.1"), "9.2": Row("DNp", "night", "random", "3.1", "combined")}
 """Ours: as many pictures drawn by chance, without which a gain of selection is no gain of selection."""
 
-LABELLED = {"D": "day", "DN": "both", "N": "night"}
+NIGHT_POOL = "nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight"
+DAY_POOL = "nightstreet/std_unlabelled@target_twilight"
+LABELED = {"D": "day", "DN": "both", "N": "night"}
 RULES = {"his": "his_dark", "fid": "fid_point", "random": "random"}
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="nightstreet", help="benchmark")
-    parser.add_argument("--split", default="source_day", help="split by which labelled days and nights are read")
-    parser.add_argument("--night", default="", help="days translated with perceptual loss, a data set")
-    parser.add_argument("--night_plain", default="", help="the same without")
-    parser.add_argument("--converted", default="", help="test pictures translated to day, a data set")
-    parser.add_argument(
-        "--night_pool", default="nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight"
+    """Prints or runs the commands."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("data", "nightstreet", "Benchmark.", flag_values=values)
+    flags.DEFINE_string("split", "source_day", "Split by which labeled days and nights are read.", flag_values=values)
+    flags.DEFINE_string("night", "", "Data set: days translated with perceptual loss.", flag_values=values)
+    flags.DEFINE_string("night_plain", "", "Data set: days translated without it.", flag_values=values)
+    flags.DEFINE_string("converted", "", "Data set: test images translated to day.", flag_values=values)
+    flags.DEFINE_string("night_pool", NIGHT_POOL, "Unlabeled nights.", flag_values=values)
+    flags.DEFINE_string("day_pool", DAY_POOL, "Unlabeled days.", flag_values=values)
+    flags.DEFINE_string(
+        "reference", "", "Images that selected ones should resemble; by default NIGHT@SPLIT.", flag_values=values
     )
-    parser.add_argument("--day_pool", default="nightstreet/std_unlabelled@target_twilight")
-    parser.add_argument("--reference", default="", help="what selected pictures should be like; by default NIGHT@SPLIT")
-    parser.add_argument("--count", type=int, default=200, help="pictures to select; 1600 in the thesis")
-    parser.add_argument("--features", default="random", help="inception or random, of the selection")
-    parser.add_argument("--weights", default="", help="Inception weights")
-    parser.add_argument("--args", default="", help="more config arguments, such as model=panoptic_fpn_tiny,steps=400")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="config value of every run; repeatable"
+    flags.DEFINE_integer("count", 200, "Images to select; 1600 in the thesis.", flag_values=values)
+    flags.DEFINE_string("features", "random", "Features of the selection: inception or random.", flag_values=values)
+    flags.DEFINE_string("weights", "", "File of the Inception weights.", flag_values=values)
+    flags.DEFINE_string(
+        "args", "", "More config arguments, such as model=panoptic_fpn_tiny,steps=400.", flag_values=values
     )
-    parser.add_argument(
-        "--best",
-        default="",
-        metavar="SET",
-        help="teach and go on from the checkpoint that is best on it, not from the last",
+    flags.DEFINE_multi_string("set", [], "KEY=VALUE of every run's config; may be repeated.", flag_values=values)
+    flags.DEFINE_string(
+        "best", "", "Set whose best checkpoint teaches and is continued from, not the last.", flag_values=values
     )
-    parser.add_argument("--data_dir", default="", help="where prepared data sets are kept")
-    parser.add_argument("--manual_dir", default="", help="where downloaded files are")
-    parser.add_argument("--root", default="runs", help="folder of all runs")
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
-    parser.add_argument("--only", default="", help="rows, such as 3.1,7.2; all by default")
-    parser.add_argument("--run", action="store_true", help="run the commands rather than print them")
-    options = parser.parse_args(argv[1:])
-    wanted = needed(options.only.split(",") if options.only else [*ROWS, *RANDOM])
-    root = pathlib.Path(options.root)
-    for made, command in plan(options, wanted):
-        if not options.run:
+    cli.define_folders(values)
+    flags.DEFINE_string("root", "runs", "Folder of all runs.", flag_values=values)
+    flags.DEFINE_string("seeds", "0", "Seeds, such as 0,1,2.", flag_values=values)
+    flags.DEFINE_string("only", "", "Rows, such as 3.1,7.2; by default all.", flag_values=values)
+    flags.DEFINE_bool("run", False, "Run the commands instead of printing them.", flag_values=values)
+    cli.parse(values, argv, __doc__)
+    wanted = needed(values.only.split(",") if values.only else [*ROWS, *RANDOM])
+    root = pathlib.Path(values.root)
+    for made, command in plan(values, wanted):
+        if not values.run:
             print(shlex.join(command))
         elif not made.exists():
             print(shlex.join(command), flush=True)
             if code := subprocess.run([sys.executable, *command[1:]]).returncode:
                 raise UserError(f"this command ended with exit code {code}: {shlex.join(command)}")
-    if options.run:
+    if values.run:
         (root / "published.json").write_text(json.dumps(published(), indent=1) + "\n")
 
 
@@ -157,7 +158,7 @@ def needed(only: Iterable[str]) -> list[str]:
     return found
 
 
-def plan(options: argparse.Namespace, wanted: Sequence[str]) -> Iterator[tuple[pathlib.Path, list[str]]]:
+def plan(options: flags.FlagValues, wanted: Sequence[str]) -> Iterator[tuple[pathlib.Path, list[str]]]:
     """Commands, each with the file that says it is done."""
     rows, root, seeds = ROWS | RANDOM, pathlib.Path(options.root), options.seeds.split(",")
     for rule in dict.fromkeys(rows[name].select for name in wanted):
@@ -173,13 +174,13 @@ def plan(options: argparse.Namespace, wanted: Sequence[str]) -> Iterator[tuple[p
             yield folder / "report.html", _train(options, row, seed, folder)
 
 
-def _selected(options: argparse.Namespace, rule: str, seed: str) -> str:
+def _selected(options: flags.FlagValues, rule: str, seed: str) -> str:
     """Folder of a selection; what chance chooses is another for every seed."""
     return f"{options.root}/selected/{rule}" + (f"-seed{seed}" if rule == "random" else "")
 
 
-def _select(options: argparse.Namespace, rule: str, seed: str) -> list[str]:
-    flags = {
+def _select(options: flags.FlagValues, rule: str, seed: str) -> list[str]:
+    settings = {
         "rule": RULES[rule],
         "seed": seed if rule == "random" else "",
         "pool": options.night_pool,
@@ -189,11 +190,11 @@ def _select(options: argparse.Namespace, rule: str, seed: str) -> list[str]:
         "weights": options.weights,
         "output": _selected(options, rule, seed),
     }
-    return _command("scripts/select_images.py", flags | _folders(options))
+    return _command("nightjax.select", settings | _folders(options))
 
 
-def _label(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
-    flags = {
+def _label(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
+    settings = {
         "workdir": f"{options.root}/thesis-{row.start}-seed{seed}",
         "images": options.day_pool if row.unlabelled == "day" else options.night_pool,
         "list": "" if row.select == "all" else f"{_selected(options, row.select, seed)}/selected.csv",
@@ -201,10 +202,10 @@ def _label(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
         "step": "best" if options.best else "",
         "output": folder,
     }
-    return _command("scripts/make_pseudo_labels.py", flags | _folders(options))
+    return _command("nightjax.pseudo_label", settings | _folders(options))
 
 
-def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
+def _train(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
     """The row as a chain of config overrides."""
     kind, translator = row.labelled.rstrip("pn"), row.labelled[-1]
     night = {"p": options.night, "n": options.night_plain}.get(translator, "")
@@ -215,7 +216,7 @@ def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
         )
     arguments = {
         "data": options.data,
-        "labelled": LABELLED[kind],
+        "labelled": LABELED[kind],
         "night": night,
         "loss": row.loss,
         "converted": options.converted,
@@ -224,7 +225,7 @@ def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
         arguments["pseudo"] = f"{options.root}/pseudo-{row.start}-{row.unlabelled}-{row.select}-seed{seed}"
     words = [f"{key}={value}" for key, value in arguments.items() if value] + ([options.args] if options.args else [])
     start = f"{options.root}/thesis-{row.start}-seed{seed}" + ("@best" if options.best else "")
-    flags = {
+    settings = {
         "config": f"configs/self_training.py:{','.join(words)}",
         "config.seed": seed,
         "config.train.init": start if row.start and not row.scratch else "",
@@ -233,16 +234,16 @@ def _train(options: argparse.Namespace, row: Row, seed: str, folder: pathlib.Pat
         "config.data.manual_dir": options.manual_dir,
         "workdir": folder,
     }
-    flags |= {f"config.{key}": value for key, _, value in (item.partition("=") for item in options.set)}
-    return _command("-m nightjax.main", flags)
+    settings |= {f"config.{key}": value for key, _, value in (item.partition("=") for item in options.set)}
+    return _command("nightjax.main", settings)
 
 
-def _folders(options: argparse.Namespace) -> dict[str, str]:
+def _folders(options: flags.FlagValues) -> dict[str, str]:
     return {"data_dir": options.data_dir, "manual_dir": options.manual_dir}
 
 
-def _command(program: str, flags: dict[str, object]) -> list[str]:
-    return ["python", *program.split(), *(f"--{key}={value}" for key, value in flags.items() if str(value))]
+def _command(module: str, settings: dict[str, object]) -> list[str]:
+    return ["python", "-m", module, *(f"--{key}={value}" for key, value in settings.items() if str(value))]
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import toy
 
-from nightjax import api, methods, run
+from nightjax import api, convert, methods, run
 from nightjax.core import sharding
 from nightjax.core.config import override
 from nightjax.core.errors import UserError
 from nightjax.interop.namings import find
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
-from scripts import convert_weights
 
 CONFIG = "import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r})\n"
 
@@ -33,7 +32,7 @@ class World:
         self.state = to_torch(self.variables, counters=True)
 
     def convert(self, *flags):
-        convert_weights.main(["convert_weights", *flags])
+        convert.main(["convert", *flags])
 
 
 @pytest.fixture(scope="module")

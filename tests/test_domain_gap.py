@@ -1,18 +1,19 @@
 """NightStreet has the gap that it is made for, already at its smallest size; and what measures the gap, measures."""
 
+import pathlib
+import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
+import toy
 
 from nightjax import api
-from nightjax.core import cli
 from nightjax.core.types import IGNORE
 from nightjax.metrics import fid
+from nightjax.nightstreet import gap
 from nightjax.nightstreet.examples import example
 from nightjax.selection import image_features
-from scripts import nightstreet_gap
 
 STEPS = 400
 IN_BAND = {"S by day": 51.0, "O": 46.0, "S / O": 33.0, "closed by E": 20.0}
@@ -54,10 +55,10 @@ def test_distance_of_random_features_falls_with_a_translation():
 
 
 def test_the_band_names_what_leaves_it():
-    assert nightstreet_gap.outside(IN_BAND) == []
-    assert nightstreet_gap.outside({"S by day": 50, "O": 45, "S / O": 25, "closed by E": 40}) == []
-    assert nightstreet_gap.outside(IN_BAND | {"O": 43.9}) == ["O is 43.9 %, not at least 45 %"]
-    assert nightstreet_gap.outside(IN_BAND | {"closed by E": 12.2}) == ["closed by E is 12.2 %, not 15 to 40 %"]
+    assert gap.outside(IN_BAND) == []
+    assert gap.outside({"S by day": 50, "O": 45, "S / O": 25, "closed by E": 40}) == []
+    assert gap.outside(IN_BAND | {"O": 43.9}) == ["O is 43.9 %, not at least 45 %"]
+    assert gap.outside(IN_BAND | {"closed by E": 12.2}) == ["closed by E is 12.2 %, not 15 to 40 %"]
     for name, bad in (
         ("S by day", 49.9),
         ("S / O", 24.9),
@@ -65,9 +66,9 @@ def test_the_band_names_what_leaves_it():
         ("closed by E", 40.1),
         ("closed by E", np.nan),
     ):
-        assert len(nightstreet_gap.outside(IN_BAND | {name: bad})) == 1
-    assert len(nightstreet_gap.outside(dict.fromkeys(IN_BAND, 0.0))) == 4
-    assert nightstreet_gap.ratios(15.0, 18.0, 45.0) == {
+        assert len(gap.outside(IN_BAND | {name: bad})) == 1
+    assert len(gap.outside(dict.fromkeys(IN_BAND, 0.0))) == 4
+    assert gap.ratios(15.0, 18.0, 45.0) == {
         "S / O": pytest.approx(100 / 3),
         "closed by E": pytest.approx(10),
     }
@@ -75,47 +76,46 @@ def test_the_band_names_what_leaves_it():
 
 def test_score_is_the_mean_over_classes_that_are_there():
     drawn = [{"image": None, "label": np.array([[0, 0, 1], [1, 2, IGNORE]], np.uint8)}]
-    model = types.SimpleNamespace(
-        predict=lambda image: types.SimpleNamespace(label=np.array([[0, 1, 1], [1, 2, 3]], np.uint8))
-    )
-    assert nightstreet_gap.mean_iou(model, drawn) == pytest.approx(100 * (1 / 2 + 2 / 3 + 1) / 3)
+    predict = lambda image: np.array([[0, 1, 1], [1, 2, 3]], np.uint8)
+    assert gap.mean_iou(predict, drawn) == pytest.approx(100 * (1 / 2 + 2 / 3 + 1) / 3)
 
 
-def call_gap(monkeypatch, scores, *flags):
-    """Runs the script with given scores by run and time of day, on one drawn image of each."""
-    names = {"S": "source", "E": "exposure", "O": "oracle"}
-    monkeypatch.setattr(api, "load", lambda path: path)
-    monkeypatch.setattr(nightstreet_gap, "mean_iou", lambda model, drawn: scores[model, drawn[0]["condition"]])
-    runs = [f"--{names[model]}={model}" for model in {model for model, _ in scores}]
-    monkeypatch.setattr(sys, "argv", ["nightstreet_gap", "--count=1", *runs, *flags])
-    cli.run(nightstreet_gap.main)
+def measure(scores):
+    """The table, the sentence about days and the faults for given scores by network and time of day, on one image."""
+    networks = {name: [name] if any(name == network for network, _ in scores) else [] for name in "SEO"}
+    measured = gap.Gap(networks, lambda network, drawn: scores[network, drawn[0]["condition"]])
+    rows = list(measured.rows(gap.nights(factors=False), 1))
+    return rows, measured.by_day(1), gap.outside(measured.measured)
 
 
-def test_the_check_fails_outside_the_band_alone(monkeypatch, capsys):
+def test_the_check_fails_outside_the_band_alone():
     scores = {("S", "day"): 51.0, ("S", "night"): 15.0, ("E", "night"): 22.0, ("O", "night"): 46.0}
-    call_gap(monkeypatch, scores, "--check")
-    lines = capsys.readouterr().out.splitlines()
-    assert "| std | 15.0 | 22.0 | 46.0 | 33 % | 23 % |" in lines and "| hard | 15.0 | 22.0 | - | - | - |" in lines
-    assert lines[-1] == "By day S has 51.0."
-    low = scores | {("S", "day"): 49.0, ("E", "night"): 18.0}
-    call_gap(monkeypatch, low)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        call_gap(monkeypatch, low, "--check")
-    assert exit_.value.code == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "S by day is 49.0 %, not at least 50 %",
-        "closed by E is 9.7 %, not 15 to 40 %",
-    ]
+    rows, by_day, faults = measure(scores)
+    assert "| std | 15.0 | 22.0 | 46.0 | 33 % | 23 % |" in rows and "| hard | 15.0 | 22.0 | - | - | - |" in rows
+    assert by_day == "By day S has 51.0." and faults == []
+    *_, faults = measure(scores | {("S", "day"): 49.0, ("E", "night"): 18.0})
+    assert faults == ["S by day is 49.0 %, not at least 50 %", "closed by E is 9.7 %, not 15 to 40 %"]
 
 
-def test_the_check_needs_all_three_networks(monkeypatch, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        call_gap(monkeypatch, {("S", "day"): 51.0, ("S", "night"): 15.0}, "--check")
-    assert exit_.value.code == 2 and "--exposure" in capsys.readouterr().err
+def call_gap(*flags):
+    command = [sys.executable, "-m", "scripts.nightstreet_gap", "--count=1", *flags]
+    return subprocess.run(command, cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
+
+
+def test_the_program_measures_runs_and_its_check_fails_for_untrained_ones(tmp_path):
+    run = toy.untrained_run(tmp_path / "run", toy.config(toy.write_folder(tmp_path / "data", count=1)))
+    done = call_gap(f"--source={run}", f"--exposure={run}", f"--oracle={run}")
+    assert done.returncode == 0 and "| std | " in done.stdout and "By day S has " in done.stdout, done.stderr
+    checked = call_gap(f"--source={run}", f"--exposure={run}", f"--oracle={run}", "--check")
+    assert checked.returncode == 1 and checked.stdout.splitlines()[-1].startswith("closed by E is ")
+
+
+def test_the_check_needs_all_three_networks():
+    done = call_gap("--source=nowhere", "--check")
+    assert done.returncode == 2 and "--exposure" in done.stderr
 
 
 def test_factors_are_rows_of_their_own():
-    rows = nightstreet_gap.settings(factors=True)
+    rows = gap.nights(factors=True)
     assert {"easy", "std", "hard", "no_glare", "no_tint", "ambient x 4"} <= set(rows) and "no_dynamics" not in rows
-    assert list(nightstreet_gap.settings(factors=False)) == ["easy", "std", "hard"]
+    assert list(gap.nights(factors=False)) == ["easy", "std", "hard"]

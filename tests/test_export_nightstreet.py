@@ -1,5 +1,6 @@
 """NightStreet written as Dark Zurich comes back through Dark Zurich's builder."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import tensorflow_datasets as tfds
 
 from nightjax.nightstreet.examples import example
 from tfds_builders.dark_zurich.dark_zurich_dataset_builder import Builder
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def read(config, manual_dir, data_dir):
@@ -18,8 +21,8 @@ def read(config, manual_dir, data_dir):
 
 def test_round_trip(tmp_path):
     command = [sys.executable, "-m", "scripts.export_nightstreet", f"--output={tmp_path}", "--preset=tiny"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "16 pairs, 4 labelled nights" in done.stdout, done.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "16 pairs, 4 labeled nights" in done.stdout, done.stderr
     pairs = read("pairs", tmp_path, tmp_path / "prepared")["train"]
     assert len(pairs) == 16
     by_frame = {record["frame"]: record for record in (pairs[i] for i in range(16))}

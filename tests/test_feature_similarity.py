@@ -1,11 +1,16 @@
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import toy
 
 from nightjax import run
-from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
-from scripts import feature_similarity
+from nightjax.inference.similarity import prototype_similarity
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +20,8 @@ def loaded(tmp_path_factory):
 
 
 def test_cosines_of_a_set_with_itself(loaded):
-    own, other = feature_similarity.similarity(loaded, "val", 100)
     records = sources.open_source("folder", "train", manual_dir=loaded.config.data.manual_dir)
+    own, other = prototype_similarity(loaded.method.decoded, loaded.variables, (records, None), (records, None), 100)
     pairs = [transforms.decode(records[i], ("image", "label")) for i in range(4)]
     features = np.asarray(loaded.method.decoded(loaded.variables, np.stack([pair["image"] for pair in pairs])))
     step = toy.SIZE[0] // features.shape[1]
@@ -31,8 +36,13 @@ def test_cosines_of_a_set_with_itself(loaded):
         np.testing.assert_allclose(other[c], np.mean(list(cosine.values())), atol=1e-5)
 
 
-def test_table_and_errors(loaded, capsys):
-    feature_similarity.main(["x", f"--workdir={loaded.workdir}", "--set=val", "--classes"])
-    assert "own" in (text := capsys.readouterr().out) and "traffic light" in text
-    with pytest.raises(UserError, match="--set='val_nite' is unknown"):
-        feature_similarity.similarity(loaded, "val_nite", 4)
+def call(*flags):
+    command = [sys.executable, "-m", "scripts.feature_similarity", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_table_and_errors(loaded):
+    done = call(f"--workdir={loaded.workdir}", "--set=val", "--classes")
+    assert done.returncode == 0 and "own" in done.stdout and "traffic light" in done.stdout, done.stderr
+    done = call(f"--workdir={loaded.workdir}", "--set=val_nite")
+    assert done.returncode == 2 and "--set='val_nite' is unknown" in done.stderr

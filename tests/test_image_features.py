@@ -1,4 +1,4 @@
-"""Feature networks by name, and the script that compares two sets."""
+"""Feature networks by name, and the verb that compares two sets."""
 
 import os
 import socket
@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from nightjax import fid
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.nightstreet.examples import example
 from nightjax.selection import image_features
-from scripts import fid as script
+from nightjax.selection.distances import best_of
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def sets(tmp_path_factory):
 
 def call(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["fid", *map(str, words)])
-    cli.run(script.main)
+    cli.run(fid.main)
 
 
 def test_batches_do_not_change_features():
@@ -48,7 +49,7 @@ def test_night_is_farther_from_day_than_another_day(sets, monkeypatch, capsys):
     for other in ("day2", "night"):
         call(monkeypatch, sets / "day", sets / other, "--features=random")
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "6 and 6 pictures, random features, resize pytorch_fid"
+        assert lines[0] == "6 and 6 images, random features, resize pytorch_fid"
         assert lines[1].startswith("random-feature Fréchet distance: ") and lines[2].startswith(
             "random-feature kernel distance: "
         )
@@ -63,7 +64,7 @@ def test_processes_share_the_pictures(sets, monkeypatch, capsys):
     with socket.socket() as sock:
         sock.bind(("localhost", 0))
         port = sock.getsockname()[1]
-    words = [sys.executable, script.__file__, sets / "day", sets / "night", "--features=random", "--processes=2"]
+    words = [sys.executable, "-m", "nightjax.fid", sets / "day", sets / "night", "--features=random", "--processes=2"]
     env = os.environ | {
         "PYTHONPATH": os.getcwd(),
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -114,7 +115,7 @@ def test_the_best_of_several(sets, tmp_path, monkeypatch, capsys):
     assert lines[4] == lines[7] and lines[-1] == f"best: {sets / 'day2' / 'part'}"
     cv2.imwrite(str(tmp_path / "alone.png"), np.zeros((64, 128, 3), np.uint8))
     for words, message in (
-        ((sets / "day2", tmp_path, sets / "day"), "hold [1, 6] pictures"),
+        ((sets / "day2", tmp_path, sets / "day"), "hold [1, 6] images"),
         ((sets / "day",), "give two sets"),
     ):
         with pytest.raises(SystemExit):
@@ -123,8 +124,8 @@ def test_the_best_of_several(sets, tmp_path, monkeypatch, capsys):
 
 
 def test_of_near_distances_the_later_is_taken():
-    assert script.best_of([5.0, 3.05, 3.0, 3.09, 3.1, 9.0], 0.1) == 3
-    assert script.best_of([3.0, 3.09], 0.0) == 0 and script.best_of([3.0, 3.0], 0.0) == 1
+    assert best_of([5.0, 3.05, 3.0, 3.09, 3.1, 9.0], 0.1) == 3
+    assert best_of([3.0, 3.09], 0.0) == 0 and best_of([3.0, 3.0], 0.0) == 1
 
 
 def test_wrong_sets(sets, monkeypatch, capsys):

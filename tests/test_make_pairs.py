@@ -1,7 +1,4 @@
-"""The script that makes pairs of nights and synthetic days."""
-
-import importlib.util
-import pathlib
+"""Pairs of nights and synthetic days."""
 
 import cv2
 import jax.numpy as jnp
@@ -11,19 +8,10 @@ import toy
 
 from nightjax.core.errors import UserError
 from nightjax.data import sources
-
-SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "make_pairs.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("make_pairs", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from nightjax.prepare import pairs as prepare
 
 
-def test_pairs_have_the_names_and_sizes_of_the_nights(script, tmp_path):
+def test_pairs_have_the_names_and_sizes_of_the_nights(tmp_path):
     nights = toy.write_folder(tmp_path / "nights", count=3)
     source = sources.open_source("folder", "train", manual_dir=str(nights))
     seen = []
@@ -32,7 +20,7 @@ def test_pairs_have_the_names_and_sizes_of_the_nights(script, tmp_path):
         seen.append(label.shape)
         return jnp.repeat((label[..., None] == 255).astype(jnp.float32), 3, -1)
 
-    script.make_pairs(source, translate, tmp_path / "pairs")
+    prepare.make_pairs(source, translate, tmp_path / "pairs")
     pairs = sources.open_source("folder", "train", manual_dir=str(tmp_path / "pairs"))
     assert [record["image_id"].split("/")[-1] for record in pairs] == ["frame_00", "frame_01", "frame_02"]
     assert seen == 3 * [(1, *toy.SIZE)]
@@ -42,12 +30,12 @@ def test_pairs_have_the_names_and_sizes_of_the_nights(script, tmp_path):
         original = cv2.imread(str(nights / "images" / "train" / f"{name}.png"))
         np.testing.assert_array_equal(cv2.imread(str(found["images"])), original)
         np.testing.assert_array_equal(cv2.imread(str(found["references"]))[..., 0] == 255, label == 255)
-    script.make_pairs(source, None, tmp_path / "pairs")  # Nothing is left to do.
+    prepare.make_pairs(source, None, tmp_path / "pairs")  # Nothing is left to do.
 
 
-def test_labels_that_test_something_are_refused(script):
+def test_labels_that_test_something_are_refused():
     for split in ("validation", "test_night", "val_day", "train+validation", "train[:50%] + val_night[:10]"):
         with pytest.raises(UserError, match="training labels"):
-            script.check_split(split)
-    script.check_split("train")
-    script.check_split("oracle_night[:50%]+source_day")
+            prepare.check_split(split)
+    prepare.check_split("train")
+    prepare.check_split("oracle_night[:50%]+source_day")

@@ -1,6 +1,5 @@
 """docs/own_data.md does what it says, on a generated folder."""
 
-import importlib
 import json
 import pathlib
 import re
@@ -13,7 +12,7 @@ import pytest
 import toy
 from absl import flags
 
-from nightjax import methods, run
+from nightjax import check, methods, run
 from nightjax.core import cli, sharding
 from nightjax.core import config as configs
 from nightjax.data import sources, streams, transforms
@@ -74,22 +73,21 @@ def test_the_commands_share_one_workdir():
     used = {
         words[2]: [word for word in words if word.startswith("--workdir=")]
         for words in commands(PAGE)
-        if words[2].startswith("nightjax.")
+        if words[2].startswith("nightjax.") and words[2] != "nightjax.check"
     }
     assert used["nightjax.main"] and set(map(tuple, used.values())) == {("--workdir=runs/my_night",)}
 
 
 @pytest.mark.parametrize("page", [PAGE, PAGE.parents[1] / "README.md"], ids=["own_data", "README"])
-def test_the_commands_read_labels_of_ones_own(page, example, monkeypatch, capsys):
+def test_the_commands_read_labels_of_ones_own(page, example, capsys):
     """With a labels.json in each folder, as both pages allow."""
     _, root = example
-    monkeypatch.syspath_prepend(PAGE.parents[1] / "scripts")
-    check_data = importlib.import_module("check_data")
     read, checked = set(), 0
     for words in commands(page):
         words = [re.sub(r"(/path/)?\b(my_(day|night_labelled|night))\b", rf"{root}/\2", word) for word in words]
         if "--data=folder" in words:
-            assert check_data.main(words[2:]) == 0, capsys.readouterr().out
+            check.main(words[2:])
+            assert "no fault found" in capsys.readouterr().out
             checked += 1
         elif any(":data=folder" in word for word in words):
             values = flags.FlagValues()
@@ -103,11 +101,13 @@ def test_the_commands_read_labels_of_ones_own(page, example, monkeypatch, capsys
     assert checked == 1 and len(read) == 3
 
 
-def test_the_commands_flags_exist(example):
+def test_the_commands_flags_exist(capsys):
     text = PAGE.read_text()
     folder = configs.load(str(PAGE.parents[1] / "configs/dacs.py") + ":data=folder")
     for key in re.findall(r"--config\.(\S+?)=", text):
         configs.check_key(folder, key)
-    flags = (PAGE.parents[1] / "scripts" / "check_data.py").read_text()
-    for flag in re.findall(r"--(\w+)=", re.search(r"check_data\.py (.*)", text)[1]):
-        assert f'"--{flag}"' in flags
+    with pytest.raises(SystemExit):
+        check.main(["check", "--help"])
+    known = capsys.readouterr().out
+    for flag in re.findall(r"--(\w+)=", re.search(r"nightjax\.check (.*)", text)[1]):
+        assert f"\n  --{flag}=" in known

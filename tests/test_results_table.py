@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from nightjax import table
 from nightjax.core import cli
-from scripts import make_results_table
 
 
 def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, others=()):
@@ -35,8 +35,8 @@ def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, oth
 
 
 def call(monkeypatch, *flags):
-    monkeypatch.setattr(sys, "argv", ["make_results_table", *map(str, flags)])
-    cli.run(make_results_table.main)
+    monkeypatch.setattr(sys, "argv", ["table", *map(str, flags)])
+    cli.run(table.main)
 
 
 GROUPS = {"dynamic": 30.0, "static": 50.0, "small": None}

@@ -3,6 +3,7 @@ commands."""
 
 import csv
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import toy
 from ml_collections import ConfigDict
 
-from nightjax import main, methods, run
+from nightjax import methods, pseudo_label, run, select, table
 from nightjax.core import cli, sharding
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import load
@@ -23,19 +24,26 @@ from nightjax.core.optim import Optimizer
 from nightjax.data import sources
 from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
+from nightjax.report import results_table
 from nightjax.selection.images import Pictures, scored_by
 from nightjax.train import compile_step
-from scripts import make_pseudo_labels, make_results_table, select_images, sweep_thesis
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
-def call(monkeypatch, script, *words):
-    monkeypatch.setattr(sys, "argv", ["script", *map(str, words)])
-    cli.run(script.main)
+def call(monkeypatch, verb, *words):
+    monkeypatch.setattr(sys, "argv", ["verb", *map(str, words)])
+    cli.run(verb.main)
 
 
-def refused(monkeypatch, capsys, script, *words):
+def sweep(*words):
+    command = [sys.executable, "-m", "scripts.sweep_thesis", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def refused(monkeypatch, capsys, verb, *words):
     with pytest.raises(SystemExit) as exit_:
-        call(monkeypatch, script, *words)
+        call(monkeypatch, verb, *words)
     stderr = capsys.readouterr().err
     assert exit_.value.code == 2 and stderr.count("\n") == 1
     return stderr
@@ -74,7 +82,7 @@ def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, c
     words = [f"--rule={rule}", f"--pool={root}/pool", "--count=5", f"--output={output}", "--features=random"]
     call(
         monkeypatch,
-        select_images,
+        select,
         *words,
         *([f"--reference={root}/night"] if rule not in ("his_dark", "random") else []),
     )
@@ -91,7 +99,7 @@ def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, c
         assert record["frechet"]["selected"] < record["frechet"]["random"]
     sheet = cv2.imread(str(output / "contact_sheet.png"))
     assert sheet.shape[0] > 128 and sheet.shape[1] > 400
-    assert "pictures chosen by" in capsys.readouterr().out
+    assert "images chosen by" in capsys.readouterr().out
 
 
 def test_scored_pictures_are_refused_unless_said(root, tmp_path, monkeypatch, capsys):
@@ -103,8 +111,8 @@ def test_scored_pictures_are_refused_unless_said(root, tmp_path, monkeypatch, ca
         "--count=2",
         f"--output={tmp_path}/out",
     ]
-    assert "results are scored" in refused(monkeypatch, capsys, select_images, *words)
-    call(monkeypatch, select_images, *words, "--transductive")
+    assert "results are scored" in refused(monkeypatch, capsys, select, *words)
+    call(monkeypatch, select, *words, "--transductive")
     assert json.loads((tmp_path / "out" / "selection.json").read_text())["transductive"]
 
 
@@ -143,7 +151,7 @@ def test_what_results_are_scored_on(where, scored):
 )
 def test_wrong_flags_of_the_selection(words, message, root, tmp_path, monkeypatch, capsys):
     base = [f"--pool={root}/pool", "--count=3", f"--output={tmp_path}"]
-    assert message in refused(monkeypatch, capsys, select_images, *base, *(word.format(root=root) for word in words))
+    assert message in refused(monkeypatch, capsys, select, *base, *(word.format(root=root) for word in words))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +167,7 @@ def pseudo(root, tmp_path_factory):
             f"--list={folder}/selected.csv",
             f"--output={folder}/{name}",
         ]
-        call(patch, make_pseudo_labels, *words, *flags)
+        call(patch, pseudo_label, *words, *flags)
     patch.undo()
     return folder
 
@@ -195,7 +203,7 @@ def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path,
         f"--output={tmp_path}/one",
     ]
     before = toy.saved_state(root / "teacher", 0)
-    call(monkeypatch, make_pseudo_labels, *words)
+    call(monkeypatch, pseudo_label, *words)
     np.testing.assert_array_equal(
         read_label(tmp_path / "one", "bright/bright_01"), read_label(pseudo / "all", "bright/bright_01")
     )
@@ -216,7 +224,7 @@ def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path,
 def test_wrong_flags_of_the_labels(words, message, root, pseudo, tmp_path, monkeypatch, capsys):
     base = [f"--workdir={root}/teacher", f"--images={root}/pool", f"--output={tmp_path}/out"]
     words = (word.format(root=root, pseudo=pseudo) for word in words)
-    assert message in refused(monkeypatch, capsys, make_pseudo_labels, *base, *words)
+    assert message in refused(monkeypatch, capsys, pseudo_label, *base, *words)
 
 
 def test_union_draws_every_picture_alike(root, pseudo):
@@ -327,11 +335,11 @@ def test_the_step_does_not_gather_the_batch(root):
     assert "all-reduce" in text and not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
-def test_rows_of_the_thesis_are_config_chains(monkeypatch, capsys):
-    call(monkeypatch, sweep_thesis, "--night=folder:/n", "--night_plain=folder:/p", "--seeds=0,1", "--args=steps=5")
-    lines = capsys.readouterr().out.splitlines()
+def test_rows_of_the_thesis_are_config_chains():
+    done = sweep("--night=folder:/n", "--night_plain=folder:/p", "--seeds=0,1", "--args=steps=5")
+    lines = done.stdout.splitlines()
     trained = [line for line in lines if "nightjax.main" in line]
-    assert len(trained) == 2 * (len(sweep_thesis.ROWS) + len(sweep_thesis.RANDOM))
+    assert len(trained) == 2 * (20 + 2), done.stderr  # The rows of the thesis, and two that select at random.
     (last,) = [line for line in trained if "thesis-8.3-seed1" in line]
     assert "loss=combined" in last and "pseudo=runs/pseudo-8.1-night-fid-seed1" in last and "steps=5" in last
     assert "--config.train.init=runs/thesis-8.1-seed1" in last and "--config.seed=1" in last
@@ -340,30 +348,32 @@ def test_rows_of_the_thesis_are_config_chains(monkeypatch, capsys):
     for seed in "01":  # Chance chooses anew for every seed, the other rules once.
         (drawn,) = [line for line in lines if f"--output=runs/selected/random-seed{seed}" in line]
         assert "--rule=random" in drawn and f"--seed={seed}" in drawn
-        labelled = [line for line in lines if f"--output=runs/pseudo-3.1-night-random-seed{seed}" in line]
-        assert labelled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labelled)
-    assert sum("select_images" in line for line in lines) == 2 + 2
+        labeled = [line for line in lines if f"--output=runs/pseudo-3.1-night-random-seed{seed}" in line]
+        assert labeled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labeled)
+    assert sum("nightjax.select" in line for line in lines) == 2 + 2
     for line in trained:  # Every chain is a config that exists.
         load(line.split("--config=")[1].split()[0])
 
 
-def test_rounds_go_on_from_the_best_checkpoint(monkeypatch, capsys):
-    call(monkeypatch, sweep_thesis, "--night=folder:/n", "--only=7.1", "--best=val_day")
-    *_, first, labels, second = capsys.readouterr().out.splitlines()
+def test_rounds_go_on_from_the_best_checkpoint():
+    *_, first, labels, second = sweep("--night=folder:/n", "--only=7.1", "--best=val_day").stdout.splitlines()
     assert "--config.checkpoint.best=val_day" in first and "train.init" not in first
-    assert "make_pseudo_labels" in labels and "--workdir=runs/thesis-3.1-seed0" in labels and "--step=best" in labels
+    assert "nightjax.pseudo_label" in labels and "--workdir=runs/thesis-3.1-seed0" in labels and "--step=best" in labels
     assert "--config.train.init=runs/thesis-3.1-seed0@best" in second
 
 
 def test_a_row_brings_what_it_starts_from():
-    assert sweep_thesis.needed(["8.2"]) == ["3.1", "5.2", "8.1", "8.2"]
-    with pytest.raises(UserError, match="no row '8.9'"):
-        sweep_thesis.needed(["8.9"])
+    lines = sweep("--night=folder:/n", "--only=8.2").stdout.splitlines()
+    rows = re.findall(r"--workdir=runs/thesis-(\S+)-seed0$", "\n".join(x for x in lines if "nightjax.main" in x), re.M)
+    assert rows == ["3.1", "5.2", "8.1", "8.2"]
+    done = sweep("--only=8.9")
+    assert done.returncode == 2 and "no row '8.9'" in done.stderr
 
 
-def test_rows_without_a_translator_are_refused(monkeypatch, capsys):
-    call(monkeypatch, sweep_thesis, "--only=1.1")
-    assert "--night_plain" in refused(monkeypatch, capsys, sweep_thesis, "--only=2.1")
+def test_rows_without_a_translator_are_refused():
+    assert sweep("--only=1.1").returncode == 0
+    done = sweep("--only=2.1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--night_plain" in done.stderr
 
 
 @pytest.mark.slow
@@ -380,17 +390,6 @@ def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
     (tmp_path / "night" / "lists").mkdir()
     names = sorted(path.stem for path in (tmp_path / "night" / "images").iterdir())
     (tmp_path / "night" / "lists" / "source_day.txt").write_text("\n".join(names))
-    programs = {"nightjax.main": main, "select_images.py": select_images, "make_pseudo_labels.py": make_pseudo_labels}
-    commands = []
-
-    def run_here(command):
-        (program,) = [module for name, module in programs.items() if any(word.endswith(name) for word in command[:3])]
-        words = [word for word in command if word.startswith("--")]
-        program.main([program.__name__, *words])
-        commands.append(words)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(sweep_thesis.subprocess, "run", run_here)
     flags = [
         "--data=nightstreet_tiny",
         f"--night=folder:{tmp_path}/night",
@@ -404,35 +403,24 @@ def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
         "--set=log.every=1",
         "--run",
     ]
-    call(monkeypatch, sweep_thesis, *flags)
-    assert len(commands) == 4  # Selection, first run, labels, second run.
-    call(monkeypatch, sweep_thesis, *flags)
-    assert len(commands) == 4  # Nothing is made again.
-    capsys.readouterr()
-    call(
-        monkeypatch,
-        make_results_table,
-        f"--runs={tmp_path}/runs/thesis-*",
-        f"--published={tmp_path}/runs/published.json",
-    )
-    table = capsys.readouterr().out
-    assert "| thesis-3.1 | 1 |" in table and "| thesis-7.2 | 1 |" in table and "| 39.3 |" in table
+    done = sweep(*flags)
+    made = [line for line in done.stdout.splitlines() if line.startswith("python -m nightjax.")]
+    assert len(made) == 4 and done.returncode == 0, done.stderr  # Selection, first run, labels, second run.
+    assert not [line for line in sweep(*flags).stdout.splitlines() if line.startswith("python -m nightjax.")]
+    runs = tmp_path / "runs"
+    call(monkeypatch, table, f"--runs={runs}/thesis-*", f"--published={runs}/published.json")
+    shown = capsys.readouterr().out
+    assert "| thesis-3.1 | 1 |" in shown and "| thesis-7.2 | 1 |" in shown and "| 39.3 |" in shown
 
 
-def test_published_numbers_stand_beside_ours(tmp_path, monkeypatch, capsys):
-    (tmp_path / "published.json").write_text(json.dumps(sweep_thesis.published()))
-    monkeypatch.setattr(
-        make_results_table, "group_runs", lambda patterns: {"thesis-3.1": [], "thesis-1.1": [], "other": []}
-    )
-    table = make_results_table.markdown(
-        make_results_table.group_runs(()),
-        {"night": "test_night"},
-        make_results_table._read_published(str(tmp_path / "published.json")),
-    )
-    head, _, first, second, other = table.splitlines()
+def test_published_numbers_stand_beside_ours(tmp_path):
+    (tmp_path / "thesis-1.1-seed0").mkdir()
+    (tmp_path / "thesis-1.1-seed0" / "report.html").write_text("made already")
+    assert sweep("--only=1.1", f"--root={tmp_path}", "--run").returncode == 0
+    published = results_table.read_published(str(tmp_path / "published.json"))
+    groups = {"thesis-3.1": [], "thesis-1.1": [], "other": []}
+    head, _, first, second, other = results_table.markdown(groups, {"night": "test_night"}, published).splitlines()
     assert head == "| run | seeds | thesis | thesis, converted |"
-    assert (
-        first == "| thesis-3.1 | 0 | 33.9 | 29.3 |"
-        and second == "| thesis-1.1 | 0 | 27.5 | - |"
-        and other.endswith("| - | - |")
-    )
+    assert first == "| thesis-3.1 | 0 | 33.9 | 29.3 |"
+    assert second == "| thesis-1.1 | 0 | 27.5 | - |"
+    assert other.endswith("| - | - |")

@@ -11,11 +11,13 @@ import pytest
 import toy
 import toy_translator
 
+from nightjax import run, translate
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
+from nightjax.inference.translators import checksum
+from nightjax.prepare.translated import Translation
 from nightjax.train import train
-from scripts import translate_dataset
 
 COUNT = 6
 
@@ -38,11 +40,11 @@ def no_cache_in_home(monkeypatch):
 def flags(workdir, folder, data_dir, *more):
     base = [f"--workdir={workdir}"] if workdir else [f"--fda=folder:{folder}", "--fda_split=train"]
     base += ["--data=folder", f"--manual_dir={folder}", "--split=all", "--name=night", f"--data_dir={data_dir}"]
-    return ["translate_dataset", *base, *more]
+    return ["translate", *base, *more]
 
 
 def make(*args):
-    translate_dataset.main(flags(*args))
+    translate.main(flags(*args))
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +80,8 @@ def test_provenance(straight, workdir):
     metadata = json.loads((straight / "translated/night/1.0.0/metadata.json").read_text())
     made_by = metadata["provenance"]["made_by"]
     assert made_by["method"] == "unit" and made_by["step"] == 0 and made_by["to"] == "b"
-    loaded = translate_dataset.run.load(workdir)
-    assert made_by["sha256"] == translate_dataset.checksum(loaded.variables) and len(made_by["sha256"]) == 64
+    loaded = run.load(workdir)
+    assert made_by["sha256"] == checksum(loaded.variables) and len(made_by["sha256"]) == 64
     assert metadata["provenance"]["splits"]["train"]["records"] == COUNT
     assert len(metadata["record_names"]["train"]) == 64
     assert not list((straight / "translated").glob("*.unfinished"))
@@ -90,7 +92,7 @@ class Killed(BaseException):
 
 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, workdir, folder, tmp_path, monkeypatch):
-    write, done = translate_dataset.Translation.write_picture, []
+    write, done = Translation.write_picture, []
 
     def write_some(self, split, index, picture):
         if len(done) == COUNT // 2:  # Killed while this picture is half written.
@@ -101,7 +103,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
         write(self, split, index, picture)
 
     with monkeypatch.context() as patch:
-        patch.setattr(translate_dataset.Translation, "write_picture", write_some)
+        patch.setattr(Translation, "write_picture", write_some)
         with pytest.raises(Killed):
             make(workdir, folder, tmp_path)
     assert len(list(tmp_path.rglob("*.unfinished/train/0*.png"))) == COUNT // 2
@@ -110,7 +112,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
     (draft / "translated-train.array_record-00000-of-00001").write_bytes(b"half a record")
     again = []
     monkeypatch.setattr(
-        translate_dataset.Translation,
+        Translation,
         "write_picture",
         lambda self, split, index, picture: (again.append(index), write(self, split, index, picture)),
     )
@@ -121,7 +123,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
 
 def test_parts_of_several_processes_are_the_whole(straight, workdir, folder, tmp_path, capsys):
     make(workdir, folder, tmp_path, "--shard=1/2")
-    assert f"{COUNT // 2} pictures of other parts are missing" in capsys.readouterr().out
+    assert f"{COUNT // 2} images of other parts are missing" in capsys.readouterr().out
     make(workdir, folder, tmp_path, "--shard=0/2")
     assert "is ready" in capsys.readouterr().out
     assert contents(tmp_path) == contents(straight)
@@ -178,7 +180,7 @@ def test_wrong_flags(workdir, folder, tmp_path, more, words):
 
 def test_a_run_that_translates_nothing(folder, tmp_path):
     other = toy.untrained_run(tmp_path / "source", toy.config(folder))
-    with pytest.raises(UserError, match="a run of 'supervised', which translates no pictures"):
+    with pytest.raises(UserError, match="a run of 'supervised', which translates no images"):
         make(other, folder, tmp_path)
 
 
@@ -190,7 +192,7 @@ def test_unknown_translated_set(straight):
 @pytest.mark.slow
 def test_processes_killed_for_real(straight, workdir, folder, tmp_path):
     """SIGKILL after the second picture, then to the end, in processes of their own."""
-    command = [sys.executable, "-m", "scripts.translate_dataset", *flags(workdir, folder, tmp_path)[1:]]
+    command = [sys.executable, "-m", "nightjax.translate", *flags(workdir, folder, tmp_path)[1:]]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("*.unfinished/train/0*.png"))) < 2:
         assert process.poll() is None, "it ended before it could be killed"

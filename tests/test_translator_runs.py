@@ -1,6 +1,5 @@
-"""Runs of CycleGAN and pix2pixHD as the scripts use them: from a folder on disk to pictures."""
+"""Runs of CycleGAN and pix2pixHD as the verbs use them: from a folder on disk to pictures."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
@@ -8,11 +7,12 @@ import pytest
 import toy
 
 from configs import cyclegan, pix2pixhd
-from nightjax import methods
+from nightjax import methods, run
 from nightjax.core.config import load, override
 from nightjax.core.errors import UserError
 from nightjax.data.sources import ListSource
 from nightjax.data.streams import StreamSpec, make_stream
+from nightjax.inference.translators import network_translator
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -23,23 +23,16 @@ def tiny(config):
     return override(config, names | small)
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("translate_dataset", ROOT / "scripts" / "translate_dataset.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
-def test_cyclegan_translates_nights_to_days(script, tmp_path):
+def test_cyclegan_translates_nights_to_days(tmp_path):
     workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
-    translate, facts = script.from_run(str(workdir), None, "a", None, False)
+    loaded = run.load(workdir)
+    translate, facts = network_translator(loaded.method.translate, loaded.variables, to="a")
     image = np.random.RandomState(0).randint(0, 256, (30, 46, 3)).astype(np.uint8)
     picture = translate("name", image)
     assert picture.shape == image.shape and picture.dtype == np.uint8
     np.testing.assert_array_equal(translate("name", image), picture)
-    assert facts["method"] == "cyclegan" and facts["to"] == "a"
+    assert loaded.config.method.name == "cyclegan" and facts["to"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -85,5 +78,5 @@ def _check_candidates(config, real):
 
 
 def test_nights_of_nightcity_have_no_days():
-    with pytest.raises(UserError, match="make_pairs"):
+    with pytest.raises(UserError, match="nightjax pairs"):
         pix2pixhd.get_config("data=nightcity,translates=image")

@@ -12,6 +12,12 @@ from ml_collections import config_flags
 
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
+from nightjax.core.help import config_docstring, verb_help
+
+CONFIG_HELP = (
+    "Config file, with its arguments after a colon: configs/dsr_fpa.py:data=nightstreet_tiny,steps=60. "
+    "Give it with --help to see its keys; --config.KEY=VALUE replaces one."
+)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -26,7 +32,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """The line to tell a user, or None for a defect of ours, whose traceback is worth more than a line."""
+    """The line to show a user, or None if the error is a bug, so that its traceback is shown."""
     cause = error
     while cause is not None:  # Threads and processes that read data may wrap what went wrong in them.
         if isinstance(cause, UserError):
@@ -46,26 +52,72 @@ def fail(message: object) -> None:
     sys.exit(2)
 
 
-def parse(values: flags.FlagValues, argv: Sequence[str], required: Sequence[str] = ()) -> None:
-    """Parses flags; ``--help`` prints them and exits.
+def parse(
+    values: flags.FlagValues, argv: Sequence[str], about: str = "", required: Sequence[str] = (), words: str = ""
+) -> list[str]:
+    """Parses the flags of a verb; ``--help`` prints its help and exits.
+
+    Args:
+        values: the flags, whose values are set.
+        argv: the words of the command, the program first.
+        about: the docstring of the verb's module, for its help.
+        required: names of the flags that must be given.
+        words: what may be given besides flags, such as ``"SET SET ..."``; by default nothing.
+
+    Returns:
+        The words that are no flags.
 
     Raises:
-        UserError: a flag is unknown, has a wrong value or is missing, or there are words that are no flags.
+        UserError: a flag is unknown, has a wrong value or is missing, or a word is given that should be a flag.
     """
     if "help" not in values:
         flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    values.set_gnu_getopt(True)  # Flags may follow words.
     try:
         rest = values(list(argv))[1:]
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(error) from error
     if values["help"].value:
-        print(values.get_help())
+        print(verb_help(values, argv[0], about, required, words))
         sys.exit(0)
-    if rest:
+    if rest and not words:
         raise UserError(f"{rest[0]!r} is not a flag; flags start with --")
     for name in required:
         if values[name].value in (None, "", []):
-            raise UserError(f"--{name} is missing")
+            raise UserError(f"--{name} is missing; see --help")
+    return rest
+
+
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Adds ``--which`` and ``--step``, which choose the network of a run."""
+    flags.DEFINE_string("which", "", "student or teacher; by default the one the run evaluates.", flag_values=values)
+    flags.DEFINE_string("step", None, "Checkpoint to load: a step, or best; by default the newest.", flag_values=values)
+
+
+def define_folders(values: flags.FlagValues) -> None:
+    """Adds ``--data_dir`` and ``--manual_dir``."""
+    flags.DEFINE_string("data_dir", "", "Folder of the prepared data sets.", flag_values=values)
+    flags.DEFINE_string("manual_dir", "", "Folder of the downloaded files.", flag_values=values)
+
+
+def define_processes(values: flags.FlagValues) -> None:
+    """Adds the flags of a job of several processes; see `join_from_flags`."""
+    flags.DEFINE_bool(
+        "distributed", False, "Join a job of several processes. A TPU pod finds them by itself.", flag_values=values
+    )
+    flags.DEFINE_string("coordinator", None, "host:port of process 0, outside of TPU pods.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.", flag_values=values)
+
+
+def join_from_flags(values: flags.FlagValues) -> None:
+    """Joins the other processes if the flags of `define_processes` say that there are any.
+
+    Raises:
+        UserError: they cannot be reached.
+    """
+    if values.distributed or values.coordinator:
+        join_processes(values.coordinator, values.processes, values.process_id)
 
 
 def use_compilation_cache() -> None:
@@ -108,14 +160,14 @@ def define_config(
         UserError: no config was named, the file is missing or broken, or it has no such key.
     """
     own = flags.FlagValues()
-    flags.DEFINE_string("config", None, "Config file, with its argument after a colon.", flag_values=own)
+    flags.DEFINE_string("config", None, CONFIG_HELP, flag_values=own)
     try:
         rest = own(list(argv), known_only=True)
     except flags.Error as error:
         raise UserError(error) from error
     if not own.config:
         if {"--help", "-h"} & set(argv):
-            flags.DEFINE_string("config", None, own["config"].help, flag_values=values)
+            flags.DEFINE_string("config", None, CONFIG_HELP, flag_values=values)
             return "", rest
         raise UserError("--config is missing; try --config=configs/dsr_fpa.py")
     config = load(own.config)
@@ -124,7 +176,9 @@ def define_config(
             configs.check_key(config, key[1])
             configs.open_none(config, key[1])
     try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=rest)
+        config_flags.DEFINE_config_dict(
+            "config", config, f"{own.config}\n\n{config_docstring(own.config)}", flag_values=values, sys_argv=rest
+        )
     except (flags.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(f"--config: {error.args[0] if error.args else error}") from error
     return own.config, rest

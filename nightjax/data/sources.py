@@ -43,7 +43,7 @@ BUILDERS = {
 """Data set to the module of its TFDS builder."""
 
 TRANSLATED, VERSION = "translated", "1.0.0"
-"""Data set whose configs ``scripts/translate_dataset.py`` writes, and their version."""
+"""Data set whose configs ``nightjax translate`` writes, and their version."""
 
 
 class Source(Protocol):
@@ -67,7 +67,7 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
 
     Args:
         name: a key of `BUILDERS`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
-            ``scripts/translate_dataset.py`` made; or ``"folder"``, ``"folder/<table>"``
+            ``nightjax translate`` made; or ``"folder"``, ``"folder/<table>"``
             with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names
             a ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
         split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
@@ -252,8 +252,7 @@ def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         return tfds.builder_from_directory(root / name / VERSION)
     have = [path.parent.name for path in root.glob(f"*/{VERSION}")]
     raise UserError(
-        f"no data set {name!r} in {root}: make it with "
-        f"scripts/translate_dataset.py{suggestion(name, have) if have else ''}"
+        f"no data set {name!r} in {root}: make it with nightjax translate{suggestion(name, have) if have else ''}"
     )
 
 

@@ -9,16 +9,21 @@ import dataclasses
 import os
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import cv2
+import jax
 import numpy as np
 from etils import epath
+from tqdm import tqdm
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.data import sources, streams
+from nightjax.metrics import protocol
+from nightjax.metrics.protocol import EvalSet
 
 Content = Literal["train_ids", "train_ids_invalid", "label_ids", "confidence"]
 
@@ -61,6 +66,37 @@ PACKAGES = {
     "cityscapes": Package({"": "label_ids"}, (1024, 2048), r"[a-z-]+_\d{6}_\d{6}", "{frame}_labelIds.png", (1525,)),
 }
 """Benchmark to package. ACDC takes one condition (500 frames) or all four."""
+
+
+def predict_source(
+    predict_fn: jax.tree_util.Partial,
+    source: sources.Source,
+    rule: EvalSet,
+    size: tuple[int, int],
+    weights: np.ndarray | None = None,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Predicts every record of a source, one at a time.
+
+    Args:
+        predict_fn: uint8 [B, H, W, 3] to logits [B, h, w, K]; its arguments are the network's variables.
+        source: records with an image.
+        rule: the protocol of prediction.
+        size: (height, width) of the results.
+        weights: factors of the classes' logits [K].
+
+    Yields:
+        Image id, train ids uint8 [H, W] and confidence float32 [H, W].
+    """
+
+    @jax.jit
+    def step(predict_fn: jax.tree_util.Partial, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return protocol.predict(predict_fn, image, rule, size, weights)
+
+    batches = streams.make_eval_batches(source, 1, fields=("image",))
+    for batch in tqdm(batches, total=len(source), unit="image", disable=None):
+        (name,) = streams.record_ids(source, batch["index"])
+        label, confidence = jax.device_get(step(predict_fn, batch["image"]))
+        yield name, label[0], confidence[0]
 
 
 def write_package(

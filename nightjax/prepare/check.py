@@ -1,20 +1,21 @@
-"""Checks data before a long run: a folder as a builder sees it, a plain folder, or a prepared data
-set.
+"""Checks data before a long run: a folder as a builder sees it, a plain folder, or a prepared data set.
 
-Every fault is one line. What is looked for: ids out of range, train ids where label ids are
-expected and the reverse, labels of another size, missing partners, extra files, wrong counts,
-frames that occur in two splits, files that cannot be decoded, and pairs that do not show the same
-place.
+Every fault is one line. The checks find ids out of range, train ids where label ids are expected and the reverse,
+labels of another size than their image, missing partners, extra files, wrong counts, frames that occur in two splits,
+files that cannot be decoded, and pairs that do not show the same place.
 """
 
 import functools
+import importlib
 import itertools
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import get_args
 
 import tensorflow_datasets as tfds
 
+from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.core.parallel import parallel_map
 from nightjax.data import labels
@@ -26,6 +27,7 @@ from nightjax.data.folders import (
     list_pictures,
 )
 from nightjax.data.imagefiles import read_indexed
+from nightjax.data.sources import BUILDERS
 from nightjax.prepare import alignment
 from nightjax.prepare.inspection import (
     Inspection,
@@ -40,6 +42,37 @@ from nightjax.prepare.records import LabelEncoding, Recipe, Record
 
 MAX_PAIRS = 400
 """Pairs that are compared, evenly spread over a split."""
+
+
+DATA_SETS = {name: module for name, module in BUILDERS.items() if name != "nightstreet"}
+"""Data sets whose builders read downloaded files, to the modules of these builders."""
+
+
+def check_dataset(data: str, manual_dir: str, extract_dir: str = "") -> list[str]:
+    """Checks downloaded files as their builder would read them.
+
+    Args:
+        data: ``NAME`` or ``NAME/CONFIG`` of `DATA_SETS`; ``folder`` or ``folder/ENCODING`` for a plain folder.
+        manual_dir: where the files are.
+        extract_dir: where archives are unpacked; by default a temporary folder.
+
+    Returns:
+        One line a fault; empty if all is well.
+
+    Raises:
+        UserError: no such data set or config, or its files are not there.
+    """
+    name, _, config = data.partition("/")
+    if name == "folder":
+        return check_scan(scan_folder(manual_dir, config or "train_ids"))
+    builder_class = importlib.import_module(choose(DATA_SETS | {"folder": ""}, name, "data set")).Builder
+    configs = {item.name: item for item in builder_class.BUILDER_CONFIGS}
+    if config:
+        choose(configs, config, f"{name}: config")
+    with tempfile.TemporaryDirectory() as scratch:
+        builder = builder_class(config=config or None, data_dir=scratch, file_format="array_record")
+        scan = builder.find(manual_dir, pathlib.Path(extract_dir or scratch))
+        return check_scan(scan, builder.builder_config.recipe)
 
 
 def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:

@@ -14,20 +14,24 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import TRANSLATED, VERSION, Source, machine_lock
+from nightjax.data.sources import TRANSLATED, VERSION, Source, machine_lock, open_source, prepared_dir
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]
-"""JSON-serialisable facts on which every picture depends."""
+"""JSON-serializable facts on which every image depends."""
+
+Translator = Callable[[str, np.ndarray], np.ndarray]
+"""(name of the record, uint8 [H, W, 3]) to uint8 [H, W, 3]: a function of its arguments alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +101,28 @@ class Translation:
         """Stores a translated image, uint8 [H, W, 3] of the size of its original."""
         _write(self._picture(split, index), encode_png(picture))
 
+    def make(self, translate: Translator, shard: int = 0, shards: int = 1) -> bool:
+        """Translates the images of one process that are still missing, and writes the records if none is missing then.
+
+        Args:
+            translate: makes the images.
+            shard: number of this process, from 0.
+            shards: number of processes that share the work.
+
+        Returns:
+            Whether the data set is complete.
+
+        Raises:
+            UserError: a data set of this name was made by or of something else.
+        """
+        if not self.is_done():
+            self.begin()
+            for split, index in tqdm(list(self.missing(shard, shards)), unit="image", disable=None):
+                record = self.sources[split][index]
+                image = transforms.decode(record, ("image",))["image"]
+                self.write_picture(split, index, translate(str(record["image_id"]), image))
+        return self.finish()
+
     def finish(self) -> bool:
         """Writes the records if every picture is there, and says whether that is so; the pictures are then removed."""
         if not self.is_done() and next(self.missing(), None) is not None:
@@ -148,6 +174,45 @@ class Translation:
                     "--name, or "
                     "delete that folder to start again"
                 )
+
+
+def open_splits(data: str, splits: Sequence[str], *, data_dir: str, manual_dir: str) -> dict[str, Source]:
+    """The splits of a data set to translate, by the name they get in the result: ``all`` becomes ``train``.
+
+    Raises:
+        UserError: no such data set or split, or it has no records.
+    """
+    opened = {}
+    for split in splits:
+        source = open_source(data, split, data_dir=data_dir, manual_dir=manual_dir)
+        if not len(source):
+            raise UserError(f"{data}, split {split!r}, has no records")
+        opened["train" if split == "all" else split] = source
+    return opened
+
+
+def plan(
+    name: str, data: str, opened: Mapping[str, Source], made_by: Provenance, condition: str, data_dir: str = ""
+) -> Translation:
+    """The making of a translated data set, its provenance filled in.
+
+    Args:
+        name: of the result.
+        data: name of the data set that is translated.
+        opened: its splits, of `open_splits`.
+        made_by: facts about the translator.
+        condition: name of the light that the result shows.
+        data_dir: see `prepared_dir`.
+    """
+    made_of = {split: {"records": len(source), "labels": source.label_version} for split, source in opened.items()}
+    provenance = {"made_by": made_by, "data": data, "splits": made_of}
+    return Translation(name, pathlib.Path(prepared_dir(data_dir)), opened, provenance, condition)
+
+
+def default_name(maker: str, data: str) -> str:
+    """A name for a result: ``unit_nightstreet_std`` for ``runs/unit`` and ``nightstreet/std``."""
+    words = f"{pathlib.Path(maker).name}_{data.partition(':')[0]}"
+    return "".join(letter if letter.isalnum() else "_" for letter in words)
 
 
 with tfds.core.registered.skip_registration():

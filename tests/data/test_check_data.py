@@ -1,4 +1,4 @@
-"""check_data: a clean tree passes, each planted fault is found and named."""
+"""nightjax check: a clean tree passes, each planted fault is found and named."""
 
 import importlib
 import pathlib
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nightjax import check as verb
+from nightjax.core import cli
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import folders, transforms
 from nightjax.prepare import alignment, check
 
-ROOT = pathlib.Path(__file__).parents[2]
 TREES = {
     "cityscapes_seg/full": miniature.make_cityscapes,
     "dark_zurich/pairs": miniature.make_dark_zurich,
@@ -120,7 +121,7 @@ def test_extra_file(tmp_path, city, name):
 
 
 def test_wrong_count(tmp_path, city, capsys):
-    assert load_script().main(["--data=cityscapes_seg", f"--manual_dir={city}"]) == 2
+    assert code(["--data=cityscapes_seg", f"--manual_dir={city}"]) == 2
     printed = capsys.readouterr().out.splitlines()
     assert "count: train has 2 records, official is 2975" in printed and len(printed) == 2
 
@@ -153,7 +154,7 @@ def plain_folder(root, shift=0):
 
 def test_plain_folder_is_clean(tmp_path, capsys):
     plain_folder(tmp_path)
-    assert load_script().main(["--data=folder", f"--manual_dir={tmp_path}"]) == 0
+    assert code(["--data=folder", f"--manual_dir={tmp_path}"]) == 0
     assert capsys.readouterr().out == "no fault found\n"
 
 
@@ -186,7 +187,7 @@ def test_plain_folder_refuses_what_training_refuses(tmp_path, encoding):
 def test_labels_json_is_checked_as_it_is_read(tmp_path, capsys):
     miniature.save(tmp_path / "images/a.png", miniature.scene(0))
     miniature.save(tmp_path / "labels/a.png", np.full(miniature.SIZE, 200, np.uint8))
-    run = lambda: load_script().main(["--data=folder", f"--manual_dir={tmp_path}"])
+    run = lambda: code(["--data=folder", f"--manual_dir={tmp_path}"])
     assert run() == 2 and "values 200 are no train ids" in capsys.readouterr().out
     (tmp_path / "labels.json").write_text('{"200": "road"}')
     assert run() == 0
@@ -289,25 +290,24 @@ def test_not_a_prepared_set(tmp_path):
     ],
 )
 def test_user_errors_are_one_line_and_exit_code_2(arguments, capsys):
-    assert load_script().main(arguments) == 2
+    assert code(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.splitlines()) == 1
 
 
 def test_as_a_program(tmp_path):
     shutil.rmtree(plain_folder(tmp_path) / "labels")
-    command = [
-        sys.executable,
-        ROOT / "scripts/check_data.py",
-        "--data=folder",
-        f"--manual_dir={tmp_path}",
-    ]
+    command = [sys.executable, "-m", "nightjax", "check", "--data=folder", f"--manual_dir={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "no fault found\n"), done.stderr
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("check_data", ROOT / "scripts/check_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def code(arguments):
+    """Exit code of the verb."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["check", *arguments])
+        try:
+            cli.run(verb.main)
+        except SystemExit as end:
+            return end.code
+    return 0

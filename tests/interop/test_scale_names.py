@@ -45,7 +45,7 @@ def path(request, tmp_path, backbone):
 
 def documented_flags():
     """``allow_missing`` and ``allow_surplus`` of the command in the config's docstring."""
-    command = re.search(r"scripts/convert_weights.py(.*?)\n    python", adaptsegnet.__doc__, re.DOTALL)[1]
+    command = re.search(r"nightjax.convert(.*?)\n    python", adaptsegnet.__doc__, re.DOTALL)[1]
     flags = (word.removeprefix("--").partition("=") for word in shlex.split(command) if word.startswith("--allow"))
     return {name: values.split(",") for name, _, values in flags}
 

@@ -1,11 +1,4 @@
-"""Run folders to one Markdown table; runs that differ only in ``-seedN`` become mean ± standard deviation.
-
-    python scripts/make_results_table.py --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day
-
-A row a group of runs, called as its folders are. Columns: headline mIoU on the first set and its means over groups of
-classes, headline mIoU on the other sets, and with --cost minutes of training and peak memory (runs that shared a
-machine took longer). Scores are those of each run's last evaluation, in percent.
-"""
+"""One Markdown table of many run folders; runs that differ only in ``-seedN`` become mean ± standard deviation."""
 
 import glob
 import json
@@ -13,16 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from absl import flags
 from etils import epath
 
 from nightjax import run
-from nightjax.core import cli
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
-from nightjax.evaluate import GROUPS
 from nightjax.metrics.table import format_value
 from nightjax.report.run_folder import read_evaluations, read_metrics
+
+GROUPS = ("static", "small", "dynamic")
+"""Groups of classes that have columns, in their order."""
 
 
 class Result(NamedTuple):
@@ -138,7 +131,12 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _read_published(path: str) -> dict[str, dict[str, float]]:
+def read_published(path: str) -> dict[str, dict[str, float]]:
+    """Published numbers from a JSON file: column to row to number; none for an empty path.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
     if not path:
         return {}
     try:
@@ -151,21 +149,3 @@ def _lookup(tree: Any, *keys: str | None) -> float | None:
     for key in keys:
         tree = tree.get(key) if tree else None
     return tree
-
-
-def main(argv: list[str]) -> None:
-    values = flags.FlagValues()
-    flags.DEFINE_list("runs", None, "Run folders or patterns, separated by commas.", flag_values=values)
-    flags.DEFINE_list("sets", [], "Evaluation sets to show, each SET or TITLE=SET; all by default.", flag_values=values)
-    flags.DEFINE_bool("cost", False, "Show minutes of training and peak memory too.", flag_values=values)
-    flags.DEFINE_string(
-        "published", "", "JSON file: column to row to a published number, shown beside ours.", flag_values=values
-    )
-    cli.parse(values, argv, required=("runs",))
-    groups = group_runs(values.runs)
-    sets = choose_sets(groups, values.sets)
-    print(markdown(groups, sets, _read_published(values.published), values.cost), end="")
-
-
-if __name__ == "__main__":
-    cli.run(main)

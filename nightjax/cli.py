@@ -1,0 +1,65 @@
+"""The command ``nightjax``: ``nightjax VERB ...`` is the same as ``python -m nightjax.VERB ...``.
+
+A verb's module is imported when it is called, so that the list of verbs costs no import of jax.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+
+import nightjax
+
+VERBS = {
+    "train": ("nightjax.main", "Train a method, or resume an interrupted run."),
+    "evaluate": ("nightjax.evaluate", "Score trained runs on labeled sets."),
+    "predict": ("nightjax.predict", "Segment images with a trained network."),
+    "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
+    "export": ("nightjax.export", "Export a trained network as a program that needs jax alone."),
+    "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets or configs."),
+    "check": ("nightjax.check", "Check a data set before a long run."),
+    "convert": ("nightjax.convert", "Convert published weights into a run folder, and back."),
+    "translate": ("nightjax.translate", "Translate a labeled day set into a labeled night set."),
+    "enhance": ("nightjax.enhance", "Brighten a labeled night set with SingleHDR."),
+    "pairs": ("nightjax.pairs", "Pair labeled nights with synthetic days made from their labels."),
+    "pseudo-label": ("nightjax.pseudo_label", "Label unlabeled images with a trained network."),
+    "select": ("nightjax.select", "Select images of an unlabeled pool."),
+    "fid": ("nightjax.fid", "Measure the distance (FID, KID) between sets of images."),
+    "match": ("nightjax.match", "Score a dense matcher on NightStreet."),
+    "table": ("nightjax.table", "Summarize run folders in one Markdown table."),
+}
+"""Verb to its module and what it does."""
+
+
+def main() -> None:
+    """Runs the verb that the command line names."""
+    verb, *arguments = sys.argv[1:] or ["--help"]
+    if verb in ("--help", "-h", "help"):
+        print(overview())
+    elif verb == "--version":
+        print(nightjax.__version__)
+    else:
+        from nightjax.core import cli
+
+        sys.argv = [f"nightjax {verb}", *arguments]
+        cli.run(lambda argv: find(verb).main(argv))
+
+
+def overview() -> str:
+    """All verbs, a line each."""
+    lines = [f"  {verb:14}{about}" for verb, (_, about) in VERBS.items()]
+    tail = "Each verb explains itself: nightjax VERB --help"
+    return "\n".join([nightjax.__doc__, "", "usage: nightjax VERB [flags]", "", *lines, "", tail])
+
+
+def find(verb: str) -> ModuleType:
+    """The module of a verb.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    from nightjax.core.config import suggestion
+    from nightjax.core.errors import UserError
+
+    if verb not in VERBS:
+        raise UserError(f"{verb!r} is no verb of nightjax{suggestion(verb, VERBS)}")
+    return importlib.import_module(VERBS[verb][0])

@@ -1,0 +1,54 @@
+"""Pseudo-labels of a trained network as a plain folder that trains like any labeled data set."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.types import IGNORE
+from nightjax.data.labels import class_pixels
+from nightjax.inference import overlay
+from nightjax.inference.predict import Prediction
+
+
+def write_pseudo_labels(
+    predict: Callable[[np.ndarray], Prediction],
+    images: Iterable[tuple[str, np.ndarray]],
+    folder: pathlib.Path,
+    *,
+    split: str = "train",
+    threshold: float = 0.0,
+    record: Mapping[str, Any],
+) -> int:
+    """Writes ``images/``, ``labels/``, the list of the split and ``pseudo_labels.json``, which says what made them.
+
+    Args:
+        predict: uint8 [H, W, 3] to a prediction at the image's own size.
+        images: (name, uint8 [H, W, 3]) of every image to label.
+        folder: to write to.
+        split: whose list the names go into.
+        threshold: least probability of a label; pixels below become 255.
+        record: facts for ``pseudo_labels.json``, beside the number of images and the pixels of each class.
+
+    Returns:
+        How many images were labeled.
+    """
+    names, counts = [], np.zeros(len(CITYSCAPES.names), np.int64)
+    for name, image in images:
+        prediction = predict(image)
+        label = np.where(prediction.confidence >= threshold, prediction.label, np.uint8(IGNORE))
+        counts += class_pixels(label)
+        for part, data in (("images", overlay.encode_image(image)), ("labels", overlay.encode_label(label))):
+            path = folder / part / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        names.append(name)
+    (folder / "lists").mkdir(parents=True, exist_ok=True)
+    (folder / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    pixels = dict(zip(CITYSCAPES.names, counts.tolist(), strict=True))
+    facts = {**record, "pictures": len(names), "pixels": pixels}
+    (folder / "pseudo_labels.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return len(names)

@@ -1,0 +1,54 @@
+"""Scores a dense matcher on NightStreet, where the true flow is known.
+
+    nightjax match --workdir=runs/uawarpc
+    nightjax match --workdir=runs/uawarpc --preset=std --pairs=100
+
+There are two sets of pairs. "seen" are those the run was trained on, without their flow; they are also the pairs that
+it is to align. "unseen" are further streets. The pair agreement is the fraction of static points, seen by both
+cameras, whose night and warped day labels are of one class. Writes matching/SET/STEP.json into the run folder and
+prints the table.
+"""
+
+import json
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from nightjax import run
+from nightjax.core import cli
+from nightjax.core.errors import UserError
+from nightjax.inference.matching import format_scores, score_matcher
+from nightjax.nightstreet import PRESETS
+
+
+def main(argv: Sequence[str]) -> None:
+    """Scores both sets."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Run folder of configs/uawarpc.py.", flag_values=values)
+    flags.DEFINE_string("step", None, "Checkpoint to load: a step, or best; by default the newest.", flag_values=values)
+    flags.DEFINE_enum("preset", "std", sorted(PRESETS), "NightStreet's size.", flag_values=values)
+    flags.DEFINE_integer("pairs", 100, "Pairs of each set.", lower_bound=1, flag_values=values)
+    cli.parse(values, argv, __doc__, required=("workdir",))
+    cli.use_compilation_cache()
+    loaded = run.load(values.workdir, step=values.step)
+    if not hasattr(loaded.method, "match"):
+        raise UserError(
+            f"{values.workdir} is a run of {loaded.config.method.name!r}, not of a matcher (configs/uawarpc.py)"
+        )
+    matched = jax.jit(loaded.method.match)
+    match = lambda nights, days: jax.device_get(matched(loaded.variables, nights, days))
+    trained = PRESETS[values.preset].counts["target_pairs"]
+    results = {
+        "seen": score_matcher(match, values.preset, 0, min(values.pairs, trained)),
+        "unseen": score_matcher(match, values.preset, trained, values.pairs),
+    }
+    for name, result in results.items():
+        folder = loaded.workdir / "matching" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{loaded.step:07d}.json").write_text(json.dumps({"step": loaded.step} | result, indent=1))
+    print(format_scores(results))
+
+
+if __name__ == "__main__":
+    cli.run(main)
