@@ -21,13 +21,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from nightjax import imported, run
+from nightjax import imported
 from nightjax.core import cli, sharding
 from nightjax.core.errors import UserError
 from nightjax.interop import convert
 from nightjax.interop.namings import NAMINGS
 from nightjax.interop.style_names import read_published
 from nightjax.interop.weight_files import SAVED, TORCH, save_state_dict
+from nightjax.run import loaded, settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,14 +40,14 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("style", "", "Folder of the style randomizer's three checkpoints.", flag_values=values)
     flags.DEFINE_string("output", "", "Folder to write; with --export or --style, a file.", flag_values=values)
     flags.DEFINE_string("naming", "", "Family of names; found by itself when importing.", flag_values=values)
-    flags.DEFINE_string("which", "", "student (the default) or teacher, where there are both.", flag_values=values)
+    flags.DEFINE_string("network", "", "student (the default) or teacher, where there are both.", flag_values=values)
     flags.DEFINE_string(
         "step", None, "With --export: checkpoint to load, a step or best; by default the newest.", flag_values=values
     )
     flags.DEFINE_list("allow_missing", [], "Patterns of the model's names that the file may lack.", flag_values=values)
     flags.DEFINE_list("allow_surplus", [], "Patterns of the file's names that the model may lack.", flag_values=values)
     if any(word.startswith(("--config", "-config")) for word in argv):
-        _, argv = cli.define_config(values, argv, run.load_config)
+        _, argv = cli.define_config(values, argv, settings.load, settings.complete)
     else:
         flags.DEFINE_string("config", None, cli.CONFIG_HELP, flag_values=values)
     cli.parse(values, argv, __doc__)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
             values.input,
             values.output,
             naming=values.naming,
-            which=values.which or "student",
+            network=values.network or "student",
             allow_missing=values.allow_missing,
             allow_surplus=values.allow_surplus,
         )
@@ -81,8 +82,8 @@ def listing() -> str:
 
 def export(values: flags.FlagValues) -> None:
     """Writes the weights of a run to a file and says what is in it."""
-    loaded = run.load(values.export, values.which, values.step)
-    variables = sharding.to_host(loaded.variables)
+    run = loaded.load(values.export, values.network, values.step)
+    variables = sharding.to_host(run.variables)
     notes = convert.export_file(values.output, variables, values.naming, allow_missing=values.allow_missing)
     print("\n".join(notes))
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     cli.parse(values, argv, __doc__, required=("workdir", "output", "size"))
     size = parse_size(values.size, "size")
     chosen = {"input_size": parse_size(values.input_size, "input_size", own=True)} if values.input_size else {}
-    model = api.load(values.workdir, which=values.which, step=values.step)
+    model = api.load(values.workdir, network=values.network, step=values.step)
     loaded = model.run
     network = (values.output, loaded.method.predict, sharding.to_host(loaded.variables))
     options = {"size": size, "batch": values.batch or None, "input_size": model.input_size(size)} | chosen

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import ml_collections
 from etils import epath
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import checkpoint, sharding
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
 from nightjax.interop import convert
 from nightjax.interop.torch_weights import brief, named_leaves
+from nightjax.run import start
 
 
 def import_run(
@@ -38,14 +39,15 @@ def import_run(
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
         raise UserError(f"--output={output} holds a run; choose another folder")
     method = methods.build(config)
-    state = run.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
+    state = start.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
     variables, missing, notes = convert.import_files(inputs, method.variables(state), **options)
     if missing:
-        fresh = jax.jit(lambda: method.variables(run.init_fn(config, method)()))()
+        fresh = jax.jit(lambda: method.variables(start.init_fn(config, method)()))()
         variables = jax.tree.map(
             lambda old, new: new if isinstance(old, jax.ShapeDtypeStruct) else old, variables, fresh
         )
         notes.append(f"  initialized from seed {config.seed}: {brief(missing, named_leaves(variables))}")
+    network = method.networks[0]
     config.train.init = ",".join(inputs)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(configs.to_json(config))
@@ -54,8 +56,8 @@ def import_run(
         0,
         TrainState(
             step=jnp.zeros((), jnp.int32),
-            params={"student": variables["params"]},
-            batch_stats={"student": variables["batch_stats"]},
+            params={network: variables["params"]},
+            batch_stats={network: variables["batch_stats"]},
             opt_state={},
             teacher=variables if state.teacher else {},
         ),
@@ -63,4 +65,4 @@ def import_run(
         {},
     )
     saver.close()
-    return [*notes, f"wrote {folder}: {run.count_parameters(variables['params']) / 1e6:.2f} M parameters"]
+    return [*notes, f"wrote {folder}: {start.count_parameters(variables['params']) / 1e6:.2f} M parameters"]

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from nightjax import run
 from nightjax.core import cli
-from nightjax.core.errors import UserError
+from nightjax.core.method import matches
 from nightjax.inference.matching import format_scores, score_matcher
 from nightjax.nightstreet import PRESETS
+from nightjax.run import loaded
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,22 +31,18 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("pairs", 100, "Pairs of each set.", lower_bound=1, flag_values=values)
     cli.parse(values, argv, __doc__, required=("workdir",))
     cli.use_compilation_cache()
-    loaded = run.load(values.workdir, step=values.step)
-    if not hasattr(loaded.method, "match"):
-        raise UserError(
-            f"{values.workdir} is a run of {loaded.config.method.name!r}, not of a matcher (configs/uawarpc.py)"
-        )
-    matched = jax.jit(loaded.method.match)
-    match = lambda nights, days: jax.device_get(matched(loaded.variables, nights, days))
+    run = loaded.load(values.workdir, step=values.step)
+    matched = jax.jit(matches(run.method).match)
+    match = lambda nights, days: jax.device_get(matched(run.variables, nights, days))
     trained = PRESETS[values.preset].counts["target_pairs"]
     results = {
         "seen": score_matcher(match, values.preset, 0, min(values.pairs, trained)),
         "unseen": score_matcher(match, values.preset, trained, values.pairs),
     }
     for name, result in results.items():
-        folder = loaded.workdir / "matching" / name
+        folder = run.workdir / "matching" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{loaded.step:07d}.json").write_text(json.dumps({"step": loaded.step} | result, indent=1))
+        (folder / f"{run.step:07d}.json").write_text(json.dumps({"step": run.step} | result, indent=1))
     print(format_scores(results))
 
 

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from nightjax import run
 from nightjax.core import cli
 from nightjax.core.errors import UserError
+from nightjax.core.method import translates
 from nightjax.data import sources
 from nightjax.prepare.pairs import check_split, make_pairs
+from nightjax.run import loaded
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,14 +37,14 @@ def main(argv: Sequence[str]) -> None:
     cli.parse(values, argv, __doc__, required=("workdir", "data", "output"))
     check_split(values.split)
     cli.use_compilation_cache()
-    loaded = run.load(values.workdir, step=values.step)
-    if getattr(loaded.method, "translates", "") != "label":
+    run = loaded.load(values.workdir, step=values.step)
+    if run.config.method.get("translates") != "label":
         raise UserError(
             f"{values.workdir} does not translate labels; give a run of configs/pix2pixhd.py:translates=label"
         )
     source = sources.open_source(values.data, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
-    translate = jax.jit(loaded.method.translate)
-    make_pairs(source, lambda label: translate(loaded.variables, label), pathlib.Path(values.output))
+    translate = jax.jit(translates(run.method).translate)
+    make_pairs(source, lambda label: translate(run.variables, label), pathlib.Path(values.output))
     print(
         f"{len(source)} pairs in {values.output}: use it as data=folder with --config.data.manual_dir={values.output}"
     )

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     if values.size:
         options["input_size"] = parse_size(values.size, "size", own=True)
     images = output_names(values.input)
-    model = api.load(values.workdir, which=values.which, step=values.step)
+    model = api.load(values.workdir, network=values.network, step=values.step)
     predict = functools.partial(model.predict, bucket=should_bucket(image_sizes(images.values())), **options)
     folder = epath.Path(values.output)
     for name, path in tqdm(images.items(), unit="image", disable=None):

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"{values.list} names {unknown[0]!r}, which {values.images} does not hold: give the pool it is from"
         )
-    model = api.load(values.workdir, which=values.which, step=values.step)
+    model = api.load(values.workdir, network=values.network, step=values.step)
     bucket = should_bucket(pictures.sizes())
     count = write_pseudo_labels(
         lambda image: model.predict(image, bucket=bucket),

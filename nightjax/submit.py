@@ -14,15 +14,15 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from nightjax import run
 from nightjax.core import cli
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.data import sources, streams
-from nightjax.evaluate import logit_weights
+from nightjax.evaluator import logit_weights
 from nightjax.inference.package_check import WARNING, check_package
 from nightjax.inference.submission import PACKAGES, predict_source, write_package
 from nightjax.metrics.protocol import EvalSet
+from nightjax.run import loaded
 from nightjax.zoo import benchmarks
 
 TESTS = {
@@ -74,15 +74,15 @@ def _write(values: flags.FlagValues) -> tuple[epath.Path, list[str] | None]:
     cli.use_compilation_cache()
     dataset, set_name = TESTS[values.benchmark]
     rule = EvalSet(**configs.choose(benchmarks.EVAL_SETS, values.protocol or set_name, "evaluation set"))
-    loaded = run.load(values.workdir, values.which, values.step)
-    data = loaded.config.data
+    run = loaded.load(values.workdir, values.network, values.step)
+    data = run.config.data
     source = sources.open_source(
         values.dataset or dataset,
         values.split,
         data_dir=values.data_dir or data.dir,
         manual_dir=values.manual_dir or data.manual_dir,
     )
-    predictions = predict_source(loaded.predict_fn, source, rule, PACKAGES[values.benchmark].size, logit_weights(rule))
+    predictions = predict_source(run.predict_fn, source, rule, PACKAGES[values.benchmark].size, logit_weights(rule))
     target = write_package(predictions, values.output, values.benchmark, invalid_below=values.invalid_below)
     return target, streams.record_ids(source, np.arange(len(source))) if values.dataset else None
 

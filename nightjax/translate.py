@@ -19,13 +19,14 @@ from typing import Any
 
 from absl import flags, logging
 
-from nightjax import run
 from nightjax.core import cli
 from nightjax.core.errors import UserError
+from nightjax.core.method import translates
 from nightjax.data import sources
 from nightjax.inference.predict import parse_size
 from nightjax.inference.translators import fourier_translator, network_translator
 from nightjax.prepare import translated
+from nightjax.run import loaded
 
 CONDITION = {"a": "day", "b": "night"}
 
@@ -75,16 +76,12 @@ def main(argv: Sequence[str]) -> None:
 
 def _from_run(values: flags.FlagValues) -> tuple[translated.Translator, dict[str, Any]]:
     size = parse_size(values.size, "size") if values.size else None
-    loaded = run.load(values.workdir, "student", values.step)
-    name = loaded.config.method.name
-    if not hasattr(loaded.method, "translate"):
-        raise UserError(
-            f"{values.workdir} is a run of {name!r}, which translates no images; give one of configs/unit.py"
-        )
+    run = loaded.load(values.workdir, step=values.step)
+    name = run.config.method.name
     translate, facts = network_translator(
-        loaded.method.translate, loaded.variables, to=values.to, size=size, stretch=values.stretch
+        translates(run.method).translate, run.variables, to=values.to, size=size, stretch=values.stretch
     )
-    return translate, {"method": name, "step": loaded.step} | facts
+    return translate, {"method": name, "step": run.step} | facts
 
 
 def _from_nights(values: flags.FlagValues, folders: dict[str, str]) -> tuple[translated.Translator, dict[str, Any]]:

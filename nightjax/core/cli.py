@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import jax
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
@@ -89,8 +88,8 @@ def parse(
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
-    """Adds ``--which`` and ``--step``, which choose the network of a run."""
-    flags.DEFINE_string("which", "", "student or teacher; by default the one the run evaluates.", flag_values=values)
+    """Adds ``--network`` and ``--step``, which choose the network of a run."""
+    flags.DEFINE_string("network", "", "student or teacher; by default the one the run evaluates.", flag_values=values)
     flags.DEFINE_string("step", None, "Checkpoint to load: a step, or best; by default the newest.", flag_values=values)
 
 
@@ -142,16 +141,20 @@ def join_processes(coordinator: str | None, processes: int | None, process_id: i
 
 
 def define_config(
-    values: flags.FlagValues, argv: Sequence[str], load: Callable[[str], ml_collections.ConfigDict] = configs.load
+    values: flags.FlagValues,
+    argv: Sequence[str],
+    load: Callable[[str], ml_collections.ConfigDict] = configs.load,
+    complete: Callable[[ml_collections.ConfigDict], ml_collections.ConfigDict] = lambda config: config,
 ) -> tuple[str, list[str]]:
-    """Loads the file of ``--config=FILE.py[:key=value,...]`` and adds a flag for every ``--config.a.b=value`` in argv.
+    """Loads the file of ``--config=FILE.py[:key=value,...]`` and replaces what ``--config.a.b=value`` in argv says.
 
-    After `parse`, ``values.config`` is the config with these replacements.
+    ``values.config`` is the config with these replacements.
 
     Args:
-        values: gets the flags.
+        values: gets the flag ``config``.
         argv: the words of the command.
         load: from ``FILE.py:key=value`` to a locked config.
+        complete: fills in the defaults of parts that were switched on.
 
     Returns:
         The file and argument as written, and the rest of argv, for `parse`.
@@ -170,15 +173,16 @@ def define_config(
             flags.DEFINE_string("config", None, CONFIG_HELP, flag_values=values)
             return "", rest
         raise UserError("--config is missing; try --config=configs/dsr_fpa.py")
+    overrides, words = {}, []
+    for word in rest:
+        if key := re.match(r"--?config\.([^=]*)(=(.*))?$", word, re.DOTALL):
+            overrides[key[1]] = "true" if key[2] is None else key[3]
+        else:
+            words.append(word)
     config = load(own.config)
-    for word in rest[1:]:
-        if key := re.match(r"--?config\.([^=]*)", word):
-            configs.check_key(config, key[1])
-            configs.open_none(config, key[1])
-    try:
-        config_flags.DEFINE_config_dict(
-            "config", config, f"{own.config}\n\n{config_docstring(own.config)}", flag_values=values, sys_argv=rest
-        )
-    except (flags.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"--config: {error.args[0] if error.args else error}") from error
-    return own.config, rest
+    if overrides:
+        config = complete(configs.override(config, overrides))
+    about = f"{own.config}\n\n{config_docstring(own.config)}"
+    flags.DEFINE_string("config", None, about, flag_values=values)
+    values["config"].value = config
+    return own.config, words

@@ -134,12 +134,12 @@ def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[s
         section: field values.
         leave_out: fields that no section gives.
     """
-    filled = dict(section)
-    for name, hint in typing.get_type_hints(cls).items():
-        field = cls.__dataclass_fields__.get(name)
-        if field is None or not field.init or name in leave_out:
+    filled, hints = dict(section), typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = field.name
+        if not field.init or name in leave_out:
             continue
-        nested = part_of(hint)
+        nested = part_of(hints[name])
         if name not in filled and field.default is not dataclasses.MISSING:
             default = field.default
             filled[name] = dataclasses.asdict(default) if nested and default is not None else default

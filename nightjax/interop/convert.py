@@ -29,7 +29,7 @@ def import_files(
     template: Variables,
     *,
     naming: str = "",
-    which: str = "student",
+    network: str = "student",
     allow_missing: Sequence[str] = (),
     allow_surplus: Sequence[str] = (),
 ) -> Imported:
@@ -42,7 +42,7 @@ def import_files(
         paths: of the files, such as DANNet's segmentation and relighting network.
         template: structure and shapes of the model's variables, as ``jax.eval_shape`` gives them.
         naming: key of `namings.NAMINGS` for all files; by default each file's own is found.
-        which: ``"student"`` or ``"teacher"`` of checkpoints that hold both.
+        network: ``"student"`` or ``"teacher"`` of checkpoints that hold both.
         allow_missing: globs of our names that need not be in the files.
         allow_surplus: globs of names of the files, without prefixes, that need not be in the model.
 
@@ -53,7 +53,7 @@ def import_files(
     state, notes = {}, []
     for path in paths:
         whole = from_official(load_state_dict(path), {})
-        part, others = namings.one_network(whole, which, path)
+        part, others = namings.one_network(whole, network, path)
         name = naming or namings.detect(part, ours, path)
         family = namings.find(name)
         unused = [entry for entry in part if matches(entry, (*family.unused, *allow_surplus))]

@@ -65,4 +65,4 @@ def feature_distance(
         return distance.mean()
     cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio)
     member = sum((cells == c for c in classes), start=jnp.zeros(cells.shape, bool))
-    return masked_mean(distance, member, divisor="valid")
+    return masked_mean(distance, member, normalizer="valid")

@@ -41,7 +41,7 @@ def flow_likelihood(flow: jax.Array, log_variance: jax.Array, truth: jax.Array, 
     robust = jnp.where(distance < 1, distance**2, 2 * distance - 1).sum(-1)
     log_variance = log_variance[..., 0]
     loss = 0.5 * jnp.exp(-log_variance) * robust + log_variance + math.log(2 * math.pi)
-    return masked_mean(loss, mask, divisor="valid")
+    return masked_mean(loss, mask, normalizer="valid")
 
 
 def warp_supervision(levels: Levels, truth: jax.Array, valid: jax.Array) -> jax.Array:

@@ -24,11 +24,12 @@ def info_nce(query: jax.Array, positive: jax.Array, negatives: jax.Array, temper
     query, positive, negatives = unit_vectors(query), unit_vectors(positive), unit_vectors(negatives)
     shared = negatives.ndim == query.ndim
     highest = jax.lax.Precision.HIGHEST
-    near = jnp.einsum("...mc,...c->...m", query, positive, precision=highest)
+    positive_similarity = jnp.einsum("...mc,...c->...m", query, positive, precision=highest)
     pattern = "...mc,...nc->...mn" if shared else "...mc,...mnc->...mn"
-    far = jnp.einsum(pattern, query, negatives, precision=highest)
-    # As a soft plus, since a sum that begins with the positive's 1 would round the last digits of a small loss away.
-    return jax.nn.softplus(jax.nn.logsumexp(far / temperature, axis=-1) - near / temperature)
+    negative_similarity = jnp.einsum(pattern, query, negatives, precision=highest)
+    # As a softplus: a sum that begins with the positive's 1 would round the last digits of a small loss away.
+    negatives_term = jax.nn.logsumexp(negative_similarity / temperature, axis=-1)
+    return jax.nn.softplus(negatives_term - positive_similarity / temperature)
 
 
 def pull_loss(
@@ -73,8 +74,8 @@ def confidence_weights(confidence: jax.Array, exponent: float = 0.5, *, present_
     doubt = 1.0 - confidence.astype(jnp.float32)
     counted = (confidence > 0) | (not present_only)
     most = jnp.max(jnp.where(counted, doubt, 0.0))
-    share = jnp.where(most > 0, doubt / jnp.where(most > 0, most, 1.0), 1.0)
-    return jnp.clip(share, 0.0, 1.0) ** exponent
+    relative = jnp.where(most > 0, doubt / jnp.where(most > 0, most, 1.0), 1.0)
+    return jnp.clip(relative, 0.0, 1.0) ** exponent
 
 
 def update_confidence(confidence: jax.Array, mean: jax.Array, present: jax.Array, decay: float = 0.99) -> jax.Array:
@@ -100,5 +101,5 @@ def running_means(
         The new means and counts; classes not present keep theirs.
     """
     seen = seen + present
-    share = jnp.maximum(1.0 / jnp.maximum(seen, 1), 1.0 - decay_max)[:, None]
-    return jnp.where(present[:, None], (1.0 - share) * means + share * mean, means), seen
+    rate = jnp.maximum(1.0 / jnp.maximum(seen, 1), 1.0 - decay_max)[:, None]
+    return jnp.where(present[:, None], (1.0 - rate) * means + rate * mean, means), seen

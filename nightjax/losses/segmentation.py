@@ -30,31 +30,31 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     return jnp.where(valid, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0)
 
 
-def masked_mean(values: jax.Array, weight: jax.Array | None = None, *, divisor: str) -> jax.Array:
-    """Weighted sum of ``values`` over an explicit divisor; 0 (and zero gradient) if that is 0.
+def masked_mean(values: jax.Array, weight: jax.Array | None = None, *, normalizer: str) -> jax.Array:
+    """Weighted sum of ``values`` over an explicit normalizer; 0 (with zero gradient) if that is 0.
 
     Args:
         values: float array.
         weight: array that broadcasts to ``values``, bool or float; None for 1.
-        divisor: ``"all"``, the number of values; ``"valid"``, the number of non-zero weights;
+        normalizer: ``"all"``, the number of values; ``"valid"``, the number of non-zero weights;
             ``"weights"``, their sum.
 
     Returns:
         Scalar float32.
 
     Raises:
-        UserError: for an unknown divisor.
+        UserError: for an unknown normalizer.
     """
     weight = jnp.ones_like(values) if weight is None else jnp.broadcast_to(weight, values.shape)
     weight = weight.astype(jnp.float32)
-    if divisor == "all":
+    if normalizer == "all":
         total = jnp.float32(values.size)
-    elif divisor == "valid":
+    elif normalizer == "valid":
         total = (weight != 0).sum(dtype=jnp.float32)
-    elif divisor == "weights":
+    elif normalizer == "weights":
         total = weight.sum()
     else:
-        raise UserError(f"masked_mean: unknown divisor '{divisor}'; use 'all', 'valid' or 'weights'")
+        raise UserError(f"masked_mean: unknown normalizer '{normalizer}'; use 'all', 'valid' or 'weights'")
     # Values are masked before the product, so that a nan under a zero weight stays out.
     weighted = jnp.where(weight != 0, values.astype(jnp.float32), 0.0) * weight
     return jnp.where(total != 0, weighted.sum() / jnp.where(total != 0, total, 1.0), 0.0)
@@ -65,7 +65,7 @@ def pixel_weighted_cross_entropy(
     label: jax.Array,
     weight: jax.Array | None = None,
     *,
-    divisor: str = "all",
+    normalizer: str = "all",
     align_corners: bool = False,
 ) -> jax.Array:
     """Cross-entropy after upsampling to the label's size.
@@ -78,7 +78,7 @@ def pixel_weighted_cross_entropy(
         logits: [B, h, w, K]; upsampled bilinearly.
         label: [B, H, W], 255 = ignore.
         weight: [B, H, W] float32 or None for 1.
-        divisor: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
+        normalizer: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
             (``"weights"``).
         align_corners: corner rule of the upsampling; True in DANNet and AdaptSegNet.
 
@@ -90,7 +90,7 @@ def pixel_weighted_cross_entropy(
     @jax.checkpoint
     def loss(logits: jax.Array) -> jax.Array:
         full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
-        return masked_mean(cross_entropy(full, label), weight, divisor=divisor)
+        return masked_mean(cross_entropy(full, label), weight, normalizer=normalizer)
 
     return loss(logits)
 
@@ -104,7 +104,7 @@ def focal_mixture(
     gamma: float = 2.0,
     alpha: float | Sequence[float] = 0.5,
     mode: str = "pixel",
-    divisor: str = "valid",
+    normalizer: str = "valid",
     divide_by_batch: bool = False,
     align_corners: bool = False,
 ) -> jax.Array:
@@ -124,7 +124,7 @@ def focal_mixture(
         gamma: exponent; 0 (with alpha 1) is the cross-entropy.
         alpha: factor of the focal loss; or one a class, only in mode "pixel".
         mode: "pixel" or "batch".
-        divisor: see `masked_mean`.
+        normalizer: see `masked_mean`.
         divide_by_batch: divide once more by B.
         align_corners: corner rule of the upsampling.
 
@@ -151,14 +151,14 @@ def focal_mixture(
         full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
         entropy = cross_entropy(full, label)
         if mode == "batch":
-            return mix(masked_mean(entropy, weight, divisor=divisor), alpha)
-        return masked_mean(mix(entropy, alpha), weight, divisor=divisor)
+            return mix(masked_mean(entropy, weight, normalizer=normalizer), alpha)
+        return masked_mean(mix(entropy, alpha), weight, normalizer=normalizer)
 
     return loss(logits) / (label.shape[0] if divide_by_batch else 1)
 
 
 def soft_cross_entropy(
-    logits: jax.Array, probabilities: jax.Array, weight: jax.Array | None = None, *, divisor: str = "valid"
+    logits: jax.Array, probabilities: jax.Array, weight: jax.Array | None = None, *, normalizer: str = "valid"
 ) -> jax.Array:
     """Cross-entropy to a teacher's distribution, after upsampling.
 
@@ -166,7 +166,7 @@ def soft_cross_entropy(
         logits: [B, h, w, K]; upsampled bilinearly, half-pixel centres.
         probabilities: [B, H, W, K] of the teacher; no gradient flows into them.
         weight: [B, H, W] bool or float, or None for 1.
-        divisor: see `masked_mean`.
+        normalizer: see `masked_mean`.
 
     Returns:
         Scalar float32.
@@ -177,13 +177,13 @@ def soft_cross_entropy(
     def loss(logits: jax.Array) -> jax.Array:
         full = resize(logits.astype(jnp.float32), probabilities.shape[1:3], align_corners=False)
         entropy = -(probabilities * jax.nn.log_softmax(full)).sum(-1)
-        return masked_mean(entropy, weight, divisor=divisor)
+        return masked_mean(entropy, weight, normalizer=normalizer)
 
     return loss(logits)
 
 
 def class_weighted_cross_entropy(
-    logits: jax.Array, label: jax.Array, class_weight: jax.Array, *, divisor: str = "weights"
+    logits: jax.Array, label: jax.Array, class_weight: jax.Array, *, normalizer: str = "weights"
 ) -> jax.Array:
     """Cross-entropy with a weight for each class, after upsampling with aligned corners.
 
@@ -193,7 +193,7 @@ def class_weighted_cross_entropy(
         logits: [B, h, w, K].
         label: [B, H, W], 255 = ignore.
         class_weight: [K], above 0.
-        divisor: ``"weights"`` of the labelled pixels (official code), their number times K
+        normalizer: ``"weights"`` of the labelled pixels (official code), their number times K
             (``"paper"``, about K times smaller), their number (``"valid"``) or ``"all"`` pixels.
 
     Returns:
@@ -202,9 +202,9 @@ def class_weighted_cross_entropy(
     classes = logits.shape[-1]
     known = jnp.where(label == IGNORE, 0, label).astype(jnp.int32)
     weight = jnp.asarray(class_weight, jnp.float32)[known]
-    options = {"divisor": "valid" if divisor == "paper" else divisor, "align_corners": True}
+    options = {"normalizer": "valid" if normalizer == "paper" else normalizer, "align_corners": True}
     loss = pixel_weighted_cross_entropy(logits, label, weight, **options)
-    return loss / classes if divisor == "paper" else loss
+    return loss / classes if normalizer == "paper" else loss
 
 
 def class_weights(pixel_share: np.ndarray, std: float) -> np.ndarray:

@@ -62,7 +62,7 @@ def static_loss(
         known = jnp.where(label == IGNORE, 0, label)
         p = jnp.take_along_axis(weighted, known[..., None], axis=-1)[..., 0]
     p = jnp.clip(p, _EPSILON, 1 - _EPSILON)
-    return masked_mean(-((1.0 - p) ** gamma) * jnp.log(p), label != IGNORE, divisor="valid")
+    return masked_mean(-((1.0 - p) ** gamma) * jnp.log(p), label != IGNORE, normalizer="valid")
 
 
 def _window_max(x: jax.Array) -> jax.Array:

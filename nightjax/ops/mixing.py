@@ -19,7 +19,7 @@ IGNORE_SLOT = NUM_CLASSES
 DYNAMIC_SMALL_CLASSES = CITYSCAPES.group("small", "dynamic")
 """Train ids of small (pole, light, sign) and dynamic (person to bicycle) classes."""
 
-MASK_MODES = ("closure", "dynsmall", "classmix", "dacs")
+MASK_MODES = ("object_groups", "dynsmall", "classmix", "dacs")
 
 
 def _slot(label: jax.Array) -> jax.Array:
@@ -55,7 +55,7 @@ def draw_classes(key: jax.Array, present: jax.Array) -> jax.Array:
     return rank < half
 
 
-def close_classes(selected: jax.Array, present: jax.Array) -> jax.Array:
+def add_object_groups(selected: jax.Array, present: jax.Array) -> jax.Array:
     """Adds the present classes that form one object with a selected one.
 
     Light or sign brings the pole, the pole brings both, and a rider brings bicycle and motorcycle
@@ -81,14 +81,14 @@ def close_classes(selected: jax.Array, present: jax.Array) -> jax.Array:
 
 
 def select_classes(
-    key: jax.Array, label: jax.Array, *, mode: str = "closure", include_ignore: bool = True
+    key: jax.Array, label: jax.Array, *, mode: str = "object_groups", include_ignore: bool = True
 ) -> jax.Array:
     """Draws the classes to paste from each source image.
 
     Args:
         key: random key.
         label: [B, H, W] source labels.
-        mode: ``"closure"``, half of the image's classes and their objects (DSR, official code);
+        mode: ``"object_groups"``, half of the image's classes and their objects (DSR, official code);
             ``"dynsmall"``, the same after adding every dynamic and small class; ``"classmix"``,
             half of the image's classes; ``"dacs"``, half of the *batch's* classes (DAFormer).
         include_ignore: whether the ignore value may be drawn.
@@ -106,7 +106,7 @@ def select_classes(
     selected = draw_classes(key, present)
     if mode == "dynsmall":
         selected = selected | (present & np.isin(np.arange(NUM_CLASSES + 1), DYNAMIC_SMALL_CLASSES))
-    return close_classes(selected, present) if mode in ("closure", "dynsmall") else selected
+    return add_object_groups(selected, present) if mode in ("object_groups", "dynsmall") else selected
 
 
 def class_mask(label: jax.Array, selected: jax.Array) -> jax.Array:
@@ -120,13 +120,14 @@ def mix(mask: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.where(mask.reshape(mask.shape + (1,) * (source.ndim - 3)), source, target)
 
 
-def mixed_weight(mask: jax.Array, share: jax.Array, *, ignore_top: int = 0, ignore_bottom: int = 0) -> jax.Array:
+def mixed_weight(
+    mask: jax.Array, pseudo_weight: jax.Array, *, ignore_top: int = 0, ignore_bottom: int = 0
+) -> jax.Array:
     """Loss weight of a mixed image: 1 on pasted source pixels, the pseudo-label weight elsewhere.
 
     Args:
         mask: [B, H, W] bool.
-        share: [B] float32, weight of each target image's pseudo-label
-            (``pseudo_label.confident_share``).
+        pseudo_weight: [B] float32, weight of each target image's pseudo-label (``pseudo_label.confident_fraction``).
         ignore_top: rows at the top whose pseudo-label gets weight 0 (source pixels there keep 1).
         ignore_bottom: the same at the bottom.
 
@@ -135,4 +136,4 @@ def mixed_weight(mask: jax.Array, share: jax.Array, *, ignore_top: int = 0, igno
     """
     row = np.arange(mask.shape[1])
     kept = ((row >= ignore_top) & (row < mask.shape[1] - ignore_bottom)).astype(np.float32)
-    return jnp.where(mask, 1.0, share[:, None, None] * kept[:, None])
+    return jnp.where(mask, 1.0, pseudo_weight[:, None, None] * kept[:, None])

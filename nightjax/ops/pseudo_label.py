@@ -76,14 +76,14 @@ def pseudo_label(probs: jax.Array) -> tuple[jax.Array, jax.Array]:
     return probs.argmax(axis=-1).astype(jnp.uint8), probs.max(axis=-1).astype(jnp.float32)
 
 
-def confident_share(confidence: jax.Array, threshold: float = 0.968, *, scope: str = "batch") -> jax.Array:
-    """Share of pixels whose confidence reaches the threshold, the weight of pseudo-labels in DACS.
+def confident_fraction(confidence: jax.Array, threshold: float = 0.968, *, scope: str = "batch") -> jax.Array:
+    """Fraction of pixels whose confidence reaches the threshold, the weight of pseudo-labels in DACS.
 
     Args:
         confidence: [B, H, W] float32.
         threshold: a pixel exactly on it counts.
-        scope: ``"batch"``, one share for the whole batch (official code; changes meaning with the
-            batch size), or ``"image"``, one share per image.
+        scope: ``"batch"``, one fraction for the whole batch (official code; its meaning depends on the batch size),
+            or ``"image"``, one for each image.
 
     Returns:
         [B] float32.
@@ -92,10 +92,10 @@ def confident_share(confidence: jax.Array, threshold: float = 0.968, *, scope: s
         UserError: for an unknown scope.
     """
     if scope not in ("batch", "image"):
-        raise UserError(f"confident_share: unknown scope '{scope}'; use 'batch' or 'image'")
+        raise UserError(f"confident_fraction: unknown scope '{scope}'; use 'batch' or 'image'")
     confident = (confidence >= np.float32(threshold)).astype(jnp.float32)
-    share = confident.mean(axis=(1, 2))
-    return jnp.broadcast_to(share.mean(), share.shape) if scope == "batch" else share
+    fraction = confident.mean(axis=(1, 2))
+    return jnp.broadcast_to(fraction.mean(), fraction.shape) if scope == "batch" else fraction
 
 
 def blend_day_night(
@@ -125,9 +125,9 @@ def blend_day_night(
         [B, H, W, K] float32.
     """
     day, night = logits_day.astype(jnp.float32), logits_night.astype(jnp.float32)
-    share = jnp.where(day > threshold, trust, 1.0 - trust)
+    day_weight = jnp.where(day > threshold, trust, 1.0 - trust)
     is_static = np.arange(day.shape[-1]) < static
-    blend = jnp.where(is_static, share * day + (1.0 - share) * night, night)
+    blend = jnp.where(is_static, day_weight * day + (1.0 - day_weight) * night, night)
     return jnp.asarray(class_weight, jnp.float32) * blend
 
 

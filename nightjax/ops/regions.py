@@ -49,8 +49,8 @@ def label_boxes(
         padded, kinds = jnp.pad(root, 1), jnp.pad(kind, 1, constant_values=-1)
         for dy in range(3):
             for dx in range(3):
-                near = (slice(dy, dy + height), slice(dx, dx + width))
-                root = jnp.where(wanted & (kinds[near] == kind), jnp.maximum(root, padded[near]), root)
+                neighbor = (slice(dy, dy + height), slice(dx, dx + width))
+                root = jnp.where(wanted & (kinds[neighbor] == kind), jnp.maximum(root, padded[neighbor]), root)
         root = root.ravel()
         return root[root].reshape(label.shape)
 

@@ -1,4 +1,4 @@
-"""The report's table of one method's several predictions, class by class: NightLab's two levels side by side."""
+"""A table of the several predictions of one method, class by class."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,32 +9,28 @@ import numpy as np
 from nightjax.core.classes import CITYSCAPES
 from nightjax.report.run_folder import Evaluations
 
-CAPTIONS = {"image_level": "image level", "": "merged", "oracle_boxes": "true regions"}
-"""Name of a prediction (see `EvalSet.prediction`) to the head of its column, in the order of columns."""
 
-
-def levels_tables(evaluations: Evaluations, config: Mapping[str, Any]) -> str:
+def levels_tables(evaluations: Evaluations, captions: Mapping[str, str], hard_classes: Sequence[int]) -> str:
     """HTML of one table for every set that was scored by several predictions; empty if none was.
 
     Args:
         evaluations: of a run.
-        config: of the run; the hard classes are under ``method``.
+        captions: name of a prediction (see `EvalSet.prediction`) to the head of its column, in the order of columns.
+        hard_classes: train ids whose mean is shown too.
     """
-    method = config.get("method")
-    ids = method.get("hard_classes", ()) if isinstance(method, Mapping) else ()
-    hard = [CITYSCAPES.names[c] for c in ids]
+    hard = [CITYSCAPES.names[c] for c in hard_classes]
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, (_, summary) in evaluations.items():
         prediction = summary.get("protocol", {}).get("prediction", "")
         groups.setdefault(name.removesuffix(f"_{prediction}"), {})[prediction] = summary
-    return "".join(_table(name, found, hard) for name, found in groups.items() if len(found) > 1)
+    return "".join(_table(name, found, hard, captions) for name, found in groups.items() if len(found) > 1)
 
 
-def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str]) -> str:
-    order = [key for key in CAPTIONS if key in found] + [key for key in found if key not in CAPTIONS]
+def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str], captions: Mapping[str, str]) -> str:
+    order = [key for key in captions if key in found] + [key for key in found if key not in captions]
     first = order[0]
     head = "".join(
-        f"<th>{html.escape(CAPTIONS.get(key, key))}</th>" + "<th>gain</th>" * (key != first) for key in order
+        f"<th>{html.escape(captions.get(key, key))}</th>" + "<th>gain</th>" * (key != first) for key in order
     )
 
     def row(label: str, values: Mapping[str, float | None], kind: str = "") -> str:
@@ -54,7 +50,7 @@ def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str
         rows.append(row("mean of the hard classes", means, "total first"))
     rows.append(row("mIoU", {key: found[key]["miou"][found[key]["headline"]] for key in order}, "total"))
     differing = [
-        f"{found[key]['differing']:.2f}% of the pixels are otherwise by {CAPTIONS.get(key, key)}"
+        f"{found[key]['differing']:.2f}% of the pixels are predicted otherwise by {captions.get(key, key)}"
         for key in order
         if "differing" in found[key]
     ]

@@ -19,8 +19,9 @@ from PIL import Image
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.report.charts import change_chart, line_chart, short
-from nightjax.report.levels import levels_tables
+from nightjax.methods import METHODS
+from nightjax.report import sections
+from nightjax.report.charts import line_chart, short
 from nightjax.report.run_folder import (
     Evaluations,
     read_evaluations,
@@ -32,10 +33,6 @@ from nightjax.report.style import STYLE
 
 SPEED = re.compile(r"per_second|input_wait|memory|seconds")
 """Names in `metrics.jsonl` that say how the run went rather than what it learnt."""
-
-SIMILARITY = "similarity/"
-"""Beginning of the names that `_similarity_chart` draws: ``similarity/own/<train id>`` and ``similarity/other/<train
-id>``."""
 
 SCORE_TITLES = {
     "miou": "mIoU, %",
@@ -74,7 +71,8 @@ def write_report(
     if not metrics and not evaluations:
         raise UserError(f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run")
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
-    sections = [
+    own = METHODS[name].report_sections if (name := _method_name(config)) in METHODS else ()
+    parts = [
         _header(workdir, config, metrics, baseline),
         _tiles(metrics, evaluations, before),
         _section("Evaluation", _evaluation_charts(metrics), "charts"),
@@ -83,10 +81,9 @@ def write_report(
             "".join(_table(n, *e, before.get(n)) for n, e in evaluations.items()),
             "tables",
         ),
-        _section("Similarity", _similarity_chart(metrics), "tables"),
-        _section("Two levels", levels_tables(evaluations, config), "tables"),
-        _section("Panels", _panels(workdir), "panels"),
-        _section("Training", _training_charts(metrics), "charts"),
+        *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
+        _section("Images", _images(workdir), "panels"),
+        _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
         _config(config),
     ]
@@ -94,7 +91,7 @@ def write_report(
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head><body>\n{''.join(sections)}\n</body></html>\n"
+        f"<style>{STYLE}</style></head><body>\n{''.join(parts)}\n</body></html>\n"
     )
     path = epath.Path(output) if output is not None else workdir / "report.html"
     path.write_text(page)
@@ -155,24 +152,14 @@ def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     return "".join(line_chart(SCORE_TITLES.get(score, score), by_score[score]) for score in ordered)
 
 
-def _similarity_chart(metrics: Mapping[str, tuple[list, list]]) -> str:
-    """Cosines of target features to source prototypes, by class, at the first and the last log step that know it."""
-    rows = {}
-    for k, name in enumerate(CITYSCAPES.names):
-        keys = [f"{SIMILARITY}{kind}/{k:02d}" for kind in ("own", "other")]
-        known = [[value for value in metrics[key][1] if value] for key in keys if key in metrics]
-        if len(known) == len(keys) and all(known):
-            rows[name] = [(values[0], values[-1]) for values in known]
-    if not rows:
-        return ""
-    title = "cosine of target features to source prototypes, first (open) and last log step"
-    return change_chart(title, rows, ("own class", "mean of the other classes"))
-
-
-def _training_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
-    elsewhere = ("eval/", SIMILARITY)
-    names = [name for name in metrics if not name.startswith(elsewhere) and not SPEED.search(name)]
+def _training_charts(metrics: Mapping[str, tuple[list, list]], drawn: tuple[str, ...]) -> str:
+    names = [name for name in metrics if not name.startswith(("eval/", *drawn)) and not SPEED.search(name)]
     return "".join(line_chart(name, {"": metrics[name]}, smooth=True) for name in names)
+
+
+def _method_name(config: Mapping[str, Any]) -> str:
+    method = config.get("method")
+    return str(method.get("name", "")) if isinstance(method, Mapping) else ""
 
 
 def _speed_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
@@ -231,7 +218,7 @@ def _table(name: str, step: int, summary: Mapping[str, Any], before: tuple[int, 
     )
 
 
-def _panels(workdir: epath.Path) -> str:
+def _images(workdir: epath.Path) -> str:
     folder = workdir / "panels"
     by_name: dict[str, list[epath.Path]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():

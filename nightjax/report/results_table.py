@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from nightjax import run
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
 from nightjax.metrics.table import format_value
 from nightjax.report.run_folder import read_evaluations, read_metrics
+from nightjax.run import loaded
 
 GROUPS = ("static", "small", "dynamic")
 """Groups of classes that have columns, in their order."""
@@ -40,7 +40,7 @@ def read_run(workdir: epath.Path) -> Result:
     Raises:
         UserError: the folder holds no run or no evaluation.
     """
-    config = run.read_config(workdir)
+    config = loaded.read_config(workdir)
     evaluations, metrics = read_evaluations(workdir), read_metrics(workdir)
     if not evaluations:
         raise UserError(f"{workdir} holds no evaluation: wait for its first one, or leave the run out")

@@ -1,0 +1,56 @@
+"""Report sections that methods ask for: how each kind of `core.method.ReportSection` is drawn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.method import ClassCurves, PredictionTable, ReportSection
+from nightjax.report.charts import change_chart
+from nightjax.report.levels import levels_tables
+from nightjax.report.run_folder import Evaluations
+
+Metrics = Mapping[str, tuple[list, list]]
+"""Name of a logged scalar to its steps and values."""
+
+
+def draw(
+    sections: Sequence[ReportSection], metrics: Metrics, evaluations: Evaluations, config: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Title and HTML of each section; no HTML where the run has nothing to show in it."""
+    return [RENDERERS[type(section)](section, metrics, evaluations, config) for section in sections]
+
+
+def prefixes(sections: Sequence[ReportSection]) -> tuple[str, ...]:
+    """Beginnings of the names of scalars that sections draw, which are therefore no training curves."""
+    return tuple(section.prefix for section in sections if isinstance(section, ClassCurves))
+
+
+def _class_curves(
+    section: ClassCurves, metrics: Metrics, evaluations: Evaluations, config: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Two scalars of each class, at the first and the last log step that know them."""
+    del evaluations, config
+    rows = {}
+    for k, name in enumerate(CITYSCAPES.names):
+        keys = [f"{section.prefix}{kind}/{k:02d}" for kind in ("own", "other")]
+        known = [[value for value in metrics[key][1] if value] for key in keys if key in metrics]
+        if len(known) == len(keys) and all(known):
+            rows[name] = [(values[0], values[-1]) for values in known]
+    caption = f"{section.caption} Open: the first log step; filled: the last."
+    return section.title, change_chart(caption, rows, ("own class", "other classes")) if rows else ""
+
+
+def _prediction_table(
+    section: PredictionTable, metrics: Metrics, evaluations: Evaluations, config: Mapping[str, Any]
+) -> tuple[str, str]:
+    del metrics
+    hard: Any = config
+    for name in filter(None, section.hard_classes.split(".")):
+        hard = hard.get(name, ()) if isinstance(hard, Mapping) else ()
+    return "Predictions of the two levels", levels_tables(evaluations, dict(section.captions), tuple(hard or ()))
+
+
+RENDERERS: dict[type, Callable[..., tuple[str, str]]] = {
+    ClassCurves: _class_curves,
+    PredictionTable: _prediction_table,
+}
