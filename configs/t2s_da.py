@@ -30,7 +30,7 @@ import ml_collections
 
 from nightjax.core.errors import UserError
 from nightjax.zoo import recipes
-from nightjax.zoo.self_training import PAPER, TOY, common, optimizer
+from nightjax.zoo.self_training import PAPER, TOY, common, common_of_source, optimizer
 
 METHODS = {"uda": "t2s_da", "dg": "t2s_dg"}
 DOMAINS = {"uda": ("source", "target"), "dg": ("source",)}
@@ -81,11 +81,10 @@ def get_config(
     method |= TOY_PULL if scale == "toy" else {}
     method |= {"pull.negatives.domains": "source"} if mode == "dg" else {}
     method |= PARTS[parts]
-    changes = [*common(data, photometric), {f"method.{key}": value for key, value in method.items()}]
+    changes = common(data, photometric) if mode == "uda" else common_of_source(photometric)
+    changes.append({f"method.{key}": value for key, value in method.items()})
     if mode == "uda":
         changes.append({"data.streams.target.fields": ("image",)})
-    else:
-        changes.append({"method": {"pseudo_labels": None}})
     if style and method.get("translation", "") is not None:
         changes.append({"train.frozen.style": style})
     return recipes.make(

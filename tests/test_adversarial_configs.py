@@ -31,7 +31,7 @@ def test_dannet_has_the_official_settings():
     assert method.target_size == (960, 960) and method.steps == 50_000
     assert (method.static_weight, method.adversarial_weight) == (1.0, 0.01)
     assert (method.source_light_weight, method.target_light_weight) == (1.0, 0.01)
-    assert (method.form, method.divisor, method.neighbourhood) == ("official", "weights", "center")
+    assert (method.form, method.divisor, method.neighborhood) == ("official", "weights", "center")
     assert method.class_weights == method.static_class_weights
     np.testing.assert_allclose(method.class_weights[:2], [0.9041376, 0.9542429], atol=1e-6)
     student, judges = method.optimizer, method.discriminator_optimizer

@@ -168,7 +168,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
-        if not isinstance(value, Mapping):
+        if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
             raise UserError(f"{where}={value!r} must be a section of settings")
         return build(hint, value, where)
     if origin is tuple:

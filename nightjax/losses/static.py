@@ -9,7 +9,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.losses.segmentation import masked_mean
 
-NEIGHBOURHOODS = ("center", "3x3", "code")
+NEIGHBORHOODS = ("center", "3x3", "code")
 
 _EPSILON = np.float32(1e-7)
 
@@ -23,7 +23,7 @@ def static_loss(
     class_weight: jax.Array,
     *,
     gamma: float = 1.0,
-    neighbourhood: str = "center",
+    neighborhood: str = "center",
 ) -> jax.Array:
     """Mean of ``-(1 - p)^gamma log p`` over labelled pixels.
 
@@ -36,7 +36,7 @@ def static_loss(
         label: [B, H, W] pseudo-label, 0 .. S - 1, or 255 = ignore.
         class_weight: [S]; a weighted probability is cut at 1.
         gamma: focal exponent.
-        neighbourhood: which classes a pixel allows. ``"center"``: its own label, what the official
+        neighborhood: which classes a pixel allows. ``"center"``: its own label, what the official
             code comes down to. ``"3x3"``: the labels of its 3x3 window, the paper's form.
             ``"code"``: as "center", with the labels at the border moved as by the official code,
             whose neighbour maps are all one tensor; to compare with it.
@@ -45,17 +45,17 @@ def static_loss(
         Scalar float32; 0 with zero gradient if no pixel is labelled (nan in the official code).
 
     Raises:
-        UserError: for an unknown neighbourhood.
+        UserError: for an unknown neighborhood.
     """
-    if neighbourhood not in NEIGHBOURHOODS:
-        raise UserError(f"static loss: unknown neighbourhood '{neighbourhood}'; use one of {', '.join(NEIGHBOURHOODS)}")
+    if neighborhood not in NEIGHBORHOODS:
+        raise UserError(f"static loss: unknown neighborhood '{neighborhood}'; use one of {', '.join(NEIGHBORHOODS)}")
     class_weight = jnp.asarray(class_weight, jnp.float32)
     classes = class_weight.shape[0]
     weighted = jax.nn.softmax(logits[..., :classes].astype(jnp.float32)) * class_weight
-    if neighbourhood == "code":
+    if neighborhood == "code":
         label = _shifted_onto_itself(label)
     label = label.astype(jnp.int32)
-    if neighbourhood == "3x3":
+    if neighborhood == "3x3":
         allowed = _window_max(jax.nn.one_hot(label, classes, dtype=jnp.bfloat16))
         p = jnp.where(allowed > 0, weighted, 0.0).max(axis=-1)
     else:

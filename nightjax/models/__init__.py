@@ -82,6 +82,7 @@ def build_segmenter(
     hrda: bool = False,
     auxiliary: str | None = None,
     light: bool = False,
+    relight: bool = False,
     dtype: Any = jnp.float32,
     **kwargs: Any,
 ) -> Segmenter | HRDA:
@@ -105,6 +106,8 @@ def build_segmenter(
         UserError: for a name or an attribute that does not exist, or ``hrda`` together with
             ``auxiliary`` or ``light``.
     """
+    light = light or relight
+    kwargs = {k.replace('relight_','light_'):v for k,v in kwargs.items()}
     builders = {
         "backbone": choose(BACKBONES, backbone, "model.backbone"),
         "head": choose(HEADS, head, "model.head"),

@@ -31,9 +31,12 @@ def common(data: str, photometric: bool) -> list[recipes.Changes]:
     """
     top, bottom = choose(BENCHMARKS, data, "config argument data").get("dropped_rows", (0, 0))
     changes: list[recipes.Changes] = [{"method.pseudo_labels": {"ignore_top": top, "ignore_bottom": bottom}}]
-    if photometric:
-        changes.append({"method.source_photometric": {}})
-    return changes
+    return changes + common_of_source(photometric)
+
+
+def common_of_source(photometric: bool) -> list[recipes.Changes]:
+    """The part of `common` that is about the source alone."""
+    return [{"method.source_photometric": {}}] if photometric else []
 
 
 def optimizer(model: str | None) -> dict:

@@ -115,16 +115,16 @@ def test_pseudo_label(golden):
         assert (label == file[expected]).mean() >= 0.999, form
 
 
-@pytest.mark.parametrize("neighbourhood", ["center", "3x3", "code"])
-def test_static_loss(golden, neighbourhood):
+@pytest.mark.parametrize("neighborhood", ["center", "3x3", "code"])
+def test_static_loss(golden, neighborhood):
     file = golden("dannet", "static_loss")
     logits, label = nhwc(file["logits"]), jnp.asarray(file["labels"])
     weights = jnp.asarray(file["class_weights_11"])
-    loss = functools.partial(static_loss, neighbourhood=neighbourhood)
+    loss = functools.partial(static_loss, neighborhood=neighborhood)
     value, gradient = jax.value_and_grad(loss)(logits, label, weights)
-    same_loss(value, file[f"loss_{neighbourhood}"])
-    same_gradient(gradient, file[f"grad_{neighbourhood}"])
-    if neighbourhood == "3x3":
+    same_loss(value, file[f"loss_{neighborhood}"])
+    same_gradient(gradient, file[f"grad_{neighborhood}"])
+    if neighborhood == "3x3":
         unit = loss(logits, label, jnp.ones_like(weights))
         same_loss(unit, file["loss_3x3_unit_weights"])
 

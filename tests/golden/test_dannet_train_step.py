@@ -154,20 +154,20 @@ def check_losses(file, prefix, i, scalars):
         np.testing.assert_allclose(scalars[f"discriminator_{domain}"], half, rtol=1e-5)
 
 
-@pytest.mark.parametrize("neighbourhood", ["code", "center"])
-def test_iterations(file, golden, neighbourhood):
+@pytest.mark.parametrize("neighborhood", ["code", "center"])
+def test_iterations(file, golden, neighborhood):
     share = golden("dannet", "class_weights")["freq"]
-    official = method(file, share, neighbourhood=neighbourhood)
+    official = method(file, share, neighborhood=neighborhood)
     state = first_state(official, file)
     step = jax.jit(official.train_step)
-    prefix = {"code": "loss", "center": "loss_center_variant"}[neighbourhood]
+    prefix = {"code": "loss", "center": "loss_center_variant"}[neighborhood]
     assert iterations(file)
     for i in range(iterations(file)):
         state, scalars = step(state, batch(file, i))
         check_losses(file, prefix, i, scalars)
-    final = {"code": "final", "center": "final_center_variant"}[neighbourhood]
+    final = {"code": "final", "center": "final_center_variant"}[neighborhood]
     for name, actual in networks(state).items():
-        expected = state_of(file, f"init.{name}.") if neighbourhood == "code" else {}
+        expected = state_of(file, f"init.{name}.") if neighborhood == "code" else {}
         expected |= state_of(file, f"{final}.{name}.")
         for key, value in expected.items():
             np.testing.assert_allclose(actual[key], value, rtol=0, atol=ATOL[name], err_msg=f"{name}.{key}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.losses.static import NEIGHBOURHOODS, static_loss
+from nightjax.losses.static import NEIGHBORHOODS, static_loss
 
 ONES = jnp.ones(11)
 
@@ -35,11 +35,11 @@ def test_only_static_channels_count():
 
 def test_window_allows_more_than_the_centre():
     logits, label = night()
-    window = static_loss(logits, label, ONES, neighbourhood="3x3")
+    window = static_loss(logits, label, ONES, neighborhood="3x3")
     assert window < static_loss(logits, label, ONES)
     one_class = jnp.where(label == 255, label, 4).astype(jnp.uint8)
     np.testing.assert_allclose(
-        static_loss(logits, one_class, ONES, neighbourhood="3x3"),
+        static_loss(logits, one_class, ONES, neighborhood="3x3"),
         static_loss(logits, one_class, ONES),
         rtol=1e-6,
     )
@@ -48,30 +48,30 @@ def test_window_allows_more_than_the_centre():
 def test_window_takes_the_neighbour_that_fits():
     logits = jnp.zeros((1, 3, 3, 11)).at[0, 1, 1, 5].set(20.0)
     label = jnp.full((1, 3, 3), 255, jnp.uint8).at[0, 1, 1].set(2)
-    alone = static_loss(logits, label, ONES, neighbourhood="3x3")
+    alone = static_loss(logits, label, ONES, neighborhood="3x3")
     np.testing.assert_allclose(alone, -np.log(1e-7), rtol=1e-2)  # p is cut at 1e-7
     beside = label.at[0, 0, 0].set(5)
     uniform = (1 - 1 / 11) * np.log(11)  # of the neighbour itself
-    loss = static_loss(logits, beside, ONES, neighbourhood="3x3")
+    loss = static_loss(logits, beside, ONES, neighborhood="3x3")
     np.testing.assert_allclose(loss, uniform / 2, rtol=1e-5)
 
 
 def test_code_moves_labels_of_the_border_only():
     logits, label = night()
     inner = jnp.full_like(label, 255).at[:, 3:-3, 3:-3].set(label[:, 3:-3, 3:-3])
-    code = static_loss(logits, inner, ONES, neighbourhood="code")
+    code = static_loss(logits, inner, ONES, neighborhood="code")
     np.testing.assert_allclose(code, static_loss(logits, inner, ONES), rtol=1e-6)
-    code = static_loss(logits, label, ONES, neighbourhood="code")
+    code = static_loss(logits, label, ONES, neighborhood="code")
     assert code != static_loss(logits, label, ONES)
 
 
-@pytest.mark.parametrize("neighbourhood", NEIGHBOURHOODS)
-def test_nothing_labelled(neighbourhood):
+@pytest.mark.parametrize("neighborhood", NEIGHBORHOODS)
+def test_nothing_labelled(neighborhood):
     logits, label = night()
 
     def loss(logits):
         ignored = jnp.full_like(label, 255)
-        return static_loss(logits, ignored, ONES, neighbourhood=neighbourhood)
+        return static_loss(logits, ignored, ONES, neighborhood=neighborhood)
 
     value, gradient = jax.value_and_grad(loss)(logits)
     assert value == 0
@@ -85,7 +85,7 @@ def test_weighted_probability_is_cut_at_one():
     assert not np.asarray(gradient).any()
 
 
-def test_unknown_neighbourhood():
+def test_unknown_neighborhood():
     logits, label = night()
     with pytest.raises(UserError, match="use one of center, 3x3, code"):
-        static_loss(logits, label, ONES, neighbourhood="5x5")
+        static_loss(logits, label, ONES, neighborhood="5x5")

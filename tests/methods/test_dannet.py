@@ -138,7 +138,7 @@ def test_forms_of_the_paper(plain_model, batch):
         static_class_weights=WEIGHTS,
         form="paper",
         divisor="paper",
-        neighbourhood="3x3",
+        neighborhood="3x3",
     )
     shapes, rng = jax.eval_shape(paper.init, jax.random.key(0), batch), np.random.default_rng(0)
     first = jax.tree.map(

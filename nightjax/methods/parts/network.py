@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import Batch, PyTree, Variables
+from nightjax.models.norm import interleaved_norm_groups
 from nightjax.ops import color
 
 Outputs = dict[str, jax.Array]
@@ -61,7 +62,7 @@ class SegmentationNetwork:
     """A segmentation network; HRDA's views are the module's own business.
 
     Attributes:
-        model: takes ``(x, train=, deterministic=, norm_groups=)`` and returns `Outputs`.
+        model: takes ``(x, train=, deterministic=)`` and returns `Outputs`.
         input: how pixels enter it.
     """
 
@@ -200,16 +201,16 @@ def _training_pass(
     view: dict[str, Any],
 ) -> tuple[Outputs, PyTree]:
     """The module on normalized images. Jitted so that the passes of a step are traced once; the compiler inlines it."""
-    return model.apply(
-        variables,
-        x,
-        train=True,
-        norm_groups=norm_groups,
-        deterministic=deterministic,
-        rngs={"dropout": key},
-        mutable=["batch_stats", "intermediates"],
-        **view,
-    )
+    with interleaved_norm_groups(norm_groups):
+        return model.apply(
+            variables,
+            x,
+            train=True,
+            deterministic=deterministic,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "intermediates"],
+            **view,
+        )
 
 
 def interleave(arrays: list[jax.Array]) -> jax.Array:
