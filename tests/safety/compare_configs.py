@@ -1,18 +1,18 @@
 """Compares two records of `record_configs`: what each resolved config has lost, gained or changed.
 
-    python tests/safety/compare_configs.py OLD.json.gz NEW.json.gz [--renames RENAMES.json] [--summary] [--ignore-mistakes]
+    python tests/safety/compare_configs.py OLD.json.gz NEW.json.gz [--renames RENAMES.json] [--summary]
 
 RENAMES is an object of old to new dotted keys, or one with any of these sections:
 
-    {"keys":      {"method.pull": "method.contrast", "data.streams.*.crop": "data.streams.*.size", "log.baseline": null},
+    {"keys":      {"method.pull": "method.contrast", "data.streams.*.crop": "data.streams.*.size", "log.x": null},
      "files":     {"dacs.py": "daformer.py"},
      "arguments": {"mem": "memory_gb", "dsr_fpa.py:mem": "memory_gb"},
      "values":    {"method.name": {"uawarpc": "matching"}},
      "only":      {"dannet.py": {"method.form": "method.light_form"}}}
 
-A key stands for all keys below it, the longest one that matches counts, ``*`` is any one name, and null drops the key on purpose.
-``arguments`` rename those of the configs' own names in the record (``FILE.py:argument=value``); ``only`` holds for one file,
-by its old name, before ``keys``; ``values`` go by the old key. Exit code 1 when anything differs.
+A key stands for all keys below it, the longest one that matches counts, ``*`` is any one name, and null drops the key
+on purpose. ``arguments`` are renamed in the names of the configs (``FILE.py:argument=value``); ``only`` holds for one
+file, by its old name, before ``keys``; ``values`` go by the old key. Exit code 1 when anything differs.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def differences(old: dict, new: dict, ignore_mistakes: bool) -> list[str]:
             lines.append(f"missing {key}, was {json.dumps(old[key])}")
         elif key not in old:
             lines.append(f"added   {key} = {json.dumps(new[key])}")
-        elif old[key] != new[key]:
+        elif json.dumps(old[key]) != json.dumps(new[key]):  # 1, 1.0 and true are not the same.
             lines.append(f"changed {key}: {json.dumps(old[key])} -> {json.dumps(new[key])}")
     return lines
 
@@ -93,12 +93,16 @@ def main() -> int:
     parser.add_argument("new")
     parser.add_argument("--renames", help="JSON file, see above")
     parser.add_argument("--summary", action="store_true", help="each difference once, with how many configs have it")
-    parser.add_argument("--ignore-mistakes", action="store_true", help="refused before and after is equal, whatever the words")
+    parser.add_argument(
+        "--ignore-mistakes", action="store_true", help="refused before and after is equal, whatever the words"
+    )
     given = parser.parse_args()
     renames = read(given.renames) if given.renames else {}
     if not set(renames) <= set(SECTIONS):
         renames = {"keys": renames}
-    old = {renamed_config(config, renames): renamed(config, values, renames) for config, values in read(given.old).items()}
+    old = {
+        renamed_config(config, renames): renamed(config, values, renames) for config, values in read(given.old).items()
+    }
     new = read(given.new)
     found = {}
     for config in sorted(old.keys() | new.keys()):

@@ -4,9 +4,10 @@
 
 It reads the checkout that it lies in, wherever nightjax is installed from.
 
-The tables below say what is recorded. They are plain data and name nothing of the library on purpose: after a renaming of
-arguments or files only they change. What a config reads from disk (runs, weights) is made in a temporary folder, whose
-place in the record is ``<TMP>``. The record holds the flattened config by dotted key, or the text of the user's mistake.
+The tables below say what is recorded. They are plain data and name nothing of the library on purpose: after a renaming
+of arguments or files only they change. What a config reads from disk (runs, weights) is made in a temporary folder,
+whose place in the record is ``<TMP>``. The record holds the flattened config by dotted key, or the text of the user's
+mistake.
 """
 
 import contextlib
@@ -59,23 +60,44 @@ MODELS = (
 )
 
 STEPS = ("steps=1", "steps=7", "steps=400", "steps=2000", "steps=60000", "steps=0", "steps=x")
-SHARED = (*(f"model={name}" for name in MODELS), *STEPS, "input=torchvision", "input=caffe", "input=x", "exposure=0", "exposure=1")
+SHARED = (
+    *(f"model={name}" for name in MODELS),
+    *STEPS,
+    "input=torchvision",
+    "input=caffe",
+    "input=x",
+    "exposure=0",
+    "exposure=1",
+)
 PHOTOMETRIC = ("photometric=0", "photometric=1", "photometric=2")
 MISTAKES = ("data=nonexistent", "nonexistent=1", "model")
 
 DZ = "data=cityscapes_to_dark_zurich"
 ACDC = "data=cityscapes_to_acdc_night"
+NEXET = "unlabelled=nexet/night,split=train,teacher=runs/first"
 MATCHER = "aligner=uawarpc,matcher=pretrained/uawarpc"
 MATCHER_RUN = "aligner=uawarpc,matcher=<TMP>/uawarpc"
 
 CONFIGS = {
     "supervised.py": {
         "on": ("", DZ, "data=nightcity_plus"),
-        "arguments": (*SHARED, *PHOTOMETRIC, "train_on=source", "train_on=oracle", "train_on=x", "light=1", "light=2", "joint=1"),
+        "arguments": (
+            *SHARED,
+            *PHOTOMETRIC,
+            "train_on=source",
+            "train_on=oracle",
+            "train_on=x",
+            "light=1",
+            "light=2",
+            "joint=1",
+        ),
         "more": (
             *(f"data={name},joint=1" for name in BENCHMARKS),
             *(f"data={name},train_on=oracle" for name in BENCHMARKS),
-            *(f"data=nightcity_plus,model={name},light=1,joint=1" for name in ("deeplabv3plus", "upernet_swin_t", "upernet_swin_b")),
+            *(
+                f"data=nightcity_plus,model={name},light=1,joint=1"
+                for name in ("deeplabv3plus", "upernet_swin_t", "upernet_swin_b")
+            ),
             "data=nightcity,model=deeplabv3plus,photometric=1",
             "data=nightcity_with_cityscapes,model=upernet_swin_b,steps=200",
             "data=nightcity_with_cityscapes,model=deeplabv3plus,light=1",
@@ -178,8 +200,8 @@ CONFIGS = {
             "night=translated/unit,pseudo=pseudo,loss=combined",
             "labelled=day,pseudo=pseudo,loss=focal",
             "data=cityscapes_to_nighttime_driving,night=translated/unit,pseudo=pseudo,loss=combined,zigzag=1488",
-            "data=cityscapes_to_nighttime_driving,unlabelled=nexet/night,split=train,teacher=runs/first@best,night=translated/unit",
-            "data=nightcity,unlabelled=nexet/night,split=train,teacher=runs/first",
+            f"data=cityscapes_to_nighttime_driving,{NEXET}@best,night=translated/unit",
+            f"data=nightcity,{NEXET}",
         ),
     },
     "dannet.py": {
@@ -189,7 +211,15 @@ CONFIGS = {
             "photometric=1",
             *(
                 f"without={name}"
-                for name in ("light", "static", "adversarial", "light+static", "light+static+adversarial", "x", "light+x")
+                for name in (
+                    "light",
+                    "static",
+                    "adversarial",
+                    "light+static",
+                    "light+static+adversarial",
+                    "x",
+                    "light+x",
+                )
             ),
         ),
         "more": (
@@ -251,7 +281,14 @@ CONFIGS = {
     },
     "unit.py": {
         "on": ("", "data=nexet", DZ),
-        "arguments": (*STEPS, "form=unit2018", "form=unit2017", "form=x", "vgg=VGG16.npz", "form=unit2017,vgg=VGG16.npz"),
+        "arguments": (
+            *STEPS,
+            "form=unit2018",
+            "form=unit2017",
+            "form=x",
+            "vgg=VGG16.npz",
+            "form=unit2017,vgg=VGG16.npz",
+        ),
         "more": ("data=nexet,steps=100", "data=folder,vgg=VGG16.npz"),
         "data": ("nexet",),
     },
@@ -279,9 +316,18 @@ CONFIGS = {
         ),
     },
 }
-"""File to the benchmarks ``on`` which each of its ``arguments`` is tried, ``more`` combinations, and ``data`` of its own."""
+"""File to the benchmarks ``on`` which each of its ``arguments`` is tried, to ``more`` combinations, and to ``data`` of
+its own."""
 
-SCORES = {"road": 90.0, "sidewalk": 60.0, "pole": 30.0, "traffic light": 20.0, "traffic sign": 45.0, "rider": 55.0, "bicycle": 35.0}
+SCORES = {
+    "road": 90.0,
+    "sidewalk": 60.0,
+    "pole": 30.0,
+    "traffic light": 20.0,
+    "traffic sign": 45.0,
+    "rider": 55.0,
+    "bicycle": 35.0,
+}
 RUNS = {
     "uawarpc": "uawarpc.py:exposure=1,steps=100",
     "image": "nightlab.py:stage=image",
@@ -372,7 +418,10 @@ def combinations(file: str) -> list[str]:
 
 def write(path: str, content: dict) -> None:
     """Gzipped JSON, the same bytes for the same content."""
-    with open(path, "wb") as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="", compresslevel=9) as packed:
+    with (
+        open(path, "wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="", compresslevel=9) as packed,
+    ):
         packed.write(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 
