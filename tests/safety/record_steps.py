@@ -37,7 +37,6 @@ COMMON = {
     "train.batch": 2,
     "train.devices": 1,
     "train.init": "",
-    "train.frozen": {},
     "model.dtype": "float32",
     "optim.warmup": 0,
 }
@@ -73,39 +72,35 @@ SWIN = {
 PANOPTIC = RESNET | {"head": "panoptic_fpn_shared", "head_channels": 8, "head_width": 8}
 DEEPLAB3 = RESNET | {"head": "deeplab_v3plus", "head_channels": 8, "head_low_channels": 4}
 PSP = RESNET | {
-    "head": "psp", "head_channels": 8, "auxiliary": "psp_auxiliary", "auxiliary_channels": 8, "light": True,
-    "light_features": 2, "light_blocks": 1,
+    "head": "psp", "head_channels": 8, "auxiliary": "psp_auxiliary", "auxiliary_channels": 8, "relight": True,
+    "relight_features": 2, "relight_blocks": 1,
 }  # fmt: skip
 REFINENET = RESNET | {"head": "refinenet", "head_channels": 8}
 """Sections ``model`` that replace the config's."""
 
 ACCUMULATE = {"train.batch": 4, "train.accumulate": 2}
-FEATURE_DISTANCE = {"method.feature_weight": 0.005}
-SURE = {"method.threshold": 0.054}
+FEATURE_DISTANCE = {"method.feature_distance": {"weight": 0.005}}
+SURE = {"method.pseudo_labels.threshold": 0.054}
 """A new network is sure of nothing: with the usual threshold pseudo-labels would have no weight. 1/19 is 0.053."""
 
-JUDGE = {
-    "method.discriminator.features": 2,
-    "method.discriminator.multipliers": (1, 2, 4, 8),
-    "method.discriminator.strides": (2, 2, 2, 2, 2),
-}
-PULL = {"method.pull.channels": 8, "method.pull.queries": 8, "method.pull.negatives": 4}
-LIGHT = {"model.light_features": 2, "model.light_blocks": 1}
+FORM = {"features": 2, "multipliers": (1, 2, 4, 8), "strides": (2, 2, 2, 2, 2)}
+JUDGE = {"method.adversarial.discriminators.network": FORM}
+JUDGES = {"method.discriminators.network": FORM}
+PULL = {"method.pull.channels": 8, "method.pull.queries": 8, "method.pull.negatives.count": 4}
+LIGHT = {"model.relight_features": 2, "model.relight_blocks": 1}
 NIGHTLAB = {
     "method.name": "nightlab",
     "method.hard_classes": (5, 6, 17),
-    "method.detector": "tiny",
-    "method.proposals": {"before": 32, "after": 16, "total": 16},
-    "method.region_size": 32,
-    "method.min_side": 16.0,
-    "method.min_area": 4,
-    "method.max_boxes": 8,
-    "method.max_regions": 4,
-    "method.crops": 2,
-    "method.anchors": 32,
-    "method.relabelled": 4,
-    "method.score": 0.0,
-    "method.detector_optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 1.0},
+    "method.detector": {
+        "variant": "tiny",
+        "proposals": {"before": 32, "after": 16, "total": 16},
+        "anchors_per_image": 32,
+        "score_threshold": 0.0,
+        "relabeling": {"count": 4},
+        "optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 1.0},
+    },
+    "method.geometry": {"size": 32, "min_side": 16.0, "min_area": 4, "max_boxes": 8, "max_regions": 4},
+    "method.sampling": {"per_image": 2},
 }
 """On top of the image level's config, since the other stages' configs read the run before."""
 
@@ -116,7 +111,7 @@ UNIT = {
     "method.discriminator.layers": 2,
     "method.discriminator.scales": 2,
 }
-CYCLEGAN = {"model.features": 2, "model.blocks": 1, "method.discriminator_features": 2, "method.pool": 3}
+CYCLEGAN = {"model.features": 2, "model.blocks": 1, "method.discriminator_features": 2, "method.buffer": 3}
 PIX2PIXHD = {"model.features": 2, "model.blocks": 1, "model.downsamplings": 2, "method.discriminator_features": 2}
 
 SUPERVISED = "configs/supervised.py:data=nightstreet_tiny,steps=8"
@@ -124,7 +119,7 @@ DACS = "configs/dacs.py:data=nightstreet_tiny,steps=8"
 DSR = "configs/dsr_fpa.py:data=nightstreet_tiny,steps=8"
 T2S = "configs/t2s_da.py:data=nightstreet_tiny,steps=8"
 SELF = "configs/self_training.py:data=nightstreet_tiny,steps=8"
-TEACHER = "unlabelled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first"
+TEACHER = "unlabeled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first"
 DANNET = "configs/dannet.py:data=nightstreet_tiny,steps=8"
 ADAPT = "configs/adaptsegnet.py:data=nightstreet_tiny,steps=8"
 IMAGE_LEVEL = "configs/nightlab.py:data=nightstreet_tiny,steps=8,stage=image"
@@ -140,13 +135,13 @@ VARIANTS = {
     "supervised_photometric_exposure": (f"{SUPERVISED},photometric=1,exposure=1", TINY | {"optim.warmup": 2}),
     "supervised_caffe_focal": (
         f"{SUPERVISED},input=caffe",
-        TINY | {"method.class_weights": None, "method.divisor": "valid", "method.loss": {"beta": 0.0}},
+        TINY | {"method.loss": {"class_weights": None, "normalizer": "valid", "focal": {"beta": 0.0}}},
     ),
-    "supervised_light_joint": (f"{SUPERVISED},light=1,joint=1,photometric=1", TINY | LIGHT),
+    "supervised_light_joint": (f"{SUPERVISED},relight=1,joint=1,photometric=1", TINY | LIGHT),
     "supervised_auxiliary": (SUPERVISED, {"model": FCN}),
     "supervised_accumulate": (
         SUPERVISED,
-        TINY | ACCUMULATE | {"method.loss": {"mode": "batch", "divide_by_batch": True}},
+        TINY | ACCUMULATE | {"method.loss.focal": {"mode": "batch", "divide_by_batch": True}},
     ),
     "supervised_mit": (SUPERVISED, {"model": MIT}),
     "supervised_segformer_remat": (
@@ -171,7 +166,7 @@ VARIANTS = {
     "dacs": (DACS, TINY | SURE),
     "dacs_plain": (
         DACS,
-        TINY | SURE | {"method.class_weights": None, "method.photometric": None, "method.mask_mode": "classmix"},
+        TINY | SURE | {"method.loss.class_weights": None, "method.mixing.photometric": None, "method.mixing.mode": "classmix"},
     ),
     "dacs_feature_distance": (DACS, TINY | SURE | FEATURE_DISTANCE),
     "dacs_source_photometric_by_image": (
@@ -179,50 +174,50 @@ VARIANTS = {
         TINY
         | SURE
         | {
-            "method.share_scope": "image",
-            "method.ignore_top": 8,
-            "method.ignore_bottom": 4,
-            "method.mixed_weight": 0.8,
+            "method.pseudo_labels.weight_scope": "image",
+            "method.pseudo_labels.ignore_top": 8,
+            "method.pseudo_labels.ignore_bottom": 4,
+            "method.mixing.weight": 0.8,
         },
     ),
-    "dacs_accumulate": (DACS, TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.share_scope": "image"}),
+    "dacs_accumulate": (DACS, TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.pseudo_labels.weight_scope": "image"}),
     "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE),
     "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
-    "dsr_fpa": (DSR, TINY | SURE | {"method.fpa_start_step": 2}),
-    "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.fpa_start_step": 0}),
+    "dsr_fpa": (DSR, TINY | SURE | {"method.alignment.start_step": 2}),
+    "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.alignment.start_step": 0}),
     "dsr_fpa_none": (f"{DSR},parts=none", TINY | SURE),
     "dsr_fpa_dsr": (f"{DSR},parts=dsr", TINY | SURE),
-    "dsr_fpa_fpa": (f"{DSR},parts=fpa", TINY | SURE | {"method.fpa_start_step": 0}),
-    "dsr_fpa_refign_adapt_to_ref": (f"{DSR},parts=refign", TINY | SURE | {"method.adapt_to_ref": True}),
-    "dsr_fpa_adapt_to_ref": (DSR, TINY | SURE | {"method.adapt_to_ref": True, "method.fpa_start_step": 0}),
+    "dsr_fpa_fpa": (f"{DSR},parts=fpa", TINY | SURE | {"method.alignment.start_step": 0}),
+    "dsr_fpa_refign_adapt_to_ref": (f"{DSR},parts=refign", TINY | SURE | {"method.reference_swap": True}),
+    "dsr_fpa_adapt_to_ref": (DSR, TINY | SURE | {"method.reference_swap": True, "method.alignment.start_step": 0}),
     "dsr_fpa_true_flow": (f"{DSR},aligner=true_flow", TINY | SURE),
     "dsr_fpa_true_flow_unsure": (
         f"{DSR},aligner=true_flow",
-        TINY | SURE | {"method.refine_confidence": False, "method.refine_static": False, "method.refine_gamma": 0.5},
+        TINY | SURE | {"method.refinement.confidence": False, "method.refinement.static": False, "method.refinement.gamma": 0.5},
     ),
     "dsr_fpa_uawarpc": (f"{DSR},aligner=uawarpc,matcher=pretrained/uawarpc", TINY | SURE),
-    "dsr_fpa_accumulate": (DSR, TINY | SURE | ACCUMULATE | {"method.fpa_start_step": 0}),
-    "dsr_fpa_hrda": (DSR, {"model": HRDA, "method.fpa_start_step": 0} | SURE),
-    "dsr_fpa_dannet_weights": (DSR, TINY | SURE | {"method.fpa_class_weight": "dannet", "method.fpa_start_step": 0}),
+    "dsr_fpa_accumulate": (DSR, TINY | SURE | ACCUMULATE | {"method.alignment.start_step": 0}),
+    "dsr_fpa_hrda": (DSR, {"model": HRDA, "method.alignment.start_step": 0} | SURE),
+    "dsr_fpa_dannet_weights": (DSR, TINY | SURE | {"method.alignment.class_weight": "dannet", "method.alignment.start_step": 0}),
     "dsr_fpa_ds_inv_weights": (
         DSR,
-        TINY | SURE | FEATURE_DISTANCE | {"method.fpa_class_weight": "ds_inv", "method.fpa_start_step": 0},
+        TINY | SURE | FEATURE_DISTANCE | {"method.alignment.class_weight": "ds_inv", "method.alignment.start_step": 0},
     ),
     "dsr_fpa_bank_exposure_photometric": (
         f"{DSR},exposure=1,photometric=1",
-        TINY | SURE | {"method.bank_every": 2, "method.bank_size": 2, "method.bank_weight": "one"},
+        TINY | SURE | {"method.bank.every": 2, "method.bank.size": 2, "method.bank.pasted_weight": "one"},
     ),
     # T2S-DA and its form without target.
     "t2s_da": (T2S, TINY | SURE | PULL),
-    "t2s_da_none": (f"{T2S},parts=none", TINY | SURE | PULL),
-    "t2s_da_fda": (f"{T2S},parts=fda", TINY | SURE | PULL),
+    "t2s_da_none": (f"{T2S},parts=none", TINY | SURE),
+    "t2s_da_fda": (f"{T2S},parts=fda", TINY | SURE),
     "t2s_da_uniform_untranslated": (
         f"{T2S},parts=untranslated,preset=u2pl",
         TINY | SURE | PULL | {"method.pull.exponent": 0.0},
     ),
     "t2s_da_real_target": (f"{T2S},parts=real_target", TINY | SURE | PULL | {"method.pull.start_step": 1}),
-    "t2s_da_ring": (T2S, TINY | SURE | PULL | {"method.pull.ring": 2, "method.pull.ring_cells": 16}),
+    "t2s_da_ring": (T2S, TINY | SURE | PULL | {"method.pull.queue": {"batches": 2, "cells": 16}}),
     "t2s_da_prototypes": (
         T2S,
         TINY
@@ -232,35 +227,35 @@ VARIANTS = {
         | {
             "method.pull.prototype_decay": 0.9,
             "method.pull.seen_only": True,
-            "method.pull.negative_confidence": 0.06,
-            "method.feature": "stage4",
-            "method.cell": 8,
+            "method.pull.negatives.min_confidence": 0.06,
+            "method.pull.feature": "stage4",
+            "method.pull.spacing": 8,
         },
     ),
-    "t2s_da_per_query": (T2S, TINY | SURE | PULL | {"method.pull.per_query": True, "method.translated_weight": 0.5}),
+    "t2s_da_per_query": (T2S, TINY | SURE | PULL | {"method.pull.negatives.per_query": True, "method.translation.weight": 0.5}),
     "t2s_da_accumulate": (T2S, TINY | SURE | PULL | ACCUMULATE),
     "t2s_da_style": (f"{T2S},style=style.npz", TINY | SURE | PULL),
     "t2s_dg": (f"{T2S},mode=dg", TINY | PULL),
-    "t2s_dg_fda": (f"{T2S},mode=dg,parts=fda,photometric=1", TINY | PULL | ACCUMULATE),
+    "t2s_dg_fda": (f"{T2S},mode=dg,parts=fda,photometric=1", TINY | ACCUMULATE),
     # Against discriminators.
     "dannet": (DANNET, TINY | LIGHT | JUDGE),
     "dannet_paper_form": (
         DANNET,
-        TINY | LIGHT | JUDGE | {"method.form": "paper", "method.divisor": "paper", "method.neighbourhood": "3x3"},
+        TINY | LIGHT | JUDGE | {"method.form": "paper", "method.normalizer": "paper", "method.static.neighborhood": "3x3"},
     ),
     "dannet_without_light": (f"{DANNET},without=light", TINY | JUDGE),
-    "dannet_without_adversarial": (DANNET, TINY | LIGHT | {"method.adversarial_weight": 0.0}),
+    "dannet_without_adversarial": (DANNET, TINY | LIGHT | {"method.adversarial": None}),
     "dannet_without_static_accumulate_vanilla": (
         f"{DANNET},without=static",
-        TINY | LIGHT | JUDGE | ACCUMULATE | {"method.adversarial": "vanilla"},
+        TINY | LIGHT | JUDGE | ACCUMULATE | {"method.adversarial.discriminators.kind": "vanilla"},
     ),
     "dannet_psp_sgd": (
         f"configs/dannet.py:{PAPER}",
         {"model": PSP, "data.streams.target.crop_resize": None, "method.target_size": (48, 64)} | JUDGE,
     ),
-    "adaptsegnet": (ADAPT, TINY | JUDGE),
-    "adaptsegnet_least_squares": (f"{ADAPT},gan=least_squares", TINY | JUDGE),
-    "adaptsegnet_two_levels": (f"configs/adaptsegnet.py:{PAPER}", {"model": AUXILIARY, "optim.groups": ()} | JUDGE),
+    "adaptsegnet": (ADAPT, TINY | JUDGES),
+    "adaptsegnet_least_squares": (f"{ADAPT},gan=least_squares", TINY | JUDGES),
+    "adaptsegnet_two_levels": (f"configs/adaptsegnet.py:{PAPER}", {"model": AUXILIARY, "optim.groups": ()} | JUDGES),
     "adaptsegnet_two_levels_accumulate": (
         ADAPT,
         {
@@ -268,7 +263,7 @@ VARIANTS = {
             "method.segmentation_weights": (0.1, 1.0),
             "method.adversarial_weights": (0.0002, 0.001),
         }
-        | JUDGE
+        | JUDGES
         | ACCUMULATE,
     ),
     # NightLab.
@@ -280,15 +275,15 @@ VARIANTS = {
         TINY
         | NIGHTLAB
         | ACCUMULATE
-        | {"method.stage": "hdm", "method.hard_only": True, "method.detector_short_side": 96},
+        | {"method.stage": "hdm", "method.detector.relabeling.hard_only": True, "method.detector.short_side": 96},
     ),
-    "nightlab_all": (IMAGE_LEVEL, TINY | NIGHTLAB | {"method.stage": "all", "method.proposal_share": 0.5}),
+    "nightlab_all": (IMAGE_LEVEL, TINY | NIGHTLAB | {"method.stage": "all", "method.sampling.detected": 0.5}),
     "nightlab_all_share_light": (
-        f"{IMAGE_LEVEL},light=1",
-        TINY | LIGHT | NIGHTLAB | {"method.stage": "all", "method.share_light": True, "method.keep_aspect": True},
+        f"{IMAGE_LEVEL},relight=1",
+        TINY | LIGHT | NIGHTLAB | {"method.stage": "all", "method.share_relighting": True, "method.geometry.keep_aspect": True},
     ),
     "nightlab_regions_joint_accumulate": (
-        f"{IMAGE_LEVEL},light=1,joint=1",
+        f"{IMAGE_LEVEL},relight=1,joint=1",
         TINY | LIGHT | NIGHTLAB | ACCUMULATE | {"method.stage": "regions"},
     ),
     # Matching and translation.
@@ -312,7 +307,7 @@ VARIANTS = {
     ),
     "pix2pixhd_vgg_accumulate": (
         f"{PAIRED},vgg=VGG19.npz",
-        PIX2PIXHD | ACCUMULATE | {"method.vgg_channels": ((4, 4), (4, 4), (8,) * 4, (8,) * 4, (8,) * 4)},
+        PIX2PIXHD | ACCUMULATE | {"method.vgg.channels": ((4, 4), (4, 4), (8,) * 4, (8,) * 4, (8,) * 4)},
     ),
 }
 """Name to config and overrides by dotted key. A dict replaces the whole section; keys that do not exist are added."""
@@ -338,9 +333,14 @@ the same as one with two."""
 
 def load(config: str):
     """The resolved config of ``configs/FILE.py:arguments``, open for changes."""
-    from nightjax.run import load_config
+    from nightjax.run import settings
 
-    return load_config(str(ROOT / config)).unlock()
+    resolved = settings.load(str(ROOT / config))
+    resolved = resolved.copy_and_resolve_references().unlock()
+    resolved.train.frozen = dict.fromkeys(resolved.train.frozen)
+    if "refinement" in resolved.method and resolved.method.refinement:
+        resolved.method.refinement.matcher_input = {}
+    return resolved
 
 
 def override(config, values: dict):
@@ -348,6 +348,8 @@ def override(config, values: dict):
     import ml_collections
 
     for key, value in values.items():
+        if key == "model" and "input" in config.model:
+            value = value | {"input": config.model.input.to_dict()}
         sections = [config]
         *names, last = key.split(".")
         for name in names:
@@ -360,9 +362,9 @@ def override(config, values: dict):
 
 def with_defaults(config):
     """The config with the defaults of sections that an override put in."""
-    from nightjax import methods
+    from nightjax.run import settings
 
-    return methods.with_defaults(config)
+    return settings.complete(config)
 
 
 def build(config):
@@ -383,9 +385,9 @@ def make_mesh():
 
 def batch_shapes(config, method) -> dict:
     """Stream to field to shape and dtype of one batch."""
-    from nightjax import run
+    from nightjax.run import start
 
-    return run.batch_shapes(run.stream_specs(config, method), config.train.batch)
+    return start.batch_shapes(start.stream_specs(config, method), config.train.batch)
 
 
 def put_batch(batch: dict, mesh):
@@ -397,17 +399,18 @@ def put_batch(batch: dict, mesh):
 
 def first_state(config, method, mesh):
     """A fresh state as training starts from."""
-    from nightjax import run
+    from nightjax.run import start
 
-    return run.first_state(config, method, mesh)
+    return start.first_state(config, method, mesh)
 
 
 def compile_step(config, method, mesh):
     """``(state, batch) -> (state, scalars)``, compiled as training does it."""
-    from nightjax import run
+    from nightjax.run import start
     from nightjax.train import compile_step as compile_one
 
-    return compile_one(method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh)
+    batch = start.abstract_batch(config, method, mesh)
+    return compile_one(method, start.abstract_state(config, method, mesh), batch, mesh)
 
 
 def random_batch(shapes: dict, step: int) -> dict:
