@@ -38,5 +38,7 @@ def get_config(data: str = "nightstreet", steps: int | None = None) -> ml_collec
     if data in STREAMS:
         return translators.make(PAPER, STREAMS[data], steps)
     scale = recipes.scale_of(data)
-    streams = translators.images_of(data, {"toy": {}, "paper": {"crop": (256, 256)}}[scale])
+    streams = translators.images_of(
+        data, tuple(STREAMS["nightcity"]), {"toy": {}, "paper": {"crop": (256, 256)}}[scale]
+    )
     return translators.make({"toy": TOY, "paper": PAPER}[scale], streams, steps)

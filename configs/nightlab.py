@@ -90,7 +90,7 @@ def get_config(
     arguments = {
         "data": data,
         "model": model or NETWORK[scale],
-        "steps": steps or STAGES[stage].steps[scale],
+        "steps": STAGES[stage].steps[scale] if steps is None else steps,
         "input": input,
         "exposure": exposure,
         "photometric": photometric,

@@ -41,6 +41,7 @@ DAYS = {"source": FULL | {"dataset": "cityscapes_seg/half", "fields": ("image", 
 FIELDS = {"label": ("source", ("image", "label")), "image": ("target", ("image", "reference"))}
 """What is translated to the stream and the fields that hold it and what it should become."""
 
+BY_SIZE = {"small": TOY, "full": PAPER}
 FOLDER_SIZE = {"small": (128, 256), "full": FULL["crop"]}
 
 
@@ -57,10 +58,10 @@ def get_config(
     if data == "nightcity" and translates == "image":
         raise UserError("data=nightcity has no days of its nights: make pairs with nightjax pairs and give data=folder")
     if data == "nightcity":
-        return translators.make(PAPER, DAYS, steps, [method])
+        return translators.make(BY_SIZE[size or "full"], DAYS, steps, [method])
     size = size or {"toy": "small", "paper": "full"}[recipes.scale_of(data)]
     own = {"fields": fields, "max_class_share": 1.0}
     if data == "folder":
         own |= {"split": "train", "crop": FOLDER_SIZE[size], "resize": FOLDER_SIZE[size]}
-    streams = {stream: translators.images_of(data, own)[stream]}
-    return translators.make({"small": TOY, "full": PAPER}[size], streams, steps, [method])
+    streams = translators.images_of(data, (stream,), own)
+    return translators.make(BY_SIZE[size], streams, steps, [method])

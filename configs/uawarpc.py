@@ -17,7 +17,6 @@ published weights are the ones to use where they are at hand:
         --output=pretrained/uawarpc
 """
 
-
 import ml_collections
 
 from nightjax.zoo import optimizers, recipes
@@ -32,7 +31,9 @@ TOY = recipes.toy(
 PAPER = recipes.Recipe(
     {"name": "uawarpc", "homography": 0.15},
     {"variant": "uawarpc"},
-    {"name": "adam", "lr": 1e-4, "weight_decay": 4e-4, "groups": ({"pattern": "^alignment_backbone/", "lr": 0.0},)},
+    optimizers.section(
+        name="adam", lr=1e-4, weight_decay=4e-4, groups=({"pattern": "^alignment_backbone/", "lr": 0.0},)
+    ),
     steps=225_000,
     batch=6,
     dtype="float32",

@@ -77,7 +77,7 @@ def get_config(
     if data == "nexet":
         streams = {name: stream | pixels for name, stream in NEXET.items()}
     else:
-        streams = translators.images_of(data, pixels)
+        streams = translators.images_of(data, tuple(NEXET), pixels)
     changes = [
         {"method": FORMS[form], "model.form": form, "optim.schedule": own["optim.schedule"]},
         recipe.changes,

@@ -105,7 +105,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: the dataclass.
-        section: field values; missing ones take the dataclass's default.
+        section: field values; missing ones take the dataclass's default, those of a part the default of its field.
         where: the section's name in errors, such as ``"optim"``.
 
     Raises:
@@ -121,7 +121,12 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in section:
             raise UserError(f"{where}.{name} is missing")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in section.items()})
+    values = {}
+    for key, value in section.items():
+        if isinstance(value, (Mapping, ml_collections.ConfigDict)) and part_of(hints[key]):
+            value = _on_default(fields[key], dict(value))
+        values[key] = _convert(hints[key], value, f"{where}.{key}")
+    return cls(**values)
 
 
 def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
@@ -141,11 +146,19 @@ def with_defaults(cls: type, section: Mapping[str, Any], leave_out: Collection[s
             continue
         nested = part_of(hints[name])
         if name not in filled and field.default is not dataclasses.MISSING:
-            default = field.default
-            filled[name] = dataclasses.asdict(default) if nested and default is not None else default
+            filled[name] = dataclasses.asdict(field.default) if _is_part(field.default) else field.default
         if nested and isinstance(filled.get(name), Mapping):
-            filled[name] = with_defaults(nested, filled[name])
+            filled[name] = with_defaults(nested, _on_default(field, filled[name]))
     return filled
+
+
+def _is_part(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _on_default(field: dataclasses.Field, section: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's section on top of the default that this field has, which may differ from the defaults of its class."""
+    return merged(dataclasses.asdict(field.default), section) if _is_part(field.default) else dict(section)
 
 
 def part_of(hint: Any) -> type | None:

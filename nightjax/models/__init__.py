@@ -107,7 +107,7 @@ def build_segmenter(
             ``auxiliary`` or ``light``.
     """
     light = light or relight
-    kwargs = {k.replace('relight_','light_'):v for k,v in kwargs.items()}
+    kwargs = {k.replace("relight_", "light_"): v for k, v in kwargs.items()}
     builders = {
         "backbone": choose(BACKBONES, backbone, "model.backbone"),
         "head": choose(HEADS, head, "model.head"),

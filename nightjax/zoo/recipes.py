@@ -111,10 +111,8 @@ def make(
     Raises:
         UserError: an unknown name, a benchmark without one of the domains, or senseless steps.
     """
-    benchmark = copy.deepcopy(choose(BENCHMARKS, data, "config argument data"))
-    if lacking := sorted(set(domains) - set(benchmark["streams"])):
-        raise UserError(f"data={data} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
-    benchmark["streams"] = {name: benchmark["streams"][name] for name in domains}
+    streams = streams_of(data, domains)
+    benchmark = copy.deepcopy(BENCHMARKS[data] | {"streams": streams})
     named = model or recipe.model
     if isinstance(named, str):
         recipe = recipe.replace(model=choose(MODELS, named, "config argument model"))
@@ -123,6 +121,18 @@ def make(
     pixels = dict(choose(INPUTS, input, "config argument input"))
     own = {"model.input": pixels | {"exposure": MIDDLE_GRAY if exposure else 0.0}}
     return build(recipe, benchmark, steps=steps, changes=[own, *changes])
+
+
+def streams_of(data: str, domains: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Some streams of a benchmark.
+
+    Raises:
+        UserError: an unknown benchmark, or one without one of the domains.
+    """
+    streams = choose(BENCHMARKS, data, "config argument data")["streams"]
+    if lacking := sorted(set(domains) - set(streams)):
+        raise UserError(f"data={data} has no {lacking[0]} stream: choose another benchmark, or a supervised config")
+    return {name: streams[name] for name in domains}
 
 
 def build(

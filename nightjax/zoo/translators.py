@@ -6,9 +6,8 @@ from typing import Any
 
 import ml_collections
 
-from nightjax.core.errors import choose
 from nightjax.zoo import optimizers, recipes
-from nightjax.zoo.benchmarks import BENCHMARKS, Section
+from nightjax.zoo.benchmarks import Section
 
 CANDIDATES = {"checkpoint.every": 5000, "checkpoint.keep": 10}
 """Checkpoints of a translator on real data, among which FID chooses."""
@@ -25,9 +24,13 @@ def paper(method: Mapping[str, Any], model: Mapping[str, Any], **fields: Any) ->
     return recipes.Recipe(method, model, **settings | fields)
 
 
-def images_of(data: str, own: Mapping[str, Any]) -> dict[str, Section]:
-    """The streams of a benchmark as images alone, with changes."""
-    streams = copy.deepcopy(choose(BENCHMARKS, data, "config argument data")["streams"])
+def images_of(data: str, domains: Sequence[str], own: Mapping[str, Any]) -> dict[str, Section]:
+    """Streams of a benchmark as images alone, with changes.
+
+    Raises:
+        UserError: the benchmark has no such stream.
+    """
+    streams = copy.deepcopy(recipes.streams_of(data, domains))
     for stream in streams.values():
         stream.pop("rare_class", None)
     return {name: stream | {"fields": ("image",)} | dict(own) for name, stream in streams.items()}

@@ -74,7 +74,7 @@ MISTAKES = ("data=nonexistent", "nonexistent=1", "model")
 
 DZ = "data=cityscapes_to_dark_zurich"
 ACDC = "data=cityscapes_to_acdc_night"
-NEXET = "unlabelled=nexet/night,split=train,teacher=runs/first"
+NEXET = "unlabeled=nexet/night,split=train,teacher=runs/first"
 MATCHER = "aligner=uawarpc,matcher=pretrained/uawarpc"
 MATCHER_RUN = "aligner=uawarpc,matcher=<TMP>/uawarpc"
 
@@ -87,23 +87,23 @@ CONFIGS = {
             "train_on=source",
             "train_on=oracle",
             "train_on=x",
-            "light=1",
-            "light=2",
+            "relight=1",
+            "relight=2",
             "joint=1",
         ),
         "more": (
             *(f"data={name},joint=1" for name in BENCHMARKS),
             *(f"data={name},train_on=oracle" for name in BENCHMARKS),
             *(
-                f"data=nightcity_plus,model={name},light=1,joint=1"
+                f"data=nightcity_plus,model={name},relight=1,joint=1"
                 for name in ("deeplabv3plus", "upernet_swin_t", "upernet_swin_b")
             ),
             "data=nightcity,model=deeplabv3plus,photometric=1",
             "data=nightcity_with_cityscapes,model=upernet_swin_b,steps=200",
-            "data=nightcity_with_cityscapes,model=deeplabv3plus,light=1",
+            "data=nightcity_with_cityscapes,model=deeplabv3plus,relight=1",
             f"{DZ},model=pspnet,steps=150000",
-            "light=1,joint=1,exposure=1",
-            "train_on=oracle,light=1,photometric=1",
+            "relight=1,joint=1,exposure=1",
+            "train_on=oracle,relight=1,photometric=1",
             "model=deeplabv3plus",
             "data=gta5_to_cityscapes,model=hrda",
             "data=nightcity,model=hrda",
@@ -156,7 +156,6 @@ CONFIGS = {
                 f"parts={name}"
                 for name in ("none", "fda", "uniform", "full", "source_negatives", "untranslated", "real_target", "x")
             ),
-            *(f"translation={name}" for name in ("fda", "style", "none", "x")),
             "style=style.npz",
         ),
         "more": (
@@ -168,8 +167,6 @@ CONFIGS = {
             "data=gta5_to_cityscapes,mode=dg,style=style.npz",
             "data=gta5_to_cityscapes,mode=dg,preset=u2pl",
             f"{DZ},preset=u2pl,parts=uniform",
-            "translation=style,style=style.npz",
-            "translation=fda,style=style.npz",
             f"{DZ},model=hrda,parts=real_target",
             "data=nightcity,mode=dg",
         ),
@@ -179,7 +176,7 @@ CONFIGS = {
         "arguments": (
             *SHARED,
             *PHOTOMETRIC,
-            *(f"labelled={name}" for name in ("day", "night", "both", "x")),
+            *(f"labeled={name}" for name in ("day", "night", "both", "x")),
             *(f"loss={name}" for name in ("ce", "focal", "combined", "x")),
             "night=translated/unit",
             "pseudo=pseudo",
@@ -188,17 +185,17 @@ CONFIGS = {
             "converted=converted/day",
             "labels=soft",
             "threshold=0.9",
-            "unlabelled=nightstreet/tiny_pairs",
-            "unlabelled=nightstreet/tiny_pairs,split=target_pairs",
-            "unlabelled=nightstreet/tiny_pairs,teacher=runs/first",
-            "unlabelled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first",
-            "unlabelled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first,labels=soft,threshold=0.9",
-            "unlabelled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first,labels=x",
+            "unlabeled=nightstreet/tiny_pairs",
+            "unlabeled=nightstreet/tiny_pairs,split=target_pairs",
+            "unlabeled=nightstreet/tiny_pairs,teacher=runs/first",
+            "unlabeled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first",
+            "unlabeled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first,labels=soft,threshold=0.9",
+            "unlabeled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first,labels=x",
         ),
         "more": (
-            *(f"night=translated/unit,labelled={name}" for name in ("day", "night", "both")),
+            *(f"night=translated/unit,labeled={name}" for name in ("day", "night", "both")),
             "night=translated/unit,pseudo=pseudo,loss=combined",
-            "labelled=day,pseudo=pseudo,loss=focal",
+            "labeled=day,pseudo=pseudo,loss=focal",
             "data=cityscapes_to_nighttime_driving,night=translated/unit,pseudo=pseudo,loss=combined,zigzag=1488",
             f"data=cityscapes_to_nighttime_driving,{NEXET}@best,night=translated/unit",
             f"data=nightcity,{NEXET}",
@@ -250,7 +247,7 @@ CONFIGS = {
         "arguments": (
             *SHARED,
             *PHOTOMETRIC,
-            "light=1",
+            "relight=1",
             "joint=1",
             "stage=image",
             "stage=x",
@@ -263,15 +260,15 @@ CONFIGS = {
             *(f"stage=regions,start=<TMP>/image,tau={tau}" for tau in ("0.3", "0.4", "0.6", "0.01", "x")),
             *(f"stage=regions,start=<TMP>/image,hard={hard}" for hard in ("5+6+17", "val", "x", "99")),
             "stage=hdm,start=<TMP>/regions,hard=5+6+17",
-            "stage=regions,start=<TMP>/image,light=1",
+            "stage=regions,start=<TMP>/image,relight=1",
         ),
         "more": (
             *(f"data={name},stage=regions,start=<TMP>/image,hard=5+6+17" for name in BENCHMARKS),
             *(f"data={name},stage=all,start=<TMP>/detector" for name in BENCHMARKS),
-            *(f"data=nightcity_plus,model={name},light=1,joint=1" for name in ("deeplabv3plus", "upernet_swin_b")),
-            "data=nightcity_plus,model=upernet_swin_b,light=1,joint=1,stage=regions,start=<TMP>/image",
-            "data=nightcity_plus,stage=detector,start=<TMP>/regions,light=1,joint=1",
-            "light=1,joint=1,stage=regions,start=<TMP>/image,steps=100",
+            *(f"data=nightcity_plus,model={name},relight=1,joint=1" for name in ("deeplabv3plus", "upernet_swin_b")),
+            "data=nightcity_plus,model=upernet_swin_b,relight=1,joint=1,stage=regions,start=<TMP>/image",
+            "data=nightcity_plus,stage=detector,start=<TMP>/regions,relight=1,joint=1",
+            "relight=1,joint=1,stage=regions,start=<TMP>/image,steps=100",
         ),
     },
     "uawarpc.py": {
@@ -353,10 +350,10 @@ def load(config: str) -> dict:
         Mistake: what it says to the user.
     """
     from nightjax.core.errors import UserError
-    from nightjax.run import load_config
+    from nightjax.run import settings
 
     try:
-        return load_config(f"configs/{config}").to_dict()
+        return settings.load(f"configs/{config}").to_dict()
     except UserError as error:
         raise Mistake(str(error)) from error
 

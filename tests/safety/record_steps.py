@@ -97,7 +97,15 @@ NIGHTLAB = {
         "anchors_per_image": 32,
         "score_threshold": 0.0,
         "relabeling": {"count": 4},
-        "optimizer": {"name": "adamw", "lr": 2e-3, "clip_norm": 1.0},
+        "optimizer": {
+            "name": "adamw",
+            "lr": 2e-3,
+            "clip_norm": 1.0,
+            "schedule": "warmup_poly",
+            "warmup": 0,
+            "milestones": (),
+            "weight_decay": 0.01,
+        },
     },
     "method.geometry": {"size": 32, "min_side": 16.0, "min_area": 4, "max_boxes": 8, "max_regions": 4},
     "method.sampling": {"per_image": 2},
@@ -166,7 +174,9 @@ VARIANTS = {
     "dacs": (DACS, TINY | SURE),
     "dacs_plain": (
         DACS,
-        TINY | SURE | {"method.loss.class_weights": None, "method.mixing.photometric": None, "method.mixing.mode": "classmix"},
+        TINY
+        | SURE
+        | {"method.loss.class_weights": None, "method.mixing.photometric": None, "method.mixing.mode": "classmix"},
     ),
     "dacs_feature_distance": (DACS, TINY | SURE | FEATURE_DISTANCE),
     "dacs_source_photometric_by_image": (
@@ -180,7 +190,10 @@ VARIANTS = {
             "method.mixing.weight": 0.8,
         },
     ),
-    "dacs_accumulate": (DACS, TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.pseudo_labels.weight_scope": "image"}),
+    "dacs_accumulate": (
+        DACS,
+        TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.pseudo_labels.weight_scope": "image"},
+    ),
     "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE),
     "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
@@ -194,12 +207,17 @@ VARIANTS = {
     "dsr_fpa_true_flow": (f"{DSR},aligner=true_flow", TINY | SURE),
     "dsr_fpa_true_flow_unsure": (
         f"{DSR},aligner=true_flow",
-        TINY | SURE | {"method.refinement.confidence": False, "method.refinement.static": False, "method.refinement.gamma": 0.5},
+        TINY
+        | SURE
+        | {"method.refinement.confidence": False, "method.refinement.static": False, "method.refinement.gamma": 0.5},
     ),
     "dsr_fpa_uawarpc": (f"{DSR},aligner=uawarpc,matcher=pretrained/uawarpc", TINY | SURE),
     "dsr_fpa_accumulate": (DSR, TINY | SURE | ACCUMULATE | {"method.alignment.start_step": 0}),
     "dsr_fpa_hrda": (DSR, {"model": HRDA, "method.alignment.start_step": 0} | SURE),
-    "dsr_fpa_dannet_weights": (DSR, TINY | SURE | {"method.alignment.class_weight": "dannet", "method.alignment.start_step": 0}),
+    "dsr_fpa_dannet_weights": (
+        DSR,
+        TINY | SURE | {"method.alignment.class_weight": "dannet", "method.alignment.start_step": 0},
+    ),
     "dsr_fpa_ds_inv_weights": (
         DSR,
         TINY | SURE | FEATURE_DISTANCE | {"method.alignment.class_weight": "ds_inv", "method.alignment.start_step": 0},
@@ -232,7 +250,10 @@ VARIANTS = {
             "method.pull.spacing": 8,
         },
     ),
-    "t2s_da_per_query": (T2S, TINY | SURE | PULL | {"method.pull.negatives.per_query": True, "method.translation.weight": 0.5}),
+    "t2s_da_per_query": (
+        T2S,
+        TINY | SURE | PULL | {"method.pull.negatives.per_query": True, "method.translation.weight": 0.5},
+    ),
     "t2s_da_accumulate": (T2S, TINY | SURE | PULL | ACCUMULATE),
     "t2s_da_style": (f"{T2S},style=style.npz", TINY | SURE | PULL),
     "t2s_dg": (f"{T2S},mode=dg", TINY | PULL),
@@ -241,7 +262,10 @@ VARIANTS = {
     "dannet": (DANNET, TINY | LIGHT | JUDGE),
     "dannet_paper_form": (
         DANNET,
-        TINY | LIGHT | JUDGE | {"method.form": "paper", "method.normalizer": "paper", "method.static.neighborhood": "3x3"},
+        TINY
+        | LIGHT
+        | JUDGE
+        | {"method.form": "paper", "method.normalizer": "paper", "method.static.neighborhood": "3x3"},
     ),
     "dannet_without_light": (f"{DANNET},without=light", TINY | JUDGE),
     "dannet_without_adversarial": (DANNET, TINY | LIGHT | {"method.adversarial": None}),
@@ -280,7 +304,10 @@ VARIANTS = {
     "nightlab_all": (IMAGE_LEVEL, TINY | NIGHTLAB | {"method.stage": "all", "method.sampling.detected": 0.5}),
     "nightlab_all_share_light": (
         f"{IMAGE_LEVEL},relight=1",
-        TINY | LIGHT | NIGHTLAB | {"method.stage": "all", "method.share_relighting": True, "method.geometry.keep_aspect": True},
+        TINY
+        | LIGHT
+        | NIGHTLAB
+        | {"method.stage": "all", "method.share_relighting": True, "method.geometry.keep_aspect": True},
     ),
     "nightlab_regions_joint_accumulate": (
         f"{IMAGE_LEVEL},relight=1,joint=1",
