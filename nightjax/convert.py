@@ -5,7 +5,7 @@ r"""Converts published weights into a run folder, and a run's weights back into 
         --config=configs/dannet.py:data=cityscapes_to_dark_zurich --output=runs/dannet_official
     nightjax convert --input=mit_b5.pth --allow_missing='head.*' \
         --config=configs/dsr_fpa.py:data=cityscapes_to_dark_zurich --output=pretrained/mit_b5
-    nightjax convert --export=runs/dannet_official --naming=dannet_pspnet --allow_missing='light.*' --output=psp.pth
+    nightjax convert --export=runs/dannet_official --naming=dannet_pspnet --allow_missing='relight.*' --output=psp.pth
     nightjax convert --style=styleaug/checkpoints --output=style.npz
 
 The config says which network the weights are for. The folder written is a run's: predict and evaluate take it, and

@@ -87,9 +87,9 @@ def test_refinenet_has_no_feature_distance():
 def test_parts():
     on = lambda arg: tuple(method_of(arg)[name] for name in ("mask_mode", "bank", "refine", "fpa"))
     assert on("parts=none") == ("classmix", False, False, False)
-    assert on("parts=dsr") == ("closure", True, True, False)
+    assert on("parts=dsr") == ("object_groups", True, True, False)
     assert on("parts=fpa") == ("classmix", False, False, True)
-    assert on("") == ("closure", True, True, True)
+    assert on("") == ("object_groups", True, True, True)
     assert on("parts=refign") == ("dacs", False, True, False)
     with pytest.raises(UserError, match="did you mean 'refign'"):
         dsr_fpa.get_config("parts=refine")

@@ -96,7 +96,7 @@ def one_network(state: State, which: str, path: str) -> tuple[dict[str, np.ndarr
     elif any(name.startswith("m_backbone.") for name in state):  # Refign's Lightning module
         prefix, others = {"student": ("", ("m_", "imnet_")), "teacher": ("m_", ())}[which]
     elif which == "teacher":
-        raise UserError(f"{path} holds one network only, no teacher; leave out --which")
+        raise UserError(f"{path} holds one network only, no teacher; leave out --network")
     else:
         return dict(state), 0
     found = {
@@ -147,7 +147,7 @@ NAMINGS = {
         DANNET["deeplab"],
     ),
     "dannet_refinenet": Naming("DANNet's RefineNet", "clf_conv.weight", DANNET["refinenet"]),
-    "dannet_light": Naming("DANNet's relighting network", "model.10.conv_block.1.weight", {"model": "light.model"}),
+    "dannet_light": Naming("DANNet's relighting network", "model.10.conv_block.1.weight", {"model": "relight.model"}),
     "resnet": Naming(
         "torchvision's ResNet-18, 50, 101 and open-mmlab's ResNet v1c, ImageNet",
         "layer1.0.conv1.weight",

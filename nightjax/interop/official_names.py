@@ -29,7 +29,7 @@ DANNET = {
     "deeplab": {**_STEM, **_STAGES, "layer5": "auxiliary", "layer6": "head"},
     "refinenet": {**_STEM, **_STAGES, "": "head"},
 }
-"""By name of ``nightjax.models.DANNET_NETWORKS``. AdaptSegNet's network has the second's names."""
+"""By name of DANNet's network. AdaptSegNet's network has the second's names."""
 
 LTSP = {"back_bone": "backbone", "": "head"}
 """Of ``resnet101`` with ``panoptic_fpn_shared``: the Label Transfer Scene Parser. Its checkpoints hold a second trunk

@@ -18,7 +18,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 def light_loss(
     image: jax.Array,
     residual: jax.Array,
-    level: jax.Array,
+    brightness: jax.Array,
     *,
     form: str = "official",
     weights: tuple[float, float, float] = (10.0, 1.0, 1.0),
@@ -28,8 +28,7 @@ def light_loss(
     Args:
         image: [B, H, W, C] normalised input.
         residual: [B, H, W, C] output of the relighting network.
-        level: scalar mean of the night images of this step, which every domain is pulled to; gets
-            no gradient.
+        brightness: scalar mean of the night images of this step, which every domain is pulled to; gets no gradient.
         form: ``"official"`` or ``"paper"``, see the terms.
         weights: of total variation, SSIM and exposure.
 
@@ -42,7 +41,7 @@ def light_loss(
     relit = image + residual
     tv = total_variation(residual, form=form)
     ssim = ssim_map(relit, image).mean()
-    exposure = exposure_loss(relit, jax.lax.stop_gradient(level), form=form)
+    exposure = exposure_loss(relit, jax.lax.stop_gradient(brightness), form=form)
     total = weights[0] * tv + weights[1] * ssim + weights[2] * exposure
     return {"tv": tv, "ssim": ssim, "exposure": exposure, "total": total}
 
@@ -71,12 +70,12 @@ def total_variation(residual: jax.Array, *, form: str = "official") -> jax.Array
     return 2.0 / batch * (rows / ((height - 1) * width) + columns / (height * (width - 1)))
 
 
-def exposure_loss(image: jax.Array, level: jax.Array, *, cell: int = 32, form: str = "official") -> jax.Array:
-    """Distance of the mean brightness of each cell to a level.
+def exposure_loss(image: jax.Array, brightness: jax.Array, *, cell: int = 32, form: str = "official") -> jax.Array:
+    """Distance of the mean of each square cell to a given brightness.
 
     Args:
         image: [B, H, W, C] relit images, at least one cell large.
-        level: scalar, see ``light_loss``.
+        brightness: scalar, see ``light_loss``.
         cell: side of the square cells; rows and columns beyond the last whole cell do not count.
         form: ``"official"`` squares the distance, ``"paper"`` takes its absolute value.
 
@@ -94,7 +93,7 @@ def exposure_loss(image: jax.Array, level: jax.Array, *, cell: int = 32, form: s
             f"exposure loss: images of {height}x{width} are smaller than a cell of {cell} pixels; train on larger crops"
         )
     x = image[:, : rows * cell, : columns * cell].astype(jnp.float32)
-    distance = x.reshape(batch, rows, cell, columns, cell, channels).mean(axis=(2, 4, 5)) - level
+    distance = x.reshape(batch, rows, cell, columns, cell, channels).mean(axis=(2, 4, 5)) - brightness
     return (jnp.abs(distance) if form == "paper" else jnp.square(distance)).mean()
 
 

@@ -22,7 +22,7 @@ from nightjax.models.heads.refinenet import RefineNetHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.heads.upernet import UPerNetHead
 from nightjax.models.hrda import HRDA
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
 from nightjax.models.segmenter import Segmenter
 
 BACKBONES = {
@@ -48,31 +48,6 @@ HEADS = {
 }
 """Name to a builder of a head, which needs ``num_classes``."""
 
-DANNET_NETWORKS = {
-    "pspnet": {
-        "backbone": "resnet101_v1c_d8",
-        "backbone_stem_features": 128,
-        "backbone_pool": "ceil",
-        "head": "psp",
-        "auxiliary": "psp_auxiliary",
-    },
-    "deeplab": {
-        "backbone": "resnet101",
-        "backbone_style": "caffe",
-        "backbone_pool": "ceil",
-        "backbone_strides": (1, 2, 1, 1),
-        "backbone_dilations": (1, 1, 2, 4),
-        "head": "deeplab_v2",
-        "head_summed": 2,
-        "auxiliary": "deeplab_v2",
-        "auxiliary_summed": 2,
-        "auxiliary_stage": "stage3",
-    },
-    "refinenet": {"backbone": "resnet101", "head": "refinenet"},
-}
-"""Name to the arguments of ``build_segmenter`` for DANNet's networks; the second is AdaptSegNet's
-too, where its auxiliary classifier is the first of two levels."""
-
 
 def build_segmenter(
     backbone: str,
@@ -81,7 +56,6 @@ def build_segmenter(
     *,
     hrda: bool = False,
     auxiliary: str | None = None,
-    light: bool = False,
     relight: bool = False,
     dtype: Any = jnp.float32,
     **kwargs: Any,
@@ -96,30 +70,28 @@ def build_segmenter(
             head must give logits at stride 4: a MiT, or a ResNet that pools, and any head but
             ``deeplab_v2``.
         auxiliary: key of ``HEADS`` for a second classifier; not together with ``hrda``.
-        light: relight images in front of the backbone with DANNet's network; not with ``hrda``.
+        relight: relight images in front of the backbone with DANNet's network; not with ``hrda``.
         dtype: compute dtype of all parts.
         **kwargs: attributes of the backbone, the heads, HRDA's attention or the relighting network,
-            with the prefix ``backbone_``, ``head_``, ``auxiliary_``, ``attention_`` or ``light_``,
+            with the prefix ``backbone_``, ``head_``, ``auxiliary_``, ``attention_`` or ``relight_``,
             such as ``head_dropout=0.0``.
 
     Raises:
         UserError: for a name or an attribute that does not exist, or ``hrda`` together with
-            ``auxiliary`` or ``light``.
+            ``auxiliary`` or ``relight``.
     """
-    light = light or relight
-    kwargs = {k.replace("relight_", "light_"): v for k, v in kwargs.items()}
     builders = {
         "backbone": choose(BACKBONES, backbone, "model.backbone"),
         "head": choose(HEADS, head, "model.head"),
     }
-    if hrda and (auxiliary or light):
-        raise UserError("HRDA has no auxiliary classifier and no relighting; leave out hrda, or auxiliary and light")
+    if hrda and (auxiliary or relight):
+        raise UserError("HRDA has no auxiliary classifier and no relighting; leave out hrda, or auxiliary and relight")
     if hrda:
         builders["attention"] = SegFormerHead
     if auxiliary:
         builders["auxiliary"] = choose(HEADS, auxiliary, "model.auxiliary")
-    if light:
-        builders["light"] = LightNet
+    if relight:
+        builders["relight"] = RelightNet
     options = {part: {} for part in builders}
     known = {f"{part}_{name}": (part, name) for part, builder in builders.items() for name in _attributes(builder)}
     for name, value in kwargs.items():
@@ -129,7 +101,7 @@ def build_segmenter(
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     parts = {}
     for part, builder in builders.items():
-        classes = {} if part in ("backbone", "light") else {"num_classes": num_classes}
+        classes = {} if part in ("backbone", "relight") else {"num_classes": num_classes}
         parts[part] = builder(**classes, dtype=dtype, **options[part])
     if hrda:
         attention = parts.pop("attention")

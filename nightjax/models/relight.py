@@ -12,7 +12,7 @@ from nightjax.models.layers import Conv, DoublingConv
 from nightjax.models.norm import BatchNorm
 
 
-class LightNet(nn.Module):
+class RelightNet(nn.Module):
     """The residual that, added to an image, brings day and night to one brightness.
 
     The relit image is the input *plus* the output; it is not clipped. Submodules are named as in

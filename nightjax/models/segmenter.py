@@ -54,13 +54,13 @@ class Segmenter(SegmentationModel):
         backbone: module from an image [B, H, W, 3] to a dict of features ``stage1`` ..
         head: module from that dict to logits [B, h, w, K] float32.
         auxiliary: a second head, usually on an earlier stage (PSPNet's ``dsn``, AdaptSegNet's first level), or None.
-        light: relighting in front of the backbone: module from an image to the residual that is added to it, or None.
+        relight: relighting in front of the backbone: module from an image to the residual that is added to it, or None.
     """
 
     backbone: nn.Module
     head: nn.Module
     auxiliary: nn.Module | None = None
-    light: nn.Module | None = None
+    relight: nn.Module | None = None
 
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Runs all parts.
@@ -75,8 +75,8 @@ class Segmenter(SegmentationModel):
             ``auxiliary_logits``, of the same kind; with relighting its ``residual`` [B, H, W, 3] float32.
         """
         outputs = {}
-        if self.light is not None:
-            outputs["residual"] = self.light(x, train=train)
+        if self.relight is not None:
+            outputs["residual"] = self.relight(x, train=train)
             x = x + outputs["residual"]
         features = self.backbone(x, train=train, deterministic=deterministic)
         outputs |= features

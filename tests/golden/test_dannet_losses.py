@@ -97,7 +97,7 @@ def test_weighted_cross_entropy(golden):
     loss, gradient = jax.value_and_grad(class_weighted_cross_entropy)(logits, label, weights)
     same_loss(loss, file["loss"])
     same_gradient(gradient, file["grad_logits_lowres"])
-    paper = class_weighted_cross_entropy(logits, label, weights, divisor="paper")
+    paper = class_weighted_cross_entropy(logits, label, weights, normalizer="paper")
     same_loss(paper, file["loss_paper_formula"])
     for weight in (0.5, 1.0):
         equal = class_weighted_cross_entropy(logits, label, jnp.full_like(weights, weight))
@@ -175,7 +175,7 @@ def test_adversarial(golden):
 def test_adaptsegnet_losses(golden, prefix, kind):
     file = golden("dannet", "adaptseg_losses")
     size, label = tuple(file["size"]), jnp.asarray(file["labels"])
-    options = {"divisor": "valid", "align_corners": True}
+    options = {"normalizer": "valid", "align_corners": True}
     segmentation, adversarial = [], []
     for level in "12":
         source, target = nhwc(file[f"src{level}"]), nhwc(file[f"tgt{level}"])

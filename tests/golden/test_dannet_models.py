@@ -15,7 +15,7 @@ import pytest
 
 from nightjax.interop.official_names import DANNET, from_official, to_official
 from nightjax.interop.torch_weights import from_torch, to_torch
-from nightjax.models import DANNET_NETWORKS, build_segmenter
+from nightjax.models import build_segmenter
 from nightjax.models.backbones.resnet import Bottleneck
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.models.heads.deeplab import DeepLabV2Head
@@ -23,9 +23,15 @@ from nightjax.models.heads.psp import PyramidPooling
 from nightjax.models.heads.refinenet import ChainedResidualPooling, ResidualConvUnits
 from nightjax.models.layers import DoublingConv, max_pool
 from nightjax.models.norm import BatchNorm
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
 from nightjax.ops.resize import resize
+from nightjax.zoo.models import MODELS
 
+DANNET_NETWORKS = {
+    "pspnet": MODELS["pspnet"],
+    "deeplab": MODELS["deeplab_multi"],
+    "refinenet": MODELS["refinenet"],
+}
 FILES = {"pspnet": "psp", "deeplab": "deeplab", "refinenet": "refinenet"}
 OUTPUTS = {
     "pspnet": {"main": "logits", "dsn": "auxiliary_logits"},
@@ -86,7 +92,7 @@ def test_names_and_shapes_of_discriminators(variant, official_keys):
 
 
 def test_names_and_shapes_of_lightnet(official_keys):
-    shapes = shapes_of(LightNet(), jnp.zeros((1, 16, 16, 3)))
+    shapes = shapes_of(RelightNet(), jnp.zeros((1, 16, 16, 3)))
     assert names_and_shapes(shapes) == official_keys["dannet_lightnet"]
 
 
@@ -164,7 +170,7 @@ def test_relight_small(golden):
     file = golden("dannet", "relight_small")
     x, state = nhwc(file["x"]), state_of(file, "w.")
     blocks = sum(name.endswith(".conv_block.1.weight") for name in state)
-    model = LightNet(features=len(state["model.1.weight"]), blocks=blocks)
+    model = RelightNet(features=len(state["model.1.weight"]), blocks=blocks)
     variables = from_torch(state, shapes_of(model, x))
     assert_within(nchw(model.apply(variables, x)), file["r_eval"], 1e-5, "eval")
     residual, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -183,7 +189,7 @@ def recipe_variables(shapes, recipe, seed, table=None):
 @pytest.mark.slow
 def test_relight_full(golden, recipe):
     file = golden("dannet", "relight_full_recipe")
-    x, model = nhwc(file["x"]), LightNet()
+    x, model = nhwc(file["x"]), RelightNet()
     variables = recipe_variables(shapes_of(model, x), recipe, int(file["base_seed"]))
     assert_within(nchw(jax.jit(model.apply)(variables, x)), file["r_eval"], 1e-4, "eval")
 

@@ -33,7 +33,7 @@ def test_composite_mask(golden):
     file = golden("dsr_fpa", "composite_mask")
     label = jnp.asarray(file["labels"])
     drawn = class_set(file["drawn_classes"])
-    closed = mixing.close_classes(drawn, mixing.present_classes(label))
+    closed = mixing.add_object_groups(drawn, mixing.present_classes(label))
     np.testing.assert_array_equal(closed, class_set(file["closed_classes"]))
     np.testing.assert_array_equal(mixing.class_mask(label, closed), file["mask"].astype(bool))
     present = mixing.present_classes(label)
@@ -43,9 +43,9 @@ def test_composite_mask(golden):
 def mixed_target(file, threshold):
     """Mask, pseudo-label and share from a golden file with recorded class draws."""
     label = jnp.asarray(file["label_src"])
-    closed = mixing.close_classes(class_set(file["drawn_classes"]), mixing.present_classes(label))
+    closed = mixing.add_object_groups(class_set(file["drawn_classes"]), mixing.present_classes(label))
     pseudo, confidence = pseudo_label.pseudo_label(nhwc(file["probs_trg"]))
-    share = pseudo_label.confident_share(confidence, float(threshold))
+    share = pseudo_label.confident_fraction(confidence, float(threshold))
     return mixing.class_mask(label, closed), pseudo.astype(label.dtype), share
 
 
@@ -79,7 +79,7 @@ def test_pseudo_weight(golden):
     np.testing.assert_array_equal(label, file["pseudo_label"])
     np.testing.assert_array_equal(confidence, file["confidence"])
     for name in (name for name in file if name.startswith("q_")):
-        share = pseudo_label.confident_share(confidence, float(name[2:]))
+        share = pseudo_label.confident_fraction(confidence, float(name[2:]))
         np.testing.assert_allclose(share, np.full(len(label), file[name]), rtol=1e-6)
 
 

@@ -21,7 +21,7 @@ from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.hrda import HRDA, OFFSET_STRIDE
 from nightjax.models.segmenter import Segmenter
-from nightjax.ops.mixing import close_classes, present_classes
+from nightjax.ops.mixing import add_object_groups, present_classes
 from nightjax.ops.resize import resize
 
 pytestmark = pytest.mark.slow  # Whole train steps take a minute to compile.
@@ -45,7 +45,7 @@ class Replay:
     """What a replay adds to a method: recorded draws, factors on the terms, gradients to compare.
 
     Attributes:
-        drawn: bool [steps, B, 20], the recorded classes, before any closure.
+        drawn: bool [steps, B, 20], the recorded classes, before object groups are added.
         factors: of each loss term, to take the gradient of one at a time.
     """
 
@@ -82,7 +82,7 @@ class DsrFpaReplay(Replay, DsrFpa):
     offsets: Any = None
 
     def selected_classes(self, state, label):
-        return close_classes(super().selected_classes(state, label), present_classes(label))
+        return add_object_groups(super().selected_classes(state, label), present_classes(label))
 
     def bank_is_due(self, state):
         return (state.step + self.first_batch) % self.bank_every == 0

@@ -163,10 +163,10 @@ def test_cross_entropy(golden):
     logits, label = nhwc(file["ce.logits"]), jnp.asarray(file["ce.label"])
     upsampled = nchw(resize(logits, label.shape[1:], align_corners=False))
     np.testing.assert_allclose(upsampled[:, :, ::7, ::7], file["ce.upsampled_slice"], atol=1e-5)
-    for divisor in ("all", "valid"):
-        loss = pixel_weighted_cross_entropy(logits, label, divisor=divisor)
-        np.testing.assert_allclose(loss, file[f"ce.loss_{divisor}_pixels"][0], rtol=1e-5)
-    grad = nchw(jax.grad(lambda x: pixel_weighted_cross_entropy(x, label, divisor="valid"))(logits))
+    for normalizer in ("all", "valid"):
+        loss = pixel_weighted_cross_entropy(logits, label, normalizer=normalizer)
+        np.testing.assert_allclose(loss, file[f"ce.loss_{normalizer}_pixels"][0], rtol=1e-5)
+    grad = nchw(jax.grad(lambda x: pixel_weighted_cross_entropy(x, label, normalizer="valid"))(logits))
     expected = file["ce.grad_logits_valid"]
     np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

@@ -14,9 +14,10 @@ from nightjax.interop.convert import export_file, import_files
 from nightjax.interop.namings import NAMINGS, detect, find, one_network
 from nightjax.interop.torch_weights import from_torch, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
-from nightjax.models import DANNET_NETWORKS, build_segmenter
+from nightjax.models import build_segmenter
 from nightjax.models.matcher import Matcher
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
+from nightjax.zoo.models import MODELS
 
 MIT = {"dims": (8, 16, 40, 64), "depths": (1, 2, 3, 1)}
 
@@ -37,6 +38,11 @@ def official(request):
 
 
 TINY = {"backbone_widths": (2, 2, 4, 4), "backbone_depths": (1, 1, 1, 1), "backbone_stem_features": 2}
+DANNET_NETWORKS = {
+    "pspnet": MODELS["pspnet"],
+    "deeplab": MODELS["deeplab_multi"],
+    "refinenet": MODELS["refinenet"],
+}
 TINY_HEADS = {"pspnet": {"head_channels": 3, "auxiliary_channels": 2}, "refinenet": {"head_channels": 2}}
 
 
@@ -44,9 +50,9 @@ TINY_HEADS = {"pspnet": {"head_channels": 3, "auxiliary_channels": 2}, "refinene
 def shapes_of(network, **options):
     """Shapes of our variables: a named network, or what `build_segmenter` makes of the options."""
     x = jnp.zeros((1, 64, 64, 3))
-    if network == "light":
-        shapes = jax.eval_shape(LightNet().init, jax.random.key(0), x)
-        return {collection: {"light": tree} for collection, tree in shapes.items()}
+    if network == "relight":
+        shapes = jax.eval_shape(RelightNet().init, jax.random.key(0), x)
+        return {collection: {"relight": tree} for collection, tree in shapes.items()}
     if network == "matcher":
         return jax.eval_shape(Matcher().init, jax.random.key(0), x, x)
     model = build_segmenter(**(DANNET_NETWORKS.get(network, {}) | options))
@@ -140,13 +146,13 @@ def test_dannet(tmp_path, official, network):
 
 def test_relighting_network(tmp_path, official):
     state = random_state(official("dannet", "dannet_lightnet"))
-    imported = round_trip(tmp_path, state, shapes_of("light"), "dannet_light")
-    kernel = imported.variables["params"]["light"]["model_13"]["kernel_t"]
+    imported = round_trip(tmp_path, state, shapes_of("relight"), "dannet_light")
+    kernel = imported.variables["params"]["relight"]["model_13"]["kernel_t"]
     np.testing.assert_array_equal(kernel[1, 2, 3, 4], state["model.13.weight"][3, 4, 1, 2])
 
 
 def test_dannets_two_files_and_adaptsegnets_prefix(tmp_path):
-    segmentation, light = shapes_of("deeplab", **TINY), shapes_of("light")
+    segmentation, light = shapes_of("deeplab", **TINY), shapes_of("relight")
     both = {collection: segmentation[collection] | light[collection] for collection in segmentation}
     states = [official_state(segmentation, "dannet_deeplab"), official_state(light, "dannet_light")]
     states[0] = {f"Scale.{name}": value for name, value in states[0].items() if not name.endswith("tracked")}
@@ -157,7 +163,7 @@ def test_dannets_two_files_and_adaptsegnets_prefix(tmp_path):
     assert not imported.missing and len(imported.notes) == 2
     with pytest.raises(UserError, match=r"missing.*light\.\*"):
         import_files(paths[:1], both)
-    assert import_files(paths[:1], both, allow_missing=["light.*"]).missing == list(named_leaves(light))
+    assert import_files(paths[:1], both, allow_missing=["relight.*"]).missing == list(named_leaves(light))
     with pytest.raises(UserError, match="both hold"):
         import_files([paths[0], paths[0]], both)
 
@@ -201,7 +207,7 @@ def test_daformer_with_teacher(tmp_path, official):
     state = {prefix + name: value for prefix, part in networks.items() for name, value in part.items()}
     save_state_dict(tmp_path / "uda.npz", state)
     for which, prefix in (("student", "model."), ("teacher", "ema_model.")):
-        imported = import_files([str(tmp_path / "uda.npz")], template, which=which)
+        imported = import_files([str(tmp_path / "uda.npz")], template, network=which)
         bias = imported.variables["params"]["head"]["conv_seg"]["bias"]
         np.testing.assert_array_equal(bias, networks[prefix]["decode_head.conv_seg.bias"])
         assert imported.notes[1].endswith(f"{2 * len(shapes)} entries of other networks")
@@ -238,7 +244,7 @@ def test_refinenet_of_dsr_fpa(tmp_path, official):
     matcher = {"alignment_head.decoder4.predict_mapping.weight": np.zeros((2, 32, 3, 3), np.float32)}
     save_state_dict(tmp_path / "whole.npz", state | {f"m_{name}": x for name, x in teacher.items()} | matcher)
     for which, network in (("student", state), ("teacher", teacher)):
-        imported = import_files([str(tmp_path / "whole.npz")], template, which=which)
+        imported = import_files([str(tmp_path / "whole.npz")], template, network=which)
         assert ": dsr_fpa_refinenet, " in imported.notes[0]
         bias = imported.variables["params"]["head"]["clf_conv"]["bias"]
         np.testing.assert_array_equal(bias, network["backbone.clf_conv.bias"])
@@ -403,7 +409,7 @@ def test_files_for_another_model_or_of_no_family_say_so(tmp_path):
     with pytest.raises(UserError, match="'resnet'"):
         import_files([str(tmp_path / "mit.npz")], shapes_of("", **SEGFORMER), naming="resnett")
     with pytest.raises(UserError, match="student or teacher"):
-        import_files([str(tmp_path / "mit.npz")], shapes_of("", **SEGFORMER), which="best")
+        import_files([str(tmp_path / "mit.npz")], shapes_of("", **SEGFORMER), network="best")
 
 
 def test_differences_end_the_import_unless_named(tmp_path):

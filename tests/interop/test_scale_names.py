@@ -14,14 +14,15 @@ from nightjax.interop.convert import import_files
 from nightjax.interop.namings import find
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import save_state_dict
-from nightjax.models import DANNET_NETWORKS, build_segmenter
+from nightjax.models import build_segmenter
+from nightjax.zoo.models import MODELS
 
 TINY = {"backbone_widths": (2, 2, 4, 4), "backbone_depths": (1, 1, 1, 1), "backbone_stem_features": 2}
 
 
 @pytest.fixture(scope="module")
 def template():
-    model = build_segmenter(**DANNET_NETWORKS["deeplab"], **TINY)
+    model = build_segmenter(**MODELS["deeplab_multi"], **TINY)
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 

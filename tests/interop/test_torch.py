@@ -16,10 +16,11 @@ from nightjax.interop.convert import export_file, import_files
 from nightjax.interop.namings import find
 from nightjax.interop.torch_weights import from_torch, matches, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
-from nightjax.models import DANNET_NETWORKS, build_segmenter
+from nightjax.models import build_segmenter
 from nightjax.models.backbones.mit import Attention
 from nightjax.models.heads.segformer import SegFormerHead
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
+from nightjax.zoo.models import MODELS
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="needs the convert extra")
@@ -96,12 +97,17 @@ def test_mmsegmentations_attention_is_torchs(tmp_path):
 class Relighting(nn.Module):
     """DANNet's second file."""
 
-    light: nn.Module
+    relight: nn.Module
 
     def __call__(self, x):
-        return {"logits": self.light(x)}
+        return {"logits": self.relight(x)}
 
 
+DANNET_NETWORKS = {
+    "pspnet": MODELS["pspnet"],
+    "deeplab": MODELS["deeplab_multi"],
+    "refinenet": MODELS["refinenet"],
+}
 NARROW = {"backbone_widths": (2, 3, 4, 5), "backbone_stem_features": 2}
 NETWORKS = {
     "dannet_pspnet": DANNET_NETWORKS["pspnet"] | NARROW | {"head_channels": 3, "auxiliary_channels": 2},
@@ -143,7 +149,7 @@ def random_tensor(name, shape):
 def test_published_files_come_back_bit_for_bit(tmp_path, request, naming):
     """Counters of batches excepted, which nothing here reads: they come back as zeros."""
     torch.manual_seed(0)
-    model = Relighting(LightNet()) if naming == "dannet_light" else build_segmenter(**NETWORKS[naming])
+    model = Relighting(RelightNet()) if naming == "dannet_light" else build_segmenter(**NETWORKS[naming])
     image, missing = jnp.zeros((1, 64, 64, 3)), ["head.*"] if naming == "resnet" else []
     template = jax.eval_shape(model.init, jax.random.key(0), image)
     empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)

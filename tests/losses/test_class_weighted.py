@@ -13,9 +13,11 @@ LABEL = jnp.array([[[0, 255], [1, 1]]], jnp.uint8)
 WEIGHTS = jnp.array([2.0, 0.5, 1.0, 1.0])
 
 
-@pytest.mark.parametrize(("divisor", "factor"), [("weights", 1), ("valid", 3 / 3), ("all", 3 / 4), ("paper", 3 / 12)])
-def test_divisors(divisor, factor):
-    loss = class_weighted_cross_entropy(ZEROS, LABEL, WEIGHTS, divisor=divisor)
+@pytest.mark.parametrize(
+    ("normalizer", "factor"), [("weights", 1), ("valid", 3 / 3), ("all", 3 / 4), ("paper", 3 / 12)]
+)
+def test_normalizers(normalizer, factor):
+    loss = class_weighted_cross_entropy(ZEROS, LABEL, WEIGHTS, normalizer=normalizer)
     np.testing.assert_allclose(loss, factor * np.log(4), rtol=1e-6)
 
 

@@ -27,10 +27,10 @@ def test_pixel_weighted_cross_entropy_divides_by_all_pixels():
     np.testing.assert_allclose(pixel_weighted_cross_entropy(ZEROS, label, weight), 1.104165, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("divisor", "expected"), [("valid", 1.5 / 3), ("weights", 1.0)])
-def test_other_divisors_count_labelled_pixels_only(divisor, expected):
+@pytest.mark.parametrize(("normalizer", "expected"), [("valid", 1.5 / 3), ("weights", 1.0)])
+def test_other_normalizers_count_labelled_pixels_only(normalizer, expected):
     weight = jnp.array([[[0.5, 1.0], [0.5, 0.5]]])
-    loss = pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED, weight, divisor=divisor)
+    loss = pixel_weighted_cross_entropy(ZEROS, ONE_IGNORED, weight, normalizer=normalizer)
     np.testing.assert_allclose(loss, expected * np.log(19), rtol=1e-6)
 
 
@@ -49,24 +49,24 @@ def test_cross_entropy_equals_log_softmax():
     assert cross_entropy(logits.astype(jnp.bfloat16), label).dtype == jnp.float32
 
 
-@pytest.mark.parametrize(("divisor", "expected"), [("all", 2.0), ("valid", 4.0), ("weights", 16 / 3)])
-def test_masked_mean_divisors(divisor, expected):
+@pytest.mark.parametrize(("normalizer", "expected"), [("all", 2.0), ("valid", 4.0), ("weights", 16 / 3)])
+def test_masked_mean_normalizers(normalizer, expected):
     values, weight = jnp.array([[4.0, 6.0], [np.nan, 9.0]]), jnp.array([[0.5, 1.0], [0.0, 0.0]])
-    np.testing.assert_allclose(masked_mean(values, weight, divisor=divisor), expected)
+    np.testing.assert_allclose(masked_mean(values, weight, normalizer=normalizer), expected)
 
 
-@pytest.mark.parametrize("divisor", ["valid", "weights"])
-def test_masked_mean_of_nothing_is_zero_with_zero_gradient(divisor):
-    value, gradient = jax.value_and_grad(lambda x: masked_mean(x, jnp.zeros(3), divisor=divisor))(jnp.ones(3))
+@pytest.mark.parametrize("normalizer", ["valid", "weights"])
+def test_masked_mean_of_nothing_is_zero_with_zero_gradient(normalizer):
+    value, gradient = jax.value_and_grad(lambda x: masked_mean(x, jnp.zeros(3), normalizer=normalizer))(jnp.ones(3))
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_masked_mean_without_weight_and_unknown_divisor():
-    for divisor in ("all", "valid", "weights"):
-        np.testing.assert_allclose(masked_mean(jnp.arange(4.0), divisor=divisor), 1.5)
-    with pytest.raises(UserError, match="divisor 'batch'"):
-        masked_mean(jnp.ones(2), divisor="batch")
+def test_masked_mean_without_weight_and_unknown_normalizer():
+    for normalizer in ("all", "valid", "weights"):
+        np.testing.assert_allclose(masked_mean(jnp.arange(4.0), normalizer=normalizer), 1.5)
+    with pytest.raises(UserError, match="normalizer 'batch'"):
+        masked_mean(jnp.ones(2), normalizer="batch")
 
 
 def test_class_weights_have_the_asked_moments_and_favour_rare_classes():
@@ -105,7 +105,7 @@ def test_focal_loss_without_focus_is_cross_entropy():
     logits = jax.random.normal(jax.random.key(0), (1, 2, 2, 19))
     options = {"beta": 0.0, "gamma": 0.0, "alpha": 1.0}
     value, gradient = jax.value_and_grad(lambda x: focal_mixture(x, ONE_IGNORED, **options))(logits)
-    plain = lambda x: pixel_weighted_cross_entropy(x, ONE_IGNORED, divisor="valid")
+    plain = lambda x: pixel_weighted_cross_entropy(x, ONE_IGNORED, normalizer="valid")
     np.testing.assert_allclose(value, plain(logits), rtol=1e-6)
     np.testing.assert_allclose(gradient, jax.grad(plain)(logits), atol=1e-7)
     np.testing.assert_array_equal(gradient[0, 0, 1], 0)  # The ignored pixel.

@@ -95,7 +95,7 @@ def test_teacher_decay(method, state, batch):
     assert distance(after.teacher["params"], expected) < 1e-6
 
 
-@pytest.mark.parametrize("mode", ["dacs", "classmix", "closure", "dynsmall"])
+@pytest.mark.parametrize("mode", ["dacs", "classmix", "object_groups", "dynsmall"])
 def test_mask_mode(method, state, batch, mode):
     label = batch["source"]["label"]
     present = np.asarray(present_classes(label))
@@ -107,7 +107,7 @@ def test_mask_mode(method, state, batch, mode):
             assert (selected.sum(1) == -(-present.any(0).sum() // 2)).all()
         if mode == "classmix":
             assert (selected.sum(1) == -(-present.sum(1) // 2)).all()
-        if mode in ("closure", "dynsmall"):
+        if mode in ("object_groups", "dynsmall"):
             assert selected[0, 5] == selected[0, 6] and (selected[0, 18] or not selected[0, 12])
         if mode == "dynsmall":
             members = np.isin(np.arange(20), DYNAMIC_SMALL_CLASSES)

@@ -39,7 +39,7 @@ def test_class_weights_and_divisor(plain_model, batch):
     logits = jax.random.normal(jax.random.key(0), (2, 16, 16, 19))
     for divisor in ("all", "valid"):
         got = weighted.segmentation_loss({"logits": logits}, label, weight, divisor=divisor)
-        want = pixel_weighted_cross_entropy(logits, label, pixels, divisor=divisor)
+        want = pixel_weighted_cross_entropy(logits, label, pixels, normalizer=divisor)
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 

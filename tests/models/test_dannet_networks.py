@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.models import DANNET_NETWORKS, build_segmenter
+from nightjax.models import build_segmenter
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.refinenet import RefineNetHead
+from nightjax.zoo.models import MODELS
 
+DANNET_NETWORKS = {
+    "pspnet": MODELS["pspnet"],
+    "deeplab": MODELS["deeplab_multi"],
+    "refinenet": MODELS["refinenet"],
+}
 PARAMETERS = {"pspnet": 70_433_254, "deeplab": 44_601_560, "refinenet": 118_047_827}
 LOGITS = {
     "pspnet": {(512, 512): (65, 65), (540, 960): (68, 121)},

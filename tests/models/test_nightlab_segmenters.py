@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs._base import MODELS
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.models import build_segmenter
+from nightjax.zoo.models import MODELS
 
 TINY = {
     "deeplab_v3plus": {"backbone": "resnet_tiny", "head_dilations": (1, 2, 3), "head_low_channels": 4},
@@ -47,25 +47,25 @@ def test_contracted_dilations():
 @pytest.mark.slow
 def test_light_adaptation_is_added_to_the_image():
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
-    model = tiny("deeplab_v3plus", light=True, light_features=4, light_blocks=1)
+    model = tiny("deeplab_v3plus", relight=True, relight_features=4, relight_blocks=1)
     variables = jax.jit(fused_init(model.init))(jax.random.key(1), x)
-    assert set(variables["params"]) == {"backbone", "head", "auxiliary", "light"}
+    assert set(variables["params"]) == {"backbone", "head", "auxiliary", "relight"}
     outputs = jax.jit(model.apply)(variables, x)
     assert outputs["residual"].shape == x.shape and float(jnp.abs(outputs["residual"]).max()) < 1
-    plain = {kind: {part: tree[part] for part in tree if part != "light"} for kind, tree in variables.items()}
+    plain = {kind: {part: tree[part] for part in tree if part != "relight"} for kind, tree in variables.items()}
     relit = jax.jit(tiny("deeplab_v3plus").apply)(plain, x + outputs["residual"])
     np.testing.assert_allclose(outputs["logits"], relit["logits"], atol=1e-5)
 
 
 def test_a_last_layer_of_zeros_leaves_the_image_alone():
     x = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
-    model = tiny("deeplab_v3plus", light=True, light_features=4, light_blocks=1)
+    model = tiny("deeplab_v3plus", relight=True, relight_features=4, relight_blocks=1)
     params = jax.eval_shape(model.init, jax.random.key(1), x)
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
-    np.testing.assert_array_equal(model.light.apply({k: v["light"] for k, v in params.items()}, x), 0)
+    np.testing.assert_array_equal(model.relight.apply({k: v["relight"] for k, v in params.items()}, x), 0)
 
 
 def test_hrda_takes_neither():
-    for option in ({"light": True}, {"auxiliary": "fcn"}):
+    for option in ({"relight": True}, {"auxiliary": "fcn"}):
         with pytest.raises(UserError, match="HRDA"):
             build_segmenter("mit_b0", "daformer", hrda=True, **option)

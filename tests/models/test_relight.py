@@ -1,4 +1,4 @@
-"""LightNet: sizes, range and the dense form of its transposed convolution."""
+"""RelightNet: sizes, range and the dense form of its transposed convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,16 @@ import pytest
 from jax import lax
 
 from nightjax.models.layers import DoublingConv
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
 
 
 def test_parameter_count():
-    shapes = jax.eval_shape(LightNet().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    shapes = jax.eval_shape(RelightNet().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 4_299_395
 
 
 def test_residual_has_the_image_shape_and_stays_within_one():
-    model = LightNet(features=2)
+    model = RelightNet(features=2)
     x = 5 * jax.random.normal(jax.random.key(0), (2, 12, 20, 3))
     residual, variables = model.init_with_output(jax.random.key(1), x)
     assert residual.shape == x.shape
@@ -31,7 +31,7 @@ def test_residual_has_the_image_shape_and_stays_within_one():
 @pytest.mark.parametrize("size", [(12, 20), (13, 18), (15, 21)])
 def test_any_size_keeps_its_shape(size):
     """Multiples of 4 as in the official network, whose output is longer for other sides."""
-    shapes = jax.eval_shape(LightNet(features=2).init_with_output, jax.random.key(0), jnp.zeros((1, *size, 3)))
+    shapes = jax.eval_shape(RelightNet(features=2).init_with_output, jax.random.key(0), jnp.zeros((1, *size, 3)))
     assert shapes[0].shape == (1, *size, 3)
 
 

@@ -1,4 +1,4 @@
-"""Class draws, closure, masks and the mix."""
+"""Class draws, object groups, masks and the mix."""
 
 import itertools
 
@@ -51,14 +51,14 @@ def test_draw_takes_half_rounded_up_of_the_present_ones():
 @pytest.mark.parametrize("chosen", [s for n in (1, 2, 3) for s in itertools.combinations((5, 6, 7), n)])
 def test_pole_light_and_sign_are_one_object(chosen):
     present = class_set(0, 5, 6, 7)
-    assert members(mixing.close_classes(class_set(*chosen), present)[0]) == {5, 6, 7}
+    assert members(mixing.add_object_groups(class_set(*chosen), present)[0]) == {5, 6, 7}
 
 
-def test_closure_adds_only_present_classes_and_not_in_reverse():
-    assert members(mixing.close_classes(class_set(6), class_set(6, 7))[0]) == {6}
-    assert members(mixing.close_classes(class_set(12), class_set(12, 17, 18))[0]) == {12, 17, 18}
-    assert members(mixing.close_classes(class_set(12), class_set(11, 12, 18))[0]) == {12, 18}
-    assert members(mixing.close_classes(class_set(17, 18), class_set(12, 17, 18))[0]) == {17, 18}
+def test_object_groups_add_only_present_classes_and_not_in_reverse():
+    assert members(mixing.add_object_groups(class_set(6), class_set(6, 7))[0]) == {6}
+    assert members(mixing.add_object_groups(class_set(12), class_set(12, 17, 18))[0]) == {12, 17, 18}
+    assert members(mixing.add_object_groups(class_set(12), class_set(11, 12, 18))[0]) == {12, 18}
+    assert members(mixing.add_object_groups(class_set(17, 18), class_set(12, 17, 18))[0]) == {17, 18}
 
 
 @pytest.mark.parametrize("mode", mixing.MASK_MODES)
@@ -74,7 +74,7 @@ def test_select_classes(mode):
             np.testing.assert_array_equal(selected.sum(1), [4, 2, 1])
         if mode == "dynsmall":
             assert {5, 6, 7, 13} <= members(selected[0]) and {12, 17, 18} <= members(selected[1])
-        if mode == "closure":
+        if mode == "object_groups":
             assert len(members(selected[0]) & {5, 6, 7}) in (0, 3)
             assert 12 not in members(selected[1]) or {17, 18} <= members(selected[1])
 

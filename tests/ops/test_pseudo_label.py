@@ -9,7 +9,7 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.ops.pseudo_label import (
     STATIC_CLASSES,
-    confident_share,
+    confident_fraction,
     normalized_entropy,
     pseudo_label,
     refine,
@@ -62,12 +62,12 @@ def test_confident_night_and_equal_predictions_change_nothing():
 
 def test_share_counts_the_threshold_itself():
     confidence = jnp.array([[[0.968, 0.2]], [[0.99, np.nextafter(np.float32(0.968), np.float32(0))]]])
-    np.testing.assert_allclose(confident_share(confidence), [0.5, 0.5])
+    np.testing.assert_allclose(confident_fraction(confidence), [0.5, 0.5])
     confidence = confidence.at[1].set(0.0)
-    np.testing.assert_allclose(confident_share(confidence), [0.25, 0.25])
-    np.testing.assert_allclose(confident_share(confidence, scope="image"), [0.5, 0.0])
+    np.testing.assert_allclose(confident_fraction(confidence), [0.25, 0.25])
+    np.testing.assert_allclose(confident_fraction(confidence, scope="image"), [0.5, 0.0])
     with pytest.raises(UserError, match="scope"):
-        confident_share(confidence, scope="pixel")
+        confident_fraction(confidence, scope="pixel")
 
 
 def test_pseudo_label_breaks_ties_to_the_smaller_id():
