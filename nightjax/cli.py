@@ -52,7 +52,7 @@ def overview() -> str:
 
 
 def find(verb: str) -> ModuleType:
-    """The module of a verb.
+    """The module of a verb; ``pseudo_label`` is the same as ``pseudo-label``.
 
     Raises:
         UserError: there is no such verb.
@@ -60,6 +60,7 @@ def find(verb: str) -> ModuleType:
     from nightjax.core.config import suggestion
     from nightjax.core.errors import UserError
 
+    verb = verb.replace("_", "-")
     if verb not in VERBS:
         raise UserError(f"{verb!r} is no verb of nightjax{suggestion(verb, VERBS)}")
     return importlib.import_module(VERBS[verb][0])

@@ -1,8 +1,11 @@
-"""Scores trained runs on evaluation sets; several runs, of different seeds, give mean and spread.
+"""Scores trained runs on labeled sets.
 
-python -m nightjax.evaluate --workdir=runs/dsr_fpa
-python -m nightjax.evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
-python -m nightjax.evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
+    nightjax evaluate --workdir=runs/dsr_fpa
+    nightjax evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
+    nightjax evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
+
+Writes RUN/eval/SET/STEP.json and prints one table of all sets. Several runs of one method, with different seeds, give
+mean and standard deviation. Scores of a network that the run does not evaluate, and of other sets, are kept apart.
 """
 
 import json
@@ -24,17 +27,18 @@ from nightjax.zoo import benchmarks
 def main(argv: Sequence[str]) -> None:
     """Evaluates finished or running runs; several, of different seeds, give mean and spread."""
     values = flags.FlagValues()
+    flags.DEFINE_list("workdir", None, "Run folder, or several of one method with different seeds.", flag_values=values)
+    cli.define_checkpoint(values)
+    flags.DEFINE_string("data", "", "Benchmark whose sets to score, instead of the run's own.", flag_values=values)
     flags.DEFINE_list(
-        "workdir", None, "Folder of the run, or several of one method with different seeds.", flag_values=values
+        "sets",
+        [],
+        "Sets to score, of the benchmark or any of nightjax list sets; by default all of the benchmark.",
+        flag_values=values,
     )
-    flags.DEFINE_string("network", "", "student or teacher; by default what the run evaluates.", flag_values=values)
-    flags.DEFINE_string("step", None, "Step of the checkpoint, or best; the newest by default.", flag_values=values)
-    flags.DEFINE_string("data", "", "Benchmark whose sets to evaluate, instead of the run's.", flag_values=values)
-    flags.DEFINE_list("sets", [], "Some of these sets, or others by name.", flag_values=values)
-    flags.DEFINE_string("output", "", "JSON file for the results of all runs.", flag_values=values)
-    flags.DEFINE_string("data_dir", "", "Where prepared data sets are kept.", flag_values=values)
-    flags.DEFINE_string("manual_dir", "", "Where downloaded files are.", flag_values=values)
-    cli.parse(values, argv, required=("workdir",))
+    flags.DEFINE_string("output", "", "JSON file to write with the results of all runs.", flag_values=values)
+    cli.define_folders(values)
+    cli.parse(values, argv, __doc__, required=("workdir",))
     cli.use_compilation_cache()
     results = {}
     for workdir in values.workdir:

@@ -33,13 +33,12 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.", flag_values=values)
     flags.DEFINE_integer("repeats", 10, "Timed calls of each form.", lower_bound=1, flag_values=values)
     cli.parse(values, argv, __doc__)
+    operations = {values.only: choose(OPERATIONS, values.only, "--only")} if values.only else OPERATIONS
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind} ({device.platform})"
     print(f"jax {jax.__version__}, {where}, {values.dtype}")
     print(f"{'operation':<13}{'shape':<36}{'form':<15}{'forward ms':>11}{'with gradients ms':>19}")
-    for name, cases in (
-        {values.only: choose(OPERATIONS, values.only, "--only")} if values.only else OPERATIONS
-    ).items():
+    for name, cases in operations.items():
         for label, forms, shapes in cases():
             for form, forward, both in measure(forms, shapes, values.dtype, values.repeats):
                 print(f"{name:<13}{label:<36}{form:<15}{forward:>11.2f}{both:>19.2f}", flush=True)

@@ -18,7 +18,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.help import format_config
 from nightjax.zoo import benchmarks, listing
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
@@ -60,6 +60,10 @@ def test_a_verb_is_its_module(verb, module):
     one, other = call("nightjax", verb, *flags), call(module, *flags)
     assert one.returncode == other.returncode == 2 and "nowhere" in one.stderr
     assert one.stderr == other.stderr
+
+
+def test_a_verb_may_be_written_as_its_module():
+    assert find("pseudo_label") is find("pseudo-label")
 
 
 def test_every_verb_module_is_in_the_table():
