@@ -6,41 +6,23 @@ TensorFlow is never imported.
 """
 
 import contextlib
-import fcntl
 import functools
-import importlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from nightjax.core.config import suggestion
-from nightjax.core.errors import UserError
-from nightjax.data import labels, transforms
+from nightjax.core.errors import UserError, first_line
+from nightjax.data import datasets, labels, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 
 Record = Mapping[str, Any]
-
-BUILDERS = {
-    "acdc": "tfds_builders.acdc.acdc_dataset_builder",
-    "bdd100k_night": "tfds_builders.bdd100k_night.bdd100k_night_dataset_builder",
-    "bdd100k_seg": "tfds_builders.bdd100k_seg.bdd100k_seg_dataset_builder",
-    "camvid": "tfds_builders.camvid.camvid_dataset_builder",
-    "cityscapes_seg": "tfds_builders.cityscapes_seg.cityscapes_seg_dataset_builder",
-    "dark_zurich": "tfds_builders.dark_zurich.dark_zurich_dataset_builder",
-    "gta5": "tfds_builders.gta5.gta5_dataset_builder",
-    "nexet": "tfds_builders.nexet.nexet_dataset_builder",
-    "nightcity": "tfds_builders.nightcity.nightcity_dataset_builder",
-    "nightstreet": "tfds_builders.nightstreet.nightstreet_dataset_builder",
-    "nighttime_driving": "tfds_builders.nighttime_driving.nighttime_driving_dataset_builder",
-    "synthia": "tfds_builders.synthia.synthia_dataset_builder",
-}
-"""Data set to the module of its TFDS builder."""
 
 TRANSLATED, VERSION = "translated", "1.0.0"
 """Data set whose configs ``nightjax translate`` writes, and their version."""
@@ -66,7 +48,7 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     """Opens a data set, preparing it first if this machine has not done so yet.
 
     Args:
-        name: a key of `BUILDERS`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
+        name: a key of `datasets.builder_modules`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
             ``nightjax translate`` made; or ``"folder"``, ``"folder/<table>"``
             with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names
             a ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
@@ -90,10 +72,11 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     data_dir, manual_dir = prepared_dir(data_dir), os.path.expanduser(manual_dir)
     if dataset == TRANSLATED:
         builder = _translated(config, data_dir)
-    elif dataset in BUILDERS:
+    elif dataset in datasets.builder_modules():
         builder = _builder(dataset, config, data_dir)
     else:
-        raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, TRANSLATED, 'folder'])}")
+        known = [*datasets.builder_modules(), TRANSLATED, "folder"]
+        raise UserError(f"unknown data set {name!r}{suggestion(dataset, known)}")
     was_prepared = _is_prepared(builder)
     if not was_prepared:
         _prepare(builder, data_dir, manual_dir)
@@ -183,7 +166,7 @@ class TfdsSource:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"the prepared files of {self.name} in {self._path} are damaged ({_first_line(error)}): "
+                f"the prepared files of {self.name} in {self._path} are damaged ({first_line(error)}): "
                 "delete the folder to prepare them again"
             ) from error
 
@@ -257,7 +240,7 @@ def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    builder_class = importlib.import_module(BUILDERS[dataset]).Builder
+    builder_class = datasets.builder_class(dataset)
     configs = [item.name for item in builder_class.BUILDER_CONFIGS]
     if config and config not in configs:
         raise UserError(f"data set {dataset!r} has no config {config!r}{suggestion(config, configs)}")
@@ -319,9 +302,14 @@ def machine_lock(folder: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write to data_dir {folder} ({error.strerror}): name another data_dir") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         yield
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _lock(file: IO[str]) -> None:
+    """Waits until no other process holds the file. Windows has no such locks: prepare there from one process."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)

@@ -91,7 +91,15 @@ def features(
 
 with tfds.core.registered.skip_registration():
 
-    class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
+    class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
+        """Writes ArrayRecord files unless another format is asked for: TFDS's own default needs TensorFlow."""
+
+        def __init__(self, *, file_format: str | tfds.core.FileFormat | None = None, **kwargs: Any):
+            super().__init__(file_format=file_format, **kwargs)
+            if file_format is None and not self.info.initialized:  # What is prepared has its format already.
+                self.info.set_file_format("array_record", override=True)
+
+    class SegmentationBuilder(ArrayRecordBuilder):
         """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`,
         ``BUILDER_CONFIGS`` and `scan`.
 

@@ -50,7 +50,7 @@ def _configs() -> list[Config]:
     return sorted(configs, key=lambda config: config.name != "std")
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(builder.ArrayRecordBuilder):
     """TFDS builder of NightStreet; its version is the renderer's, so that a changed renderer draws anew."""
 
     VERSION = tfds.core.Version(RENDERER_VERSION)
