@@ -33,7 +33,9 @@ def builder_modules() -> Mapping[str, str]:
         try:
             offered = point.load()
         except (ImportError, AttributeError) as error:
-            raise UserError(f"cannot load the data sets of {point.value} ({error}): install its package again") from error
+            raise UserError(
+                f"cannot load the data sets of {point.value} ({error}): install its package again"
+            ) from error
         for name, module in offered.items():
             if table.setdefault(name, module) != module:
                 raise UserError(f"data set {name!r} is offered by {table[name]} and by {module}: uninstall one of them")

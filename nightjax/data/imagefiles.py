@@ -26,14 +26,14 @@ def read_image(file: str | bytes) -> np.ndarray:
 
 
 def read_indexed(file: str | bytes) -> np.ndarray:
-    """Reads a label whose pixel values are ids: greyscale, or the indices of a palette file.
+    """Reads a label whose pixel values are ids: grayscale, or the indices of a palette file.
     Returns uint8 [H, W].
 
     Args:
         file: path, or the bytes themselves.
 
     Raises:
-        BrokenFile: damaged, or a colour image.
+        BrokenFile: damaged, or a color image.
     """
     image = _open(file, ("L", "P", "1", "I;16", "I"))
     values = np.asarray(image)
@@ -59,7 +59,7 @@ def read_first_channel(path: str) -> np.ndarray:
 
 
 def read_camvid_colors(path: str) -> np.ndarray:
-    """Reads CamVid's 32-colour label as train ids. Returns uint8 [H, W]."""
+    """Reads CamVid's 32-color label as train ids. Returns uint8 [H, W]."""
     image = np.asarray(_open(path, ("RGB", "P")).convert("RGB"))
     return labels.colors_to_labels(image, labels.CAMVID_COLOR_TO_TRAIN_ID)
 
@@ -81,13 +81,13 @@ def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 
 
 def shrink_label(label: np.ndarray, divide_by: int) -> np.ndarray:
-    """uint8 [H, W] to [H // n, W // n] by nearest neighbour."""
+    """uint8 [H, W] to [H // n, W // n] by nearest neighbor."""
     height, width = (side // divide_by for side in label.shape)
     return label if divide_by == 1 else resize_label(label, (height, width))
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour, row ``i`` of ``h`` taken from row ``floor(i * H / h)``."""
+    """Nearest neighbor, row ``i`` of ``h`` taken from row ``floor(i * H / h)``."""
     rows = np.arange(size[0]) * label.shape[0] // size[0]
     columns = np.arange(size[1]) * label.shape[1] // size[1]
     return np.ascontiguousarray(label[rows[:, None], columns])

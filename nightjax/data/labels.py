@@ -4,7 +4,7 @@ Three words are kept apart everywhere:
 
 * a *train id* is 0..18, with 255 for "no class": the only encoding inside nightjax;
 * a *label id* is one of Cityscapes' 0..33, in which 0 is "unlabeled" (road is 7, not 0);
-* a *colour* is what a viewer shows. Colours are read only where a data set ships nothing else,
+* a *color* is what a viewer shows. Colors are read only where a data set ships nothing else,
 because in
   Cityscapes "pole" and "polegroup" share one.
 
@@ -98,18 +98,18 @@ CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int]] = {
     "Wall": ((64, 192, 0), 3),
 }
 CAMVID_COLOR_TO_TRAIN_ID = dict(CAMVID_32.values())
-"""RGB of the 32-colour files to train id."""
+"""RGB of the 32-color files to train id."""
 
 
 def colors_to_labels(image: np.ndarray, table: Mapping[tuple[int, int, int], int]) -> np.ndarray:
-    """Reads a colour-coded label image.
+    """Reads a color-coded label image.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        table: colour to label value.
+        table: color to label value.
 
     Returns:
-        uint8 [H, W]; 255 where the colour is not in the table.
+        uint8 [H, W]; 255 where the color is not in the table.
     """
     weights = np.array([1 << 16, 1 << 8, 1])
     codes = np.array(list(table), np.int64) @ weights

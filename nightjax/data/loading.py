@@ -35,7 +35,7 @@ class StreamSpec:
         scale_range: factors between which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
         bicubic, antialias: how all of these resize images; see `transforms.resize`.
-        max_class_share: crops are drawn again while one class covers this share of their labelled pixels or more
+        max_class_share: crops are drawn again while one class covers this share of their labeled pixels or more
             (only with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
     """

@@ -28,7 +28,7 @@ class RareClass:
     """Rare-class sampling (DAFormer, section 3.3; used by DSR+FPA and T2S-DA).
 
     Attributes:
-        temperature: of the softmax over one minus the class frequency; small values favour rare classes more.
+        temperature: of the softmax over one minus the class frequency; small values favor rare classes more.
         min_pixels: a record counts as holding a class if it has more pixels of it than this.
         crop_ratio: a crop should keep more than ``min_pixels * crop_ratio`` pixels of the class it was drawn for.
     """
@@ -49,19 +49,19 @@ def rare_class_probabilities(pixel_counts: np.ndarray, temperature: float) -> np
     Source: DAFormer section 3.3 (``get_rcs_class_probs``).
 
     Args:
-        pixel_counts: [N, K] or [K] labelled pixels of each class, per image or summed.
+        pixel_counts: [N, K] or [K] labeled pixels of each class, per image or summed.
         temperature: above 0; small values draw rare classes more often.
 
     Returns:
         [K] float64, in class order, summing to 1.
 
     Raises:
-        UserError: if no pixel is labelled or the temperature is not positive.
+        UserError: if no pixel is labeled or the temperature is not positive.
     """
     counts = np.asarray(pixel_counts, np.float64)
     counts = counts.reshape(-1, counts.shape[-1]).sum(axis=0)
     if counts.sum() <= 0:
-        raise UserError("rare class sampling: no labelled pixel was counted; check the labels of the source data")
+        raise UserError("rare class sampling: no labeled pixel was counted; check the labels of the source data")
     if temperature <= 0:
         raise UserError(f"rare class sampling: temperature is {temperature}; give a value above 0, such as 0.01")
     score = (1.0 - counts / counts.sum()) / temperature

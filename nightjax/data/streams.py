@@ -46,7 +46,7 @@ class Stream:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """JSON-serialisable; the same on every process, and valid for any number of processes, workers and threads."""
+        """JSON-serializable; the same on every process, and valid for any number of processes, workers and threads."""
         return {"next_index": self._position}
 
     def set_state(self, state: Mapping[str, int]) -> None:

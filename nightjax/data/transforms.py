@@ -8,7 +8,7 @@ An *example* is a dict of arrays that share one pixel grid, and every function h
     flow              float32 [H, W, 2]  (dx, dy) pixels from ``image`` into ``reference``
     flow_valid        bool    [H, W]
 
-Colour work is not done here: it runs on the device, inside the step.
+Color work is not done here: it runs on the device, inside the step.
 """
 
 import io
@@ -66,13 +66,13 @@ def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
         if size != sizes[fields[0]]:
             raise UserError(
                 f"{where}: {field} is {_size(size)} pixels but {fields[0]} is {_size(sizes[fields[0]])}; "
-                "make them one size (labels: nearest neighbour)"
+                "make them one size (labels: nearest neighbor)"
             )
     return example
 
 
 def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
-    """Any PNG or JPEG (grey, palette, alpha, 16-bit, rotated by EXIF) to uint8 [H, W, 3] RGB."""
+    """Any PNG or JPEG (gray, palette, alpha, 16-bit, rotated by EXIF) to uint8 [H, W, 3] RGB."""
     if isinstance(data, np.ndarray):
         return data
     _check_complete(data, where)
@@ -102,7 +102,7 @@ def empty(fields: Sequence[str]) -> Example:
 
 
 def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
-    """One-channel or palette PNG to uint8 [H, W]; palette files give their indices, not their colours."""
+    """One-channel or palette PNG to uint8 [H, W]; palette files give their indices, not their colors."""
     if isinstance(data, np.ndarray):
         return data[..., 0] if data.ndim == 3 else data
     _check_complete(data, where)
@@ -111,7 +111,7 @@ def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
     except (OSError, SyntaxError, ValueError):
         raise UserError(f"{where} is damaged and cannot be decoded: replace the file") from None
     if label.ndim != 2:
-        raise UserError(f"{where} is a colour image: labels are one-channel PNG files of train ids")
+        raise UserError(f"{where} is a color image: labels are one-channel PNG files of train ids")
     if label.max(initial=0) > IGNORE:
         raise UserError(f"{where} holds {label.max()}: labels are 8-bit train ids, 0..{NUM_CLASSES - 1} or {IGNORE}")
     return label.astype(np.uint8)
@@ -131,12 +131,12 @@ def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False, an
     """Resizes every field to ``size`` = (height, width).
 
     Images and flow are interpolated bilinearly without antialiasing (as mmsegmentation does with OpenCV), labels and
-    masks by nearest neighbour; flow vectors are scaled with the pixel grid.
+    masks by nearest neighbor; flow vectors are scaled with the pixel grid.
 
     Args:
         example: arrays on one grid.
         size: of the result.
-        bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbour
+        bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbor
             (DANNet, AdaptSegNet).
         antialias: the same with Pillow's bilinear filter (UNIT, LTSP); without effect beside ``bicubic``.
     """
@@ -211,7 +211,7 @@ def random_crop(
 
 
 def has_mixed_classes(label: np.ndarray, max_share: float = 0.75) -> bool:
-    """True if more than one class is present and the largest covers less than ``max_share`` of the labelled pixels.
+    """True if more than one class is present and the largest covers less than ``max_share`` of the labeled pixels.
 
     The source crop rule of DSR+FPA and DAFormer.
     """
@@ -262,7 +262,7 @@ def _histogram(label: np.ndarray) -> np.ndarray:
 
 
 def _mirror(value: np.ndarray) -> np.ndarray:
-    """``value[:, ::-1]`` as a new array; OpenCV (which knows no bool) copies a colour image 100 times faster."""
+    """``value[:, ::-1]`` as a new array; OpenCV (which knows no bool) copies a color image 100 times faster."""
     return cv2.flip(value.view(np.uint8), 1).view(bool) if value.dtype == bool else cv2.flip(value, 1)
 
 

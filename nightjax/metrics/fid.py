@@ -187,7 +187,7 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     Args:
         image: uint8 [H, W, 3].
         size: (height, width).
-        rule: ``"pytorch_fid"``, bilinear with half-pixel centres and without antialiasing; or ``"clean"``, Pillow's
+        rule: ``"pytorch_fid"``, bilinear with half-pixel centers and without antialiasing; or ``"clean"``, Pillow's
             antialiased bicubic on float channels, clipped to 0..255, never rounded.
 
     Returns:
@@ -227,4 +227,4 @@ def _resize_clean(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 RESIZE_RULES = {"pytorch_fid": (_resize_pytorch_fid, 127.5), "clean": (_resize_clean, 128.0)}
-"""Name to the function and the grey value that becomes 0."""
+"""Name to the function and the gray value that becomes 0."""

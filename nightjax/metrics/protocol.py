@@ -18,7 +18,7 @@ from nightjax.ops.windows import slide
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet:
-    """One labelled set and the protocol it is scored by.
+    """One labeled set and the protocol it is scored by.
 
     Attributes:
         dataset, split: see `sources.open_source`.

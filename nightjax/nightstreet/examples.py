@@ -19,7 +19,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         knobs: nuisance factors.
 
     Returns:
-        All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labelled splits: ``label`` uint8 [H, W],
+        All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labeled splits: ``label`` uint8 [H, W],
         ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``image_ref`` uint8 [H, W, 3], ``ref_id``,
         ``flow`` float32 [H, W, 2], ``flow_valid`` bool [H, W].
     """
@@ -40,7 +40,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         seed, what.time_of_day, dynamic_seed=seed, sensor_seed=seed, size=size, knobs=knobs, prior_shift=shift
     )
     result["image"] = view["image"]
-    if what.role == "labelled":
+    if what.role == "labeled":
         label = view["label"]
         result |= {"label": label, "invalid": view["invalid"], "class_pixels": class_pixels(label).astype(np.int32)}
     return result

@@ -24,7 +24,7 @@ class Knobs:
         glare: scattered light, star streaks and ghosts.
         noise: of the sensor; the invalid masks follow it.
         blur: motion and defocus.
-        tint: saturation of the colours of street lamps, night sky, shops, headlights and lit windows; 0 makes them
+        tint: saturation of the colors of street lamps, night sky, shops, headlights and lit windows; 0 makes them
             white. Red tail lights and traffic lights are signals and stay.
         exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night; what
             metering finds in the scene remains.
@@ -33,7 +33,7 @@ class Knobs:
         dynamics: False shows the same road users in both images of a pair.
 
     Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as
-    against the light they cast; under ``tint`` all colours but those of street lamps and sky.
+    against the light they cast; under ``tint`` all colors but those of street lamps and sky.
     """
 
     ambient: float = 1.0
@@ -68,9 +68,9 @@ def last_to_go(value: float) -> float:
     return min(2 * value, 1.0)
 
 
-def whiten(colour: np.ndarray, saturation: float) -> np.ndarray:
-    """A colour float32 [3] of that saturation, 1 for its own, and the same mean."""
-    return colour + np.float32(1 - saturation) * (colour.mean() - colour)
+def whiten(color: np.ndarray, saturation: float) -> np.ndarray:
+    """A color float32 [3] of that saturation, 1 for its own, and the same mean."""
+    return color + np.float32(1 - saturation) * (color.mean() - color)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Split:
     """One split: what it holds, and the first of its scene seeds.
 
     Attributes:
-        role: ``"labelled"``, ``"pairs"`` or ``"unlabelled"``.
+        role: ``"labeled"``, ``"pairs"`` or ``"unlabeled"``.
         time_of_day: ``"day"``, ``"twilight"`` or ``"night"``.
         first_seed: scene seeds are first_seed, first_seed + 1, ...; splits are a million apart.
         shifted: whether scenes follow the night sets' layout (``Knobs.prior_shift``).
@@ -92,13 +92,13 @@ class Split:
 
 SEEDS_PER_SPLIT = 1_000_000
 SPLITS = {
-    "source_day": Split("labelled", "day", 1_000_000, False),
+    "source_day": Split("labeled", "day", 1_000_000, False),
     "target_pairs": Split("pairs", "night", 2_000_000, True),
-    "val_night": Split("labelled", "night", 3_000_000, True),
-    "test_night": Split("labelled", "night", 4_000_000, True),
-    "val_day": Split("labelled", "day", 5_000_000, False),
-    "target_twilight": Split("unlabelled", "twilight", 6_000_000, True),
-    "oracle_night": Split("labelled", "night", 7_000_000, True),
+    "val_night": Split("labeled", "night", 3_000_000, True),
+    "test_night": Split("labeled", "night", 4_000_000, True),
+    "val_day": Split("labeled", "day", 5_000_000, False),
+    "target_twilight": Split("unlabeled", "twilight", 6_000_000, True),
+    "oracle_night": Split("labeled", "night", 7_000_000, True),
 }
 
 

@@ -9,7 +9,7 @@ SHIFT_1, SHIFT_2, SHIFT_3 = np.uint32(15), np.uint32(12), np.uint32(8)
 SCALE = np.float32(2.0**-24)
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
+def named_generator(seed: int, name: str) -> np.random.Generator:
     """Independent PCG64 generator of one named stream of a seed.
 
     Args:

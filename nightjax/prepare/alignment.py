@@ -1,6 +1,6 @@
 """Are two photos views of the same place? A cheap test that survives day against night.
 
-Both photos are reduced to oriented gradients of a small, locally normalised picture; orientation is
+Both photos are reduced to oriented gradients of a small, locally normalized picture; orientation is
 doubled, so that a bright edge by day may be a dark one by night. The score is the best correlation
 over small shifts.
 
@@ -16,7 +16,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 96, 54
 SHIFT_X, SHIFT_Y = 8, 5
-MAX_METRES = 50.0
+MAX_METERS = 50.0
 """GPS distance beyond which a pair is no pair."""
 _EARTH_RADIUS = 6_371_000.0
 
@@ -68,7 +68,7 @@ def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[
     return [i for i, score in enumerate(true) if separation > 3 and score < wrong.mean() + spread]
 
 
-def metres(first: tuple[float, float], second: tuple[float, float]) -> float:
+def meters(first: tuple[float, float], second: tuple[float, float]) -> float:
     """Distance of two (latitude, longitude) in degrees; nan if either is nan."""
     (lat1, lon1), (lat2, lon2) = np.radians(first), np.radians(second)
     return float(_EARTH_RADIUS * np.hypot(lat2 - lat1, (lon2 - lon1) * np.cos((lat1 + lat2) / 2)))

@@ -1,6 +1,6 @@
 """The base of every TFDS builder here: one feature schema, one way from files to records.
 
-A builder says where its data comes from (`SOURCE`), which configs it has, and, in `scan`, which
+A builder says where its data comes from (`LAYOUT`), which configs it has, and, in `scan`, which
 files make up which record. The base finds and unpacks the data, converts records on all cores,
 counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
 TensorFlow is never needed.
@@ -23,7 +23,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.parallel import parallel_map
 from nightjax.prepare import integrity, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Outcome, Recipe, Record, encode_record
+from nightjax.prepare.records import ExampleFiles, Outcome, Recipe, encode_record
 
 CONDITIONS = ("day", "twilight", "night", "fog", "rain", "snow")
 """Names of the `condition` feature; an unknown condition is stored as -1."""
@@ -34,14 +34,14 @@ class Config(tfds.core.BuilderConfig):
     """One form of a data set.
 
     Attributes:
-        labelled: examples have ``label`` and ``class_pixels``.
+        labeled: examples have ``label`` and ``class_pixels``.
         paired: examples have ``image_ref`` and ``ref_id``.
         invalid: examples have the mask ``invalid``.
         select: which part or version of the data set, in the builder's own words.
         recipe: size, format and mismatch rule.
     """
 
-    labelled: bool = True
+    labeled: bool = True
     paired: bool = False
     invalid: bool = False
     select: str = ""
@@ -56,7 +56,7 @@ def prepared(config: Config, name: str, **changes: Any) -> Config:
 
 
 def features(
-    *, labelled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
+    *, labeled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
 ) -> tfds.features.FeaturesDict:
     """The feature schema shared by all builders; images are stored as encoded bytes."""
     picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
@@ -76,7 +76,7 @@ def features(
             doc="latitude, longitude in degrees, or nan",
         ),
     }
-    if labelled:
+    if labeled:
         schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
         schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
     if file_label:
@@ -100,7 +100,7 @@ with tfds.core.registered.skip_registration():
                 self.info.set_file_format("array_record", override=True)
 
     class SegmentationBuilder(ArrayRecordBuilder):
-        """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`,
+        """Base of the builders; subclasses are called ``Builder`` and define `LAYOUT`,
         ``BUILDER_CONFIGS`` and `scan`.
 
         Records keep their order (sorted by key), so index i of a split is the same frame on every
@@ -109,11 +109,11 @@ with tfds.core.registered.skip_registration():
 
         VERSION = tfds.core.Version("1.0.0")
         RELEASE_NOTES = {"1.0.0": "First release."}
-        SOURCE: layouts.Source
+        LAYOUT: layouts.Layout
 
         def __init_subclass__(cls, **kwargs: Any):
-            if "SOURCE" in vars(cls):
-                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.SOURCE.instructions
+            if "LAYOUT" in vars(cls):
+                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.LAYOUT.instructions
             super().__init_subclass__(**kwargs)
 
         def scan(self, tree: layouts.Tree) -> Scan:
@@ -126,19 +126,19 @@ with tfds.core.registered.skip_registration():
             Raises:
                 UserError: nothing usable, or nothing for this config.
             """
-            tree = layouts.find_tree(self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
+            tree = layouts.find_tree(self.LAYOUT, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
             scan = self.scan(tree)
             scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
                 raise UserError(
-                    f"{self.SOURCE.title}: nothing for config {self.builder_config.name} in "
+                    f"{self.LAYOUT.title}: nothing for config {self.builder_config.name} in "
                     f"{manual_dir} ({found}); the layout is in the builder's README; "
-                    f"download: {self.SOURCE.page}"
+                    f"download: {self.LAYOUT.page}"
                 )
             return scan
 
-        def encoder(self) -> Callable[[Record], Outcome]:
+        def encoder(self) -> Callable[[ExampleFiles], Outcome]:
             """The picklable function from record to example, run in worker processes."""
             return functools.partial(encode_record, recipe=self.builder_config.recipe)
 
@@ -146,14 +146,14 @@ with tfds.core.registered.skip_registration():
             config = self.builder_config
             return tfds.core.DatasetInfo(
                 builder=self,
-                description=f"{self.SOURCE.title}: {config.description}",
+                description=f"{self.LAYOUT.title}: {config.description}",
                 features=features(
-                    labelled=config.labelled,
+                    labeled=config.labeled,
                     paired=config.paired,
                     invalid=config.invalid,
                     file_label=config.recipe.keep_file_values,
                 ),
-                homepage=self.SOURCE.page,
+                homepage=self.LAYOUT.page,
                 metadata=tfds.core.MetadataDict(),
                 disable_shuffling=True,
             )
@@ -174,8 +174,8 @@ with tfds.core.registered.skip_registration():
                 manual_dir = dl_manager.manual_dir
             except AssertionError as error:
                 raise UserError(
-                    f"{self.SOURCE.title}: the folder for manual downloads is missing or "
-                    f"empty; {self.SOURCE.instructions}"
+                    f"{self.LAYOUT.title}: the folder for manual downloads is missing or "
+                    f"empty; {self.LAYOUT.instructions}"
                 ) from error
             scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
             self.info.metadata.update(
@@ -197,7 +197,7 @@ with tfds.core.registered.skip_registration():
             }
 
         def _generate_examples(
-            self, split: str, records: Sequence[Record], expected: int | None
+            self, split: str, records: Sequence[ExampleFiles], expected: int | None
         ) -> Iterator[tuple[str, dict[str, Any]]]:
             report = integrity.SplitReport(expected)
             for outcome in parallel_map(self.encoder(), records, desc=f"{self.name} {split}"):
@@ -208,10 +208,10 @@ with tfds.core.registered.skip_registration():
             if not report.images:
                 name, fault = next(iter(report.broken.items()))
                 raise UserError(
-                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
+                    f"{self.LAYOUT.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
                 )
 
-        def _beam_examples(self, records: Sequence[Record]) -> Any:
+        def _beam_examples(self, records: Sequence[ExampleFiles]) -> Any:
             """The same examples as a Beam transform. Ordered data sets need integer keys there."""
             beam = tfds.core.lazy_imports.apache_beam
             numbered = beam.Create(list(enumerate(records))) | beam.Reshuffle()
@@ -222,7 +222,7 @@ with tfds.core.registered.skip_registration():
             for split, records in self._scan.splits.items():
                 report = integrity.SplitReport(self._scan.expected.get(split))
                 report.images = self.info.splits[split].num_examples
-                report.labels = report.images * self.builder_config.labelled
+                report.labels = report.images * self.builder_config.labeled
                 report.left_out = len(records) - report.images
                 self.info.metadata["splits"][split] = report.as_json()
                 self.info.metadata["notes"].append(
@@ -234,11 +234,13 @@ with tfds.core.registered.skip_registration():
             print("\n".join(f"  {line}" for line in integrity.lines(self.info.metadata)))
 
 
-def _key(record: Record) -> str:
+def _key(record: ExampleFiles) -> str:
     return record.key
 
 
-def _numbered_example(encode: Callable[[Record], Outcome], item: tuple[int, Record]) -> Iterator[tuple[int, Any]]:
+def _numbered_example(
+    encode: Callable[[ExampleFiles], Outcome], item: tuple[int, ExampleFiles]
+) -> Iterator[tuple[int, Any]]:
     index, record = item
     example = encode(record).example
     if example is not None:

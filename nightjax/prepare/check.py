@@ -38,7 +38,7 @@ from nightjax.prepare.inspection import (
     open_prepared,
 )
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import LabelEncoding, Recipe, Record
+from nightjax.prepare.records import ExampleFiles, LabelEncoding, Recipe
 
 MAX_PAIRS = 400
 """Pairs that are compared, evenly spread over a split."""
@@ -153,7 +153,7 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
             lacking.append("reference")
         if lacking:
             scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
-        record = Record(name, path, name, truth.get(name), reading, references.get(name), name)
+        record = ExampleFiles(name, path, name, truth.get(name), reading, references.get(name), name)
         scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
     scan.unmatched += [f"{name} has no image" for name in sorted((label_files | references.keys()) - images.keys())]
     return scan

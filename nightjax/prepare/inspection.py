@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 from nightjax.data import labels
 from nightjax.data.imagefiles import BrokenFile, read_image, read_indexed
 from nightjax.prepare import alignment, integrity
-from nightjax.prepare.records import Recipe, Record
+from nightjax.prepare.records import ExampleFiles, Recipe
 
 THUMBNAIL = 16
 SAME_FRAME = 0.5
-"""Root mean square difference of grey thumbnails below which two photos are one frame."""
+"""Root mean square difference of gray thumbnails below which two photos are one frame."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Inspection:
     ref_id: str = ""
 
 
-def inspect_record(record: Record, recipe: Recipe) -> Inspection:
+def inspect_record(record: ExampleFiles, recipe: Recipe) -> Inspection:
     """Opens the files of a record as they are on disk."""
     encoding = record.encoding
     readers = {
@@ -119,7 +119,7 @@ def _inspection(
 
 
 def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> list[tuple[str, str]]:
-    """Keys of frames that are in both lists, even re-encoded; those of one colour do not count."""
+    """Keys of frames that are in both lists, even re-encoded; those of one color do not count."""
     first, second = (
         [i for i in items if i.thumbnail is not None and i.thumbnail.std() > 2] for items in (first, second)
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from nightjax.data import labels
 from nightjax.data.leftovers import SHOWN, left_out, some_names
-from nightjax.prepare.records import Outcome, Record
+from nightjax.prepare.records import ExampleFiles, Outcome
 
 
 @dataclasses.dataclass
@@ -27,7 +27,7 @@ class Scan:
         exhaustive: whether the records are meant to be all files of their folders.
     """
 
-    splits: dict[str, list[Record]]
+    splits: dict[str, list[ExampleFiles]]
     expected: dict[str, int]
     label_version: str = "none"
     unmatched: list[str] = dataclasses.field(default_factory=list)

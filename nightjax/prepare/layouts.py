@@ -1,6 +1,6 @@
 """Finds a data set in the folder a user points at, whatever way it was unpacked or renamed.
 
-A `Source` says what a data set is called, which archives it comes in and what its tree looks like.
+A `Layout` says what a data set is called, which archives it comes in and what its tree looks like.
 `find_tree` returns the union of all folders that look like it: people unzip the parts on top of
 each other, each into a folder of its own, or not at all.
 """
@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a data set comes from and how to recognise it.
+class Layout:
+    """Where a data set comes from and how to recognize it.
 
     Attributes:
         title: the data set's own name, for messages.
@@ -62,11 +62,11 @@ class Tree:
         return dict(sorted(found.items()))
 
 
-def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
+def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
     """Finds the data set below ``manual_dir``, unpacking its archives if need be.
 
     Args:
-        source: what to look for.
+        layout: what to look for.
         manual_dir: the folder the user names; the data set's root itself, or a folder that holds it
         or its archives. extract_dir: where archives are unpacked; nothing else is written.
 
@@ -76,24 +76,24 @@ def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
     """
     manual_dir = pathlib.Path(manual_dir)
     if not manual_dir.is_dir():
-        raise UserError(f"{source.title}: {manual_dir} is not a folder; {source.instructions}")
-    names = {_plain(name) for name in source.folders} | {
-        _plain(archives.stem(pathlib.PurePath(name))) for name in source.archives
+        raise UserError(f"{layout.title}: {manual_dir} is not a folder; {layout.instructions}")
+    names = {_plain(name) for name in layout.folders} | {
+        _plain(archives.stem(pathlib.PurePath(name))) for name in layout.archives
     }
     folders = _named_folders([manual_dir], names)
-    roots = [folder for folder in folders if _has(folder, source.markers)]
-    known = {name.lower(): pattern for name, pattern in source.archives.items()}
+    roots = [folder for folder in folders if _has(folder, layout.markers)]
+    known = {name.lower(): pattern for name, pattern in layout.archives.items()}
     for folder in folders:
         for path in sorted(folder.iterdir()):
             pattern = known.get(path.name.lower())
             if pattern is None or not path.is_file() or any(_has(root, (pattern,)) for root in roots):
                 continue
             unpacked = _named_folders([archives.extract(path, extract_dir)], names)
-            roots += [folder for folder in unpacked if _has(folder, source.markers)]
+            roots += [folder for folder in unpacked if _has(folder, layout.markers)]
     if not roots:
         present = sorted(path.name for path in manual_dir.iterdir())
         shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-        raise UserError(f"{source.title}: no usable data in {manual_dir} (it holds {shown}); {source.instructions}")
+        raise UserError(f"{layout.title}: no usable data in {manual_dir} (it holds {shown}); {layout.instructions}")
     return Tree(tuple(roots))
 
 

@@ -28,7 +28,7 @@ NO_GPS = (math.nan, math.nan)
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
+class ExampleFiles:
     """The files and plain facts of one example, before any file is opened.
 
     Attributes:
@@ -72,7 +72,7 @@ class Recipe:
         cheap decoding. mismatch: a label of another size than its image is refused, resized to it
         (nearest), or both are cropped to
             the common rectangle.
-        drop_uniform: leave out images of a single colour.
+        drop_uniform: leave out images of a single color.
         keep_file_values: also store the label's values as they are on disk.
     """
 
@@ -120,14 +120,14 @@ LABEL_ENCODINGS = {
 """Name to reader and table. Palette files hold ``label_ids`` or ``train_ids``."""
 
 
-def encode_record(record: Record, recipe: Recipe) -> Outcome:
+def encode_record(record: ExampleFiles, recipe: Recipe) -> Outcome:
     """Converts the files of one record. A bad file never raises: the outcome says so."""
     role, size, values = "image", (0, 0), None
     try:
         image = read_image(record.image)
         size = image.shape[:2]
         if recipe.drop_uniform and image.min() == image.max():
-            raise BrokenFile("is of one colour")
+            raise BrokenFile("is of one color")
         example: dict[str, Any] = _facts(record)
         crop = size
         if record.label is not None:
@@ -159,7 +159,7 @@ def encode_record(record: Record, recipe: Recipe) -> Outcome:
     return Outcome(record.key, example, "", size, values)
 
 
-def _facts(record: Record) -> dict[str, Any]:
+def _facts(record: ExampleFiles) -> dict[str, Any]:
     return {
         "image_id": record.image_id,
         "sequence": record.sequence,

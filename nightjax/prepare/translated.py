@@ -232,12 +232,12 @@ with tfds.core.registered.skip_registration():
 
         def _info(self) -> tfds.core.DatasetInfo:
             sources = self._translation.sources.values()
-            labelled = all("label" in source[0] for source in sources)
+            labeled = all("label" in source[0] for source in sources)
             versions = dict.fromkeys(source.label_version for source in sources)
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=self.builder_config.description,
-                features=builder.features(labelled=labelled),
+                features=builder.features(labeled=labeled),
                 metadata=tfds.core.MetadataDict(
                     label_version=" + ".join(versions),
                     provenance=dict(self._translation.provenance),

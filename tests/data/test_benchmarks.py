@@ -149,7 +149,7 @@ def test_configs_take_every_benchmark():
         assert section["streams"]["source"]["split"] != "changed"
     with pytest.raises(UserError, match="has no target stream"):
         _base.get_base(args | {"data": "nightcity"})
-    with pytest.raises(UserError, match="has no labelled target"):
+    with pytest.raises(UserError, match="has no labell?ed target"):
         _base.oracle_streams("cityscapes_to_dark_zurich")
     assert _base.oracle_streams("cityscapes_to_acdc_night")["source"]["dataset"] == "acdc/night"
 

@@ -75,7 +75,9 @@ assert not any(name.endswith("_dataset_builder") and "tfds_builders" in name for
 import tensorflow_datasets as tfds
 """
 
-CAMVID = IMPORT + """
+CAMVID = (
+    IMPORT
+    + """
 tfds.builder("camvid/segnet").download_and_prepare()
 day = tfds.data_source("camvid/segnet", split="dusk_train")
 assert len(day) == 2 and day[0]["image"].shape == (8, 12, 3) and (day[1]["label"] == 2).all()
@@ -85,18 +87,22 @@ assert [name for name in sys.modules if name.endswith("_dataset_builder") and "t
     "tfds_builders.camvid.camvid_dataset_builder"
 ]
 """
+)
 
-NIGHTSTREET = IMPORT + """
+NIGHTSTREET = (
+    IMPORT
+    + """
 import pickle
-builder = pickle.loads(pickle.dumps(tfds.builder("nightstreet/tiny_unlabelled")))
+builder = pickle.loads(pickle.dumps(tfds.builder("nightstreet/tiny_unlabeled")))
 builder.download_and_prepare()
-twilight = tfds.data_source("nightstreet/tiny_unlabelled", split="target_twilight")
+twilight = tfds.data_source("nightstreet/tiny_unlabeled", split="target_twilight")
 assert len(twilight) == 8 and twilight[7]["image"].shape == (64, 128, 3)
 try:
     tfds.builder("nightstreet/tiny", file_format="tfrecord")
 except ValueError as error:
     raise AssertionError("another format can be asked for") from error
 """
+)
 
 
 @pytest.mark.parametrize("code", [CAMVID, NIGHTSTREET], ids=["camvid", "nightstreet"])
@@ -110,5 +116,10 @@ def test_tfds_finds_the_builders_without_tensorflow(code, tmp_path):
     # TFDS asks whether "tensorflow" is in sys.modules, so None there would mean that it is.
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "tensorflow.py").write_text("raise ImportError('TensorFlow was imported')")
-    environment = {"TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{tmp_path}/blocked", "HOME": str(tmp_path), "PATH": ""}
+    environment = {
+        "TFDS_DATA_DIR": str(tmp_path),
+        "PYTHONPATH": f"{ROOT}:{tmp_path}/blocked",
+        "HOME": str(tmp_path),
+        "PATH": "",
+    }
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)

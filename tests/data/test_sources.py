@@ -112,7 +112,7 @@ def test_a_set_prepared_before_folders_were_kept_opens(prepared, tmp_path):
 def test_what_is_drawn_needs_no_folder(tmp_path):
     for manual_dir in ("nowhere", str(tmp_path)):
         opened = open_source(
-            "nightstreet/tiny_unlabelled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir
+            "nightstreet/tiny_unlabeled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir
         )
         assert len(opened)
 

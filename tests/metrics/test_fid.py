@@ -156,17 +156,17 @@ def test_resize_rules():
     ramp = np.repeat(np.array([[0, 100]], np.uint8)[..., None], 3, -1)
     plain = fid.resize(ramp, (1, 4), "pytorch_fid")
     np.testing.assert_allclose(plain[0, :, 0], [0, 25, 75, 100])
-    grey = np.full((50, 70, 3), 130, np.uint8)
+    gray = np.full((50, 70, 3), 130, np.uint8)
     for rule in fid.RESIZE_RULES:
-        np.testing.assert_allclose(fid.resize(grey, (20, 90), rule), 130, rtol=1e-5)
+        np.testing.assert_allclose(fid.resize(gray, (20, 90), rule), 130, rtol=1e-5)
     stripes = np.zeros((4, 400, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.ptp(fid.resize(stripes, (4, 40), "clean")[:, 5:-5]) < 20  # antialiased
     with pytest.raises(UserError, match="did you mean 'clean'"):
-        fid.resize(grey, (2, 2), "cleen")
+        fid.resize(gray, (2, 2), "cleen")
 
 
 def test_values_that_become_zero():
-    grey = np.full((2, 2, 3), 128, np.uint8)
-    assert np.abs(fid.network_input(grey, (2, 2), "clean")).max() < 1e-6
-    assert fid.network_input(grey, (2, 2), "pytorch_fid")[0, 0, 0] == pytest.approx(128 / 127.5 - 1, abs=1e-6)
+    gray = np.full((2, 2, 3), 128, np.uint8)
+    assert np.abs(fid.network_input(gray, (2, 2), "clean")).max() < 1e-6
+    assert fid.network_input(gray, (2, 2), "pytorch_fid")[0, 0, 0] == pytest.approx(128 / 127.5 - 1, abs=1e-6)

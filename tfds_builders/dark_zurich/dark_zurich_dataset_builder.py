@@ -1,4 +1,4 @@
-"""Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labelled validation."""
+"""Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labeled validation."""
 
 import csv
 import itertools
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from nightjax.prepare import alignment, builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import NO_GPS, Record
+from nightjax.prepare.records import NO_GPS, ExampleFiles
 
 EXPECTED = {"day": 3041, "twilight": 2920, "night": 2416, "validation": 50, "test": 151}
 PAIR_LIST = "zurich_dn_pair_train.csv"
 """The table that several published systems carry instead of the archive's ``corresp``."""
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="Dark Zurich",
     page="https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/",
     folders=("Dark_Zurich", "DarkZurich"),
@@ -27,18 +27,18 @@ SOURCE = layouts.Source(
 
 
 def _unpaired(condition: str) -> builder.Config:
-    description = f"Unlabelled train images by {condition}, 1920x1080."
-    return builder.Config(name=condition, select=condition, labelled=False, description=description)
+    description = f"Unlabeled train images by {condition}, 1920x1080."
+    return builder.Config(name=condition, select=condition, labeled=False, description=description)
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of Dark Zurich."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     _PAIRS = builder.Config(
         name="pairs",
         select="night",
-        labelled=False,
+        labeled=False,
         paired=True,
         description="Train: night images, each with its GPS-nearest day image.",
     )
@@ -48,7 +48,7 @@ class Builder(builder.SegmentationBuilder):
         builder.Config(
             name="twilight_pairs",
             select="twilight",
-            labelled=False,
+            labeled=False,
             paired=True,
             description="Train: twilight images, each with its GPS-nearest day image.",
         ),
@@ -59,11 +59,11 @@ class Builder(builder.SegmentationBuilder):
             name="val",
             paired=True,
             invalid=True,
-            description="Labelled validation with day references.",
+            description="Labeled validation with day references.",
         ),
         builder.Config(
             name="test",
-            labelled=False,
+            labeled=False,
             paired=True,
             description="Test, whose labels only the server has.",
         ),
@@ -92,8 +92,8 @@ class Builder(builder.SegmentationBuilder):
                 scan.unmatched.append(f"{stem}: {reason}")
                 continue
             records.append(_record(stem, path, config.select, gps, reference=days[day]))
-            apart = alignment.metres(gps.get(stem, NO_GPS), day_gps.get(day, NO_GPS))
-            if apart > alignment.MAX_METRES:
+            apart = alignment.meters(gps.get(stem, NO_GPS), day_gps.get(day, NO_GPS))
+            if apart > alignment.MAX_METERS:
                 scan.doubtful.append(f"{stem} was taken {apart:.0f} m from its day image")
         scan.unmatched += [f"{stem} is in the pair list but not here" for stem in sorted(table.keys() - photos.keys())]
         scan.splits["train"] = records
@@ -191,9 +191,9 @@ def _record(
     reference: pathlib.Path | None = None,
     label: pathlib.Path | None = None,
     invalid: pathlib.Path | None = None,
-) -> Record:
+) -> ExampleFiles:
     sequence, frame = layouts.parse_frame(image.name)
-    return Record(
+    return ExampleFiles(
         key=stem,
         image=str(image),
         image_id=image.name.removesuffix("_rgb_anon.png"),

@@ -15,9 +15,9 @@ from nightjax.prepare import builder
 from nightjax.prepare.records import encode_png
 
 ROLES = {
-    "labelled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),
+    "labeled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),
     "pairs": ("_pairs", "target_pairs: night images, coarsely aligned day references and exact flow, no labels"),
-    "unlabelled": ("_unlabelled", "target_twilight: images alone"),
+    "unlabeled": ("_unlabeled", "target_twilight: images alone"),
 }
 """Role of a split to the suffix of the configs that hold it, and what they hold."""
 
@@ -33,7 +33,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 def _configs() -> list[Config]:
-    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labelled`` are not written.
+    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labeled`` are not written.
 
     Other nights than the published one have a version of their own: their pixels may change while its do not.
     """
@@ -58,8 +58,8 @@ class Builder(builder.ArrayRecordBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        labelled, pairs = config.role == "labelled", config.role == "pairs"
-        schema = dict(builder.features(labelled=labelled, paired=pairs, invalid=labelled))
+        labeled, pairs = config.role == "labeled", config.role == "pairs"
+        schema = dict(builder.features(labeled=labeled, paired=pairs, invalid=labeled))
         if pairs:
             size = PRESETS[config.preset].size
             zlib = functools.partial(tfds.features.Tensor, encoding="zlib")

@@ -67,7 +67,7 @@ def test_validation_has_reference_and_invalid_mask(tmp_path, prepare, read):
     assert np.array_equal(record["image_ref"], miniature.scene(7)) and record["ref_id"].endswith("_ref")
     invalid = record["invalid"][..., 0]
     assert set(np.unique(invalid)) == {0, 1} and invalid.mean() == 0.25
-    assert (record["label"][..., 0][invalid == 1] != 255).any()  # invalid, yet labelled
+    assert (record["label"][..., 0][invalid == 1] != 255).any()  # invalid, yet labeled
 
 
 def test_test_references_are_matched_by_prefix(tmp_path, prepare, read):
