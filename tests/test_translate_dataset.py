@@ -92,7 +92,7 @@ class Killed(BaseException):
 
 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, workdir, folder, tmp_path, monkeypatch):
-    write, done = Translation.write_picture, []
+    write, done = Translation.write_image, []
 
     def write_some(self, split, index, picture):
         if len(done) == COUNT // 2:  # Killed while this picture is half written.
@@ -103,7 +103,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
         write(self, split, index, picture)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Translation, "write_picture", write_some)
+        patch.setattr(Translation, "write_image", write_some)
         with pytest.raises(Killed):
             make(workdir, folder, tmp_path)
     assert len(list(tmp_path.rglob("*.unfinished/train/0*.png"))) == COUNT // 2
@@ -113,7 +113,7 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
     again = []
     monkeypatch.setattr(
         Translation,
-        "write_picture",
+        "write_image",
         lambda self, split, index, picture: (again.append(index), write(self, split, index, picture)),
     )
     make(workdir, folder, tmp_path)

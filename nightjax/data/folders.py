@@ -70,7 +70,7 @@ class FolderSource:
         if label.exists():
             record["label"] = self._train_ids(_read(label), f"{label}")
         if stem in self._references:
-            record["image_ref"] = _read(self._references[stem])
+            record["reference"] = _read(self._references[stem])
         return record
 
     def class_pixels(self) -> np.ndarray:
@@ -130,20 +130,20 @@ def label_path(root: pathlib.Path, stem: str) -> pathlib.Path:
     return root / "labels" / f"{stem}.png"
 
 
-def list_pictures(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+def list_images(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     """(name in the folder without suffix, path) of all PNG and JPEG files below it, sorted by path."""
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         yield _without_suffix(path.relative_to(folder).as_posix()), path
 
 
 def by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """`list_pictures` as a dict.
+    """`list_images` as a dict.
 
     Raises:
         UserError: two files differ in their suffixes alone.
     """
     found: dict[str, pathlib.Path] = {}
-    for stem, path in list_pictures(folder):
+    for stem, path in list_images(folder):
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have one name: rename or remove one of them")
         found[stem] = path

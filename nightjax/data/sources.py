@@ -1,6 +1,6 @@
 """Random-access records: TFDS data sets prepared on first use, plain folders, and lists for tests.
 
-A record is a dict of features, uniform over data sets: ``image``, ``label``, ``image_ref``, ``invalid`` as encoded
+A record is a dict of features, uniform over data sets: ``image``, ``label``, ``reference``, ``invalid`` as encoded
 bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and on NightStreet ``flow`` and ``flow_valid``.
 TensorFlow is never imported.
 """
@@ -26,6 +26,10 @@ Record = Mapping[str, Any]
 
 TRANSLATED, VERSION = "translated", "1.0.0"
 """Data set whose configs ``nightjax translate`` writes, and their version."""
+
+
+RENAMED = {"image_ref": "reference", "ref_id": "reference_id"}
+"""What data sets that were prepared by earlier versions call a feature, to its name."""
 
 
 class Source(Protocol):
@@ -120,7 +124,7 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Record:
         with self._damage_explained():
             record = self._reader[index]
-        return {key: value.decode() if key in self._texts else value for key, value in record.items()}
+        return {RENAMED.get(key, key): value.decode() if key in self._texts else value for key, value in record.items()}
 
     def class_pixels(self) -> np.ndarray:
         """See `Source`. Reads every record once and keeps the answer beside the prepared data."""

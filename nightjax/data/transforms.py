@@ -23,15 +23,8 @@ from nightjax.core.types import IGNORE, NUM_CLASSES
 
 Example = dict[str, np.ndarray]
 
-FEATURES = {
-    "image": "image",
-    "label": "label",
-    "reference": "image_ref",
-    "invalid": "invalid",
-    "flow": "flow",
-    "flow_valid": "flow_valid",
-}
-"""Field of an example to feature of a record."""
+FEATURES = ("image", "label", "reference", "invalid", "flow", "flow_valid")
+"""Features of a record that become fields of an example, under the same name."""
 
 PAD_VALUES = {"label": IGNORE, "invalid": 1}
 """What lies outside an image, by field; 0 for every other field."""
@@ -44,7 +37,7 @@ def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
 
     Args:
         record: features by name; images as encoded bytes or as arrays, and ``image_id``, used in messages.
-        fields: keys of `FEATURES`.
+        fields: some of `FEATURES`.
 
     Returns:
         The example, all fields of one height and width.
@@ -55,10 +48,9 @@ def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
     where = f"record {record.get('image_id', '?')!r}"
     example = {}
     for field in fields:
-        feature = FEATURES[field]
-        if feature not in record:
-            raise UserError(f"{where} has no {feature!r}: choose a data set or split that has one")
-        example[field] = _DECODERS[field](record[feature], f"{where}, {feature}")
+        if field not in record:
+            raise UserError(f"{where} has no {field!r}: choose a data set or split that has one")
+        example[field] = _DECODERS[field](record[field], f"{where}, {field}")
     if "label" in example:
         check_label(example["label"], where)
     sizes = {field: value.shape[:2] for field, value in example.items()}

@@ -20,7 +20,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
 
     Returns:
         All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labeled splits: ``label`` uint8 [H, W],
-        ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``image_ref`` uint8 [H, W, 3], ``ref_id``,
+        ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``reference`` uint8 [H, W, 3], ``reference_id``,
         ``flow`` float32 [H, W, 2], ``flow_valid`` bool [H, W].
     """
     what = choose(SPLITS, split, "NightStreet split")
@@ -30,8 +30,8 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         pair = render_pair(seed, size=size, knobs=knobs)
         return result | {
             "image": pair["night"]["image"],
-            "image_ref": pair["day"]["image"],
-            "ref_id": f"{split}_{index:06d}_ref",
+            "reference": pair["day"]["image"],
+            "reference_id": f"{split}_{index:06d}_ref",
             "flow": pair["flow"],
             "flow_valid": pair["flow_valid"],
         }

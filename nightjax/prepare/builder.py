@@ -35,7 +35,7 @@ class Config(tfds.core.BuilderConfig):
 
     Attributes:
         labeled: examples have ``label`` and ``class_pixels``.
-        paired: examples have ``image_ref`` and ``ref_id``.
+        paired: examples have ``reference`` and ``reference_id``.
         invalid: examples have the mask ``invalid``.
         select: which part or version of the data set, in the builder's own words.
         recipe: size, format and mismatch rule.
@@ -59,10 +59,10 @@ def features(
     *, labeled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
 ) -> tfds.features.FeaturesDict:
     """The feature schema shared by all builders; images are stored as encoded bytes."""
-    picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
+    image = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
     mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
     schema: dict[str, Any] = {
-        "image": picture(doc="RGB"),
+        "image": image(doc="RGB"),
         "image_id": tfds.features.Text(doc="stem of the image file"),
         "sequence": tfds.features.Text(doc="drive the frame belongs to"),
         "frame": tfds.features.Scalar(np.int32, doc="number in the drive, -1 if unknown"),
@@ -82,8 +82,8 @@ def features(
     if file_label:
         schema["file_label"] = mask(doc="the label's values as they are in the file")
     if paired:
-        schema["image_ref"] = picture(doc="RGB reference view, coarsely aligned")
-        schema["ref_id"] = tfds.features.Text(doc="stem of the reference file")
+        schema["reference"] = image(doc="RGB reference view, coarsely aligned")
+        schema["reference_id"] = tfds.features.Text(doc="stem of the reference file")
     if invalid:
         schema["invalid"] = mask(doc="1 where the label could not be seen in the image alone")
     return tfds.features.FeaturesDict(schema)

@@ -16,7 +16,7 @@ from typing import get_args
 import tensorflow_datasets as tfds
 
 from nightjax.core.config import choose
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
 from nightjax.core.parallel import parallel_map
 from nightjax.data import labels
 from nightjax.data.folders import (
@@ -24,7 +24,7 @@ from nightjax.data.folders import (
     by_relative_stem,
     label_path,
     label_table,
-    list_pictures,
+    list_images,
 )
 from nightjax.data.imagefiles import read_indexed
 from nightjax.data.sources import BUILDERS
@@ -32,7 +32,6 @@ from nightjax.prepare import alignment
 from nightjax.prepare.inspection import (
     Inspection,
     duplicates,
-    first_line,
     inspect_prepared,
     inspect_record,
     open_prepared,
@@ -141,7 +140,7 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
     images, references = (_by_name(folder / part) for part in ("images", "references"))
     if not images:
         raise UserError(f"no images below {folder / 'images'}")
-    label_files = {name for name, _ in list_pictures(folder / "labels")}
+    label_files = {name for name, _ in list_images(folder / "labels")}
     paths = {name: label_path(folder, name) for name in images.keys() | label_files}
     truth = {name: str(path) for name, path in paths.items() if path.exists()}
     scan = Scan({}, {})
@@ -167,8 +166,8 @@ def extra_files(scan: Scan) -> list[str]:
     if not scan.exhaustive:
         return []
     records = list(itertools.chain.from_iterable(scan.splits.values()))
-    used = {path for record in records for path in (record.image, record.label, record.image_ref, record.invalid)}
-    known = {name for record in records for name in (_last(record.image_id), _last(record.ref_id))}
+    used = {path for record in records for path in (record.image, record.label, record.reference, record.invalid)}
+    known = {name for record in records for name in (_last(record.image_id), _last(record.reference_id))}
     known |= {_last(text.split()[0].rstrip(":")) for text in scan.unmatched}  # reported already
     photo_folders = {pathlib.Path(record.image).parent for record in records}
     folders = photo_folders | {pathlib.Path(path).parent for path in used if path}
@@ -196,7 +195,7 @@ def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
     for split, items in seen.items():
         paired = [item for item in items if item.views is not None]
         paired = paired[:: max(1, -(-len(paired) // MAX_PAIRS))]
-        suspects = alignment.suspects([item.views for item in paired], [item.ref_id for item in paired])
+        suspects = alignment.suspects([item.views for item in paired], [item.reference_id for item in paired])
         if suspects is None:
             faults.append(f"alignment: {split}: references fit their images no better than strangers do")
         else:

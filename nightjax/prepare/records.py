@@ -36,7 +36,7 @@ class ExampleFiles:
         image: path of the image.
         label, label_encoding: path of the label, and how it is read: a name of `LABEL_ENCODINGS`, or
         an encoding itself.
-        image_ref, ref_id: path and id of the paired reference view.
+        reference, reference_id: path and id of the paired reference view.
         invalid: path of the mask whose non-zero pixels are invalid.
         image_id, sequence, frame, condition, gps: facts for the example; ``condition`` may be ""
         (unknown).
@@ -47,8 +47,8 @@ class ExampleFiles:
     image_id: str
     label: str | None = None
     label_encoding: "str | LabelEncoding" = "train_ids"
-    image_ref: str | None = None
-    ref_id: str = ""
+    reference: str | None = None
+    reference_id: str = ""
     invalid: str | None = None
     sequence: str = ""
     frame: int = -1
@@ -150,10 +150,10 @@ def encode_record(record: ExampleFiles, recipe: Recipe) -> Outcome:
                 raise BrokenFile(_sizes(invalid.shape, size))
             example["invalid"] = encode_png(shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by))
         example["image"] = _stored(record.image, image[: crop[0], : crop[1]], recipe, crop == size)
-        if record.image_ref is not None:
+        if record.reference is not None:
             role = "reference"
-            example["image_ref"] = _stored(record.image_ref, read_image(record.image_ref), recipe, True)
-            example["ref_id"] = record.ref_id
+            example["reference"] = _stored(record.reference, read_image(record.reference), recipe, True)
+            example["reference_id"] = record.reference_id
     except BrokenFile as error:
         return Outcome(record.key, None, f"{role} {error}", size, values)
     return Outcome(record.key, example, "", size, values)

@@ -97,7 +97,7 @@ class Translation:
                 if not self._picture(split, index).exists():
                     yield split, index
 
-    def write_picture(self, split: str, index: int, picture: np.ndarray) -> None:
+    def write_image(self, split: str, index: int, picture: np.ndarray) -> None:
         """Stores a translated image, uint8 [H, W, 3] of the size of its original."""
         _write(self._picture(split, index), encode_png(picture))
 
@@ -120,7 +120,7 @@ class Translation:
             for split, index in tqdm(list(self.missing(shard, shards)), unit="image", disable=None):
                 record = self.sources[split][index]
                 image = transforms.decode(record, ("image",))["image"]
-                self.write_picture(split, index, translate(str(record["image_id"]), image))
+                self.write_image(split, index, translate(str(record["image_id"]), image))
         return self.finish()
 
     def finish(self) -> bool:

@@ -28,7 +28,7 @@ def test_schema_is_uniform():
     common = {"image", "image_id", "sequence", "frame", "condition", "gps"}
     assert set(builder.features(labeled=False)) == common
     full = builder.features(labeled=True, paired=True, invalid=True)
-    assert set(full) == common | {"label", "class_pixels", "image_ref", "ref_id", "invalid"}
+    assert set(full) == common | {"label", "class_pixels", "reference", "reference_id", "invalid"}
 
 
 def test_prepared_halves_and_compresses():

@@ -50,7 +50,7 @@ def test_pairs_carry_flow_and_no_label(open_config):
     assert len(source) == PRESETS["tiny"].counts["target_pairs"]
     stored, drawn = source[2], example("target_pairs", 2, size=SIZE)
     assert not {"label", "class_pixels", "invalid"} & set(stored)
-    np.testing.assert_array_equal(stored["image_ref"], drawn["image_ref"])
+    np.testing.assert_array_equal(stored["reference"], drawn["reference"])
     assert stored["flow"].dtype == np.float16 and stored["flow"].shape == (*SIZE, 2)
     np.testing.assert_allclose(stored["flow"], drawn["flow"], rtol=1e-3, atol=1e-2)
     np.testing.assert_array_equal(stored["flow_valid"] != 0, drawn["flow_valid"])

@@ -240,7 +240,7 @@ def test_folder_records(folder):
     example = transforms.decode(source[1], ("image", "label", "reference"))
     assert (example["label"] == 13).all() and (example["reference"] > 190).all()
     np.testing.assert_array_equal(source.class_pixels()[:, [0, 13]], [[96, 0], [0, 96]])
-    with pytest.raises(UserError, match="'a/one' has no 'image_ref'"):
+    with pytest.raises(UserError, match="'a/one' has no 'reference'"):
         transforms.decode(source[0], ("image", "reference"))
     with pytest.raises(UserError, match="b/four has no label"):
         open_source("folder/label_ids", "all", manual_dir=str(folder)).class_pixels()

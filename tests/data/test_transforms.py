@@ -47,7 +47,7 @@ def test_decode_reads_every_field(example):
         "image_id": "a",
         "image": png(example["image"]),
         "label": png(example["label"]),
-        "image_ref": png(example["reference"]),
+        "reference": png(example["reference"]),
         "flow": example["flow"],
         "flow_valid": png(example["flow_valid"].astype(np.uint8)),
     }
@@ -110,7 +110,7 @@ def test_size_mismatch_missing_field_and_color_label():
     record = {"image_id": "a", "image": png(np.zeros((4, 6, 3), np.uint8)), "label": png(np.zeros((4, 5), np.uint8))}
     with pytest.raises(UserError, match="label is 5x4 pixels but image is 6x4"):
         transforms.decode(record, ("image", "label"))
-    with pytest.raises(UserError, match="'a' has no 'image_ref'"):
+    with pytest.raises(UserError, match="'a' has no 'reference'"):
         transforms.decode(record, ("image", "reference"))
     with pytest.raises(UserError, match="color"):
         transforms.decode(record | {"label": record["image"]}, ("image", "label"))

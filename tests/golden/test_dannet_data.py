@@ -10,7 +10,7 @@ import numpy as np
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import NUM_CLASSES
 from nightjax.data.loading import LoadExample, StreamSpec
-from nightjax.data.sampling import Draw
+from nightjax.data.sampling import SampledRecord
 from nightjax.losses.segmentation import class_weights
 from nightjax.methods.network import Input
 from nightjax.metrics import confusion, protocol
@@ -47,14 +47,14 @@ def cases(file, kind):
 
 def check_example(file, case, draws, record, fields, **spec):
     spec = StreamSpec("stream", "file", "train", fields=tuple(fields), bicubic=True, **spec)
-    example = LoadExample([record], spec).random_map(Draw(0), Draws(*draws))
+    example = LoadExample([record], spec).random_map(SampledRecord(0), Draws(*draws))
     for field, name in fields.items():
         np.testing.assert_array_equal(example[field], file[f"{case}.{name}"], err_msg=f"{case} {name}")
 
 
 def test_augmentation_of_pairs(golden):
     file = golden("dannet", "augment")
-    record = {"image": file["night"], "image_ref": file["day"]}
+    record = {"image": file["night"], "reference": file["day"]}
     both, pairs = {"image": "night", "reference": "day"}, list(cases(file, "pair"))
     assert pairs
 

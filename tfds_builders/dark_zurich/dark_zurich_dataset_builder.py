@@ -98,7 +98,7 @@ class Builder(builder.SegmentationBuilder):
         scan.unmatched += [f"{stem} is in the pair list but not here" for stem in sorted(table.keys() - photos.keys())]
         scan.splits["train"] = records
         if records:
-            shared = len(records) - len({record.ref_id for record in records})
+            shared = len(records) - len({record.reference_id for record in records})
             scan.notes.append(f"{shared} of {len(records)} pairs use a day image that an earlier pair uses too")
         return scan
 
@@ -199,8 +199,8 @@ def _record(
         image_id=image.name.removesuffix("_rgb_anon.png"),
         label=label and str(label),
         label_encoding="label_ids" if label and label.name.endswith("_labelIds.png") else "train_ids",
-        image_ref=reference and str(reference),
-        ref_id=reference.name.removesuffix("_rgb_anon.png") if reference else "",
+        reference=reference and str(reference),
+        reference_id=reference.name.removesuffix("_rgb_anon.png") if reference else "",
         invalid=invalid and str(invalid),
         sequence=sequence,
         frame=frame,

@@ -64,7 +64,7 @@ class Builder(builder.ArrayRecordBuilder):
             size = PRESETS[config.preset].size
             zlib = functools.partial(tfds.features.Tensor, encoding="zlib")
             schema["flow"] = zlib(
-                shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in image_ref"
+                shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in reference"
             )
             schema["flow_valid"] = zlib(shape=size, dtype=np.uint8, doc="1 where both views see the same static point")
         return tfds.core.DatasetInfo(
@@ -89,7 +89,7 @@ class Builder(builder.ArrayRecordBuilder):
 def encoded_example(split: str, index: int, *, preset: str, night: str) -> dict[str, Any]:
     """One example with images as PNG bytes, as the feature schema of all builders wants it."""
     drawn = example(split, index, size=PRESETS[preset].size, knobs=NIGHTS[night])
-    for name in ("image", "image_ref", "label", "invalid"):
+    for name in ("image", "reference", "label", "invalid"):
         if name in drawn:
             drawn[name] = encode_png(drawn[name])
     if "flow" in drawn:
