@@ -1,4 +1,4 @@
-"""From a record to an example of a training or evaluation batch."""
+"""From a record to an example in a training or evaluation batch."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ class StreamSpec:
         split: of the data set.
         crop: (height, width) of the training crop.
         fields: some of `transforms.FEATURES`, "image" first.
-        resize: (height, width) on load, or None for the stored size.
-        flip: mirror left to right with probability one half.
-        scale_range: factors between which every example is resized after ``resize``, or None.
+        resize: (height, width) to which images are resized when they are loaded; None keeps the stored size.
+        flip: mirrors left to right with probability one half.
+        scale_range: (smallest, largest) factor by which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
-        bicubic, antialias: how all of these resize images; see `transforms.resize`.
-        max_class_share: crops are drawn again while one class covers this share of their labeled pixels or more
-            (only with a label); 1 switches the rule off.
+        bicubic, antialias: how images are resized each time; see `transforms.resize`.
+        max_class_share: a crop is drawn again while one class covers this share of its labeled pixels or more (only
+            with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
     """
 
@@ -95,7 +95,7 @@ def _is_range(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class LoadExample(grain.transforms.RandomMap):
-    """`SampledRecord` to augmented example: decode, resize, scale, crop, resize the crop, flip, in this order."""
+    """Turns a `SampledRecord` into an augmented example: decode, resize, scale, crop, resize the crop, flip."""
 
     source: Source
     spec: StreamSpec
@@ -131,7 +131,7 @@ class LoadExample(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class LoadEvalBatch(grain.transforms.Map):
-    """One size and the records' positions to one batch."""
+    """Turns one image size and the positions of some records into one batch."""
 
     source: Source
     fields: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Endless training streams and finite evaluation batches over random-access sources, on grain.
 
 The order of records is a function of (seed, position) alone. Process p of P reads the p-th part of every global batch,
-so any number of processes sees the same global batches. The state of a stream is how many batches it has delivered, with
-a fingerprint of the order, so that a run is never continued in another order.
+so any number of processes sees the same global batches. The state of a stream is how many batches it has delivered and
+a fingerprint of the order, so that no run continues in another order.
 """
 
 import zlib

@@ -19,7 +19,7 @@ from nightjax.core.types import IGNORE
 Form = Literal["scatter", "onehot"]
 
 FORM_BY_BACKEND: Mapping[str, Form] = {"cpu": "scatter", "gpu": "scatter", "tpu": "onehot"}
-"""Which form `pair_counts` takes. Measured on CPU, where scatter wins; not on GPU and TPU."""
+"""The form that `pair_counts` takes. Measured on CPU only, where scatter is faster."""
 
 POLICIES = ("skip", "zero", "gt_only")
 """What a class absent from truth or prediction does to the mean; see `present_classes`."""
@@ -86,14 +86,13 @@ def confusion_counts(
 
 
 def accumulate(total: np.ndarray | None, counts: jax.Array | np.ndarray) -> np.ndarray:
-    """Adds one batch's counts to the running int64 total on the host (None starts it)."""
+    """Adds the counts of one batch to the running int64 total on the host; None starts it."""
     counts = np.asarray(counts).astype(np.int64)
     return counts if total is None else total + counts
 
 
 def iou_per_class(counts: np.ndarray, num_classes: int | None = None) -> np.ndarray:
-    """Intersection over union, float64 [K] in 0..1; NaN for a class absent from truth and
-    prediction.
+    """Intersection over union, float64 [K] in 0..1; NaN for a class absent from truth and prediction.
 
     Args:
         counts: integer [>= K, >= K]; rows from K on are not truth, columns from K on are

@@ -53,7 +53,7 @@ class Camera:
         return self.project_ray(x - self.position[0], y - self.position[1], z - self.position[2])
 
     def project_ray(self, x, y, z):
-        """As :meth:`project` for directions from the camera, i.e. points at infinity such as the sky."""
+        """As `project` for directions from the camera, i.e. points at infinity such as the sky."""
         r = self.rotation
         right = r[0][0] * x + r[1][0] * y + r[2][0] * z
         up = r[0][1] * x + r[1][1] * y + r[2][1] * z
@@ -84,7 +84,7 @@ class Camera:
         return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
 
     def _project_point(self, x: float, y: float, z: float) -> tuple[float, float, float]:
-        """:meth:`project` of one point in plain floats, which is much faster than arrays of one."""
+        """`project` of one point in plain floats, which is much faster than arrays of one."""
         r = self.rotation
         x, y, z = x - self.position[0], y - self.position[1], z - self.position[2]
         depth = r[0][2] * x + r[1][2] * y + r[2][2] * z

@@ -1,4 +1,4 @@
-"""Examples by split and index, as arrays; rendered when asked for."""
+"""Examples by split and index, as arrays, rendered on demand."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from nightjax.nightstreet.render import render
 
 
 def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
-    """One example.
+    """Renders one example.
 
     Args:
         split: name in ``SPLITS``.
-        index: position in the split; also picks the scene seed, so a smaller preset shows the first scenes.
+        index: position in the split. It decides the seed of the scene, so a smaller preset has the first scenes.
         size: (height, width).
         knobs: nuisance factors.
 
@@ -47,7 +47,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
 
 
 class NightStreet:
-    """A split as a random-access sequence of :func:`example`, for grain or a plain loop; nothing is kept.
+    """A split as a random-access sequence of `example`, for grain or a plain loop; nothing is cached.
 
     Args:
         split: name in ``SPLITS``.

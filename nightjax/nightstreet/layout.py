@@ -1,4 +1,4 @@
-"""The street of a scene: cross-section, junctions and rows of façades (streams ``layout`` and ``materials``)."""
+"""The street of a scene: cross-section, junctions and rows of façades (generators ``layout`` and ``materials``)."""
 
 import dataclasses
 

@@ -26,7 +26,7 @@ class Lens:
 
 
 def draw_lens(rng: np.random.Generator, night: bool, knobs: Knobs) -> Lens:
-    """``rng`` is the sensor stream; no knob changes how much is drawn from it."""
+    """``rng`` is the generator ``sensor``; no knob changes how much is drawn from it."""
     glare = float(rng.uniform(0.03, 0.08)) * knobs.glare
     starry = rng.random() < 0.15
     rays = int(rng.integers(2, 5)) if starry else 0

@@ -23,7 +23,7 @@ EDGE = 0.02  # pixels outside the frame that rounding may cause
 
 @dataclasses.dataclass(frozen=True)
 class Misalignment:
-    """How the day reference of one pair differs from its night image."""
+    """How the day reference of a pair differs from its night image."""
 
     night: PoseOffset
     day: PoseOffset
@@ -46,10 +46,10 @@ def draw_misalignment(scene_seed: int, scale: float) -> Misalignment:
 
 
 def render_pair(scene_seed: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
-    """A night image and its day reference.
+    """Renders a night image and its day reference.
 
     Returns:
-        ``night`` and ``day``, each as :func:`render` returns; ``kind`` (``"near"``, ``"stale"`` or ``"wrong"``);
+        ``night`` and ``day``, each as `render` returns it; ``kind`` (``"near"``, ``"stale"`` or ``"wrong"``);
         ``flow`` float32 [H, W, 2] (dx, dy): night pixel p is the day image's p + flow(p); ``flow_valid`` bool [H, W].
     """
     pose = draw_misalignment(scene_seed, knobs.pose_jitter)

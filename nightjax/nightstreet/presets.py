@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 
 RENDERER_VERSION = "1.1.0"
-"""Bumped whenever a pixel of the published benchmark changes; the TFDS builder's version, so that caches of older
+"""Changes whenever a pixel of the published benchmark does. It is the version of the TFDS builder, so that older
 renderings are not read."""
 KNOBS_VERSION = "1.1.1"
-"""The same of everything drawn at other knobs; bumped by itself where only the effect of a knob changes, else with the
-former."""
+"""The same for everything that is drawn with other knobs. It changes alone where only the effect of a knob does, and
+together with the former otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """One number a nuisance factor, so that ablations can switch each; the default is the published benchmark, 0 is
-    off.
+    """One number for each nuisance factor, so that ablations can switch them. The default is the published benchmark; 0
+    switches a factor off.
 
     Attributes:
         ambient: sky light of the night.
@@ -63,19 +63,19 @@ NIGHTS = GAPS | {
 
 
 def last_to_go(value: float) -> float:
-    """Strength of the lesser lights of a knob: whole down to one half, which leaves the published gaps as they are, 0
-    at 0."""
+    """Strength of a knob's weaker lights: full while the knob is at least one half, so that the published gaps stay as
+    they are, and 0 at 0."""
     return min(2 * value, 1.0)
 
 
 def whiten(color: np.ndarray, saturation: float) -> np.ndarray:
-    """A color float32 [3] of that saturation, 1 for its own, and the same mean."""
+    """Scales the saturation of a color float32 [3], keeping its mean; 1 keeps the color, 0 makes it gray."""
     return color + np.float32(1 - saturation) * (color.mean() - color)
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: what it holds, and the first of its scene seeds.
+    """What a split holds, and the first of its scene seeds.
 
     Attributes:
         role: ``"labeled"``, ``"pairs"`` or ``"unlabeled"``.
@@ -104,7 +104,7 @@ SPLITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Image size (height, width) and number of examples of every split."""
+    """Image size (height, width) and number of examples in each split."""
 
     size: tuple[int, int]
     counts: dict[str, int]

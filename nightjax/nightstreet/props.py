@@ -1,4 +1,4 @@
-"""Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (stream ``static``)."""
+"""Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (generator ``static``)."""
 
 import dataclasses
 

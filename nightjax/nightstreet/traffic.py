@@ -1,4 +1,4 @@
-"""What moves: where vehicles, people and cycles are (stream ``dynamics``)."""
+"""What moves: where vehicles, people and cycles are (generator ``dynamics``)."""
 
 import dataclasses
 

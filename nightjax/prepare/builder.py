@@ -1,12 +1,11 @@
-"""The base of every TFDS builder here: one feature schema, one way from files to records.
+"""Base of the TFDS builders: one feature schema, and one way from files to records.
 
-A builder says where its data comes from (`LAYOUT`), which configs it has, and, in `scan`, which
-files make up which record. The base finds and unpacks the data, converts records on all cores,
-counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
-TensorFlow is never needed.
+A builder says what its files look like (``LAYOUT``), which configs it has, and, in `SegmentationBuilder.scan`, which
+files belong to which record. The base finds and unpacks the data, converts records on all cores, counts what is broken
+and stores an integrity report in the ``metadata.json`` of the data set. TensorFlow is never needed.
 
-Work is done in fresh processes (`nightjax.core.parallel`): a script that prepares data must guard
-its entry point with ``if __name__ == "__main__":``.
+The work is done in new processes (`nightjax.core.parallel`), so a script that prepares data must guard its entry point
+with ``if __name__ == "__main__":``.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ from nightjax.prepare.integrity import Scan
 from nightjax.prepare.records import ExampleFiles, Outcome, Recipe, encode_record
 
 CONDITIONS = ("day", "twilight", "night", "fog", "rain", "snow")
-"""Names of the `condition` feature; an unknown condition is stored as -1."""
+"""Values of the feature ``condition``; an unknown condition is stored as -1."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -34,11 +33,11 @@ class Config(tfds.core.BuilderConfig):
     """One form of a data set.
 
     Attributes:
-        labeled: examples have ``label`` and ``class_pixels``.
-        paired: examples have ``reference`` and ``reference_id``.
-        invalid: examples have the mask ``invalid``.
-        select: which part or version of the data set, in the builder's own words.
-        recipe: size, format and mismatch rule.
+        labeled: whether examples have ``label`` and ``class_pixels``.
+        paired: whether examples have ``reference`` and ``reference_id``.
+        invalid: whether examples have the mask ``invalid``.
+        select: the part or version of the data set, as the builder names it.
+        recipe: size, format and what to do with labels of another size.
     """
 
     labeled: bool = True
@@ -49,7 +48,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 def prepared(config: Config, name: str, **changes: Any) -> Config:
-    """The same data at half size and as JPEG, so that reading costs a fraction."""
+    """The same data at half size and as JPEG, which is much cheaper to read."""
     recipe = dataclasses.replace(config.recipe, divide_by=2, image_format="jpeg")
     description = f"{config.description} Half size, images as JPEG of quality 95."
     return dataclasses.replace(config, name=name, recipe=recipe, description=description, **changes)
@@ -58,7 +57,7 @@ def prepared(config: Config, name: str, **changes: Any) -> Config:
 def features(
     *, labeled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
 ) -> tfds.features.FeaturesDict:
-    """The feature schema shared by all builders; images are stored as encoded bytes."""
+    """The feature schema of all builders; images are stored as encoded bytes."""
     image = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
     mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
     schema: dict[str, Any] = {
@@ -67,8 +66,7 @@ def features(
         "sequence": tfds.features.Text(doc="drive the frame belongs to"),
         "frame": tfds.features.Scalar(np.int32, doc="number in the drive, -1 if unknown"),
         "condition": tfds.features.ClassLabel(names=CONDITIONS),
-        # As raw bytes: an ordinary float64 feature is stored in float32, which moves a latitude by
-        # up to 0.4 m.
+        # Raw bytes, because TFDS stores a float64 feature in float32, which moves a latitude by up to 0.4 m.
         "gps": tfds.features.Tensor(
             shape=(2,),
             dtype=np.float64,
@@ -100,11 +98,9 @@ with tfds.core.registered.skip_registration():
                 self.info.set_file_format("array_record", override=True)
 
     class SegmentationBuilder(ArrayRecordBuilder):
-        """Base of the builders; subclasses are called ``Builder`` and define `LAYOUT`,
-        ``BUILDER_CONFIGS`` and `scan`.
+        """Base of the builders. A subclass, called ``Builder``, has ``LAYOUT``, ``BUILDER_CONFIGS`` and `scan`.
 
-        Records keep their order (sorted by key), so index i of a split is the same frame on every
-        machine.
+        Records are sorted by key, so index i of a split is the same frame on every machine.
         """
 
         VERSION = tfds.core.Version("1.0.0")
@@ -117,14 +113,14 @@ with tfds.core.registered.skip_registration():
             super().__init_subclass__(**kwargs)
 
         def scan(self, tree: layouts.Tree) -> Scan:
-            """Lists the records of the current config without opening every image."""
+            """Lists the records of this config without opening the images."""
             raise NotImplementedError
 
         def find(self, manual_dir: str | os.PathLike, extract_dir: str | os.PathLike) -> Scan:
             """Finds the data below ``manual_dir`` and scans it.
 
             Raises:
-                UserError: nothing usable, or nothing for this config.
+                UserError: there is nothing usable, or nothing for this config.
             """
             tree = layouts.find_tree(self.LAYOUT, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
             scan = self.scan(tree)
@@ -139,7 +135,7 @@ with tfds.core.registered.skip_registration():
             return scan
 
         def encoder(self) -> Callable[[ExampleFiles], Outcome]:
-            """The picklable function from record to example, run in worker processes."""
+            """The picklable function that worker processes turn files into examples with."""
             return functools.partial(encode_record, recipe=self.builder_config.recipe)
 
         def _info(self) -> tfds.core.DatasetInfo:
@@ -163,7 +159,7 @@ with tfds.core.registered.skip_registration():
             dl_manager: tfds.download.DownloadManager,
             download_config: tfds.download.DownloadConfig,
         ) -> None:
-            """As TFDS does; a Beam runner or Beam options move the work to Beam."""
+            """Does what TFDS does; with a Beam runner or Beam options, Beam does the work."""
             self._on_beam = bool(download_config.beam_runner or download_config.beam_options)
             super()._download_and_prepare(dl_manager, download_config)
             if self._on_beam:
@@ -212,13 +208,13 @@ with tfds.core.registered.skip_registration():
                 )
 
         def _beam_examples(self, records: Sequence[ExampleFiles]) -> Any:
-            """The same examples as a Beam transform. Ordered data sets need integer keys there."""
+            """The same examples as a Beam transform, which needs integer keys to keep an order."""
             beam = tfds.core.lazy_imports.apache_beam
             numbered = beam.Create(list(enumerate(records))) | beam.Reshuffle()
             return numbered | beam.FlatMap(functools.partial(_numbered_example, self.encoder()))
 
         def _report_beam(self) -> None:
-            """Beam's workers only count; `nightjax.prepare.check` names what they left out."""
+            """Reports counts only, all that Beam's workers give; `nightjax.prepare.check` names what is missing."""
             for split, records in self._scan.splits.items():
                 report = integrity.SplitReport(self._scan.expected.get(split))
                 report.images = self.info.splits[split].num_examples

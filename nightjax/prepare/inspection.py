@@ -1,4 +1,4 @@
-"""Looks at single records for `nightjax.prepare.check`: faults, and what is compared later."""
+"""Inspects single records for `nightjax.prepare.check`, and compares those of two splits."""
 
 import dataclasses
 import functools
@@ -17,12 +17,12 @@ from nightjax.prepare.records import ExampleFiles, Recipe
 
 THUMBNAIL = 16
 SAME_FRAME = 0.5
-"""Root mean square difference of gray thumbnails below which two photos are one frame."""
+"""Two photos whose gray thumbnails differ by less than this (root mean square) are one frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was seen in one record: faults, and what is needed to compare it with others."""
+    """What one record looks like: its faults, and what is needed to compare it with others."""
 
     key: str
     faults: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Inspection:
 
 
 def inspect_record(record: ExampleFiles, recipe: Recipe) -> Inspection:
-    """Opens the files of a record as they are on disk."""
+    """Inspects the files of a record as they are on disk."""
     encoding = record.encoding
     readers = {
         "image": (record.image, read_image),
@@ -63,7 +63,7 @@ def inspect_record(record: ExampleFiles, recipe: Recipe) -> Inspection:
 
 
 def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
-    """Opens one stored example."""
+    """Inspects one record of a prepared data set."""
     faults, key, reference_id = [], f"record {index}", ""
     image = reference = None
     try:
@@ -91,7 +91,7 @@ def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
 
 @functools.lru_cache(maxsize=4)
 def open_prepared(folder: str, split: str) -> Sequence[dict]:
-    """A split of a prepared data set; images stay encoded."""
+    """Opens a split of a prepared data set; images stay encoded."""
     builder = tfds.builder_from_directory(folder)
     images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
     return builder.as_data_source(split=split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
@@ -117,7 +117,7 @@ def _inspection(
 
 
 def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> list[tuple[str, str]]:
-    """Keys of frames that are in both lists, even re-encoded; those of one color do not count."""
+    """Pairs of keys of frames that are in both lists, even if encoded anew; images of one color do not count."""
     first, second = (
         [i for i in items if i.thumbnail is not None and i.thumbnail.std() > 2] for items in (first, second)
     )
@@ -134,7 +134,7 @@ def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> lis
 
 def _sizes_fit(role: str, size: tuple[int, int], image: tuple[int, int], recipe: Recipe) -> bool:
     if role == "label" and recipe.mismatch == "resize_label":
-        return size[0] * image[1] == size[1] * image[0]  # NightCity+ stores labels at twice the size
+        return size[0] * image[1] == size[1] * image[0]  # NightCity+ stores labels at twice the size.
     return size == image or (role == "label" and recipe.mismatch == "crop")
 
 

@@ -1,8 +1,8 @@
-"""Finds a data set in the folder a user points at, whatever way it was unpacked or renamed.
+"""Finds a data set in a user's folder, however it was unpacked or renamed.
 
-A `Layout` says what a data set is called, which archives it comes in and what its tree looks like.
-`find_tree` returns the union of all folders that look like it: people unzip the parts on top of
-each other, each into a folder of its own, or not at all.
+A `Layout` says what a data set is called, which archives it comes in, and what its tree looks like. `find_tree` returns
+the union of all folders that look like it, because people unpack the parts of a data set into one folder, into a folder
+each, or not at all.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a data set comes from and how to recognize it.
+    """Where a data set comes from and how its files are recognized.
 
     Attributes:
-        title: the data set's own name, for messages.
+        title: name of the data set, for messages.
         page: download page.
-        folders: names people give its folder; case, blanks, ``-`` and ``_`` do not matter.
-        markers: glob patterns relative to the root; a folder in which one of them matches is a
-        root. archives: archive name to the pattern it provides; unpacked only if no root has that
-        already.
+        folders: names that people give its folder; case, blanks, ``-`` and ``_`` do not matter.
+        markers: glob patterns relative to a root; a folder in which one of them matches is a root.
+        archives: name of an archive to the pattern of the files in it; the archive is unpacked only if no root has a
+            match already.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """The union of several folders; an earlier root hides files of a later one."""
+    """The union of several folders; a file in an earlier root hides the same file in a later one."""
 
     roots: tuple[pathlib.Path, ...]
 
     def glob(self, *patterns: str) -> dict[str, pathlib.Path]:
-        """All files that match any pattern: relative path to real path, sorted by relative path."""
+        """Files that match a pattern: relative path to full path, sorted by relative path."""
         found: dict[str, pathlib.Path] = {}
         for root in self.roots:
             for pattern in patterns:
@@ -63,16 +63,17 @@ class Tree:
 
 
 def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
-    """Finds the data set below ``manual_dir``, unpacking its archives if need be.
+    """Finds a data set below ``manual_dir`` and unpacks its archives if necessary.
 
     Args:
         layout: what to look for.
-        manual_dir: the folder the user names; the data set's root itself, or a folder that holds it
-        or its archives. extract_dir: where archives are unpacked; nothing else is written.
+        manual_dir: the folder that the user names: the root of the data set, or a folder that holds the root or the
+            archives.
+        extract_dir: where archives are unpacked; nothing is written elsewhere.
 
     Raises:
-        UserError: nothing usable is there; the message lists what was looked for, what was found
-        and the page.
+        UserError: there is nothing usable; the message says what was looked for, what was found, and where to
+            download it.
     """
     manual_dir = pathlib.Path(manual_dir)
     if not manual_dir.is_dir():
@@ -98,25 +99,25 @@ def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
 
 
 def by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pathlib.Path]:
-    """File name without extension and without ``suffix`` to path."""
+    """File name, without its extension and without ``suffix``, to path."""
     return {path.stem.removesuffix(suffix): path for path in files.values()}
 
 
 def match(images: Mapping[str, T], partners: Mapping[str, T], role: str) -> tuple[list[str], list[str]]:
-    """The ids both have, sorted, and in words those only one has."""
+    """The ids that are in both, sorted, and one text for each that is in only one."""
     both = sorted(images.keys() & partners.keys())
     lonely = [f"{name} has no {role}" for name in sorted(images.keys() - partners.keys())]
     return both, lonely + [f"{name} has no image" for name in sorted(partners.keys() - images.keys())]
 
 
 def parse_frame(stem: str) -> tuple[str, int]:
-    """``GP010376_frame_000012...`` to ``("GP010376", 12)``; ("", -1) for names of another form."""
+    """``("GP010376", 12)`` for ``GP010376_frame_000012...``; ``("", -1)`` for names of another form."""
     found = re.match(r"(.+?)_frame_(\d+)", stem)
     return (found[1], int(found[2])) if found else ("", -1)
 
 
 def _named_folders(start: Sequence[pathlib.Path], names: set[str], depth: int = 2) -> list[pathlib.Path]:
-    """``start`` and the folders below it, down to ``depth``, that carry one of the names."""
+    """``start`` and the folders below it, down to ``depth``, that have one of the names."""
     found, level = list(start), list(start)
     for _ in range(depth):
         level = [

@@ -7,14 +7,18 @@ import multiprocessing
 import pathlib
 import pickle
 import shutil
+import sys
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
+from nightjax.data.imagefiles import encode_png
 from nightjax.data.sources import ListSource, TfdsSource, open_source
+from nightjax.prepare.check import check_prepared
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
 
@@ -206,6 +210,49 @@ def test_data_dir_that_is_a_file(camvid, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to data_dir"):
         open_source("camvid", "dusk_train", data_dir=str(tmp_path / "file"), manual_dir=str(camvid))
+
+
+def test_machines_without_file_locks_prepare_all_the_same(opened, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # As on Windows.
+    assert len(opened("camvid", "dusk_train")) == 2
+
+
+with tfds.core.registered.skip_registration():
+
+    class EarlierBuilder(tfds.core.GeneratorBasedBuilder):
+        """Dark Zurich's test set as earlier versions prepared it."""
+
+        name = "dark_zurich"
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="test")]
+
+        def _info(self):
+            image, text = tfds.features.Image(shape=(None, None, 3)), tfds.features.Text()
+            features = {"image_id": text, "image": image, "image_ref": image, "ref_id": text}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"test": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield (
+                "a",
+                {
+                    "image_id": "a",
+                    "image": encode_png(np.zeros((8, 12, 3), np.uint8)),
+                    "image_ref": encode_png(np.full((8, 12, 3), 9, np.uint8)),
+                    "ref_id": "a_ref",
+                },
+            )
+
+
+def test_data_sets_of_earlier_versions_are_read_under_the_names_of_today(tmp_path):
+    EarlierBuilder(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    source = open_source("dark_zurich/test", "test", data_dir=str(tmp_path))
+    assert set(source[0]) == {"image_id", "image", "reference", "reference_id"}
+    assert source[0]["reference_id"] == "a_ref"
+    assert (transforms.decode(source[0], ("image", "reference"))["reference"] == 9).all()
+    assert not [fault for fault in check_prepared(f"{tmp_path}/dark_zurich/test/1.0.0") if "cannot be read" in fault]
 
 
 @pytest.fixture

@@ -65,12 +65,12 @@ def test_bias_of_the_estimate():
     assert value == pytest.approx(0.0052, abs=0.004)
 
 
-def test_too_few_pictures():
+def test_too_few_images():
     rng = np.random.default_rng(0)
     many, few = rng.normal(size=(50, 8)), rng.normal(size=(5, 8))
     with pytest.raises(UserError, match="2 or more"):
         distance(many, few[:1])
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         fid.statistics([])
     with pytest.raises(UserError, match="cannot be compared"):
         distance(many, few[:, :4])
@@ -80,8 +80,8 @@ def test_too_few_pictures():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*singular")
-def test_few_pictures_with_the_features_of_inception():
-    """2048 numbers of 20 and 30 pictures: covariances of rank 19 and 29."""
+def test_few_images_with_the_features_of_inception():
+    """2048 numbers of 20 and 30 images: covariances of rank 19 and 29."""
     rng = np.random.default_rng(0)
     one, other = rng.gamma(0.5, size=(20, 2048)), rng.gamma(0.4, size=(30, 2048))
     value = distance(one, other)

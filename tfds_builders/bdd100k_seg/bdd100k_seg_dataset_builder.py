@@ -28,8 +28,7 @@ LAYOUT = layouts.Layout(
 def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
     """Photos and masks of a split by id, in the layout of 2021 or the older one.
 
-    Masks hold train ids in both; where only color maps are present, their palette *indices* are
-    the train ids.
+    Masks hold train ids in both. Where there are only color maps, their palette *indices* are the train ids.
     """
     photos = tree.glob(f"images/10k/{split}/*.jpg", f"seg/images/{split}/*.jpg")
     masks = tree.glob(f"labels/sem_seg/masks/{split}/*.png", f"seg/labels/{split}/*_train_id.png")

@@ -127,7 +127,7 @@ def _scan_val(tree: layouts.Tree) -> Scan:
 
 
 def _scan_test(tree: layouts.Tree) -> Scan:
-    """References of test carry further tokens after the night stem: matched by prefix."""
+    """Matches the test references by prefix: they have further tokens after the stem of the night image."""
     scan = Scan({"test": []}, {"test": EXPECTED["test"]})
     days = {
         layouts.parse_frame(path.name): path for path in tree.glob("rgb_anon/test_ref/day/*/*_rgb_anon.png").values()
@@ -143,14 +143,13 @@ def _scan_test(tree: layouts.Tree) -> Scan:
 
 
 def _photos(tree: layouts.Tree, split: str, condition: str) -> dict[str, pathlib.Path]:
-    """Relative stem, as the archive's tables write it
-    (``train/night/GOPR0351/GOPR0351_frame_000001``), to path."""
+    """Relative stem, as the archive's tables have it (``train/night/GOPR0351/GOPR0351_frame_000001``), to path."""
     found = tree.glob(f"rgb_anon/{split}/{condition}/*/*_rgb_anon.png")
     return {name.removeprefix("rgb_anon/").removesuffix("_rgb_anon.png"): path for name, path in found.items()}
 
 
 def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[dict[str, str], str]:
-    """Dark stem to day stem, and where the table comes from; oddities go to ``notes``."""
+    """Dark stem to day stem, and where the table comes from; what is odd goes into ``notes``."""
     files = tree.glob(f"corresp/train/{condition}/*/*_ref_day.csv")
     version = "corresp"
     if not files and condition == "night":
@@ -167,7 +166,7 @@ def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[di
 
 
 def _gps(tree: layouts.Tree, split: str, condition: str) -> dict[str, tuple[float, float]]:
-    """Relative stem to latitude and longitude, where the archive has them."""
+    """Relative stem to latitude and longitude where the archive has them."""
     positions = {}
     for row in _rows(tree.glob(f"gps/{split}/{condition}/*/*.csv").values()):
         try:

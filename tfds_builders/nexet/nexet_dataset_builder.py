@@ -77,8 +77,7 @@ class Builder(builder.SegmentationBuilder):
 
 
 def _by_brightness(photos: dict[str, pathlib.Path], tags: dict[str, str], light: str, policy: str) -> set[str]:
-    """Names of the photos of one light; those that cannot be read stay, to be reported with the
-    rest."""
+    """Names of the photos in one light; those that cannot be read stay in, to be reported with the rest."""
     names = sorted(photos)
     if policy == "agree":
         names = [name for name in names if tags.get(name) == light]

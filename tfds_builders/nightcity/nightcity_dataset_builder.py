@@ -29,14 +29,13 @@ def _below(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{folder}/{part}/*.png" for folder in folders for part in inner)
 
 
-# Where the labels of each version lie; the first pattern with files wins. NightCity+ has train from
-# the original.
+# Where the labels of each version are; the first pattern that has files counts. NightCity+ has train from the original.
 LABELS = {
     "original": {"train": _ORIGINAL, "validation": _ORIGINAL},
     "plus": {"train": _ORIGINAL, "validation": _below(_PLUS_FOLDERS)},
     "fine": {"train": _below(_FINE_FOLDERS), "validation": _below(_FINE_FOLDERS)},
 }
-# File suffix to encoding. A file's suffix, not its version, says what it holds.
+# File suffix to encoding: the suffix of a file, not the version, says what it holds.
 ENCODINGS = {"_labelTrainIds": "train_ids", "_trainIds": "train_ids", "_labelIds": "label_ids"}
 
 LAYOUT = layouts.Layout(

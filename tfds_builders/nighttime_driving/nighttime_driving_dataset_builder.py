@@ -11,8 +11,7 @@ from nightjax.prepare.integrity import Scan
 from nightjax.prepare.records import ExampleFiles
 
 EXPECTED = 50
-# The authors of CIConv corrected labelIds and colors of 14 files but left the old labelTrainIds
-# beside them.
+# The authors of CIConv corrected the labelIds and colors of 14 files but left the old labelTrainIds beside them.
 SUFFIXES = {"original": ("labelTrainIds", "train_ids"), "corrected": ("labelIds", "label_ids")}
 
 LAYOUT = layouts.Layout(
