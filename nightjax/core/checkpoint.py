@@ -63,8 +63,8 @@ class Checkpointer:
             found = self._manager.restore(step, args=args)
         except (ValueError, KeyError, TypeError, FileNotFoundError, json.JSONDecodeError) as error:
             raise UserError(
-                f"checkpoint {self.path}/{step:07d} does not fit this model or is damaged ({first_line(error)}); use the "
-                "run's own config, or delete that folder to continue from an earlier one"
+                f"checkpoint {self.path}/{step:07d} does not fit this model or is damaged ({first_line(error)}); use "
+                "the run's own config, or delete that folder to continue from an earlier one"
             ) from error
         return found["state"], dict(found["host"])
 

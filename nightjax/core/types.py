@@ -26,9 +26,6 @@ IGNORE = 255
 NUM_CLASSES = 19
 """Number of Cityscapes train ids."""
 
-PyTree = Any
-"""Nested containers with arrays as leaves, as `jax.tree` knows them."""
-
 Batch = Mapping[str, Mapping[str, Any]]
 """Domain name to arrays, as above."""
 

@@ -43,7 +43,7 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, valid: np.ndarray, confidence
     }
 
 
-def summarise(sums: Sums) -> dict[str, Any]:
+def summarize(sums: Sums) -> dict[str, Any]:
     """Scores of summed `flow_sums`.
 
     Returns:
@@ -80,7 +80,7 @@ def summarise(sums: Sums) -> dict[str, Any]:
 
 
 def format_flow(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A readable table of `summarise`'s results by set name."""
+    """A readable table of `summarize`'s results by set name."""
     width = max(map(len, results))
     number = lambda value, unit=1.0: "     -" if value is None else f"{value * unit:6.2f}"
     head = (

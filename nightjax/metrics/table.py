@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 Summary = Mapping[str, Any]
-"""What `nightjax.metrics.confusion.summarise` returns."""
+"""What `nightjax.metrics.confusion.summarize` returns."""
 
 Results = Mapping[str, Summary | Sequence[Summary]]
 """Column title to one summary, or to one summary for each seed."""

@@ -117,7 +117,7 @@ def mean_uiou(counts: np.ndarray) -> np.ndarray:
     return np.where(number > 0, np.nansum(per_class, axis=1) / np.maximum(number, 1), np.nan)
 
 
-def summarise_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def summarize_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """All UIoU scores of one evaluation set in percent, ready for JSON.
 
     ``average`` is the plain mean of ``mean`` over the given thresholds. This definition is our own: a benchmark server

@@ -102,7 +102,7 @@ class Translation:
         _write(self._image(split, index), encode_png(image))
 
     def make(self, translate: Translator, shard: int = 0, shards: int = 1) -> bool:
-        """Translates the images of one process that are still missing, and writes the records if none is missing afterward.
+        """Translates the images of one process that are still missing; writes the records if none is missing then.
 
         Args:
             translate: makes the images.

@@ -126,7 +126,7 @@ def test_ids_counts_and_iou(golden):
     np.testing.assert_array_equal(truth, file["gt_train_ids"])
     counts = confusion.confusion_counts(truth, file["pred_train_ids"], NUM_CLASSES)
     np.testing.assert_array_equal(counts, file["hist"])
-    summary = confusion.summarise(np.asarray(counts), [str(i) for i in range(NUM_CLASSES)])
+    summary = confusion.summarize(np.asarray(counts), [str(i) for i in range(NUM_CLASSES)])
     iou = [np.nan if value is None else value for value in summary["iou"].values()]
     expected = file["iou"] * (100 if np.nanmax(file["iou"]) <= 1 else 1)
     np.testing.assert_allclose(iou, expected, rtol=1e-5)
