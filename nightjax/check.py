@@ -17,13 +17,14 @@ from absl import flags
 
 from nightjax.core import cli
 from nightjax.core.errors import UserError
+from nightjax.data import datasets
 from nightjax.prepare import check
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the faults; exits with code 2 if there are any."""
     values = flags.FlagValues()
-    names = ", ".join(["folder", *check.DATA_SETS])
+    names = ", ".join(["folder", *datasets.builder_modules()])
     flags.DEFINE_string("data", "", f"Data set to check, NAME or NAME/CONFIG; one of {names}.", flag_values=values)
     flags.DEFINE_string("manual_dir", "", "Folder of the downloaded files.", flag_values=values)
     flags.DEFINE_string(

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from clu import metrics
 from etils import epath
 
 from nightjax.core import config as configs
@@ -21,6 +22,7 @@ from nightjax.core.types import NUM_CLASSES, Variables
 from nightjax.data import sources, streams
 from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol, table, uiou
+from nightjax.metrics.counts import evaluation_counts
 from nightjax.metrics.protocol import EvalSet
 from nightjax.run import settings
 from nightjax.run.loaded import network_of
@@ -84,7 +86,7 @@ class Evaluator:
         metrics.
 
         Returns:
-            Set name to `confusion.summarise`'s result, with ``network``, ``dataset``, ``split``,
+            Set name to `confusion.summarize`'s result, with ``network``, ``dataset``, ``split``,
             ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the
             number should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of
             pixels that the method's own prediction has otherwise.
@@ -107,7 +109,7 @@ class Evaluator:
         return results
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
-        source, total, sizes = self._sources[name], {}, set()
+        source, total, sizes = self._sources[name], None, set()
         for batch in streams.make_eval_batches(
             source,
             batch_size=-(-eval_set.batch // self._mesh.devices.size) * self._mesh.devices.size,
@@ -118,8 +120,8 @@ class Evaluator:
             batch.pop("index")
             sizes.add(batch["label"].shape[1:])
             counts = self._counts(variables, sharding.put_batch(batch, self._mesh), eval_set=eval_set)
-            for key, value in sharding.to_host(counts).items():
-                total[key] = confusion.accumulate(total.get(key), value)
+            counts = sharding.to_host(counts)
+            total = counts if total is None else total.merge(counts)
         return {
             "network": self._network,
             "dataset": eval_set.dataset,
@@ -127,7 +129,7 @@ class Evaluator:
             "label_version": source.label_version,
             "protocol": eval_set.changes,
             "notes": _notes(eval_set, sizes, self._data.streams),
-        } | summarise(total, eval_set)
+        } | summarize(total, eval_set)
 
     def _open(self, eval_set: EvalSet) -> sources.Source:
         source = sources.open_source(
@@ -165,22 +167,20 @@ def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]
 
 def batch_counts(
     method: Segments, variables: Variables, batch: Mapping[str, jax.Array], eval_set: EvalSet
-) -> dict[str, jax.Array]:
-    """Counts of one batch at the size of its labels: ``confusion`` int32 [K, K] and, if asked for, ``uiou``'s
-    histogram."""
+) -> metrics.Collection:
+    """Counts of one batch at the size of its labels, see `evaluation_counts`; traceable."""
     label, mask = batch["label"], batch["mask"]
     predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set))
     own = functools.partial(method.predict, variables)
     other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
     prediction, confidence = predict(other if eval_set.prediction else own)
-    counts = {"confusion": confusion.confusion_counts(label, prediction, NUM_CLASSES, mask=mask)}
+    outputs = {"label": label, "prediction": prediction, "mask": mask}
     if eval_set.prediction:
-        known = (label < NUM_CLASSES) & (mask > 0)[:, None, None]
-        counts["differing"] = (known & (prediction != predict(own)[0])).sum(dtype=np.int32)
+        outputs["other_prediction"] = predict(own)[0]
     if eval_set.uiou:
-        invalid = batch["invalid"] > 0
-        counts["uiou"] = uiou.uiou_counts(label, prediction, confidence, invalid, THRESHOLDS, NUM_CLASSES, mask=mask)
-    return counts
+        outputs |= {"confidence": confidence, "invalid": batch["invalid"] > 0, "thresholds": THRESHOLDS}
+    kinds = evaluation_counts(uiou=eval_set.uiou, differing=bool(eval_set.prediction))
+    return kinds.single_from_model_output(num_classes=NUM_CLASSES, **outputs)
 
 
 def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
@@ -189,16 +189,16 @@ def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
     return class_weights(np.array(CITYSCAPES.pixel_share), std) if std else None
 
 
-def summarise(counts: Mapping[str, np.ndarray], eval_set: EvalSet) -> dict[str, Any]:
-    """All scores of one set from its summed `batch_counts`."""
-    total, names, groups = counts["confusion"], CITYSCAPES.names, GROUPS
+def summarize(counts: metrics.Collection, eval_set: EvalSet) -> dict[str, Any]:
+    """All scores of one set from its merged `batch_counts`."""
+    total, names, groups = counts.confusion.total, CITYSCAPES.names, GROUPS
     if eval_set.merge:
         merge = CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
-    summary = confusion.summarise(total, names, groups, eval_set.headline)
+    summary = confusion.summarize(total, names, groups, eval_set.headline)
     if eval_set.prediction:
-        summary |= {"differing": 100 * int(counts["differing"]) / max(summary["pixels"], 1)}
-    return summary | ({"uiou": uiou.summarise_uiou(counts["uiou"], THRESHOLDS, names)} if eval_set.uiou else {})
+        summary |= {"differing": 100 * int(counts.differing.total) / max(summary["pixels"], 1)}
+    return summary | ({"uiou": uiou.summarize_uiou(counts.uiou.total, THRESHOLDS, names)} if eval_set.uiou else {})
 
 
 def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str, Any]) -> list[str]:

@@ -68,8 +68,10 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
         print(f"continuing {workdir} from step {first}", flush=True)
     else:
         state = start.first_state(config, method, mesh)
-    parameters = start.count_parameters(abstract.params)
-    print(f"{config.method.name}: {parameters / 1e6:.2f} M parameters, {steps} steps, {mesh.devices.size} device(s)")
+    print(f"{config.method.name}: {steps} steps, {mesh.devices.size} device(s)")
+    hooks.announce(workdir)
+    if jax.process_index() == 0:
+        print(writers.write_parameters(workdir, abstract.params), flush=True)
 
     compiling = time.perf_counter()
     with _missing_field_explained(config):

@@ -19,7 +19,7 @@ from absl import flags
 
 from nightjax.core import cli
 from nightjax.data import sources, streams, transforms
-from nightjax.data.sampling import Draw
+from nightjax.data.sampling import SampledRecord
 from nightjax.inference.predict import parse_size
 
 FORMS = (
@@ -49,7 +49,7 @@ def record(size: tuple[int, int], suffix: str, pair: bool) -> dict[str, object]:
 
     result = {"image_id": "made up", "image": encode(image, suffix)}
     if pair:
-        return result | {"image_ref": encode(image, suffix)}
+        return result | {"reference": encode(image, suffix)}
     return result | {"label": encode(label, ".png" if suffix else "")}
 
 
@@ -73,15 +73,14 @@ def made_up_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tu
         rng = np.random.default_rng(0)
         megabytes = sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in source[0].values()) / 1e6
         decodes = rate(lambda: transforms.decode(source[0], fields), values.seconds)
-        examples = rate(lambda: load.random_map(Draw(0), rng), values.seconds)
+        examples = rate(lambda: load.random_map(SampledRecord(0), rng), values.seconds)
         yield name, f"{megabytes:.2f}", f"{decodes:.0f}", f"{examples:.0f}", f"{1000 / examples:.1f}"
 
 
 def dataset_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tuple[str, ...]]:
     yield "stream", "records", "workers", "records/s"
     source = sources.open_source(values.dataset, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
-    optional = {"label": "label", "reference": "image_ref", "flow": "flow", "flow_valid": "flow_valid"}
-    fields = ("image", *(field for field, feature in optional.items() if feature in source[0]))
+    fields = ("image", *(field for field in ("label", "reference", "flow", "flow_valid") if field in source[0]))
     spec = streams.StreamSpec("source", values.dataset, values.split, crop, fields)
     stream = streams.make_stream(source, spec, batch_size=values.batch, seed=0, workers=values.workers)
     records = values.batch * rate(lambda: next(stream), values.seconds)

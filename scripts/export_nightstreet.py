@@ -39,7 +39,7 @@ def write_pair(index: int, root: epath.Path, preset: str) -> str:
     drawn = example("target_pairs", index, size=PRESETS[preset].size)
     night, day = f"night/{NIGHT}/{NIGHT}_frame_{index:06d}", f"day/{DAY}/{DAY}_frame_{index:06d}"
     write(root, f"rgb_anon/train/{night}_rgb_anon.png", drawn["image"])
-    write(root, f"rgb_anon/train/{day}_rgb_anon.png", drawn["image_ref"])
+    write(root, f"rgb_anon/train/{day}_rgb_anon.png", drawn["reference"])
     return f"train/{night},train/{day}"
 
 

@@ -79,8 +79,8 @@ ROWS = {
 RANDOM = {"9.1": Row("DNp", "night", "random", "3.1"), "9.2": Row("DNp", "night", "random", "3.1", "combined")}
 """Ours: as many pictures drawn by chance, without which a gain of selection is no gain of selection."""
 
-NIGHT_POOL = "nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight"
-DAY_POOL = "nightstreet/std_unlabelled@target_twilight"
+NIGHT_POOL = "nightstreet/std_pairs@target_pairs,nightstreet/std_unlabeled@target_twilight"
+DAY_POOL = "nightstreet/std_unlabeled@target_twilight"
 LABELED = {"D": "day", "DN": "both", "N": "night"}
 RULES = {"his": "his_dark", "fid": "fid_point", "random": "random"}
 

@@ -29,7 +29,7 @@ def test_round_trip(tmp_path):
     for index in (0, 15):
         drawn = example("target_pairs", index, size=(64, 128))
         assert np.array_equal(by_frame[index]["image"], drawn["image"])
-        assert np.array_equal(by_frame[index]["image_ref"], drawn["image_ref"])
+        assert np.array_equal(by_frame[index]["reference"], drawn["reference"])
     validation = read("val", tmp_path, tmp_path / "prepared")["validation"]
     first = next(record for record in (validation[i] for i in range(4)) if record["frame"] == 0)
     drawn = example("val_night", 0, size=(64, 128))

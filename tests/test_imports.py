@@ -36,7 +36,7 @@ ALLOWED = {
     "submit": {"core", "data", "evaluate", "inference", "metrics", "run", "zoo"},
     "export": {"api", "core", "inference", "interop"},
     "list": {"core", "zoo"},
-    "check": {"core", "prepare"},
+    "check": {"core", "data", "prepare"},
     "convert": {"core", "imported", "interop", "run"},
     "translate": {"core", "data", "inference", "prepare", "run"},
     "enhance": {"core", "inference", "prepare"},

@@ -233,7 +233,7 @@ def test_union_draws_every_picture_alike(root, pseudo):
 
 
 def test_metrics_of_the_thesis():
-    scores = confusion.summarise(np.array([[3, 1], [2, 4]]), "ab")
+    scores = confusion.summarize(np.array([[3, 1], [2, 4]]), "ab")
     assert scores["iou"] == {"a": pytest.approx(50), "b": pytest.approx(100 * 4 / 7)}
     assert scores["miou"]["skip"] == pytest.approx(53.5714, abs=1e-4)
     assert scores["pa"] == pytest.approx(70) and scores["ca"] == pytest.approx(70.8333, abs=1e-4)

@@ -92,18 +92,18 @@ class Killed(BaseException):
 
 
 def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, workdir, folder, tmp_path, monkeypatch):
-    write, done = Translation.write_picture, []
+    write, done = Translation.write_image, []
 
-    def write_some(self, split, index, picture):
-        if len(done) == COUNT // 2:  # Killed while this picture is half written.
-            draft = self._picture(split, index)
-            draft.with_name(f".{draft.name}.1").write_bytes(b"half a pict")
+    def write_some(self, split, index, image):
+        if len(done) == COUNT // 2:  # Killed while this image is half written.
+            draft = self._image(split, index)
+            draft.with_name(f".{draft.name}.1").write_bytes(b"half an imag")
             raise Killed
         done.append(index)
-        write(self, split, index, picture)
+        write(self, split, index, image)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Translation, "write_picture", write_some)
+        patch.setattr(Translation, "write_image", write_some)
         with pytest.raises(Killed):
             make(workdir, folder, tmp_path)
     assert len(list(tmp_path.rglob("*.unfinished/train/0*.png"))) == COUNT // 2
@@ -113,8 +113,8 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_bytes(straight, w
     again = []
     monkeypatch.setattr(
         Translation,
-        "write_picture",
-        lambda self, split, index, picture: (again.append(index), write(self, split, index, picture)),
+        "write_image",
+        lambda self, split, index, image: (again.append(index), write(self, split, index, image)),
     )
     make(workdir, folder, tmp_path)
     assert sorted(done + again) == list(range(COUNT))

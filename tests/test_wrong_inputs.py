@@ -338,7 +338,7 @@ CASES = {
         flags=EVALUATE,
     ),
     "no label": Case(["frame_0", "has no 'label'"], prepare=remove("data/labels/train/*")),
-    "no reference": Case(["frame_0", "no 'image_ref'"], prepare=remove("data/references"), method="dacs"),
+    "no reference": Case(["frame_0", "no 'reference'"], prepare=remove("data/references"), method="dacs"),
     "empty data set": Case(["has no records"], prepare=remove("data/images/train/*")),
     "manual_dir missing": Case(["manual_dir"], flags=TRAIN + " --config.data.manual_dir="),
     "manual_dir is no folder": Case(["no folder nowhere/images"], flags=TRAIN + " --config.data.manual_dir=nowhere"),

@@ -11,10 +11,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
 from nightjax.core.state import TrainState
-
-PyTree = Any
+from nightjax.core.types import PyTree
 
 
 class Checkpointer:
@@ -41,7 +40,7 @@ class Checkpointer:
             cleanup_tmp_directories=True,
             step_format_fixed_length=7,
         )
-        self._manager = ocp.CheckpointManager(self.path.resolve(), options=options, item_names=("state", "host"))
+        self._manager = ocp.CheckpointManager(self.path.resolve(), options=options)
 
     def latest(self) -> int | None:
         """Newest whole checkpoint's step, or None."""
@@ -64,8 +63,8 @@ class Checkpointer:
             found = self._manager.restore(step, args=args)
         except (ValueError, KeyError, TypeError, FileNotFoundError, json.JSONDecodeError) as error:
             raise UserError(
-                f"checkpoint {self.path}/{step:07d} does not fit this model or is damaged ({_first(error)}); use the "
-                "run's own config, or delete that folder to continue from an earlier one"
+                f"checkpoint {self.path}/{step:07d} does not fit this model or is damaged ({first_line(error)}); use "
+                "the run's own config, or delete that folder to continue from an earlier one"
             ) from error
         return found["state"], dict(found["host"])
 
@@ -95,15 +94,14 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
                 folder.resolve(), ocp.args.PyTreeRestore(part, restore_args=restore_args, partial_restore=True)
             )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        raise UserError(f"{path} holds another model than the config's or is damaged ({_first(error)})") from error
+        raise UserError(f"{path} holds another model than the config's or is damaged ({first_line(error)})") from error
     # What is not there stays the shape that was asked for.
     lost = [place for place, leaf in jax.tree.leaves_with_path(found) if isinstance(leaf, jax.ShapeDtypeStruct)]
     if lost:
         name = jax.tree_util.keystr(lost[0], simple=True, separator="/")
         raise UserError(
             f"{path} holds another model than the config's, or one of an earlier version: {len(lost)} parameters are "
-            "not in it, "
-            f"such as {name}"
+            f"not in it, such as {name}"
         )
     return found
 
@@ -139,7 +137,7 @@ def _networks(path: epath.PathLike) -> dict[str, Any]:
         with ocp.PyTreeCheckpointer() as checkpointer:
             return dict(checkpointer.metadata(folder.resolve()).item_metadata.tree["params"])
     except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-        raise UserError(f"{path} is damaged or holds no network ({_first(error)})") from error
+        raise UserError(f"{path} is damaged or holds no network ({first_line(error)})") from error
 
 
 BEST = "best"
@@ -166,8 +164,8 @@ def latest_folder(workdir: epath.PathLike, step: int | str | None = None) -> epa
         scores = {number: score for number, folder in folders.items() if (score := _score(folder)) is not None}
         if not scores:
             raise UserError(
-                f"{workdir} holds no checkpoint with a score: name a step, or train with --config.checkpoint.best=SET, one of "
-                "eval.sets"
+                f"{workdir} holds no checkpoint with a score: name a step, or train with --config.checkpoint.best=SET, "
+                "one of eval.sets"
             )
         step = max(scores, key=lambda number: (scores[number], number))
     if step is not None and step not in folders:
@@ -181,9 +179,4 @@ def _score(folder: epath.Path) -> float | None:
     try:
         return next(iter(json.loads(path.read_text()).values()), None) if path.exists() else None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({_first(error)}); name a step instead of {BEST!r}") from error
-
-
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+        raise UserError(f"{path} is damaged ({first_line(error)}); name a step instead of {BEST!r}") from error

@@ -26,3 +26,9 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise UserError(f"{what}={name!r} is unknown{suggestion(name, table)}")
     return table[name]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters, or its type if the message is empty."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,7 +1,6 @@
-"""What watches a run: its clock, its scalars, and the signals that stop it."""
+"""Run instrumentation: clock, scalar log, profiler, stop signals, and word to the experiment platform."""
 
 import contextlib
-import resource
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from clu import platform
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -19,9 +19,9 @@ from nightjax.core.writers import Writer
 
 
 class Clock:
-    """Time spent stepping, and the part of it spent waiting for input.
+    """Time spent stepping, and how much of it was spent waiting for input.
 
-    Evaluation and saving do not count. The state is saved with the run, so the clock survives restarts.
+    Evaluating and saving do not count. The state is saved with the run, so the clock survives restarts.
     """
 
     def __init__(self):
@@ -33,7 +33,7 @@ class Clock:
         return [self.elapsed(), self._waited]
 
     def restore(self, state: list[float]) -> None:
-        """Goes on from a saved state."""
+        """Continues from a saved state."""
         self._before, self._waited = state
         self._since = time.perf_counter()
 
@@ -47,7 +47,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self):
-        """Time inside does not count."""
+        """Time spent inside does not count."""
         self._before, self._since = self.elapsed(), None
         try:
             yield
@@ -56,24 +56,24 @@ class Clock:
 
     @contextlib.contextmanager
     def waiting(self):
-        """Time inside counts as waiting for input."""
+        """Time spent inside counts as waiting for input."""
         began = time.perf_counter()
         yield
         self._waited += time.perf_counter() - began
 
 
 class ScalarLog:
-    """Scalars of the steps, fetched one step late so that the host never waits for the step it just started.
+    """Scalars of the steps, fetched one step late so that the host never waits for the step it has just started.
 
-    Every step's scalars are checked to be finite; their means since the last log step are written and printed. A scalar
-    may come with a weight, as [value, weight]; it is left out where its weights are 0.
+    The scalars of every step must be finite. Their means since the last log step are written, printed and noted at the
+    experiment platform. A scalar may come with a weight, as [value, weight]; it is left out where its weights are 0.
 
     Args:
         writer: where the numbers go.
         clock: of the run.
         start, steps: first and last step.
         images_per_step: over all domains.
-        every: steps between lines.
+        every: steps from one line to the next.
         name_records: turns the record positions of a batch into names, for errors.
     """
 
@@ -93,12 +93,12 @@ class ScalarLog:
         self._window, self._pending = [], None
 
     def push(self, step: int, scalars: Mapping[str, jax.Array], index: Any) -> None:
-        """Hands in the scalars of a step just started and settles those of the step before."""
+        """Takes the scalars of a step that has just started and settles those of the step before."""
         self.settle()
         self._pending = (step, scalars, index)
 
     def settle(self) -> None:
-        """Fetches what is pending.
+        """Fetches the pending scalars.
 
         Raises:
             UserError: a scalar is not finite; names the step, the terms and the records of the batch.
@@ -112,8 +112,7 @@ class ScalarLog:
             records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
             raise UserError(
                 f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}. Look at them, lower "
-                "optim.lr "
-                "or set optim.clip_norm; the last checkpoint is unharmed"
+                "optim.lr or set optim.clip_norm; the last checkpoint is unharmed"
             )
         self._window.append(values)
         if step % self._every == 0 or step == self._steps:
@@ -138,31 +137,48 @@ class ScalarLog:
         self._writer.scalars(step, means | speed)
         losses = "  ".join(f"{name.removeprefix('loss_')} {v:.4g}" for name, v in means.items() if "loss" in name)
         left = int((self._steps - step) / max(rate, 1e-9))
-        print(
-            f"[{step}/{self._steps}] {losses} | {speed['images_per_second']:.1f} img/s  wait "
-            ""
-            f"{100 * speed['input_wait_share']:.1f}%  mem {speed['memory_gb']:.1f} GB  left {left // 60}:{left % 60:02d}",
-            flush=True,
+        line = (
+            f"[{step}/{self._steps}] {losses} | {speed['images_per_second']:.1f} img/s  "
+            f"wait {100 * speed['input_wait_share']:.1f}%  mem {speed['memory_gb']:.1f} GB  "
+            f"left {left // 60}:{left % 60:02d}"
         )
+        print(line, flush=True)
+        if jax.process_index() == 0:
+            platform.work_unit().set_notes(line)
 
 
 def _mean(values: Sequence[np.ndarray]) -> float | None:
-    """Mean of scalars, or of pairs [value, weight] by weight; None if nothing weighs."""
+    """Mean of scalars, or weighted mean of pairs [value, weight]; None if all weights are 0."""
     value, weight = np.asarray([x if x.ndim else (x, 1.0) for x in values]).T
     return float((value * weight).sum() / weight.sum()) if weight.any() else None
 
 
 def memory_gb() -> float:
-    """Peak memory in GB: of the fullest local accelerator, or of this process on CPU."""
+    """Peak memory in GB: of the fullest local accelerator, or of this process on CPU (0 where that is unknown)."""
     stats = [d.memory_stats() for d in jax.local_devices()]
     peaks = [s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s]
     if peaks:
         return max(peaks) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
+def announce(workdir: epath.PathLike) -> None:
+    """Tells the experiment platform which process this is and where the run is kept.
+
+    The platform is `clu.platform`'s: outside Google it writes to absl's log at level INFO and does nothing else.
+    """
+    unit = platform.work_unit()
+    unit.set_task_status(f"process {jax.process_index()} of {jax.process_count()}")
+    if jax.process_index() == 0:
+        unit.create_artifact(platform.ArtifactType.DIRECTORY, str(workdir), "workdir")
+
+
 class Profile:
-    """Records a trace of some steps under ``workdir/profile``, after the first ten, for TensorBoard or Perfetto.
+    """Traces some steps after the first ten into ``workdir/profile``, for TensorBoard or Perfetto.
 
     Args:
         workdir: of the run.
@@ -175,7 +191,7 @@ class Profile:
         self._running = False
 
     def __call__(self, step: int) -> None:
-        """Starts or ends the trace if this step says so."""
+        """Starts or ends the trace where it is this step's turn."""
         if self._steps and step == self._first:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
@@ -183,17 +199,17 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Ends the trace if it runs."""
+        """Ends a running trace."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False
 
 
 class StopSignal:
-    """Becomes true after SIGTERM or SIGINT, or, in a job of several processes, after a preemption notice to any.
+    """Turns true after SIGTERM or SIGINT, or, in a job of several processes, after a preemption notice to any of them.
 
-    With several processes JAX's coordination service listens for SIGTERM and agrees on the step at which all stop, so
-    no handler of ours is installed there.
+    With several processes JAX's coordination service listens for SIGTERM and agrees on the step at which all of them
+    stop, so no handler is installed here.
     """
 
     def __init__(self):
@@ -207,12 +223,12 @@ class StopSignal:
         signal.signal(number, self._before[number])  # A second signal acts at once.
 
     def __call__(self, step: int) -> bool:
-        """Whether to save and stop at this step; all processes answer alike."""
+        """Whether to save and stop at this step; all processes get the same answer."""
         if jax.process_count() == 1:
             return self._asked
         return multihost_utils.reached_preemption_sync_point(step)
 
     def close(self) -> None:
-        """Gives the signals back."""
+        """Restores the signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

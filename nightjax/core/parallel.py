@@ -24,15 +24,19 @@ Result = TypeVar("Result")
 def parallel_map(
     work: Callable[[Item], Result], items: Sequence[Item], *, desc: str, workers: int | None = None
 ) -> Iterator[Result]:
-    """Yields ``work(item)`` in order, computed on all cores, behind a progress bar.
+    """Yields ``work(item)`` in order, computed on all cores, with a progress bar.
 
-    A bounded number of items is in flight, so memory does not grow with their number.
+    A bounded number of items is in flight, so memory does not grow with their number. The worker processes import the
+    calling script again, so a script needs a guard ``if __name__ == "__main__":``.
 
     Args:
         work: a picklable function (module level, or a partial of one).
         items: picklable arguments.
         desc: text of the progress bar.
-        workers: processes; default one a core. Short lists are done in this process.
+        workers: number of processes; one a core by default. Short lists are done in this process.
+
+    Raises:
+        UserError: a worker process died.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
     with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0) as bar:

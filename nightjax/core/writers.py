@@ -1,29 +1,35 @@
-"""Where numbers and pictures go: one JSON line a step, and TensorBoard events."""
+"""Where a run's numbers and images go: one JSON line a step, TensorBoard events, and the table of its parameters."""
 
 import json
+import math
+from collections import defaultdict
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 import tensorboardX
+from clu import parameter_overview
 from etils import epath
+
+from nightjax.core.types import PyTree
 
 
 class Writer(Protocol):
     """What the loop writes to."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line of numbers."""
+        """Writes the numbers of one step."""
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Adds one picture [H, W, 3] uint8."""
+        """Adds one image [H, W, 3] uint8."""
 
     def close(self) -> None:
         """Flushes."""
 
 
 class NoWriter:
-    """Writes nothing: for all processes but the first."""
+    """Writes nothing; for every process but the first."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `Writer`."""
@@ -36,11 +42,15 @@ class NoWriter:
 
 
 class MetricWriter:
-    """Writes ``metrics.jsonl`` and TensorBoard events under a workdir; only the first process makes one.
+    """Writes ``metrics.jsonl`` and TensorBoard events to a workdir; only the first process makes one.
 
-    ``metrics.jsonl`` holds one JSON object a line, ``step`` first. A continued run first drops the lines after the step
-    it continues from, so that every step stands once. A remote workdir is rewritten at each flush, because object
-    stores cannot append, and gets no TensorBoard events, which need a local folder.
+    ``metrics.jsonl`` holds one JSON object a line, ``step`` first. A run that continues drops the lines after the step
+    that it continues from, so that each step is there once. In a remote workdir the file is written anew for each line,
+    because object stores cannot append, and there are no TensorBoard events, which need a local folder.
+
+    Args:
+        workdir: of the run.
+        start: step that the run continues from; 0 for a new one.
     """
 
     def __init__(self, workdir: epath.Path, start: int):
@@ -72,7 +82,7 @@ class MetricWriter:
                 self._events.add_scalar(key, value, step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Adds one picture ``[H, W, 3]`` uint8 to the events."""
+        """Adds one image [H, W, 3] uint8 to the events."""
         if self._events:
             self._events.add_image(name, image, step, dataformats="HWC")
 
@@ -80,3 +90,31 @@ class MetricWriter:
         """Flushes the events."""
         if self._events:
             self._events.close()
+
+
+def write_parameters(workdir: epath.Path, params: Mapping[str, PyTree]) -> str:
+    """Writes the table of all parameters to ``parameters.txt``.
+
+    Args:
+        workdir: of the run.
+        params: network to its parameters, arrays or their shapes.
+
+    Returns:
+        A summary: one line for each top-level module of each network with the number of its parameters, and their sum.
+    """
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree.leaves_with_path(params)
+    }
+    table = parameter_overview.get_parameter_overview(leaves, include_stats=False)
+    (workdir / "parameters.txt").write_text(table + "\n")
+    return "\n".join(_part_lines(leaves))
+
+
+def _part_lines(leaves: Mapping[str, Any]) -> list[str]:
+    """Counts by the first two parts of the names, such as ``student/backbone``."""
+    counts: dict[str, int] = defaultdict(int)
+    for name, leaf in leaves.items():
+        counts["/".join(name.split("/")[:2])] += math.prod(leaf.shape)
+    counts["all"] = sum(counts.values())
+    width = max(len(name) for name in counts)
+    return [f"{name:<{width}}  {count:>13,} parameters" for name, count in counts.items()]

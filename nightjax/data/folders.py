@@ -1,4 +1,4 @@
-"""Plain folders of images as record sources: bring your own data, no builder needed."""
+"""Plain folders of images as record sources, for data without a builder."""
 
 import json
 import os
@@ -20,21 +20,21 @@ LABEL_TABLES = {
     "camvid": labels.CAMVID_ID_TO_TRAIN_ID,
     "synthia": labels.SYNTHIA_ID_TO_TRAIN_ID,
 }
-"""What the label files of a plain folder hold, to the table that makes train ids of it."""
+"""What the label files of a plain folder hold, and the table that converts it to train ids."""
 
 OWN = "own"
-"""Encoding whose table is the folder's ``labels.json``: ``{"1": "road", "2": "car", ...}``, value in the files to
-class."""
+"""Encoding whose table is the folder's ``labels.json``, from the value in the files to the class:
+``{"1": "road", "2": "car", ...}``."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class FolderSource:
-    """Images in a plain folder, without a builder.
+    """Images in a plain folder.
 
-    ``root/images/**`` holds PNG or JPEG files; where they exist, ``root/labels/`` and ``root/references/`` hold a label
-    (PNG) and a reference view under the same relative name. Split ``"all"`` is every image, in the order of their
-    names; any other split is ``root/lists/<split>.txt`` (a relative name a line, suffix optional) or the sub-folder
+    ``root/images/**`` holds PNG or JPEG files. A label (PNG) and a reference image are optional; they have the same
+    relative name in ``root/labels/`` and ``root/references/``. The split ``"all"`` has every image, ordered by name.
+    Any other split is ``root/lists/<split>.txt``, one relative name a line with or without suffix, or the subfolder
     ``root/images/<split>/``.
 
     Args:
@@ -70,7 +70,7 @@ class FolderSource:
         if label.exists():
             record["label"] = self._train_ids(_read(label), f"{label}")
         if stem in self._references:
-            record["image_ref"] = _read(self._references[stem])
+            record["reference"] = _read(self._references[stem])
         return record
 
     def class_pixels(self) -> np.ndarray:
@@ -107,15 +107,14 @@ class FolderSource:
 
 
 def label_table(root: pathlib.Path, encoding: str) -> tuple[str, np.ndarray | None]:
-    """How the label files of a folder are read.
+    """How to read the label files of a folder.
 
     Args:
         root: the folder.
-        encoding: key of `LABEL_TABLES`, or `OWN`. A ``labels.json`` in the folder takes the place of the default, train
-            ids.
+        encoding: key of `LABEL_TABLES`, or `OWN`. A ``labels.json`` in the folder replaces the default, train ids.
 
     Returns:
-        The encoding, and the uint8[256] that makes train ids of it; None if the files hold train ids.
+        The encoding, and the uint8[256] that converts it to train ids; None if the files hold train ids.
     """
     if encoding not in {*LABEL_TABLES, OWN}:
         raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, [*LABEL_TABLES, OWN])}")
@@ -126,24 +125,24 @@ def label_table(root: pathlib.Path, encoding: str) -> tuple[str, np.ndarray | No
 
 
 def label_path(root: pathlib.Path, stem: str) -> pathlib.Path:
-    """Where the label of an image has to be."""
+    """Where the label of an image belongs."""
     return root / "labels" / f"{stem}.png"
 
 
-def list_pictures(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """(name in the folder without suffix, path) of all PNG and JPEG files below it, sorted by path."""
+def list_images(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields (name in the folder without suffix, path) of every PNG and JPEG file below it, sorted by path."""
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         yield _without_suffix(path.relative_to(folder).as_posix()), path
 
 
 def by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """`list_pictures` as a dict.
+    """`list_images` as a dict.
 
     Raises:
-        UserError: two files differ in their suffixes alone.
+        UserError: two files differ only in their suffixes.
     """
     found: dict[str, pathlib.Path] = {}
-    for stem, path in list_pictures(folder):
+    for stem, path in list_images(folder):
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have one name: rename or remove one of them")
         found[stem] = path
@@ -151,7 +150,7 @@ def by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _own_table(path: pathlib.Path) -> np.ndarray:
-    """uint8[256] of a ``labels.json``; values that it does not name are ignored."""
+    """uint8[256] of a ``labels.json``; values that it does not name become 255."""
     if not path.is_file():
         raise UserError(f'{path} is missing: write what the label values mean, such as {{"1": "road", "2": "car"}}')
     try:

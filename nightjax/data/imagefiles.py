@@ -13,27 +13,26 @@ JPEG_QUALITY = 95
 
 
 class BrokenFile(Exception):
-    """A file of a data set that cannot be used; the message says why."""
+    """A file of a data set cannot be used; the message says why."""
 
 
 def read_image(file: str | bytes) -> np.ndarray:
-    """Decodes a photo, a path or its bytes, completely. Returns uint8 [H, W, 3] RGB.
+    """Decodes a photo, given as a path or as bytes, to uint8 [H, W, 3] RGB.
 
     Raises:
-        BrokenFile: damaged, truncated, missing or not an 8-bit image.
+        BrokenFile: the file is damaged, truncated, missing or not an 8-bit image.
     """
     return np.asarray(_open(file, ("RGB", "RGBA", "L", "P")).convert("RGB"))
 
 
 def read_indexed(file: str | bytes) -> np.ndarray:
-    """Reads a label whose pixel values are ids: greyscale, or the indices of a palette file.
-    Returns uint8 [H, W].
+    """Reads a label whose pixel values are ids, grayscale or the indices of a palette file, as uint8 [H, W].
 
     Args:
         file: path, or the bytes themselves.
 
     Raises:
-        BrokenFile: damaged, or a colour image.
+        BrokenFile: the file is damaged or a color image.
     """
     image = _open(file, ("L", "P", "1", "I;16", "I"))
     values = np.asarray(image)
@@ -43,10 +42,9 @@ def read_indexed(file: str | bytes) -> np.ndarray:
 
 
 def read_first_channel(path: str) -> np.ndarray:
-    """Reads SYNTHIA's 16-bit multi-channel label; the ids are the file's first (red) channel.
-    Returns uint8 [H, W].
+    """Reads SYNTHIA's 16-bit label of several channels as uint8 [H, W]; the ids are in the first (red) channel.
 
-    OpenCV reverses the channels, so that one comes last; Pillow cannot read such files.
+    OpenCV reverses the channels, so the red one comes last. Pillow cannot read these files.
     """
     values = cv2.imread(path, cv2.IMREAD_UNCHANGED)
     if values is None:
@@ -59,13 +57,13 @@ def read_first_channel(path: str) -> np.ndarray:
 
 
 def read_camvid_colors(path: str) -> np.ndarray:
-    """Reads CamVid's 32-colour label as train ids. Returns uint8 [H, W]."""
+    """Reads CamVid's 32-color label as train ids, uint8 [H, W]."""
     image = np.asarray(_open(path, ("RGB", "P")).convert("RGB"))
     return labels.colors_to_labels(image, labels.CAMVID_COLOR_TO_TRAIN_ID)
 
 
 def is_plain_rgb(path: str) -> bool:
-    """Whether a file can be stored as it is: 8-bit RGB, PNG or JPEG."""
+    """Whether a file can be stored as it is, being 8-bit RGB in PNG or JPEG."""
     with Image.open(path) as image:
         return image.mode == "RGB" and image.format in ("PNG", "JPEG")
 
@@ -81,13 +79,13 @@ def encode_jpeg(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
 
 
 def shrink_label(label: np.ndarray, divide_by: int) -> np.ndarray:
-    """uint8 [H, W] to [H // n, W // n] by nearest neighbour."""
+    """Nearest-neighbor resize of uint8 [H, W] to [H // n, W // n]."""
     height, width = (side // divide_by for side in label.shape)
     return label if divide_by == 1 else resize_label(label, (height, width))
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour, row ``i`` of ``h`` taken from row ``floor(i * H / h)``."""
+    """Nearest-neighbor resize: row ``i`` of ``h`` is row ``floor(i * H / h)`` of ``H``; columns likewise."""
     rows = np.arange(size[0]) * label.shape[0] // size[0]
     columns = np.arange(size[1]) * label.shape[1] // size[1]
     return np.ascontiguousarray(label[rows[:, None], columns])

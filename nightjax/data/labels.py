@@ -1,15 +1,13 @@
-"""Label spaces: Cityscapes train ids, what each data set writes instead, and how to come back.
+"""Label encodings: Cityscapes train ids, what each data set stores instead, and how to convert it.
 
-Three words are kept apart everywhere:
+Three terms are kept apart everywhere:
 
-* a *train id* is 0..18, with 255 for "no class": the only encoding inside nightjax;
-* a *label id* is one of Cityscapes' 0..33, in which 0 is "unlabeled" (road is 7, not 0);
-* a *colour* is what a viewer shows. Colours are read only where a data set ships nothing else,
-because in
-  Cityscapes "pole" and "polegroup" share one.
+* A *train id* is 0..18, or 255 for "no class". It is the only encoding inside nightjax.
+* A *label id* is one of the 0..33 of Cityscapes, where 0 is "unlabeled" and road is 7.
+* A *color* is what a viewer shows. Colors are read only where a data set has nothing else, because in Cityscapes
+  "pole" and "polegroup" share one color.
 
-Every look-up table is ``uint8[256]`` and total, so ``LUT[label]`` never fails; unknown values
-become 255.
+Every lookup table is uint8[256] and covers all values, so ``table[label]`` never fails. Unknown values become 255.
 """
 
 from collections.abc import Mapping
@@ -27,7 +25,7 @@ LABEL_IDS = tuple(range(34))
 """Every id that occurs in a Cityscapes ``labelIds`` file."""
 
 IDENTITY = lookup_table({train_id: train_id for train_id in range(NUM_CLASSES)})
-"""uint8[256]: keeps train ids, turns everything else into 255."""
+"""uint8[256]: keeps train ids and turns everything else into 255."""
 
 SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
     {
@@ -56,13 +54,11 @@ SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
 
 
 CAMVID_ID_TO_TRAIN_ID = lookup_table({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18})
-"""uint8[256]: CamVid 11-class id to one train id that stands for it (Building holds walls, Car
-holds trucks and buses, Bicyclist is rider and cycle): compare with it only after `CAMVID_11` has
-merged both sides."""
+"""uint8[256]: CamVid 11-class id to the one train id that represents it. Building includes walls, Car includes trucks
+and buses, Bicyclist includes the rider, so merge both sides with `CAMVID_11` before comparing."""
 
-# CamVid's 32 classes: name -> (RGB, train id). Where one CamVid class spans several
-# train ids and no member is a fair stand-in (Bicyclist, Truck_Bus), and where Cityscapes calls the
-# class void, the train id is 255.
+# CamVid's 32 classes: name -> (RGB, train id). The train id is 255 where Cityscapes calls the class void, and where a
+# CamVid class spans several train ids none of which represents it fairly (Bicyclist, Truck_Bus).
 CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int]] = {
     "Animal": ((64, 128, 64), 255),
     "Archway": ((192, 0, 128), 2),
@@ -98,18 +94,18 @@ CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int]] = {
     "Wall": ((64, 192, 0), 3),
 }
 CAMVID_COLOR_TO_TRAIN_ID = dict(CAMVID_32.values())
-"""RGB of the 32-colour files to train id."""
+"""RGB in the 32-color files to train id."""
 
 
 def colors_to_labels(image: np.ndarray, table: Mapping[tuple[int, int, int], int]) -> np.ndarray:
-    """Reads a colour-coded label image.
+    """Reads a color-coded label image.
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        table: colour to label value.
+        table: color to label value.
 
     Returns:
-        uint8 [H, W]; 255 where the colour is not in the table.
+        uint8 [H, W]; 255 where a color is not in the table.
     """
     weights = np.array([1 << 16, 1 << 8, 1])
     codes = np.array(list(table), np.int64) @ weights
@@ -132,12 +128,11 @@ def class_pixels(label: np.ndarray) -> np.ndarray:
 
 
 def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]:
-    """Values that an encoding does not know.
+    """Values that an encoding does not define.
 
     Args:
         counts: int[256] histogram of one file or of many.
-        encoding: what the values should be. Both allow 255, which several releases of label ids use
-        for void.
+        encoding: what the values should be. Both encodings allow 255, which several releases of label ids use for void.
     """
     allowed = range(NUM_CLASSES) if encoding == "train_ids" else LABEL_IDS
     present = np.flatnonzero(counts).tolist()
@@ -145,10 +140,10 @@ def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]
 
 
 def suspicious_encoding(counts: np.ndarray, encoding: Encoding) -> str | None:
-    """Says why a histogram does not look like the encoding it should have, or None.
+    """Why a histogram does not look like the encoding it should have, or None.
 
-    The sets of train ids and label ids overlap, so a single file can be undecidable: judge by the
-    file's suffix first and treat this as a warning, best on the histogram of a whole folder.
+    Train ids and label ids overlap, so one file may not decide it. Trust the suffix of the file first, treat this as a
+    warning, and prefer the histogram of a whole folder.
 
     Args:
         counts: int[256] histogram of one file or of many.

@@ -1,4 +1,4 @@
-"""From a record to an example of a training or evaluation batch."""
+"""From a record to an example in a training or evaluation batch."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
 from nightjax.data import transforms
-from nightjax.data.sampling import Draw, RareClass
+from nightjax.data.sampling import RareClass, SampledRecord
 from nightjax.data.sources import Source
 
 Arrays = dict[str, np.ndarray]
@@ -29,14 +29,14 @@ class StreamSpec:
         dataset: see `nightjax.data.sources.open_source`.
         split: of the data set.
         crop: (height, width) of the training crop.
-        fields: keys of `transforms.FEATURES`; "image" first.
-        resize: (height, width) on load, or None for the stored size.
-        flip: mirror left to right with probability one half.
-        scale_range: factors between which every example is resized after ``resize``, or None.
+        fields: some of `transforms.FEATURES`, "image" first.
+        resize: (height, width) to which images are resized when they are loaded; None keeps the stored size.
+        flip: mirrors left to right with probability one half.
+        scale_range: (smallest, largest) factor by which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
-        bicubic, antialias: how all of these resize images; see `transforms.resize`.
-        max_class_share: crops are drawn again while one class covers this share of their labelled pixels or more
-            (only with a label); 1 switches the rule off.
+        bicubic, antialias: how images are resized each time; see `transforms.resize`.
+        max_class_share: a crop is drawn again while one class covers this share of its labeled pixels or more (only
+            with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
     """
 
@@ -95,22 +95,22 @@ def _is_range(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class LoadExample(grain.transforms.RandomMap):
-    """`Draw` to augmented example: decode, resize, scale, crop, resize the crop, flip, in this order."""
+    """Turns a `SampledRecord` into an augmented example: decode, resize, scale, crop, resize the crop, flip."""
 
     source: Source
     spec: StreamSpec
 
-    def random_map(self, draw: Draw, rng: np.random.Generator) -> Arrays:
+    def random_map(self, sampled: SampledRecord, rng: np.random.Generator) -> Arrays:
         spec = self.spec
-        example = transforms.decode(self.source[draw.index], spec.fields)
+        example = transforms.decode(self.source[sampled.index], spec.fields)
         if spec.resize is not None:
             example = transforms.resize(example, spec.resize, bicubic=spec.bicubic, antialias=spec.antialias)
-        example = self._crop(example, draw.rare_class, rng)
+        example = self._crop(example, sampled.rare_class, rng)
         example = transforms.resize(example, spec.size, bicubic=spec.bicubic, antialias=spec.antialias)
         if spec.flip:
             example = transforms.random_flip(example, rng)
         example = {field: np.ascontiguousarray(value) for field, value in example.items()}
-        return example | {"mask": np.float32(1), "index": np.int64(draw.index)}
+        return example | {"mask": np.float32(1), "index": np.int64(sampled.index)}
 
     def _crop(self, example: Arrays, rare_class: int, rng: np.random.Generator) -> Arrays:
         spec = self.spec
@@ -131,7 +131,7 @@ class LoadExample(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class LoadEvalBatch(grain.transforms.Map):
-    """One size and the records' positions to one batch."""
+    """Turns one image size and the positions of some records into one batch."""
 
     source: Source
     fields: tuple[str, ...]

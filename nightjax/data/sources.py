@@ -1,49 +1,37 @@
-"""Random-access records: TFDS data sets prepared on first use, plain folders, and lists for tests.
+"""Random access to records: TFDS data sets, prepared on first use, plain folders, and lists for tests.
 
-A record is a dict of features, uniform over data sets: ``image``, ``label``, ``image_ref``, ``invalid`` as encoded
-bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and on NightStreet ``flow`` and ``flow_valid``.
-TensorFlow is never imported.
+A record is a dict of features that is the same for all data sets: ``image``, ``label``, ``reference`` and ``invalid``
+as encoded bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and in NightStreet ``flow`` and
+``flow_valid``. TensorFlow is never imported.
 """
 
 import contextlib
-import fcntl
 import functools
-import importlib
 import os
+import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from nightjax.core.config import suggestion
-from nightjax.core.errors import UserError
-from nightjax.data import labels, transforms
+from nightjax.core.errors import UserError, first_line
+from nightjax.data import datasets, labels, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 
 Record = Mapping[str, Any]
-
-BUILDERS = {
-    "acdc": "tfds_builders.acdc.acdc_dataset_builder",
-    "bdd100k_night": "tfds_builders.bdd100k_night.bdd100k_night_dataset_builder",
-    "bdd100k_seg": "tfds_builders.bdd100k_seg.bdd100k_seg_dataset_builder",
-    "camvid": "tfds_builders.camvid.camvid_dataset_builder",
-    "cityscapes_seg": "tfds_builders.cityscapes_seg.cityscapes_seg_dataset_builder",
-    "dark_zurich": "tfds_builders.dark_zurich.dark_zurich_dataset_builder",
-    "gta5": "tfds_builders.gta5.gta5_dataset_builder",
-    "nexet": "tfds_builders.nexet.nexet_dataset_builder",
-    "nightcity": "tfds_builders.nightcity.nightcity_dataset_builder",
-    "nightstreet": "tfds_builders.nightstreet.nightstreet_dataset_builder",
-    "nighttime_driving": "tfds_builders.nighttime_driving.nighttime_driving_dataset_builder",
-    "synthia": "tfds_builders.synthia.synthia_dataset_builder",
-}
-"""Data set to the module of its TFDS builder."""
+"""Features by name, as above."""
 
 TRANSLATED, VERSION = "translated", "1.0.0"
-"""Data set whose configs ``nightjax translate`` writes, and their version."""
+"""Name and version of the data set whose configs ``nightjax translate`` makes."""
+
+
+RENAMED = {"image_ref": "reference", "ref_id": "reference_id"}
+"""Names of features in data sets that were prepared by earlier versions, and their names now."""
 
 
 class Source(Protocol):
@@ -52,32 +40,33 @@ class Source(Protocol):
     name: str
     split: str
     label_version: str
-    """Which release of the labels this is; "none" without labels."""
+    """Release of the labels; "none" if there are none."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
 
     def class_pixels(self) -> np.ndarray:
-        """int32 [N, 19]: pixels of each class in each record, for rare-class sampling."""
+        """int32 [N, 19]: how many pixels each record has of each class, for rare-class sampling."""
 
 
 def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> Source:
-    """Opens a data set, preparing it first if this machine has not done so yet.
+    """Opens a data set and prepares it first if that has not been done yet.
 
     Args:
-        name: a key of `BUILDERS`, with ``/config`` if the builder has several; ``translated/<name>``, a data set that
-            ``nightjax translate`` made; or ``"folder"``, ``"folder/<table>"``
-            with a key of `folders.LABEL_TABLES`, for a plain folder (see `FolderSource`). ``:/path`` after either names
-            a ``manual_dir`` of its own. Several names joined by ``+`` are read as one (see `JoinedSource`).
-        split: a split of the data set, TFDS slices such as ``"train[:50%]"`` included.
+        name: one of these, or several joined by ``+``, which are read as one (see `JoinedSource`):
+            a key of `datasets.builder_modules`, followed by ``/config`` if its builder has several configs;
+            ``translated/<name>``, a translated data set (see `nightjax.prepare.translated`);
+            ``folder`` or ``folder/<key of folders.LABEL_TABLES>``, a plain folder (see `FolderSource`).
+            ``:/path`` at the end replaces ``manual_dir`` for this one.
+        split: a split of the data set, or a TFDS slice such as ``"train[:50%]"``.
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
-        manual_dir: where the downloaded files are (for a folder: the folder itself). A prepared data set needs none,
-            and refuses another one than it was prepared from.
+        manual_dir: where the downloaded files are; for a plain folder, the folder itself. A data set that is already
+            prepared needs none, and refuses any but the one it was prepared from.
 
     Raises:
-        UserError: unknown data set, config, table or split; nothing usable in ``manual_dir``, or not the one that the
-            data set was prepared from; a damaged preparation.
+        UserError: the data set, config, table or split is unknown; ``manual_dir`` holds nothing usable or is not the
+            one that the data set was prepared from; the prepared data are damaged.
     """
     if "+" in name:
         parts = [open_source(part.strip(), split, data_dir=data_dir, manual_dir=manual_dir) for part in name.split("+")]
@@ -90,10 +79,11 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
     data_dir, manual_dir = prepared_dir(data_dir), os.path.expanduser(manual_dir)
     if dataset == TRANSLATED:
         builder = _translated(config, data_dir)
-    elif dataset in BUILDERS:
+    elif dataset in datasets.builder_modules():
         builder = _builder(dataset, config, data_dir)
     else:
-        raise UserError(f"unknown data set {name!r}{suggestion(dataset, [*BUILDERS, TRANSLATED, 'folder'])}")
+        known = [*datasets.builder_modules(), TRANSLATED, "folder"]
+        raise UserError(f"unknown data set {name!r}{suggestion(dataset, known)}")
     was_prepared = _is_prepared(builder)
     if not was_prepared:
         _prepare(builder, data_dir, manual_dir)
@@ -115,7 +105,7 @@ class TfdsSource:
     """One split of a prepared TFDS data set; images stay encoded.
 
     Args:
-        name: for messages.
+        name: of the data set, for messages.
         split: TFDS split expression.
         path: folder of the prepared data set.
     """
@@ -128,7 +118,7 @@ class TfdsSource:
 
     @property
     def label_version(self) -> str:
-        """See `Source`; the builder's words, or its full name where it has none."""
+        """Release of the labels as the builder states it, or else the full name of the data set."""
         return (self._builder.info.metadata or {}).get("label_version") or self._builder.info.full_name
 
     def __len__(self) -> int:
@@ -137,20 +127,20 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Record:
         with self._damage_explained():
             record = self._reader[index]
-        return {key: value.decode() if key in self._texts else value for key, value in record.items()}
+        return {RENAMED.get(key, key): value.decode() if key in self._texts else value for key, value in record.items()}
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`. Reads every record once and keeps the answer beside the prepared data."""
+        """See `Source`. Reads every record once and keeps the result beside the prepared data."""
         if "class_pixels" not in self._builder.info.features:
             raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
-        # Slices and sums are cheap to read again relative to finding a good file name for them.
+        # Only whole splits: a slice or a sum of splits makes no file name.
         cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
         if cache is not None and cache.exists():
             with cache.open("rb") as file:
                 return np.load(file)
         pixels = np.stack([self[i]["class_pixels"] for i in range(len(self))])
         if cache is not None:
-            with contextlib.suppress(OSError):  # A read-only data_dir only costs the time to count again.
+            with contextlib.suppress(OSError):  # In a read-only data_dir they are counted again next time.
                 temporary = cache.parent / f"{cache.name}.{os.getpid()}"
                 with temporary.open("wb") as file:
                     np.save(file, pixels)
@@ -183,7 +173,7 @@ class TfdsSource:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"the prepared files of {self.name} in {self._path} are damaged ({_first_line(error)}): "
+                f"the prepared files of {self.name} in {self._path} are damaged ({first_line(error)}): "
                 "delete the folder to prepare them again"
             ) from error
 
@@ -195,7 +185,7 @@ class TfdsSource:
 class JoinedSource:
     """Several sources one after another, so that each is drawn in proportion to its size.
 
-    Features that only some of them have are there for some records only: ask for fields that all have.
+    Ask for features that all of them have: a record has only those of its own source.
     """
 
     def __init__(self, parts: Sequence[Source]):
@@ -257,7 +247,7 @@ def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    builder_class = importlib.import_module(BUILDERS[dataset]).Builder
+    builder_class = datasets.builder_class(dataset)
     configs = [item.name for item in builder_class.BUILDER_CONFIGS]
     if config and config not in configs:
         raise UserError(f"data set {dataset!r} has no config {config!r}{suggestion(config, configs)}")
@@ -273,7 +263,7 @@ def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) -> None:
-    """Builds the data set once, however many processes of this machine ask for it."""
+    """Prepares the data set once, however many processes of this machine ask for it."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         if not manual_dir:
@@ -288,17 +278,15 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
 
 
 def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
-    """Refuses a folder that a prepared data set was not made from: it would be read as little as no folder at all."""
-    origin = (builder.info.metadata or {}).get(
-        "manual_dir"
-    )  # None: not made of files, or prepared before this was kept.
+    """Refuses a folder that the prepared data were not made from, because nothing would be read from it."""
+    # None: not made from files, or prepared before this was recorded.
+    origin = (builder.info.metadata or {}).get("manual_dir")
     if origin and manual_dir and os.path.realpath(manual_dir) != origin:
         absent = "" if os.path.isdir(manual_dir) else ", which does not exist"
         raise UserError(
             f"{name} was prepared from {origin}, not from manual_dir {manual_dir}{absent}: delete the folder "
-            f"{builder.data_path} "
-            "to prepare it again, name another --config.data.dir, or leave manual_dir away (if other sets need it, call this one "
-            f"{name}:{origin})"
+            f"{builder.data_path} to prepare it again, name another --config.data.dir, or leave manual_dir away "
+            f"(if other sets need it, call this one {name}:{origin})"
         )
 
 
@@ -309,19 +297,25 @@ def _left_out(builder: tfds.core.DatasetBuilder, split: str) -> str:
 
 @contextlib.contextmanager
 def machine_lock(folder: str) -> Iterator[None]:
-    """Held by one process of this machine at a time. Object stores have no locks: prepare those once, beforehand."""
+    """Held by one process of this machine at a time. Object stores have no locks: prepare data there beforehand."""
     if "://" in folder:
         yield
         return
+    lock = pathlib.Path(folder) / ".prepare.lock"
     try:
-        os.makedirs(folder, exist_ok=True)
-        file = open(os.path.join(folder, ".prepare.lock"), "w")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         raise UserError(f"cannot write to data_dir {folder} ({error.strerror}): name another data_dir") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock.open("w") as file:
+        _lock(file)
         yield
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _lock(file: IO[str]) -> None:
+    """Waits until no other process holds the file. Windows has no such locks: prepare there from one process."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)

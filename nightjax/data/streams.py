@@ -1,7 +1,8 @@
 """Endless training streams and finite evaluation batches over random-access sources, on grain.
 
 The order of records is a function of (seed, position) alone. Process p of P reads the p-th part of every global batch,
-so any number of processes sees the same global batches, and the only state of a stream is how many it has delivered.
+so any number of processes sees the same global batches. The state of a stream is how many batches it has delivered and
+a fingerprint of the order, so that no run continues in another order.
 """
 
 import zlib
@@ -22,12 +23,22 @@ from nightjax.data.sources import Source
 class Stream:
     """Iterator over this process's part of every global batch, restartable at any batch.
 
-    A batch holds the fields of the spec, stacked; ``mask`` float32 [B], all ones; ``index`` int64 [B], the records'
-    positions in the source (`record_ids` names them).
+    A batch holds the fields of the spec, stacked; ``mask`` float32 [B], all ones; and ``index`` int64 [B], the
+    positions of the records in the source (`record_ids` names them).
+
+    Args:
+        name: of the domain, for messages.
+        batches: this process's part of every batch, by position.
+        order: see `sampling.fingerprint`.
+        workers, threads: see `make_stream`.
     """
 
-    def __init__(self, batches: grain.MapDataset, *, workers: int = 0, threads: int = 2):
+    def __init__(
+        self, name: str, batches: grain.MapDataset, order: Mapping[str, Any], *, workers: int = 0, threads: int = 2
+    ):
+        self._name = name
         self._batches = batches
+        self._order = dict(order)
         self._workers = workers
         self._threads = threads
         self._position = 0
@@ -45,12 +56,18 @@ class Stream:
             batch = {field: np.array(value) for field, value in batch.items()}
         return batch
 
-    def get_state(self) -> dict[str, int]:
-        """JSON-serialisable; the same on every process, and valid for any number of processes, workers and threads."""
-        return {"next_index": self._position}
+    def get_state(self) -> dict[str, Any]:
+        """JSON-serializable; the same on every process, and valid for any number of processes, workers and threads."""
+        return {"next_index": self._position, "order": self._order}
 
-    def set_state(self, state: Mapping[str, int]) -> None:
-        """Continues with batch ``state["next_index"]``; nothing is replayed."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues with batch ``state["next_index"]``; nothing is replayed.
+
+        Raises:
+            UserError: the state is of another order of records (a state without a fingerprint is taken as it is).
+        """
+        if "order" in state:
+            sampling.check_same_order(self._name, state["order"], self._order)
         self.close()
         self._position = int(state["next_index"])
 
@@ -84,9 +101,11 @@ class Streams:
         return {name: next(stream) for name, stream in self._streams.items()}
 
     def get_state(self) -> dict[str, Any]:
+        """The state of each stream by name."""
         return {name: stream.get_state() for name, stream in self._streams.items()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
+        """Sets the state of each stream; raises `UserError` if the streams are not those of the state."""
         if set(state) != set(self._streams):
             raise UserError(
                 f"the checkpoint has the data streams {sorted(state)} but the config asks for {sorted(self._streams)}: "
@@ -96,6 +115,7 @@ class Streams:
             stream.set_state(state[name])
 
     def close(self) -> None:
+        """Closes every stream."""
         for stream in self._streams.values():
             stream.close()
 
@@ -110,18 +130,18 @@ def make_stream(
     process_count: int = 1,
     workers: int = 0,
     threads: int = 2,
-) -> Self:
+) -> Stream:
     """Opens an endless training stream.
 
     Args:
         source: random-access records.
         spec: what to do with them.
-        batch_size: examples a *global* batch.
+        batch_size: examples in a *global* batch.
         seed: of the run.
         process_index: which part of every batch to read.
         process_count: number of parts.
         workers: worker processes that decode; 0 decodes in threads of this process.
-        threads: batches decoded at a time, in each worker.
+        threads: batches decoded at a time in each worker.
 
     Raises:
         UserError: empty source, or a batch that does not divide by the processes.
@@ -129,11 +149,17 @@ def make_stream(
     _check_batch(source, batch_size, process_count)
     stream_seed = zlib.crc32(f"{seed}/{spec.name}".encode())
     if spec.rare_class is None:
-        draws = sampling.shuffled(len(source), stream_seed)
+        order = sampling.shuffled_records(len(source), stream_seed)
     else:
-        draws = sampling.rare_class_draws(source.class_pixels(), spec.rare_class, stream_seed)
-    batches = draws.random_map(LoadExample(source, spec)).batch(batch_size // process_count)
-    return Stream(batches[process_index::process_count], workers=workers, threads=threads)
+        order = sampling.rare_class_records(source.class_pixels(), spec.rare_class, stream_seed)
+    batches = order.random_map(LoadExample(source, spec)).batch(batch_size // process_count)
+    return Stream(
+        spec.name,
+        batches[process_index::process_count],
+        sampling.fingerprint(order, len(source)),
+        workers=workers,
+        threads=threads,
+    )
 
 
 def record_ids(source: Source, index: Sequence[int] | np.ndarray) -> list[str]:
@@ -146,12 +172,12 @@ def prefetch(stream: Stream | Streams, put: Callable[[Any], Any], depth: int = 2
 
     Args:
         stream: one or several streams.
-        put: batch of NumPy arrays to what the loop wants, such as device arrays; runs in the thread.
+        put: turns a batch of NumPy arrays into what the loop wants, such as device arrays; runs in the thread.
         depth: batches kept ready.
 
     Returns:
-        An iterator whose ``get_state`` is the stream's state after the batch returned last, whatever was read ahead.
-        Its ``close`` closes the stream as well.
+        An iterator whose ``get_state`` is the stream's state after the last batch it returned, whatever was read ahead.
+        Its ``close`` closes the stream too.
     """
     return _Prefetched(_Mapped(stream, put), depth)
 
@@ -193,14 +219,14 @@ def make_eval_batches(
 ) -> grain.IterDataset:
     """Every record exactly once, in a fixed order, in batches of one shape each.
 
-    Records of one size are batched together, sizes in the order of their first appearance, so at most one batch a size
-    is padded (image 0, label 255, mask 0, index -1). Every process gets equally many batches, of equal shapes.
+    Records of one size are batched together, sizes in the order of their first appearance, so at most one batch of each
+    size is padded (image 0, label 255, mask 0, index -1). Every process gets equally many batches of equal shapes.
 
     Args:
         source: random-access records.
-        batch_size: examples a *global* batch.
+        batch_size: examples in a *global* batch.
         size: (height, width) to resize everything to; None keeps each record's own size.
-        fields: keys of `transforms.FEATURES`; "image" first.
+        fields: some of `transforms.FEATURES`, "image" first.
         process_index: which part of every batch to read.
         process_count: number of parts.
         threads: batches decoded at a time.
@@ -234,5 +260,5 @@ def _check_batch(source: Source, batch_size: int, process_count: int) -> None:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Workers are the parallelism: OpenCV must not start a thread for every core in each of them."""
+    """OpenCV must not start a thread for every core in each worker: the workers are the parallelism."""
     cv2.setNumThreads(1)

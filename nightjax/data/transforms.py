@@ -1,14 +1,14 @@
-"""What happens to one record between the source and the batch: decode, check, resize, crop, flip.
+"""From a record to an example: decode, check, resize, crop, flip.
 
-An *example* is a dict of arrays that share one pixel grid, and every function here keeps them aligned::
+An *example* is a dict of arrays on one pixel grid, and every function here keeps them aligned::
 
     image, reference  uint8   [H, W, 3]  RGB
     label             uint8   [H, W]     train ids, 255 = ignore
-    invalid           uint8   [H, W]     1 where a human could not tell the class (UIoU masks)
+    invalid           uint8   [H, W]     1 where a person could not tell the class (UIoU masks)
     flow              float32 [H, W, 2]  (dx, dy) pixels from ``image`` into ``reference``
     flow_valid        bool    [H, W]
 
-Colour work is not done here: it runs on the device, inside the step.
+Colors are augmented elsewhere, on the device and inside the step.
 """
 
 import io
@@ -23,42 +23,34 @@ from nightjax.core.types import IGNORE, NUM_CLASSES
 
 Example = dict[str, np.ndarray]
 
-FEATURES = {
-    "image": "image",
-    "label": "label",
-    "reference": "image_ref",
-    "invalid": "invalid",
-    "flow": "flow",
-    "flow_valid": "flow_valid",
-}
-"""Field of an example to feature of a record."""
+FEATURES = ("image", "label", "reference", "invalid", "flow", "flow_valid")
+"""Features of a record that become fields of an example, under the same name."""
 
 PAD_VALUES = {"label": IGNORE, "invalid": 1}
-"""What lies outside an image, by field; 0 for every other field."""
+"""Value outside the image, by field; 0 for every other field."""
 
 _END_MARKERS = {b"\x89PNG": b"IEND", b"\xff\xd8": b"\xff\xd9"}
 
 
 def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
-    """Decodes and checks the wanted fields of one record.
+    """Decodes and checks some fields of one record.
 
     Args:
-        record: features by name; images as encoded bytes or as arrays, and ``image_id``, used in messages.
-        fields: keys of `FEATURES`.
+        record: features by name, images as encoded bytes or as arrays; messages name its ``image_id``.
+        fields: some of `FEATURES`.
 
     Returns:
-        The example, all fields of one height and width.
+        The example; all fields have one height and width.
 
     Raises:
-        UserError: a field is absent, not decodable, of another size than the image, or holds a wrong label value.
+        UserError: a field is absent, cannot be decoded, differs in size from the image, or holds a wrong label value.
     """
     where = f"record {record.get('image_id', '?')!r}"
     example = {}
     for field in fields:
-        feature = FEATURES[field]
-        if feature not in record:
-            raise UserError(f"{where} has no {feature!r}: choose a data set or split that has one")
-        example[field] = _DECODERS[field](record[feature], f"{where}, {feature}")
+        if field not in record:
+            raise UserError(f"{where} has no {field!r}: choose a data set or split that has one")
+        example[field] = _DECODERS[field](record[field], f"{where}, {field}")
     if "label" in example:
         check_label(example["label"], where)
     sizes = {field: value.shape[:2] for field, value in example.items()}
@@ -66,13 +58,13 @@ def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
         if size != sizes[fields[0]]:
             raise UserError(
                 f"{where}: {field} is {_size(size)} pixels but {fields[0]} is {_size(sizes[fields[0]])}; "
-                "make them one size (labels: nearest neighbour)"
+                "resize them to one size (labels: nearest neighbor)"
             )
     return example
 
 
 def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
-    """Any PNG or JPEG (grey, palette, alpha, 16-bit, rotated by EXIF) to uint8 [H, W, 3] RGB."""
+    """Decodes any PNG or JPEG (gray, palette, alpha, 16-bit, rotated by EXIF) to uint8 [H, W, 3] RGB."""
     if isinstance(data, np.ndarray):
         return data
     _check_complete(data, where)
@@ -83,7 +75,7 @@ def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
 
 
 def image_size(record: Mapping[str, object]) -> tuple[int, int]:
-    """(height, width) that `decode_image` will give for a record's image, from the file's header alone."""
+    """(height, width) of what `decode_image` returns for a record's image, read from the header of the file."""
     data = record["image"]
     if isinstance(data, np.ndarray):
         return data.shape[:2]
@@ -95,14 +87,14 @@ def image_size(record: Mapping[str, object]) -> tuple[int, int]:
 
 
 def empty(fields: Sequence[str]) -> Example:
-    """An example of height and width 0, to `pad` from."""
+    """An example of height and width 0, to be padded."""
     channels = {"image": (3,), "reference": (3,), "flow": (2,)}
     dtypes = {"flow": np.float32, "flow_valid": bool}
     return {field: np.zeros((0, 0, *channels.get(field, ())), dtypes.get(field, np.uint8)) for field in fields}
 
 
 def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
-    """One-channel or palette PNG to uint8 [H, W]; palette files give their indices, not their colours."""
+    """Decodes a one-channel or palette PNG to uint8 [H, W]; a palette file gives its indices, not its colors."""
     if isinstance(data, np.ndarray):
         return data[..., 0] if data.ndim == 3 else data
     _check_complete(data, where)
@@ -111,14 +103,14 @@ def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
     except (OSError, SyntaxError, ValueError):
         raise UserError(f"{where} is damaged and cannot be decoded: replace the file") from None
     if label.ndim != 2:
-        raise UserError(f"{where} is a colour image: labels are one-channel PNG files of train ids")
+        raise UserError(f"{where} is a color image: labels are one-channel PNG files of train ids")
     if label.max(initial=0) > IGNORE:
         raise UserError(f"{where} holds {label.max()}: labels are 8-bit train ids, 0..{NUM_CLASSES - 1} or {IGNORE}")
     return label.astype(np.uint8)
 
 
 def check_label(label: np.ndarray, where: str) -> None:
-    """Raises `UserError` unless every value of a uint8 label is a train id or 255."""
+    """Raises `UserError` unless all values of a uint8 label are train ids or 255."""
     wrong = np.flatnonzero(_histogram(label)[NUM_CLASSES:IGNORE])
     if wrong.size:
         raise UserError(
@@ -130,15 +122,15 @@ def check_label(label: np.ndarray, where: str) -> None:
 def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False, antialias: bool = False) -> Example:
     """Resizes every field to ``size`` = (height, width).
 
-    Images and flow are interpolated bilinearly without antialiasing (as mmsegmentation does with OpenCV), labels and
-    masks by nearest neighbour; flow vectors are scaled with the pixel grid.
+    Images and flow are interpolated bilinearly without antialiasing, as mmsegmentation does with OpenCV; labels and
+    masks take the nearest neighbor. Flow vectors are scaled with the pixel grid.
 
     Args:
         example: arrays on one grid.
         size: of the result.
-        bicubic: images as by Pillow's bicubic filter, which is antialiased, and labels by its nearest neighbour
-            (DANNet, AdaptSegNet).
-        antialias: the same with Pillow's bilinear filter (UNIT, LTSP); without effect beside ``bicubic``.
+        bicubic: resizes images with Pillow's bicubic filter, which is antialiased, and labels with Pillow's nearest
+            neighbor (DANNet, AdaptSegNet).
+        antialias: the same with Pillow's bilinear filter (UNIT, LTSP); has no effect with ``bicubic``.
     """
     height, width = example["image"].shape[:2]
     if (height, width) == tuple(size):
@@ -148,7 +140,7 @@ def resize(example: Example, size: tuple[int, int], *, bicubic: bool = False, an
 
 
 def pad(example: Example, size: tuple[int, int]) -> Example:
-    """Pads at the bottom and right until every field is at least ``size``: image 0, label 255, flow invalid."""
+    """Pads at the bottom and right to at least ``size``: image 0, label 255, flow invalid."""
     height, width = example["image"].shape[:2]
     extra = max(size[0] - height, 0), max(size[1] - width, 0)
     if not any(extra):
@@ -171,7 +163,7 @@ def random_scale(
     bicubic: bool = False,
     antialias: bool = False,
 ) -> Example:
-    """Resizes by one factor drawn uniformly from ``scale_range``; see `resize`. Sides are cut to whole pixels."""
+    """Resizes by one factor drawn uniformly from ``scale_range``; see `resize`. Sides are rounded down."""
     scale = rng.uniform(*scale_range)
     height, width = example["image"].shape[:2]
     size = max(int(height * scale), 1), max(int(width * scale), 1)
@@ -191,9 +183,9 @@ def random_crop(
     Args:
         example: arrays on one grid.
         size: (height, width) of the window.
-        rng: source of the window's place.
-        accept: judges the window's label; as long as it says no, another window is drawn, up to ``retries`` times.
-            The last window drawn is kept whatever it holds.
+        rng: draws the position of the window.
+        accept: whether the label in the window will do. Up to ``retries`` more windows are drawn until it does; the
+            last one is taken in any case.
         retries: see ``accept``.
 
     Returns:
@@ -211,16 +203,16 @@ def random_crop(
 
 
 def has_mixed_classes(label: np.ndarray, max_share: float = 0.75) -> bool:
-    """True if more than one class is present and the largest covers less than ``max_share`` of the labelled pixels.
+    """Whether there are several classes and the largest covers less than ``max_share`` of the labeled pixels.
 
-    The source crop rule of DSR+FPA and DAFormer.
+    The rule of DSR+FPA and DAFormer for source crops.
     """
     counts = _histogram(label)[:NUM_CLASSES]
     return np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum()
 
 
 def flip(example: Example) -> Example:
-    """Mirrors every field left to right; the horizontal component of flow changes its sign."""
+    """Mirrors every field left to right; the horizontal component of the flow changes sign."""
     mirrored = {field: _mirror(value) for field, value in example.items()}
     if "flow" in mirrored:
         mirrored["flow"] = mirrored["flow"] * np.array([-1, 1], np.float32)
@@ -247,7 +239,7 @@ _DECODERS = {
 
 
 def _check_complete(data: bytes, where: str) -> None:
-    """Decoders differ on truncated files: some return a half-empty picture. Look for the end marker instead."""
+    """Looks for the end marker, because some decoders return a half-empty image for a truncated file."""
     for start, end in _END_MARKERS.items():
         if data.startswith(start):
             if end not in data[-1024:]:
@@ -257,12 +249,12 @@ def _check_complete(data: bytes, where: str) -> None:
 
 
 def _histogram(label: np.ndarray) -> np.ndarray:
-    """float32 [256]: pixels of each value (exact to 16 million); several times faster than NumPy."""
+    """float32 [256]: pixels of each value, exact up to 16 million; several times faster than NumPy."""
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
 
 
 def _mirror(value: np.ndarray) -> np.ndarray:
-    """``value[:, ::-1]`` as a new array; OpenCV (which knows no bool) copies a colour image 100 times faster."""
+    """``value[:, ::-1]`` as a new array; OpenCV, which has no bool, is 100 times faster with color images."""
     return cv2.flip(value.view(np.uint8), 1).view(bool) if value.dtype == bool else cv2.flip(value, 1)
 
 

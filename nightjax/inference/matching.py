@@ -27,7 +27,7 @@ def score_matcher(match: Match, preset: str, first: int, count: int) -> dict[str
         count: number of pairs.
 
     Returns:
-        `metrics.flow.summarise` of all pairs, and ``agreement``: for each of `WARPS`, the mean over pairs of the
+        `metrics.flow.summarize` of all pairs, and ``agreement``: for each of `WARPS`, the mean over pairs of the
         fraction of static points, seen by both cameras, whose night and warped day labels are of one class.
     """
     total, agreements = None, []  # A pair of two streets has no point in common, and no agreement.
@@ -42,7 +42,7 @@ def score_matcher(match: Match, preset: str, first: int, count: int) -> dict[str
             if pair["flow_valid"].any():
                 agreements.append(agreement_by_warp(pair, flow))
     means = np.mean(agreements, axis=0).tolist() if agreements else [None] * len(WARPS)
-    return scores.summarise(total) | {"agreement": dict(zip(WARPS, means, strict=True))}
+    return scores.summarize(total) | {"agreement": dict(zip(WARPS, means, strict=True))}
 
 
 def agreement_by_warp(pair: dict[str, Any], flow: np.ndarray) -> list[float]:

@@ -1,7 +1,7 @@
 """Confusion counts on the device, scores on the host.
 
 Counts are integers that add up: int32 for one batch on the device, int64 once merged on the host.
-Ratios are taken only at the end, in `summarise`, which also fixes the form of the evaluation JSON.
+Ratios are taken only at the end, in `summarize`, which also fixes the form of the evaluation JSON.
 Rows are the truth, columns the prediction.
 
 **Every score in a summary is in percent (0..100); counts are pixels.**
@@ -19,7 +19,7 @@ from nightjax.core.types import IGNORE
 Form = Literal["scatter", "onehot"]
 
 FORM_BY_BACKEND: Mapping[str, Form] = {"cpu": "scatter", "gpu": "scatter", "tpu": "onehot"}
-"""Which form `pair_counts` takes. Measured on CPU, where scatter wins; not on GPU and TPU."""
+"""The form that `pair_counts` takes. Measured on CPU only, where scatter is faster."""
 
 POLICIES = ("skip", "zero", "gt_only")
 """What a class absent from truth or prediction does to the mean; see `present_classes`."""
@@ -85,15 +85,8 @@ def confusion_counts(
     return pair_counts(label, prediction, valid, (num_classes, num_classes), form)
 
 
-def accumulate(total: np.ndarray | None, counts: jax.Array | np.ndarray) -> np.ndarray:
-    """Adds one batch's counts to the running int64 total on the host (None starts it)."""
-    counts = np.asarray(counts).astype(np.int64)
-    return counts if total is None else total + counts
-
-
 def iou_per_class(counts: np.ndarray, num_classes: int | None = None) -> np.ndarray:
-    """Intersection over union, float64 [K] in 0..1; NaN for a class absent from truth and
-    prediction.
+    """Intersection over union, float64 [K] in 0..1; NaN for a class absent from truth and prediction.
 
     Args:
         counts: integer [>= K, >= K]; rows from K on are not truth, columns from K on are
@@ -125,7 +118,7 @@ def mean_iou(counts: np.ndarray, policy: str = "skip", num_classes: int | None =
     return _mean(iou[present_classes(counts, policy, num_classes)])
 
 
-def summarise(
+def summarize(
     counts: np.ndarray,
     class_names: Sequence[str],
     groups: Mapping[str, Sequence[int]] | None = None,

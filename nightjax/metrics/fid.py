@@ -1,4 +1,4 @@
-"""Fréchet and kernel distance between two sets of pictures, from the features of any network.
+"""Fréchet and kernel distance between two sets of images, from the features of any network.
 
 Features come in as rows; everything after the network is float64 on the host. Statistics are sums that merge, so
 batches, devices and processes may each see a part. Sources: FID (arXiv 1706.08500), clean-fid (2104.11222), KID
@@ -20,12 +20,12 @@ from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 
 CHUNK = 2048
-"""Rows gathered before their scatter is added: many small products cost more than one large."""
+"""How many rows are gathered before their scatter is added: one large product costs less than many small ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What a Fréchet distance needs of a set; ``a + b`` is that of both sets together.
+    """What a Fréchet distance needs to know of a set; ``a + b`` describes both sets together.
 
     Attributes:
         count: n, number of rows.
@@ -39,7 +39,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Statistics":
-        """Of the rows of one array [n, D], n at least 1."""
+        """Describes the rows of one array [n, D], n at least 1."""
         rows = np.asarray(features, np.float64)
         mean = rows.mean(0)
         rows = rows - mean
@@ -59,7 +59,7 @@ class Statistics:
             UserError: there is only one row.
         """
         if self.count < 2:
-            raise UserError(f"a covariance needs 2 or more pictures, got {self.count}: give a larger set")
+            raise UserError(f"a covariance needs 2 or more images, got {self.count}: give a larger set")
         return self.scatter / (self.count - 1)
 
 
@@ -72,7 +72,7 @@ def statistics(batches: Iterable[np.ndarray]) -> "Statistics":
     parts = map(Statistics.of, _chunks(batches))
     first = next(parts, None)
     if first is None:
-        raise UserError("no pictures to describe: give a set of 2 or more")
+        raise UserError("no images to describe: give a set of 2 or more")
     return functools.reduce(operator.add, parts, first)
 
 
@@ -103,9 +103,9 @@ def merge_over_processes(own: Statistics) -> "Statistics":
 
 
 def frechet_distance(one: Statistics, other: "Statistics") -> float:
-    """Squared Fréchet distance of the Gaussians fitted to two sets, up to rounding at least 0.
+    """Squared Fréchet distance between the Gaussians fitted to two sets, at least 0 up to rounding.
 
-    Compare only numbers of equal n: the estimate is biased upwards, at small n by far more than methods differ.
+    Compare only numbers of equal n: the estimate is biased upward, at small n by far more than methods differ.
 
     Raises:
         UserError: a set has fewer than two rows, or the sets' features are of different lengths.
@@ -117,7 +117,8 @@ def frechet_distance(one: Statistics, other: "Statistics") -> float:
     for part in (one, other):
         if 1 < part.count <= len(part.mean):
             warnings.warn(
-                f"{part.count} pictures for {len(part.mean)} features: the covariance is singular, the distance biased"
+                f"{part.count} images for {len(part.mean)} features: the covariance is singular, the distance biased",
+                stacklevel=2,
             )
     return frechet(one.mean, one.covariance, other.mean, other.covariance)
 
@@ -148,8 +149,7 @@ def frechet(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covar
 def kernel_distance(
     one: np.ndarray, other: np.ndarray, *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """KID: unbiased squared maximum mean discrepancy under the kernel ``(x.y / D + 1)^3``, means something at small n
-    too.
+    """KID: unbiased squared maximum mean discrepancy with the kernel ``(x.y / D + 1)^3``; usable at small n too.
 
     Args:
         one, other: features [n, D] and [m, D].
@@ -165,7 +165,7 @@ def kernel_distance(
     """
     size = min(size, len(one), len(other))
     if size < 2:
-        raise UserError(f"a kernel distance needs 2 or more pictures, got {size}: give a larger set")
+        raise UserError(f"a kernel distance needs 2 or more images, got {size}: give a larger set")
     subsets = 1 if size == len(one) == len(other) else subsets  # They would all be the same.
     rng = np.random.default_rng(seed)
     draw = lambda features: np.asarray(features[rng.choice(len(features), size, replace=False)], np.float64)
@@ -181,27 +181,28 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
-    """Resizes one picture for a feature network, its aspect not kept. Numbers made by different rules cannot be
-    compared.
+    """Resizes one image for a feature network, not keeping its aspect ratio.
+
+    Distances of features under different rules cannot be compared.
 
     Args:
         image: uint8 [H, W, 3].
         size: (height, width).
-        rule: ``"pytorch_fid"``, bilinear with half-pixel centres and without antialiasing; or ``"clean"``, Pillow's
+        rule: ``"pytorch_fid"``, bilinear with half-pixel centers and without antialiasing; or ``"clean"``, Pillow's
             antialiased bicubic on float channels, clipped to 0..255, never rounded.
 
     Returns:
         float32 [h, w, 3] in 0..255.
 
     Raises:
-        UserError: no such rule.
+        UserError: the rule is unknown.
     """
     function, _ = choose(RESIZE_RULES, rule, "resize rule")
     return function(np.asarray(image, np.float32), tuple(size))
 
 
 def network_input(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
-    """`resize`, brought to about -1..1 as the rule's program does; float32 [h, w, 3]."""
+    """Resizes and scales to about -1..1, as the program behind the rule does; float32 [h, w, 3]."""
     middle = RESIZE_RULES[rule][1]
     return resize(image, size, rule) / np.float32(middle) - 1
 
@@ -227,4 +228,4 @@ def _resize_clean(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 RESIZE_RULES = {"pytorch_fid": (_resize_pytorch_fid, 127.5), "clean": (_resize_clean, 128.0)}
-"""Name to the function and the grey value that becomes 0."""
+"""Name to the function and the gray value that becomes 0."""

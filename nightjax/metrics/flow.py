@@ -1,4 +1,4 @@
-"""Scores of flows with a confidence: end-point error, correct pixels, and whether the confidence keeps its promise."""
+"""Scores of flows with a confidence: end-point error, correct pixels, and calibration of the confidence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 RADII = (1.0, 3.0, 5.0)
-"""Errors in pixels up to which a pixel is correct (PCK); the first is what the confidence speaks of."""
+"""Largest error, in pixels, of a correct pixel (PCK). The confidence is that of an error within the first."""
 
 BINS = 10
-"""Of the confidence, equally wide."""
+"""Number of equally wide bins of the confidence."""
 
 Sums = dict[str, np.ndarray]
 
@@ -23,10 +23,9 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, valid: np.ndarray, confidence
         confidence: [H, W] in [0, 1], probability of an error within the first of `RADII`.
 
     Returns:
-        float64: ``images`` and ``image_error`` (an image without a valid pixel counts as none), ``correct`` [3],
-            ``unmoved``
-        (the error of zero flow, summed over pixels), and by bin of the confidence ``pixels``, ``error``, ``confidence``
-        and ``within`` [10].
+        float64 ``images`` and ``image_error`` (an image without a valid pixel is not counted), ``correct`` [3],
+        ``unmoved`` (the error of zero flow, summed over pixels), and for each bin of the confidence ``pixels``,
+        ``error``, ``confidence`` and ``within`` [10].
     """
     error = np.linalg.norm(flow - truth, axis=-1)[valid].astype(np.float64)
     promised = confidence[valid].astype(np.float64)
@@ -44,7 +43,7 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, valid: np.ndarray, confidence
     }
 
 
-def summarise(sums: Sums) -> dict[str, Any]:
+def summarize(sums: Sums) -> dict[str, Any]:
     """Scores of summed `flow_sums`.
 
     Returns:
@@ -81,7 +80,7 @@ def summarise(sums: Sums) -> dict[str, Any]:
 
 
 def format_flow(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A readable table of `summarise`'s results by set name."""
+    """A readable table of `summarize`'s results by set name."""
     width = max(map(len, results))
     number = lambda value, unit=1.0: "     -" if value is None else f"{value * unit:6.2f}"
     head = (

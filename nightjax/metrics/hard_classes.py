@@ -1,7 +1,7 @@
-"""Which classes NightLab's region level looks at: those the image level is worst at (2204.05538 supplementary, D and
-table 1).
+"""Which classes NightLab's region level handles: those that the image level is worst at.
 
-The IoUs must not come from the set that is reported: the paper's come from its test set, or so it seems.
+Source: arXiv 2204.05538, supplementary, section D and table 1. The IoUs must not come from the set that is reported;
+the paper's seem to come from its test set.
 """
 
 import json
@@ -19,7 +19,7 @@ PUBLISHED = {
     0.5: (5, 6, 9, 12, 17, 18),
     0.6: (1, 3, 5, 6, 9, 12, 17, 18),
 }
-"""Threshold to train ids, NightCity+ trained together with Cityscapes; the paper's choice is 0.5."""
+"""Threshold to train ids, of a network trained on NightCity+ and Cityscapes; the paper chooses 0.5."""
 
 
 def select_hard_classes(iou: Sequence[float | None], threshold: float, strict: bool = True) -> tuple[int, ...]:
@@ -35,10 +35,10 @@ def select_hard_classes(iou: Sequence[float | None], threshold: float, strict: b
 
 
 def from_evaluation(workdir: str | os.PathLike, eval_set: str, threshold: float) -> tuple[int, ...]:
-    """Hard classes by a run's newest evaluation of one set.
+    """Hard classes by the newest evaluation of a run on one set.
 
     Raises:
-        UserError: no such evaluation, or no class is below the threshold.
+        UserError: there is no such evaluation, or no class is below the threshold.
     """
     folder = pathlib.Path(workdir) / "eval" / eval_set
     files = sorted(folder.glob("*.json"))

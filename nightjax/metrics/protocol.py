@@ -1,4 +1,4 @@
-"""How one set is evaluated, as data, and the prediction that follows from it."""
+"""How one set is evaluated, as data, and how its images are predicted."""
 
 import dataclasses
 import math
@@ -18,26 +18,28 @@ from nightjax.ops.windows import slide
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet:
-    """One labelled set and the protocol it is scored by.
+    """One labeled set and the protocol that it is scored by.
 
     Attributes:
         dataset, split: see `sources.open_source`.
-        native_size: (height, width) of the labels that the protocol scores; others are scored too, with a note. None:
-            any.
-        input_size: (height, width) to which images are resized for the network, their aspect not kept; None keeps the
-            native size. Scores are taken at the labels' native size always.
-        antialias: that resize widens its filter when shrinking, as Pillow does.
-        align_corners: rule of the resize of logits to the label size; True in DANNet, False in the DAFormer family.
+        native_size: (height, width) of the labels that the protocol is defined for; labels of another size are scored
+            too, with a note. None: any.
+        input_size: (height, width) to which images are resized for the network, not keeping their aspect ratio; None
+            keeps the native size. Scores are always taken at the native size of the labels.
+        antialias: whether this resize is antialiased, as Pillow's is.
+        align_corners: whether logits are resized to the label size with aligned corners; True in DANNet, False in the
+            DAFormer family.
         mode: ``"whole"``, or ``"slide"`` for overlapping windows whose logits are averaged.
         window, stride: of ``"slide"``, (height, width) and (rows, columns).
-        scales, flip: several views of the image whose probabilities are averaged.
-        class_weight_std: above 0, logits are multiplied by DANNet's class weights of this deviation (0.16 in its test).
+        scales, flip: views of the image whose probabilities are averaged.
+        class_weight_std: above 0, logits are multiplied by DANNet's class weights with this standard deviation (0.16 in
+            its test).
         merge: key of `CLASS_MERGES` for sets with fewer classes, or ``""``.
         uiou: also score UIoU, for sets with masks of invalid pixels.
-        prediction: name of another prediction of the method's to score instead of its own, see its ``predict_as``; the
-            result then says how many pixels differ from its own. Whole images only.
+        prediction: name of another prediction of the method to score instead of its usual one; the result then says
+            how many pixels differ between the two. Whole images only.
         headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
-        batch: examples at a time.
+        batch: how many examples are predicted at a time.
     """
 
     dataset: str
@@ -76,7 +78,7 @@ class EvalSet:
 
     @property
     def changes(self) -> dict:
-        """Every field that is not its default, with its value: the protocol as a result should state it."""
+        """Every field that differs from its default, with its value, as a result should state it."""
         return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
 
 
@@ -89,13 +91,13 @@ def predict(
 ) -> tuple[jax.Array, jax.Array]:
     """Predicts a batch by a protocol; traceable.
 
-    One view is decided on logits. Several scales and mirror images are resized to the output, turned into probabilities
-    and averaged (mmseg's test-time augmentation).
+    A single view is decided by its logits. Several scales and mirrored images are resized to the output, turned into
+    probabilities and averaged, as in the test-time augmentation of mmsegmentation.
 
     Args:
         logits_fn: uint8 [B, H, W, 3] to logits float32 [B, h, w, K].
         image: uint8 [B, H, W, 3] RGB.
-        protocol: its ``dataset``, ``split``, ``merge`` and ``headline`` play no part here.
+        protocol: its ``dataset``, ``split``, ``merge`` and ``headline`` have no effect here.
         size: (height, width) of the result.
         class_weights: [K] factors of the logits, or None.
 

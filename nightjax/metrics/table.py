@@ -1,4 +1,4 @@
-"""Evaluation results as a plain-text table: a column a set or run, seeds as mean ± spread."""
+"""Evaluation results as a plain-text table: one column for each set or run, seeds as mean ± spread."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 Summary = Mapping[str, Any]
-"""What `nightjax.metrics.confusion.summarise` returns."""
+"""What `nightjax.metrics.confusion.summarize` returns."""
 
 Results = Mapping[str, Summary | Sequence[Summary]]
-"""Column title to one summary, or to one summary a seed."""
+"""Column title to one summary, or to one summary for each seed."""
 
 _SCORES = (
     ("mIoU, absent classes skipped", ("miou", "skip")),
@@ -25,7 +25,7 @@ _UIOU = ("average UIoU", ("uiou", "average"))
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     """Mean and sample standard deviation (n - 1) of the values that are not None.
 
-    The mean is None without a value, the spread with fewer than two.
+    The mean is None if there is no value, the standard deviation if there are fewer than two.
     """
     known = np.array([value for value in values if value is not None], np.float64)
     mean = float(known.mean()) if len(known) else None
@@ -44,11 +44,11 @@ def format_results(results: Results) -> str:
     """A readable table of scores in percent.
 
     Args:
-        results: column title to a summary or to a list of summaries, one a seed.
+        results: column title to a summary, or to a list of summaries, one for each seed.
 
     Returns:
-        Per-class IoU with its support (pixels of truth in the first seed), then group means, then
-        the totals, the headline policy marked with an asterisk, the label versions and the notes.
+        IoU by class with its support (pixels of truth in the first seed), then group means, then totals with an
+        asterisk at the headline policy, label versions and notes.
     """
     columns = {title: [value] if isinstance(value, Mapping) else list(value) for title, value in results.items()}
     first = [summaries[0] for summaries in columns.values()]

@@ -1,8 +1,8 @@
 """Uncertainty-aware IoU (Sakaridis et al., "Guided Curriculum Model Adaptation ...", ICCV 2019).
 
-Night ground truth may label a pixel with a class *and* mark it invalid: the class is known only
-from a day image. A prediction may decline, which it does where its confidence is below a threshold
-theta (equality does not decline). Per class c:
+Night ground truth may label a pixel with a class *and* mark it invalid: the class is known only from a day image. A
+prediction may decline, which it does where its confidence is below a threshold theta (equality does not decline). For
+each class c:
 
     TP  truth c, predicted c                     FN  truth c, predicted another class
     FP  truth another class, predicted c
@@ -10,8 +10,8 @@ theta (equality does not decline). Per class c:
 
     UIoU = (TP + TI) / (TP + TI + FP + FN + FI)
 
-With nothing declined this is the ordinary IoU. All thresholds are scored from one histogram over
-(threshold bin, invalid, truth, prediction), so counts of batches add up as confusion counts do.
+If nothing is declined, this is the ordinary IoU. All thresholds are scored from one histogram over (threshold bin,
+invalid, truth, prediction), so the counts of batches add up as confusion counts do.
 """
 
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ def uiou_terms(counts: np.ndarray) -> dict[str, np.ndarray]:
     """
     counts = np.asarray(counts, np.int64)
     up_to = counts.cumsum(axis=0)
-    declined = up_to[:-1].sum(axis=3)  # [T, 2, K]: at threshold t, bins 0..t do not reach it
+    declined = up_to[:-1].sum(axis=3)  # [T, 2, K]: bins 0..t do not reach threshold t.
     answered = (up_to[-1:] - up_to[:-1]).sum(axis=1)  # [T, K, K]
     hit = np.diagonal(answered, axis1=1, axis2=2)
     return {
@@ -117,11 +117,11 @@ def mean_uiou(counts: np.ndarray) -> np.ndarray:
     return np.where(number > 0, np.nansum(per_class, axis=1) / np.maximum(number, 1), np.nan)
 
 
-def summarise_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def summarize_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """All UIoU scores of one evaluation set in percent, ready for JSON.
 
-    `average` is the plain mean of `mean` over the given thresholds. It is our own definition: how a
-    benchmark server spaces its thresholds may differ.
+    ``average`` is the plain mean of ``mean`` over the given thresholds. This definition is our own: a benchmark server
+    may space its thresholds differently.
     """
     per_class, mean = uiou_per_class(counts), mean_uiou(counts)
 

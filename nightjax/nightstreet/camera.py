@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 
 
 @dataclasses.dataclass(frozen=True)
 class PoseOffset:
-    """Displacement of a camera from the scene's nominal pose: metres and radians."""
+    """Displacement of a camera from the scene's nominal pose: meters and radians."""
 
     dx: float = 0.0
     dz: float = 0.0
@@ -27,11 +27,11 @@ class Camera:
     """
 
     def __init__(self, scene_seed: int, size: tuple[int, int], offset: PoseOffset = PoseOffset()):
-        rng = stream(scene_seed, "camera")
+        rng = named_generator(scene_seed, "camera")
         height, width = size
         self.size = size
         self.focal = float(rng.uniform(0.85, 1.05)) * width
-        self.centre = (0.5 * width, float(rng.uniform(0.42, 0.52)) * height)
+        self.center = (0.5 * width, float(rng.uniform(0.42, 0.52)) * height)
         self.position = (
             float(rng.uniform(0.8, 2.2)) + offset.dx,
             float(rng.uniform(1.2, 1.7)),
@@ -41,26 +41,26 @@ class Camera:
         pitch = float(rng.normal(0, 0.004)) + offset.pitch
         roll = float(rng.normal(0, 0.008))
         self.rotation = _rotation(yaw, pitch, roll)
-        u = (np.arange(width, dtype=np.float32) + np.float32(0.5 - self.centre[0])) / np.float32(self.focal)
-        v = (np.float32(self.centre[1] - 0.5) - np.arange(height, dtype=np.float32)) / np.float32(self.focal)
+        u = (np.arange(width, dtype=np.float32) + np.float32(0.5 - self.center[0])) / np.float32(self.focal)
+        v = (np.float32(self.center[1] - 0.5) - np.arange(height, dtype=np.float32)) / np.float32(self.focal)
         rows = [np.float32(r[0]) * u[None, :] + np.float32(r[1]) * v[:, None] + np.float32(r[2]) for r in self.rotation]
         rays = np.stack(rows)
         tiny = np.float32(1e-6)
         self.rays = np.where(np.abs(rays) < tiny, tiny, rays)
 
     def project(self, x, y, z):
-        """World points (arrays or floats) to (column, row, depth); column and row are pixel-centre coordinates."""
+        """World points (arrays or floats) to (column, row, depth); column and row are pixel-center coordinates."""
         return self.project_ray(x - self.position[0], y - self.position[1], z - self.position[2])
 
     def project_ray(self, x, y, z):
-        """As :meth:`project` for directions from the camera, i.e. points at infinity such as the sky."""
+        """As `project` for directions from the camera, i.e. points at infinity such as the sky."""
         r = self.rotation
         right = r[0][0] * x + r[1][0] * y + r[2][0] * z
         up = r[0][1] * x + r[1][1] * y + r[2][1] * z
         depth = r[0][2] * x + r[1][2] * y + r[2][2] * z
         safe = np.where(np.abs(depth) < 1e-6, 1e-6, depth)
-        column = self.focal * right / safe + self.centre[0] - 0.5
-        row = self.centre[1] - 0.5 - self.focal * up / safe
+        column = self.focal * right / safe + self.center[0] - 0.5
+        row = self.center[1] - 0.5 - self.focal * up / safe
         return column, row, depth
 
     def rectangle(self, low, high) -> tuple[slice, slice] | None:
@@ -84,13 +84,13 @@ class Camera:
         return (slice(r0, r1), slice(c0, c1)) if r0 < r1 and c0 < c1 else None
 
     def _project_point(self, x: float, y: float, z: float) -> tuple[float, float, float]:
-        """:meth:`project` of one point in plain floats, which is much faster than arrays of one."""
+        """`project` of one point in plain floats, which is much faster than arrays of one."""
         r = self.rotation
         x, y, z = x - self.position[0], y - self.position[1], z - self.position[2]
         depth = r[0][2] * x + r[1][2] * y + r[2][2] * z
         scale = self.focal / max(depth, 1e-6)
-        column = scale * (r[0][0] * x + r[1][0] * y + r[2][0] * z) + self.centre[0] - 0.5
-        row = self.centre[1] - 0.5 - scale * (r[0][1] * x + r[1][1] * y + r[2][1] * z)
+        column = scale * (r[0][0] * x + r[1][0] * y + r[2][0] * z) + self.center[0] - 0.5
+        row = self.center[1] - 0.5 - scale * (r[0][1] * x + r[1][1] * y + r[2][1] * z)
         return column, row, depth
 
 

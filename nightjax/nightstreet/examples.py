@@ -1,4 +1,4 @@
-"""Examples by split and index, as arrays; rendered when asked for."""
+"""Examples by split and index, as arrays, rendered on demand."""
 
 import numpy as np
 
@@ -10,17 +10,17 @@ from nightjax.nightstreet.render import render
 
 
 def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
-    """One example.
+    """Renders one example.
 
     Args:
         split: name in ``SPLITS``.
-        index: position in the split; also picks the scene seed, so a smaller preset shows the first scenes.
+        index: position in the split. It decides the seed of the scene, so a smaller preset has the first scenes.
         size: (height, width).
         knobs: nuisance factors.
 
     Returns:
-        All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labelled splits: ``label`` uint8 [H, W],
-        ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``image_ref`` uint8 [H, W, 3], ``ref_id``,
+        All splits: ``image`` uint8 [H, W, 3], ``image_id``, ``condition``. Labeled splits: ``label`` uint8 [H, W],
+        ``invalid`` uint8 [H, W], ``class_pixels`` int32 [19]. Pairs: ``reference`` uint8 [H, W, 3], ``reference_id``,
         ``flow`` float32 [H, W, 2], ``flow_valid`` bool [H, W].
     """
     what = choose(SPLITS, split, "NightStreet split")
@@ -30,8 +30,8 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         pair = render_pair(seed, size=size, knobs=knobs)
         return result | {
             "image": pair["night"]["image"],
-            "image_ref": pair["day"]["image"],
-            "ref_id": f"{split}_{index:06d}_ref",
+            "reference": pair["day"]["image"],
+            "reference_id": f"{split}_{index:06d}_ref",
             "flow": pair["flow"],
             "flow_valid": pair["flow_valid"],
         }
@@ -40,14 +40,14 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
         seed, what.time_of_day, dynamic_seed=seed, sensor_seed=seed, size=size, knobs=knobs, prior_shift=shift
     )
     result["image"] = view["image"]
-    if what.role == "labelled":
+    if what.role == "labeled":
         label = view["label"]
         result |= {"label": label, "invalid": view["invalid"], "class_pixels": class_pixels(label).astype(np.int32)}
     return result
 
 
 class NightStreet:
-    """A split as a random-access sequence of :func:`example`, for grain or a plain loop; nothing is kept.
+    """A split as a random-access sequence of `example`, for grain or a plain loop; nothing is cached.
 
     Args:
         split: name in ``SPLITS``.

@@ -9,9 +9,9 @@ from nightjax.nightstreet.seeds import hash_unit, value_noise
 from nightjax.nightstreet.surfaces import BUILDING, FENCE, SIDEWALK, VEGETATION, WALL, Surfaces
 
 F = np.float32
-FLOOR = 3.2  # storey height, metres
+FLOOR = 3.2  # story height, meters
 SHOP_SHARE = 0.3
-GAP = 0.22  # between the pickets of a fence, metres
+GAP = 0.22  # between the pickets of a fence, meters
 WARM = np.array([1.0, 0.72, 0.4], np.float32)
 COOL = np.array([0.75, 0.9, 1.0], np.float32)
 

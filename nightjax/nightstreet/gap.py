@@ -15,6 +15,7 @@ import numpy as np
 from nightjax.core.parallel import parallel_map
 from nightjax.core.types import NUM_CLASSES
 from nightjax.metrics import confusion
+from nightjax.metrics.counts import Confusion
 from nightjax.nightstreet import GAPS, NIGHTS, PRESETS, Knobs
 from nightjax.nightstreet.examples import example
 
@@ -74,11 +75,11 @@ class Gap:
 
 def mean_iou(predict: Predict, drawn: Sequence[Mapping[str, Any]]) -> float:
     """Mean IoU in percent, over the classes that truth or prediction has."""
-    total = None
+    total = Confusion.empty()
     for view in drawn:
-        counts = confusion.confusion_counts(view["label"][None], predict(view["image"])[None], NUM_CLASSES)
-        total = confusion.accumulate(total, counts)
-    return 100 * confusion.mean_iou(total)
+        label, prediction = view["label"][None], predict(view["image"])[None]
+        total = total.merge(Confusion.from_model_output(label=label, prediction=prediction, num_classes=NUM_CLASSES))
+    return 100 * confusion.mean_iou(total.total)
 
 
 def nights(factors: bool) -> dict[str, Knobs]:

@@ -59,7 +59,7 @@ def _fraction(x):
 
 
 def _markings(street: Street, s, z, label) -> np.ndarray:
-    """White paint: centre dashes, lane dashes, edge lines, zebra crossings before junctions; dull rails."""
+    """White paint: center dashes, lane dashes, edge lines, zebra crossings before junctions; dull rails."""
     dash = _fraction(z * F(1 / 6)) < F(0.5)
     side = np.abs(s)
     paint = (side < F(0.08)) & dash

@@ -1,13 +1,13 @@
-"""The street of a scene: cross-section, junctions and rows of façades (streams ``layout`` and ``materials``)."""
+"""The street of a scene: cross-section, junctions and rows of façades (generators ``layout`` and ``materials``)."""
 
 import dataclasses
 
 import numpy as np
 
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 from nightjax.nightstreet.surfaces import BUILDING, FENCE, SKY, VEGETATION, WALL
 
-END = 170.0  # the skyline closes the street here, metres
+END = 170.0  # the skyline closes the street here, meters
 START = -30.0
 OPEN = SKY  # kind of a segment that is not there
 
@@ -18,11 +18,11 @@ class Row:
 
     Attributes:
         axis: ``"s"`` for a plane along the street at lateral ``position``, ``"z"`` for one across it at that z.
-        position: metres.
+        position: meters.
         inner: for planes across the street, lateral distance within which they are absent.
         edges: float32 [n + 1], increasing coordinate along the plane.
         kind: uint8 [n], train id of the surface, or OPEN.
-        height: float32 [n], metres.
+        height: float32 [n], meters.
         albedo: float32 [3, n].
         seed: of the texture.
         front: whether it borders the street itself.
@@ -41,7 +41,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Street:
-    """Cross-section in lateral coordinate s = x - curvature * z**2, and what stands along it. Metres."""
+    """Cross-section in lateral coordinate s = x - curvature * z**2, and what stands along it. Meters."""
 
     curvature: float
     road: float  # half-width
@@ -65,8 +65,8 @@ class Street:
 
 def draw_street(scene_seed: int, prior_shift: float) -> Street:
     """Street of a scene; ``prior_shift`` in [0, 1] moves the layout towards lower, opener and barer streets."""
-    rng = stream(scene_seed, "layout")
-    paint = stream(scene_seed, "materials")
+    rng = named_generator(scene_seed, "layout")
+    paint = named_generator(scene_seed, "materials")
     road = float(rng.uniform(3.6, 6.2))
     sidewalk = float(rng.uniform(2.2, 4.2))
     terrain = tuple(float(rng.uniform(1.5, 5.0)) if rng.random() < 0.65 else 0.0 for _ in range(2))
@@ -111,13 +111,13 @@ def _draw_junctions(rng) -> tuple[tuple[float, float], ...]:
 def _draw_row(rng, paint, axis, position, junctions, tall, green, *, front, inner=0.0) -> Row:
     """Segments of 8-26 m; a front row mixes walls, fences, hedges and gaps, a back row is closed."""
     low, high = (START, END) if axis == "s" else (-110.0, 110.0)
-    edges, kinds, heights, colours = [low], [], [], []
+    edges, kinds, heights, colors = [low], [], [], []
 
     def close(edge, kind, height):
         edges.append(edge)
         kinds.append(kind)
         heights.append(height)
-        colours.append(_surface_albedo(paint, kind))
+        colors.append(_surface_albedo(paint, kind))
 
     for start, stop in _between(low, high, junctions):
         if start > edges[-1]:
@@ -133,7 +133,7 @@ def _draw_row(rng, paint, axis, position, junctions, tall, green, *, front, inne
         np.array(edges, np.float32),
         np.array(kinds, np.uint8),
         np.array(heights, np.float32),
-        np.array(colours, np.float32).T.copy(),
+        np.array(colors, np.float32).T.copy(),
         int(paint.integers(2**31)),
         front,
     )
@@ -167,7 +167,7 @@ def _draw_segment(rng, tall, green, front) -> tuple[int, float]:
 
 
 def _surface_albedo(paint, kind) -> np.ndarray:
-    """Overlapping, low-chroma colours: grey and earthen façades, green-brown plants."""
+    """Overlapping, low-chroma colors: gray and earthen façades, green-brown plants."""
     value = float(paint.uniform(0.10, 0.42))
     if kind == VEGETATION:
         base = np.array([0.75, 1.0, 0.55]) * float(paint.uniform(0.07, 0.18))

@@ -14,7 +14,7 @@ from nightjax.nightstreet.facades import has_shop, shop_glow
 from nightjax.nightstreet.layout import Street
 from nightjax.nightstreet.presets import Knobs, last_to_go, whiten
 from nightjax.nightstreet.props import Lamp
-from nightjax.nightstreet.seeds import stream, value_noise
+from nightjax.nightstreet.seeds import named_generator, value_noise
 from nightjax.nightstreet.surfaces import Surfaces
 from nightjax.nightstreet.traffic import LENGTH, WIDTH, Mover
 
@@ -22,7 +22,7 @@ F = np.float32
 PI = F(np.pi)
 SODIUM, WARM_LED, COOL_LED = (1.0, 0.65, 0.33), (1.0, 0.91, 0.78), (0.88, 0.96, 1.0)
 SPILL = 0.25  # what a street lamp sends sideways and up, relative to straight down
-REACH = 70.0  # lights farther along the street than this are not shone, metres
+REACH = 70.0  # lights farther along the street than this are not shone, meters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PointLight:
     position: tuple[float, float, float]
     intensity: np.ndarray  # float32 [3]
     lobe: str
-    radius: float  # metres beyond which it is ignored
+    radius: float  # meters beyond which it is ignored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Air:
 
 def draw_air(scene_seed: int, time_of_day: str, knobs: Knobs) -> Air:
     """Weather and sky of a scene at one time of day."""
-    rng = stream(scene_seed, "lights/" + time_of_day)
+    rng = named_generator(scene_seed, "lights/" + time_of_day)
     up = (0.0, 1.0, 0.0)
     none = np.zeros(3, np.float32)
     seed = int(rng.integers(2**31))
@@ -91,16 +91,16 @@ def draw_air(scene_seed: int, time_of_day: str, knobs: Knobs) -> Air:
 
 def lamp_intensities(scene_seed: int, lamps: list[Lamp], knobs: Knobs) -> list[np.ndarray]:
     """Luminous intensity [3] of every street lamp: 1 unit of irradiance below it; 5 % are broken."""
-    rng = stream(scene_seed, "lights/lamps")
+    rng = named_generator(scene_seed, "lights/lamps")
     draw = rng.random()
-    colour = np.array(SODIUM if draw < 0.5 else WARM_LED if draw < 0.75 else COOL_LED)
-    colour = 1 + knobs.tint * (colour - 1)
+    color = np.array(SODIUM if draw < 0.5 else WARM_LED if draw < 0.75 else COOL_LED)
+    color = 1 + knobs.tint * (color - 1)
     strength = float(rng.uniform(0.8, 2.2)) * knobs.lamps
     result = []
     for lamp in lamps:
         working = float(rng.random() >= 0.05)
         own = strength * float(rng.uniform(0.8, 1.2)) * working * lamp.head[1] ** 2
-        result.append((own * colour / colour.mean()).astype(np.float32))
+        result.append((own * color / color.mean()).astype(np.float32))
     return result
 
 
@@ -119,7 +119,7 @@ def draw_lights(
             z = float(row.edges[i] + row.edges[i + 1]) / 2
             s = row.position - math.copysign(0.6, row.position)
             lights.append(PointLight((street.x(s, z), 1.8, z), 6 * glow[:, i], "all", 10.0))
-    own = stream(scene_seed, "lights/own")
+    own = named_generator(scene_seed, "lights/own")
     white = whiten(np.array([1.0, 0.95, 0.82], np.float32), last_to_go(knobs.tint))
     beam = white * F(own.uniform(160, 420) * knobs.lamps)
     x, _, z = camera.position

@@ -26,7 +26,7 @@ class Lens:
 
 
 def draw_lens(rng: np.random.Generator, night: bool, knobs: Knobs) -> Lens:
-    """``rng`` is the sensor stream; no knob changes how much is drawn from it."""
+    """``rng`` is the generator ``sensor``; no knob changes how much is drawn from it."""
     glare = float(rng.uniform(0.03, 0.08)) * knobs.glare
     starry = rng.random() < 0.15
     rays = int(rng.integers(2, 5)) if starry else 0
@@ -83,7 +83,7 @@ def sample(image: np.ndarray, position: np.ndarray, axis: int) -> np.ndarray:
     return first + (np.take(image, np.minimum(low + 1, last), axis) - first) * weight.reshape(shape)
 
 
-def move(image: np.ndarray, centre: tuple[float, float], pixels: float) -> np.ndarray:
+def move(image: np.ndarray, center: tuple[float, float], pixels: float) -> np.ndarray:
     """Radial motion blur: mean of three zoomed copies about the vanishing point (column, row)."""
     if pixels < 0.1:
         return image
@@ -91,8 +91,8 @@ def move(image: np.ndarray, centre: tuple[float, float], pixels: float) -> np.nd
     reach = pixels / (0.5 * width)
     total = image.copy()
     for scale in (1 - reach, 1 - 0.5 * reach):
-        rows = (np.arange(height, dtype=np.float32) - F(centre[1])) * F(scale) + F(centre[1])
-        columns = (np.arange(width, dtype=np.float32) - F(centre[0])) * F(scale) + F(centre[0])
+        rows = (np.arange(height, dtype=np.float32) - F(center[1])) * F(scale) + F(center[1])
+        columns = (np.arange(width, dtype=np.float32) - F(center[0])) * F(scale) + F(center[0])
         total += sample(sample(image, rows, 1), columns, 2)
     return total * F(1 / 3)
 

@@ -10,7 +10,7 @@ from nightjax.core.types import IGNORE
 from nightjax.nightstreet.camera import Camera, PoseOffset
 from nightjax.nightstreet.presets import Knobs
 from nightjax.nightstreet.render import render
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 
 F = np.float32
 STALE, WRONG = 0.20, 0.03  # shares of pairs whose reference is far along the street, or of another street
@@ -23,7 +23,7 @@ EDGE = 0.02  # pixels outside the frame that rounding may cause
 
 @dataclasses.dataclass(frozen=True)
 class Misalignment:
-    """How the day reference of one pair differs from its night image."""
+    """How the day reference of a pair differs from its night image."""
 
     night: PoseOffset
     day: PoseOffset
@@ -32,7 +32,7 @@ class Misalignment:
 
 def draw_misalignment(scene_seed: int, scale: float) -> Misalignment:
     """Both poses of a pair: 0.5 m sideways, 3 m along (12 m when stale), 1.5 degrees of yaw, 0.5 of pitch."""
-    rng = stream(scene_seed, "pose")
+    rng = named_generator(scene_seed, "pose")
     draw = rng.random()
     kind = "wrong" if draw < WRONG * (scale > 0) else "stale" if draw < (WRONG + STALE) * (scale > 0) else "near"
     along = float(rng.uniform(-3, 3))
@@ -46,10 +46,10 @@ def draw_misalignment(scene_seed: int, scale: float) -> Misalignment:
 
 
 def render_pair(scene_seed: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
-    """A night image and its day reference.
+    """Renders a night image and its day reference.
 
     Returns:
-        ``night`` and ``day``, each as :func:`render` returns; ``kind`` (``"near"``, ``"stale"`` or ``"wrong"``);
+        ``night`` and ``day``, each as `render` returns it; ``kind`` (``"near"``, ``"stale"`` or ``"wrong"``);
         ``flow`` float32 [H, W, 2] (dx, dy): night pixel p is the day image's p + flow(p); ``flow_valid`` bool [H, W].
     """
     pose = draw_misalignment(scene_seed, knobs.pose_jitter)
@@ -73,7 +73,7 @@ def correspondence(first: dict, second: dict) -> tuple[np.ndarray, np.ndarray]:
     """Flow from the first view of a street to the second, from depth and pose.
 
     Returns:
-        flow float32 [H, W, 2] (dx, dy) pixels, 0 where invalid; valid bool [H, W]: a static labelled point that the
+        flow float32 [H, W, 2] (dx, dy) pixels, 0 where invalid; valid bool [H, W]: a static labeled point that the
         second view sees too, inside its frame and not hidden.
     """
     one: Camera = first["meta"]["camera"]
@@ -102,7 +102,7 @@ def correspondence(first: dict, second: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agreement(first: np.ndarray, second: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Share of equal labels among pixels that are static and labelled in both maps (and ``valid``)."""
+    """Share of equal labels among pixels that are static and labeled in both maps (and ``valid``)."""
     use = ~(
         np.isin(first, (*CITYSCAPES.group("dynamic"), IGNORE)) | np.isin(second, (*CITYSCAPES.group("dynamic"), IGNORE))
     )
@@ -112,7 +112,7 @@ def agreement(first: np.ndarray, second: np.ndarray, valid: np.ndarray | None = 
 
 
 def warp_labels(second: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The second view's labels as the first view would see them: nearest neighbour at p + flow(p)."""
+    """The second view's labels as the first view would see them: nearest neighbor at p + flow(p)."""
     height, width = second.shape
     rows, columns = np.indices((height, width))
     r = np.clip(np.rint(rows + flow[..., 1]), 0, height - 1).astype(np.intp)

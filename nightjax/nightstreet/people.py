@@ -3,7 +3,7 @@
 import numpy as np
 
 from nightjax.nightstreet.camera import Camera
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 from nightjax.nightstreet.solids import Part, paint_cutout
 from nightjax.nightstreet.surfaces import BICYCLE, MOTORCYCLE, PERSON, RIDER, Surfaces
 from nightjax.nightstreet.traffic import Mover
@@ -14,7 +14,7 @@ CYCLE_LAMP = (1.5, 0.12, 0.06)
 
 def paint_figure(surfaces: Surfaces, camera: Camera, mover: Mover) -> None:
     """A person, a parked cycle, or a rider over a cycle."""
-    rng = stream(mover.seed, "look")
+    rng = named_generator(mover.seed, "look")
     skin, coat, legs = _clothes(rng)
     label = PERSON if mover.kind == "person" else RIDER
     body = (Part(label, skin), Part(label, coat), Part(label, legs))

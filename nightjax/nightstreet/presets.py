@@ -5,17 +5,17 @@ import dataclasses
 import numpy as np
 
 RENDERER_VERSION = "1.1.0"
-"""Bumped whenever a pixel of the published benchmark changes; the TFDS builder's version, so that caches of older
+"""Changes whenever a pixel of the published benchmark does. It is the version of the TFDS builder, so that older
 renderings are not read."""
 KNOBS_VERSION = "1.1.1"
-"""The same of everything drawn at other knobs; bumped by itself where only the effect of a knob changes, else with the
-former."""
+"""The same for everything that is drawn with other knobs. It changes alone where only the effect of a knob does, and
+together with the former otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Knobs:
-    """One number a nuisance factor, so that ablations can switch each; the default is the published benchmark, 0 is
-    off.
+    """One number for each nuisance factor, so that ablations can switch them. The default is the published benchmark; 0
+    switches a factor off.
 
     Attributes:
         ambient: sky light of the night.
@@ -24,7 +24,7 @@ class Knobs:
         glare: scattered light, star streaks and ghosts.
         noise: of the sensor; the invalid masks follow it.
         blur: motion and defocus.
-        tint: saturation of the colours of street lamps, night sky, shops, headlights and lit windows; 0 makes them
+        tint: saturation of the colors of street lamps, night sky, shops, headlights and lit windows; 0 makes them
             white. Red tail lights and traffic lights are signals and stay.
         exposure_diversity: spread of exposure, white balance, contrast and vignetting, by day and by night; what
             metering finds in the scene remains.
@@ -33,7 +33,7 @@ class Knobs:
         dynamics: False shows the same road users in both images of a pair.
 
     Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as
-    against the light they cast; under ``tint`` all colours but those of street lamps and sky.
+    against the light they cast; under ``tint`` all colors but those of street lamps and sky.
     """
 
     ambient: float = 1.0
@@ -63,22 +63,22 @@ NIGHTS = GAPS | {
 
 
 def last_to_go(value: float) -> float:
-    """Strength of the lesser lights of a knob: whole down to one half, which leaves the published gaps as they are, 0
-    at 0."""
+    """Strength of a knob's weaker lights: full while the knob is at least one half, so that the published gaps stay as
+    they are, and 0 at 0."""
     return min(2 * value, 1.0)
 
 
-def whiten(colour: np.ndarray, saturation: float) -> np.ndarray:
-    """A colour float32 [3] of that saturation, 1 for its own, and the same mean."""
-    return colour + np.float32(1 - saturation) * (colour.mean() - colour)
+def whiten(color: np.ndarray, saturation: float) -> np.ndarray:
+    """Scales the saturation of a color float32 [3], keeping its mean; 1 keeps the color, 0 makes it gray."""
+    return color + np.float32(1 - saturation) * (color.mean() - color)
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: what it holds, and the first of its scene seeds.
+    """What a split holds, and the first of its scene seeds.
 
     Attributes:
-        role: ``"labelled"``, ``"pairs"`` or ``"unlabelled"``.
+        role: ``"labeled"``, ``"pairs"`` or ``"unlabeled"``.
         time_of_day: ``"day"``, ``"twilight"`` or ``"night"``.
         first_seed: scene seeds are first_seed, first_seed + 1, ...; splits are a million apart.
         shifted: whether scenes follow the night sets' layout (``Knobs.prior_shift``).
@@ -92,19 +92,19 @@ class Split:
 
 SEEDS_PER_SPLIT = 1_000_000
 SPLITS = {
-    "source_day": Split("labelled", "day", 1_000_000, False),
+    "source_day": Split("labeled", "day", 1_000_000, False),
     "target_pairs": Split("pairs", "night", 2_000_000, True),
-    "val_night": Split("labelled", "night", 3_000_000, True),
-    "test_night": Split("labelled", "night", 4_000_000, True),
-    "val_day": Split("labelled", "day", 5_000_000, False),
-    "target_twilight": Split("unlabelled", "twilight", 6_000_000, True),
-    "oracle_night": Split("labelled", "night", 7_000_000, True),
+    "val_night": Split("labeled", "night", 3_000_000, True),
+    "test_night": Split("labeled", "night", 4_000_000, True),
+    "val_day": Split("labeled", "day", 5_000_000, False),
+    "target_twilight": Split("unlabeled", "twilight", 6_000_000, True),
+    "oracle_night": Split("labeled", "night", 7_000_000, True),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Image size (height, width) and number of examples of every split."""
+    """Image size (height, width) and number of examples in each split."""
 
     size: tuple[int, int]
     counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (stream ``static``)."""
+"""Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (generator ``static``)."""
 
 import dataclasses
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from nightjax.nightstreet.camera import Camera
 from nightjax.nightstreet.layout import END, Street
-from nightjax.nightstreet.seeds import stream, value_noise
+from nightjax.nightstreet.seeds import named_generator, value_noise
 from nightjax.nightstreet.solids import Part, paint_cutout
 from nightjax.nightstreet.surfaces import POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION, Surfaces
 
 F = np.float32
 METAL = (0.2, 0.2, 0.2)
-SIGN_COLOURS = {
+SIGN_COLORS = {
     "prohibition": ((0.62, 0.10, 0.09), (0.72, 0.72, 0.70)),
     "warning": ((0.62, 0.10, 0.09), (0.72, 0.72, 0.70)),
     "mandatory": ((0.10, 0.22, 0.58), (0.12, 0.25, 0.60)),
@@ -26,7 +26,7 @@ LENS_GLOW = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Lamp:
-    """A street lamp: foot and head in world metres."""
+    """A street lamp: foot and head in world meters."""
 
     foot: tuple[float, float]
     head: tuple[float, float, float]
@@ -34,7 +34,7 @@ class Lamp:
 
 @dataclasses.dataclass(frozen=True)
 class Prop:
-    """Any other static object: kind, foot (x, z), size in metres, and a seed for its look."""
+    """Any other static object: kind, foot (x, z), size in meters, and a seed for its look."""
 
     kind: str
     x: float
@@ -46,7 +46,7 @@ class Prop:
 
 def draw_lamps(scene_seed: int, street: Street) -> list[Lamp]:
     """Lamps every 18-32 m, 5.5-8 m high, on one side or alternating."""
-    rng = stream(scene_seed, "static/lamps")
+    rng = named_generator(scene_seed, "static/lamps")
     spacing, height = float(rng.uniform(18, 32)), float(rng.uniform(5.5, 8))
     side, alternate = (1 if rng.random() < 0.5 else -1), rng.random() < 0.6
     z = float(rng.uniform(-spacing, 0))
@@ -61,7 +61,7 @@ def draw_lamps(scene_seed: int, street: Street) -> list[Lamp]:
 
 
 def draw_props(scene_seed: int, street: Street, prior_shift: float) -> list[Prop]:
-    rng = stream(scene_seed, "static")
+    rng = named_generator(scene_seed, "static")
     props: list[Prop] = []
 
     def add(kind, s, z, height, width):
@@ -77,7 +77,7 @@ def draw_props(scene_seed: int, street: Street, prior_shift: float) -> list[Prop
         add("traffic_light", street.road + 0.4, float(rng.uniform(9, 26)), float(rng.uniform(2.8, 3.4)), 0.46)
     for side in (-1, 1):
         for _ in range(int(rng.integers(1, 4))):
-            kind = tuple(SIGN_COLOURS)[int(rng.integers(len(SIGN_COLOURS)))]
+            kind = tuple(SIGN_COLORS)[int(rng.integers(len(SIGN_COLORS)))]
             wide = float(rng.uniform(1.2, 1.8)) if kind == "direction" else float(rng.uniform(0.7, 0.95))
             s = side * (street.road + float(rng.uniform(0.4, 1.0)))
             add("sign/" + kind, s, float(rng.uniform(9, 45)), float(rng.uniform(2.2, 3.0)), wide)
@@ -149,7 +149,7 @@ def _lens_parts(seed: int) -> tuple[Part, ...]:
 
 
 def _housing(part, a, y, middle, half):
-    """Adds a housing of height 3.2 * half, centred on (0, middle), with its lenses."""
+    """Adds a housing of height 3.2 * half, centerd on (0, middle), with its lenses."""
     part = np.where((np.abs(a) < F(half)) & (np.abs(y - F(middle)) < F(2.6 * half)), 2, part)
     for i in range(3):
         away = a * a + (y - F(middle + (1 - i) * 1.65 * half)) ** 2
@@ -183,7 +183,7 @@ def _paint_gantry_light(surfaces, camera, prop) -> None:
 def _paint_sign(surfaces, camera, prop) -> None:
     kind = prop.kind.split("/")[1]
     half, middle = prop.width / 2, prop.height
-    rim, face = SIGN_COLOURS[kind]
+    rim, face = SIGN_COLORS[kind]
 
     def outline(a, y, half):
         """Signed reach: positive inside."""

@@ -14,7 +14,7 @@ from nightjax.nightstreet.layout import Street, draw_street
 from nightjax.nightstreet.people import paint_figure
 from nightjax.nightstreet.presets import Knobs
 from nightjax.nightstreet.props import Lamp, draw_lamps, draw_props, paint_lamp, paint_prop
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 from nightjax.nightstreet.surfaces import Surfaces
 from nightjax.nightstreet.traffic import LENGTH, Mover, draw_movers
 from nightjax.nightstreet.vehicles import paint_vehicle
@@ -60,8 +60,8 @@ def render(
         prior_shift: 0 for streets of the day splits, 1 for low, open, bare ones.
 
     Returns:
-        ``image`` uint8 [H, W, 3] RGB; ``label`` uint8 [H, W] train ids and 255; ``depth`` float32 [H, W] metres,
-        infinite for the sky; ``invalid`` uint8 [H, W], 1 where a labelled pixel cannot be recognised; ``snr``
+        ``image`` uint8 [H, W, 3] RGB; ``label`` uint8 [H, W] train ids and 255; ``depth`` float32 [H, W] meters,
+        infinite for the sky; ``invalid`` uint8 [H, W], 1 where a labeled pixel cannot be recognized; ``snr``
         float32 [H, W]; ``moving`` bool [H, W]; ``meta`` dict with the camera, exposure and gain.
     """
     if time_of_day not in TIMES:
@@ -76,10 +76,10 @@ def render(
         else light.draw_lights(scene_seed, view.street, view.lamps, view.movers, view.camera, knobs)
     )
     clean = light.radiance(view.surfaces, view.camera, view.street, air, lights)
-    rng = stream(sensor_seed, "sensor")
+    rng = named_generator(sensor_seed, "sensor")
     electronics = sensor.draw_sensor(rng, clean, time_of_day, knobs)
     lens = optics.draw_lens(rng, time_of_day == "night", knobs)
-    moved = optics.move(clean, view.camera.centre, lens.motion * size[1] / 512)
+    moved = optics.move(clean, view.camera.center, lens.motion * size[1] / 512)
     moved = optics.blur(moved, lens.defocus * size[0])
     seen, scattered = optics.veil(moved, 1 / electronics.exposure, lens)
     signal, snr = sensor.expose(rng, seen, electronics)
@@ -120,8 +120,8 @@ def draw_view(scene_seed, dynamic_seed, pose_jitter, size, knobs, prior_shift) -
 
 
 def _paint_bonnet(scene_seed: int, surfaces: Surfaces) -> None:
-    """In a quarter of the scenes, the own car's bonnet along the lower border, labelled 255."""
-    rng = stream(scene_seed, "bonnet")
+    """In a quarter of the scenes, the own car's bonnet along the lower border, labeled 255."""
+    rng = named_generator(scene_seed, "bonnet")
     present, rise, value = rng.random() < 0.25, float(rng.uniform(0.03, 0.09)), float(rng.uniform(0.03, 0.3))
     if not present:
         return
@@ -135,7 +135,7 @@ def _paint_bonnet(scene_seed: int, surfaces: Surfaces) -> None:
 
 def labels_with_void(scene_seed: int, label: np.ndarray) -> np.ndarray:
     """In a tenth of the scenes, an unannotated ellipse of 255."""
-    rng = stream(scene_seed, "void")
+    rng = named_generator(scene_seed, "void")
     present, u, v, a, b = rng.random() < 0.1, *rng.uniform((0, 0.3, 0.04, 0.04), (1, 1, 0.14, 0.2)).tolist()
     if not present:
         return label

@@ -1,4 +1,4 @@
-"""Named random streams and hash noise: every number of a scene is a function of an integer seed and a name."""
+"""Named random generators and hash noise: every number of a scene is a function of an integer seed and a name."""
 
 import zlib
 
@@ -9,13 +9,13 @@ SHIFT_1, SHIFT_2, SHIFT_3 = np.uint32(15), np.uint32(12), np.uint32(8)
 SCALE = np.float32(2.0**-24)
 
 
-def stream(seed: int, name: str) -> np.random.Generator:
-    """Independent PCG64 generator of one named stream of a seed.
+def named_generator(seed: int, name: str) -> np.random.Generator:
+    """PCG64 generator of a seed and a name.
 
     Args:
         seed: non-negative integer.
-        name: stream name such as ``"layout"``; streams of distinct names do not influence each other, so drawing
-            more numbers from one leaves the others as they were.
+        name: such as ``"layout"``; generators of different names are independent, so drawing more numbers from one
+            does not change the others.
     """
     key = zlib.crc32(name.encode())
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(key,))))

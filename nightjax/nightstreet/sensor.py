@@ -19,7 +19,7 @@ TABLE = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Sensor:
-    """One exposure's electronics: exposure (gain included) in 1 / radiance, gain, colour and tone."""
+    """One exposure's electronics: exposure (gain included) in 1 / radiance, gain, color and tone."""
 
     exposure: float
     gain: float
@@ -35,7 +35,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str, knobs: Knobs) -> Sensor:
-    """Meters the scene: centre-weighted log mean to a target, with limited gain by night."""
+    """Meters the scene: center-weighted log mean to a target, with limited gain by night."""
     diversity = knobs.exposure_diversity
     bias = float(rng.uniform(-1, 1)) * diversity
     night_target = float(np.exp(_spread(rng, np.log(0.0063), np.log(0.0266), diversity)))
@@ -64,7 +64,7 @@ def _spread(rng: np.random.Generator, low: float, high: float, diversity: float)
 
 
 def metered(radiance: np.ndarray) -> float:
-    """Centre-weighted geometric mean of luminance."""
+    """Center-weighted geometric mean of luminance."""
     _, height, width = radiance.shape
     rows = 1 - np.abs(np.linspace(-0.8, 0.8, height)) ** 2
     columns = 1 - np.abs(np.linspace(-0.8, 0.8, width)) ** 2
@@ -74,7 +74,7 @@ def metered(radiance: np.ndarray) -> float:
 
 
 def auto_white(radiance: np.ndarray, strength: float) -> np.ndarray:
-    """Partial grey-world correction [3] with the green gain near 1."""
+    """Partial gray-world correction [3] with the green gain near 1."""
     mean = np.minimum(radiance, 1.0).mean((1, 2), dtype=np.float64) + 1e-6
     gains = (mean[1] / mean) ** strength
     return np.clip(gains, 0.5, 2.5)
@@ -112,16 +112,16 @@ def develop(signal: np.ndarray, sensor: Sensor) -> np.ndarray:
     """Denoiser-like chroma blur, white balance, clipping, contrast and sRGB curve: uint8 [H, W, 3]."""
     signal = np.minimum(signal, F(1.0))
     if sensor.gain > 1.5:
-        grey = luminance(signal)
-        chroma = _box3(signal - grey)
-        signal = grey + chroma
+        gray = luminance(signal)
+        chroma = _box3(signal - gray)
+        signal = gray + chroma
     signal = np.clip(signal * sensor.white_balance[:, None, None], 0, 1)
     index = (signal * F(TABLE - 1) + F(0.5)).astype(np.intp)
     return tone_table(sensor.contrast)[index].transpose(1, 2, 0).copy()
 
 
 def tone_table(contrast: float) -> np.ndarray:
-    """uint8 [TABLE]: linear signal to sRGB, contrast as a power about middle grey."""
+    """uint8 [TABLE]: linear signal to sRGB, contrast as a power about middle gray."""
     x = np.arange(TABLE) / (TABLE - 1)
     x = np.minimum(0.18 * (x / 0.18) ** contrast, 1.0)
     y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)

@@ -8,7 +8,7 @@ from nightjax.nightstreet.camera import Camera
 from nightjax.nightstreet.surfaces import FACING_CAMERA, Surfaces
 
 F = np.float32
-NEAREST = 0.7  # metres in front of the camera within which nothing is drawn
+NEAREST = 0.7  # meters in front of the camera within which nothing is drawn
 
 
 class Part:
@@ -35,8 +35,8 @@ def paint_cutout(
     """A flat object in the plane z = place[1].
 
     Args:
-        place: (x, z) of the object's foot, metres.
-        extent: (half-width, bottom, top), metres.
+        place: (x, z) of the object's foot, meters.
+        extent: (half-width, bottom, top), meters.
         shape: (lateral a, height y) float32 arrays to an int array: 0 for nothing, i for ``parts[i - 1]``.
         moving: whether it belongs to the dynamics.
         round_: bends the normal like a cylinder's, so that light from the side is seen.
@@ -86,7 +86,7 @@ def paint_box(
     """An axis-aligned box, seen from outside.
 
     Args:
-        low, high: world corners, metres.
+        low, high: world corners, meters.
         label: train id.
         look: (face ``"side" | "end" | "top"``, horizontal coordinate on the face, height) to albedo [3, n] and
             glow [3, n]; the horizontal coordinate is measured from the box's middle.

@@ -31,10 +31,10 @@ class Surfaces:
     """Visible surfaces of one view.
 
     Attributes:
-        depth: float32 [H, W], metres along the optical axis, infinite for the sky.
+        depth: float32 [H, W], meters along the optical axis, infinite for the sky.
         label: uint8 [H, W], train ids.
         albedo, normal, glow: float32 [3, H, W]; glow is emitted radiance, in units of a street lamp's irradiance.
-        moving: bool [H, W], pixels of the ``dynamics`` stream.
+        moving: bool [H, W], pixels drawn from the generator ``dynamics``.
     """
 
     def __init__(self, size: tuple[int, int]):

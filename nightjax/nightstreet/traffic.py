@@ -1,9 +1,9 @@
-"""What moves: where vehicles, people and cycles are (stream ``dynamics``)."""
+"""What moves: where vehicles, people and cycles are (generator ``dynamics``)."""
 
 import dataclasses
 
 from nightjax.nightstreet.layout import Street
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Mover:
 
     Attributes:
         kind: ``car truck bus train person bicycle motorcycle``, or ``cyclist biker`` for a rider with the machine.
-        x, z: middle of the foot or rear end nearest the camera, world metres.
+        x, z: middle of the foot or rear end nearest the camera, world meters.
         toward: faces the camera (headlights seen) or drives away (tail lights seen).
         lit: vehicle lights are on when it is dark.
         side_on: cycles seen from the side.
@@ -34,7 +34,7 @@ WIDTH = {"car": 1.8, "truck": 2.4, "bus": 2.5, "train": 2.6}
 
 def draw_movers(dynamic_seed: int, street: Street, prior_shift: float) -> list[Mover]:
     """Road users of one moment; vehicles do not stand in each other."""
-    rng = stream(dynamic_seed, "dynamics")
+    rng = named_generator(dynamic_seed, "dynamics")
     busy = float(rng.uniform(0.5, 1.3)) * (1 - 0.35 * prior_shift)
     movers: list[Mover] = []
     taken: list[tuple[float, float, float]] = []

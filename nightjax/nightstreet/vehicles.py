@@ -4,7 +4,7 @@ import numpy as np
 
 from nightjax.nightstreet.camera import Camera
 from nightjax.nightstreet.presets import Knobs, last_to_go, whiten
-from nightjax.nightstreet.seeds import stream
+from nightjax.nightstreet.seeds import named_generator
 from nightjax.nightstreet.solids import paint_box
 from nightjax.nightstreet.surfaces import BUS, CAR, TRAIN, TRUCK, Surfaces
 from nightjax.nightstreet.traffic import LENGTH, WIDTH, Mover
@@ -19,8 +19,8 @@ CABIN_GLOW = np.array([0.22, 0.2, 0.16], np.float32)  # lit inside of buses and 
 
 def paint_vehicle(surfaces: Surfaces, camera: Camera, mover: Mover, knobs: Knobs) -> None:
     """Boxes of one vehicle; ``mover.z`` is the end nearest the camera."""
-    rng = stream(mover.seed, "look")
-    body = _body_colour(rng, mover.kind)
+    rng = named_generator(mover.seed, "look")
+    body = _body_color(rng, mover.kind)
     half, length = WIDTH[mover.kind] / 2, LENGTH[mover.kind]
     x, z = mover.x, mover.z
     for low, high, look in _boxes(mover, rng, body, half, length, knobs):
@@ -28,7 +28,7 @@ def paint_vehicle(surfaces: Surfaces, camera: Camera, mover: Mover, knobs: Knobs
         paint_box(surfaces, camera, *corner, LABEL[mover.kind], look, moving=True)
 
 
-def _body_colour(rng, kind) -> np.ndarray:
+def _body_color(rng, kind) -> np.ndarray:
     value = float(rng.choice([0.04, 0.07, 0.15, 0.3, 0.5]))
     tint = {
         "car": np.array([1.0, 1.0, 1.0]) + 0.6 * (rng.random() < 0.35) * rng.uniform(-0.8, 0.8, 3),
@@ -105,9 +105,9 @@ def _cabin(body, bottom, top, half):
     return look
 
 
-def _plain(colour):
+def _plain(color):
     def look(face, u, y):
-        albedo = np.repeat(colour[:, None], len(u), 1)
+        albedo = np.repeat(color[:, None], len(u), 1)
         if face == "end":
             albedo[:, np.abs(u) < F(0.04)] *= F(0.4)
         return albedo, np.zeros_like(albedo)
@@ -116,7 +116,7 @@ def _plain(colour):
 
 
 def _saloon(body, top, lit, tram):
-    """Windows all round, a band of second colour, and on trams a lit destination panel and a pale roof line."""
+    """Windows all round, a band of second color, and on trams a lit destination panel and a pale roof line."""
 
     def look(face, u, y):
         albedo = np.repeat(body[:, None], len(u), 1)

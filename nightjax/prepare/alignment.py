@@ -1,12 +1,10 @@
-"""Are two photos views of the same place? A cheap test that survives day against night.
+"""Whether two photos show the same place: a cheap test that works for a day and a night photo.
 
-Both photos are reduced to oriented gradients of a small, locally normalised picture; orientation is
-doubled, so that a bright edge by day may be a dark one by night. The score is the best correlation
-over small shifts.
+Both photos are reduced to oriented gradients of a small, locally normalized image. The angle of the gradient is
+doubled, so that an edge may be bright by day and dark by night. The score is the best correlation over small shifts.
 
-One score means little: on real drives a true pair reaches 0.15 to 0.4 and a wrong one 0.05 to 0.3,
-because all streets look alike at this size. So pairs are judged against the same photos with
-*wrong* partners.
+One score says little. On real drives a true pair reaches 0.15 to 0.4 and a wrong one 0.05 to 0.3, because all streets
+look alike at this size. So pairs are compared with the same photos under *wrong* partners.
 """
 
 from collections.abc import Sequence
@@ -16,13 +14,13 @@ import numpy as np
 
 WIDTH, HEIGHT = 96, 54
 SHIFT_X, SHIFT_Y = 8, 5
-MAX_METRES = 50.0
-"""GPS distance beyond which a pair is no pair."""
+MAX_METERS = 50.0
+"""Two photos farther apart than this by GPS are no pair."""
 _EARTH_RADIUS = 6_371_000.0
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] to doubled-angle gradients of a small picture, float32 [54, 96, 2]."""
+    """Doubled-angle gradients, float32 [54, 96, 2], of an RGB image uint8 [H, W, 3]."""
     gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     gray = np.log1p(gray.astype(np.float32))
     gray -= cv2.GaussianBlur(gray, (0, 0), 4)
@@ -33,7 +31,7 @@ def edges(image: np.ndarray) -> np.ndarray:
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Best correlation of two `edges` arrays over small shifts; 1 for the same picture."""
+    """Best correlation of two `edges` arrays over small shifts; 1 for the same image."""
     core = first[SHIFT_Y:-SHIFT_Y, SHIFT_X:-SHIFT_X].astype(np.float32)
     second = second.astype(np.float32)
     products = sum(
@@ -45,16 +43,15 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[int] | None:
-    """Finds pairs that fit no better than strangers do.
+    """Finds pairs that fit no better than wrong pairs do.
 
     Args:
         pairs: `edges` of image and reference.
-        partners: id of each reference; wrong partners are taken from pairs with another id.
+        partners: id of each reference; the wrong partners of a pair have another id.
 
     Returns:
-        Positions of suspicious pairs. None if the pairs as a whole fit no better than wrong
-        partners, which means that the pairing is wrong everywhere. Fewer than four different
-        references cannot be judged: no suspects.
+        Positions of suspicious pairs, empty if there are fewer than four different references, which are too few to
+        tell. None if the pairs as a whole fit no better than wrong ones, so that the pairing is wrong throughout.
     """
     if len(set(partners)) < 4:
         return []
@@ -64,18 +61,18 @@ def suspects(pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[
     separation = (np.median(true) - wrong.mean()) / spread
     if separation < 0.25:
         return None
-    # A single pair is accused only where the others stand out clearly enough to compare with.
+    # A single pair is suspect only if the others stand out clearly.
     return [i for i, score in enumerate(true) if separation > 3 and score < wrong.mean() + spread]
 
 
-def metres(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Distance of two (latitude, longitude) in degrees; nan if either is nan."""
+def meters(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """Distance in meters between two (latitude, longitude) in degrees; nan if either is nan."""
     (lat1, lon1), (lat2, lon2) = np.radians(first), np.radians(second)
     return float(_EARTH_RADIUS * np.hypot(lat2 - lat1, (lon2 - lon1) * np.cos((lat1 + lat2) / 2)))
 
 
 def _strangers(position: int, pairs: Sequence[tuple[np.ndarray, np.ndarray]], partners: Sequence[str]) -> list[float]:
-    """Scores of one image with up to three wrong references, spread over the list."""
+    """Scores of one image with up to three wrong references from all over the list."""
     count = len(pairs)
     others = [(position + step * count // 4) % count for step in (1, 2, 3)]
     return [similarity(pairs[position][0], pairs[i][1]) for i in others if partners[i] != partners[position]]

@@ -1,9 +1,8 @@
-"""Unpacks an archive a user downloaded, once, and trusts nothing in it.
+"""Unpacks a downloaded archive once, trusting nothing in it.
 
-Refused before anything is written: absolute paths and ``..``, links and devices, encrypted members,
-sizes that no photo archive has (zip bombs). While unpacking, the bytes really written are counted,
-because a header can lie. A folder appears under its final name only when complete, so an
-interrupted run starts again instead of leaving half a data set.
+These are refused before anything is written: absolute paths and ``..``, links and devices, encrypted members, and
+sizes that no archive of photos has (zip bombs). The bytes are counted while they are written, because a header can lie.
+A folder gets its final name only when it is complete, so an interrupted run starts again and leaves no half data set.
 """
 
 import dataclasses
@@ -21,12 +20,12 @@ from typing import IO
 from nightjax.core.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-"""Archive types that `extract` understands."""
+"""Types of archive that `extract` can unpack."""
 
 MAX_RATIO = 50
-"""Unpacked bytes per archive byte. Photos and label PNGs reach 1, csv and JSON 5 to 20."""
+"""Most bytes unpacked from one byte of an archive. Photos and label PNGs reach 1, csv and JSON 5 to 20."""
 FREE_BYTES = 64 << 20
-"""Small archives may unpack to this much whatever the ratio."""
+"""A small archive may unpack to this much whatever its ratio."""
 MAX_MEMBERS = 2_000_000
 _CHUNK = 1 << 20
 
@@ -41,7 +40,7 @@ class _Member:
 
 
 def stem(path: pathlib.PurePath) -> str:
-    """The file name without its archive suffix: ``a/b.tar.gz`` gives ``b``."""
+    """The file name without its archive suffix, ``b`` for ``a/b.tar.gz``."""
     name = path.name
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):
@@ -50,15 +49,15 @@ def stem(path: pathlib.PurePath) -> str:
 
 
 def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
-    """Unpacks ``archive`` below ``into`` unless that was done before.
+    """Unpacks ``archive`` below ``into`` unless that has been done before.
 
     Args:
         archive: a local zip or tar file.
-        into: folder for unpacked archives; created when missing. Nothing is written outside it.
+        into: folder for unpacked archives, created if missing. Nothing is written outside it.
 
     Returns:
-        The folder with the content; its name holds the archive's name, size and time, so a replaced
-        archive is unpacked anew.
+        The folder with the content. Its name depends on the archive's name, size and time, so that a replaced archive
+        is unpacked again.
 
     Raises:
         UserError: the archive is damaged, encrypted, unsafe or larger than the disk.

@@ -1,12 +1,11 @@
-"""The base of every TFDS builder here: one feature schema, one way from files to records.
+"""Base of the TFDS builders: one feature schema, and one way from files to records.
 
-A builder says where its data comes from (`SOURCE`), which configs it has, and, in `scan`, which
-files make up which record. The base finds and unpacks the data, converts records on all cores,
-counts what is broken, and stores an integrity report in the data set's ``metadata.json``.
-TensorFlow is never needed.
+A builder says what its files look like (``LAYOUT``), which configs it has, and, in `SegmentationBuilder.scan`, which
+files belong to which record. The base finds and unpacks the data, converts records on all cores, counts what is broken
+and stores an integrity report in the ``metadata.json`` of the data set. TensorFlow is never needed.
 
-Work is done in fresh processes (`nightjax.core.parallel`): a script that prepares data must guard
-its entry point with ``if __name__ == "__main__":``.
+The work is done in new processes (`nightjax.core.parallel`), so a script that prepares data must guard its entry point
+with ``if __name__ == "__main__":``.
 """
 
 import dataclasses
@@ -23,10 +22,10 @@ from nightjax.core.errors import UserError
 from nightjax.core.parallel import parallel_map
 from nightjax.prepare import integrity, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Outcome, Recipe, Record, encode_record
+from nightjax.prepare.records import ExampleFiles, Outcome, Recipe, encode_record
 
 CONDITIONS = ("day", "twilight", "night", "fog", "rain", "snow")
-"""Names of the `condition` feature; an unknown condition is stored as -1."""
+"""Values of the feature ``condition``; an unknown condition is stored as -1."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -34,14 +33,14 @@ class Config(tfds.core.BuilderConfig):
     """One form of a data set.
 
     Attributes:
-        labelled: examples have ``label`` and ``class_pixels``.
-        paired: examples have ``image_ref`` and ``ref_id``.
-        invalid: examples have the mask ``invalid``.
-        select: which part or version of the data set, in the builder's own words.
-        recipe: size, format and mismatch rule.
+        labeled: whether examples have ``label`` and ``class_pixels``.
+        paired: whether examples have ``reference`` and ``reference_id``.
+        invalid: whether examples have the mask ``invalid``.
+        select: the part or version of the data set, as the builder names it.
+        recipe: size, format and what to do with labels of another size.
     """
 
-    labelled: bool = True
+    labeled: bool = True
     paired: bool = False
     invalid: bool = False
     select: str = ""
@@ -49,26 +48,25 @@ class Config(tfds.core.BuilderConfig):
 
 
 def prepared(config: Config, name: str, **changes: Any) -> Config:
-    """The same data at half size and as JPEG, so that reading costs a fraction."""
+    """The same data at half size and as JPEG, which is much cheaper to read."""
     recipe = dataclasses.replace(config.recipe, divide_by=2, image_format="jpeg")
     description = f"{config.description} Half size, images as JPEG of quality 95."
     return dataclasses.replace(config, name=name, recipe=recipe, description=description, **changes)
 
 
 def features(
-    *, labelled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
+    *, labeled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
 ) -> tfds.features.FeaturesDict:
-    """The feature schema shared by all builders; images are stored as encoded bytes."""
-    picture = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
+    """The feature schema of all builders; images are stored as encoded bytes."""
+    image = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
     mask = functools.partial(tfds.features.Image, shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
     schema: dict[str, Any] = {
-        "image": picture(doc="RGB"),
+        "image": image(doc="RGB"),
         "image_id": tfds.features.Text(doc="stem of the image file"),
         "sequence": tfds.features.Text(doc="drive the frame belongs to"),
         "frame": tfds.features.Scalar(np.int32, doc="number in the drive, -1 if unknown"),
         "condition": tfds.features.ClassLabel(names=CONDITIONS),
-        # As raw bytes: an ordinary float64 feature is stored in float32, which moves a latitude by
-        # up to 0.4 m.
+        # Raw bytes, because TFDS stores a float64 feature in float32, which moves a latitude by up to 0.4 m.
         "gps": tfds.features.Tensor(
             shape=(2,),
             dtype=np.float64,
@@ -76,14 +74,14 @@ def features(
             doc="latitude, longitude in degrees, or nan",
         ),
     }
-    if labelled:
+    if labeled:
         schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
         schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
     if file_label:
         schema["file_label"] = mask(doc="the label's values as they are in the file")
     if paired:
-        schema["image_ref"] = picture(doc="RGB reference view, coarsely aligned")
-        schema["ref_id"] = tfds.features.Text(doc="stem of the reference file")
+        schema["reference"] = image(doc="RGB reference view, coarsely aligned")
+        schema["reference_id"] = tfds.features.Text(doc="stem of the reference file")
     if invalid:
         schema["invalid"] = mask(doc="1 where the label could not be seen in the image alone")
     return tfds.features.FeaturesDict(schema)
@@ -91,61 +89,67 @@ def features(
 
 with tfds.core.registered.skip_registration():
 
-    class SegmentationBuilder(tfds.core.GeneratorBasedBuilder):
-        """Base of the builders; subclasses are called ``Builder`` and define `SOURCE`,
-        ``BUILDER_CONFIGS`` and `scan`.
+    class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
+        """Writes ArrayRecord files unless another format is asked for: TFDS's own default needs TensorFlow."""
 
-        Records keep their order (sorted by key), so index i of a split is the same frame on every
-        machine.
+        def __init__(self, *, file_format: str | tfds.core.FileFormat | None = None, **kwargs: Any):
+            super().__init__(file_format=file_format, **kwargs)
+            if file_format is None and not self.info.initialized:  # What is prepared has its format already.
+                self.info.set_file_format("array_record", override=True)
+
+    class SegmentationBuilder(ArrayRecordBuilder):
+        """Base of the builders. A subclass, called ``Builder``, has ``LAYOUT``, ``BUILDER_CONFIGS`` and `scan`.
+
+        Records are sorted by key, so index i of a split is the same frame on every machine.
         """
 
         VERSION = tfds.core.Version("1.0.0")
         RELEASE_NOTES = {"1.0.0": "First release."}
-        SOURCE: layouts.Source
+        LAYOUT: layouts.Layout
 
         def __init_subclass__(cls, **kwargs: Any):
-            if "SOURCE" in vars(cls):
-                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.SOURCE.instructions
+            if "LAYOUT" in vars(cls):
+                cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.LAYOUT.instructions
             super().__init_subclass__(**kwargs)
 
         def scan(self, tree: layouts.Tree) -> Scan:
-            """Lists the records of the current config without opening every image."""
+            """Lists the records of this config without opening the images."""
             raise NotImplementedError
 
         def find(self, manual_dir: str | os.PathLike, extract_dir: str | os.PathLike) -> Scan:
             """Finds the data below ``manual_dir`` and scans it.
 
             Raises:
-                UserError: nothing usable, or nothing for this config.
+                UserError: there is nothing usable, or nothing for this config.
             """
-            tree = layouts.find_tree(self.SOURCE, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
+            tree = layouts.find_tree(self.LAYOUT, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
             scan = self.scan(tree)
             scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
                 raise UserError(
-                    f"{self.SOURCE.title}: nothing for config {self.builder_config.name} in "
+                    f"{self.LAYOUT.title}: nothing for config {self.builder_config.name} in "
                     f"{manual_dir} ({found}); the layout is in the builder's README; "
-                    f"download: {self.SOURCE.page}"
+                    f"download: {self.LAYOUT.page}"
                 )
             return scan
 
-        def encoder(self) -> Callable[[Record], Outcome]:
-            """The picklable function from record to example, run in worker processes."""
+        def encoder(self) -> Callable[[ExampleFiles], Outcome]:
+            """The picklable function that worker processes turn files into examples with."""
             return functools.partial(encode_record, recipe=self.builder_config.recipe)
 
         def _info(self) -> tfds.core.DatasetInfo:
             config = self.builder_config
             return tfds.core.DatasetInfo(
                 builder=self,
-                description=f"{self.SOURCE.title}: {config.description}",
+                description=f"{self.LAYOUT.title}: {config.description}",
                 features=features(
-                    labelled=config.labelled,
+                    labeled=config.labeled,
                     paired=config.paired,
                     invalid=config.invalid,
                     file_label=config.recipe.keep_file_values,
                 ),
-                homepage=self.SOURCE.page,
+                homepage=self.LAYOUT.page,
                 metadata=tfds.core.MetadataDict(),
                 disable_shuffling=True,
             )
@@ -155,7 +159,7 @@ with tfds.core.registered.skip_registration():
             dl_manager: tfds.download.DownloadManager,
             download_config: tfds.download.DownloadConfig,
         ) -> None:
-            """As TFDS does; a Beam runner or Beam options move the work to Beam."""
+            """Does what TFDS does; with a Beam runner or Beam options, Beam does the work."""
             self._on_beam = bool(download_config.beam_runner or download_config.beam_options)
             super()._download_and_prepare(dl_manager, download_config)
             if self._on_beam:
@@ -166,8 +170,8 @@ with tfds.core.registered.skip_registration():
                 manual_dir = dl_manager.manual_dir
             except AssertionError as error:
                 raise UserError(
-                    f"{self.SOURCE.title}: the folder for manual downloads is missing or "
-                    f"empty; {self.SOURCE.instructions}"
+                    f"{self.LAYOUT.title}: the folder for manual downloads is missing or "
+                    f"empty; {self.LAYOUT.instructions}"
                 ) from error
             scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
             self.info.metadata.update(
@@ -189,7 +193,7 @@ with tfds.core.registered.skip_registration():
             }
 
         def _generate_examples(
-            self, split: str, records: Sequence[Record], expected: int | None
+            self, split: str, records: Sequence[ExampleFiles], expected: int | None
         ) -> Iterator[tuple[str, dict[str, Any]]]:
             report = integrity.SplitReport(expected)
             for outcome in parallel_map(self.encoder(), records, desc=f"{self.name} {split}"):
@@ -200,21 +204,21 @@ with tfds.core.registered.skip_registration():
             if not report.images:
                 name, fault = next(iter(report.broken.items()))
                 raise UserError(
-                    f"{self.SOURCE.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
+                    f"{self.LAYOUT.title}: no usable record among {len(records)} of {split}; {name}: {fault}"
                 )
 
-        def _beam_examples(self, records: Sequence[Record]) -> Any:
-            """The same examples as a Beam transform. Ordered data sets need integer keys there."""
+        def _beam_examples(self, records: Sequence[ExampleFiles]) -> Any:
+            """The same examples as a Beam transform, which needs integer keys to keep an order."""
             beam = tfds.core.lazy_imports.apache_beam
             numbered = beam.Create(list(enumerate(records))) | beam.Reshuffle()
             return numbered | beam.FlatMap(functools.partial(_numbered_example, self.encoder()))
 
         def _report_beam(self) -> None:
-            """Beam's workers only count; `nightjax.prepare.check` names what they left out."""
+            """Reports counts only, all that Beam's workers give; `nightjax.prepare.check` names what is missing."""
             for split, records in self._scan.splits.items():
                 report = integrity.SplitReport(self._scan.expected.get(split))
                 report.images = self.info.splits[split].num_examples
-                report.labels = report.images * self.builder_config.labelled
+                report.labels = report.images * self.builder_config.labeled
                 report.left_out = len(records) - report.images
                 self.info.metadata["splits"][split] = report.as_json()
                 self.info.metadata["notes"].append(
@@ -226,11 +230,13 @@ with tfds.core.registered.skip_registration():
             print("\n".join(f"  {line}" for line in integrity.lines(self.info.metadata)))
 
 
-def _key(record: Record) -> str:
+def _key(record: ExampleFiles) -> str:
     return record.key
 
 
-def _numbered_example(encode: Callable[[Record], Outcome], item: tuple[int, Record]) -> Iterator[tuple[int, Any]]:
+def _numbered_example(
+    encode: Callable[[ExampleFiles], Outcome], item: tuple[int, ExampleFiles]
+) -> Iterator[tuple[int, Any]]:
     index, record = item
     example = encode(record).example
     if example is not None:

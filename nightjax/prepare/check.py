@@ -1,12 +1,11 @@
-"""Checks data before a long run: a folder as a builder sees it, a plain folder, or a prepared data set.
+"""Checks data before a long run: the files of a builder, a plain folder, or a prepared data set.
 
-Every fault is one line. The checks find ids out of range, train ids where label ids are expected and the reverse,
-labels of another size than their image, missing partners, extra files, wrong counts, frames that occur in two splits,
-files that cannot be decoded, and pairs that do not show the same place.
+Each fault is one line. These are found: ids out of range, train ids in place of label ids and the reverse, labels of
+another size, missing partners, extra files, wrong counts, frames that are in two splits, files that cannot be decoded,
+and pairs that do not show the same place.
 """
 
 import functools
-import importlib
 import itertools
 import pathlib
 import tempfile
@@ -16,56 +15,55 @@ from typing import get_args
 import tensorflow_datasets as tfds
 
 from nightjax.core.config import choose
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
 from nightjax.core.parallel import parallel_map
-from nightjax.data import labels
+from nightjax.data import datasets, labels
 from nightjax.data.folders import (
     IMAGE_SUFFIXES,
     by_relative_stem,
     label_path,
     label_table,
-    list_pictures,
+    list_images,
 )
 from nightjax.data.imagefiles import read_indexed
-from nightjax.data.sources import BUILDERS
 from nightjax.prepare import alignment
+from nightjax.prepare.builder import SegmentationBuilder
 from nightjax.prepare.inspection import (
     Inspection,
     duplicates,
-    first_line,
     inspect_prepared,
     inspect_record,
     open_prepared,
 )
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import LabelEncoding, Recipe, Record
+from nightjax.prepare.records import ExampleFiles, LabelEncoding, Recipe
 
 MAX_PAIRS = 400
-"""Pairs that are compared, evenly spread over a split."""
-
-
-DATA_SETS = {name: module for name, module in BUILDERS.items() if name != "nightstreet"}
-"""Data sets whose builders read downloaded files, to the modules of these builders."""
+"""At most this many pairs are compared, spread evenly over a split."""
 
 
 def check_dataset(data: str, manual_dir: str, extract_dir: str = "") -> list[str]:
     """Checks downloaded files as their builder would read them.
 
     Args:
-        data: ``NAME`` or ``NAME/CONFIG`` of `DATA_SETS`; ``folder`` or ``folder/ENCODING`` for a plain folder.
+        data: ``NAME`` or ``NAME/CONFIG`` of `datasets.builder_modules`; ``folder`` or ``folder/ENCODING`` for a plain
+            folder.
         manual_dir: where the files are.
         extract_dir: where archives are unpacked; by default a temporary folder.
 
     Returns:
-        One line a fault; empty if all is well.
+        One line for each fault.
 
     Raises:
-        UserError: no such data set or config, or its files are not there.
+        UserError: the data set or config is unknown or not made from downloaded files, or its files are not there.
     """
     name, _, config = data.partition("/")
     if name == "folder":
         return check_scan(scan_folder(manual_dir, config or "train_ids"))
-    builder_class = importlib.import_module(choose(DATA_SETS | {"folder": ""}, name, "data set")).Builder
+    choose({**datasets.builder_modules(), "folder": ""}, name, "data set")
+    builder_class = datasets.builder_class(name)
+    if not issubclass(builder_class, SegmentationBuilder):
+        raise UserError(f"data set {name!r} is not made from downloaded files: there is nothing to check")
     configs = {item.name: item for item in builder_class.BUILDER_CONFIGS}
     if config:
         choose(configs, config, f"{name}: config")
@@ -80,10 +78,10 @@ def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
 
     Args:
         scan: what a builder or `scan_folder` found.
-        recipe: whether labels may differ from their images in size.
+        recipe: says whether labels may differ from their images in size.
 
     Returns:
-        One line a fault; empty if all is well.
+        One line for each fault.
     """
     faults = [f"count: {split} has {_count(scan, split)} records, official is {n}" for split, n in _wrong_counts(scan)]
     faults += [f"partner: {text}" for text in scan.unmatched] + [f"alignment: {text}" for text in scan.doubtful]
@@ -96,10 +94,10 @@ def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
 
 
 def check_prepared(folder: str) -> list[str]:
-    """Checks a prepared data set, a folder with ``dataset_info.json``. Returns one line a fault.
+    """Checks a prepared data set, a folder with ``dataset_info.json``. Returns one line for each fault.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder is no prepared data set.
     """
     if not (pathlib.Path(folder) / "dataset_info.json").is_file():
         raise UserError(f"{folder} is no prepared data set (no dataset_info.json); name the folder of one version")
@@ -125,12 +123,7 @@ def check_prepared(folder: str) -> list[str]:
 
 
 def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
-    """Scans a plain folder: ``images/`` and, where they exist, ``labels/`` and ``references/`` with
-    the same names.
-
-    Sub-folders of ``images/`` are splits. Files and encodings are those that
-    `nightjax.data.folders.FolderSource` reads.
-    """
+    """Scans a plain folder as `nightjax.data.folders.FolderSource` reads it; subfolders of ``images/`` are splits."""
     folder = pathlib.Path(root).expanduser()
     encoding, table = label_table(folder, encoding)
     reading = LabelEncoding(
@@ -141,7 +134,7 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
     images, references = (_by_name(folder / part) for part in ("images", "references"))
     if not images:
         raise UserError(f"no images below {folder / 'images'}")
-    label_files = {name for name, _ in list_pictures(folder / "labels")}
+    label_files = {name for name, _ in list_images(folder / "labels")}
     paths = {name: label_path(folder, name) for name in images.keys() | label_files}
     truth = {name: str(path) for name, path in paths.items() if path.exists()}
     scan = Scan({}, {})
@@ -153,23 +146,23 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
             lacking.append("reference")
         if lacking:
             scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
-        record = Record(name, path, name, truth.get(name), reading, references.get(name), name)
+        record = ExampleFiles(name, path, name, truth.get(name), reading, references.get(name), name)
         scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
     scan.unmatched += [f"{name} has no image" for name in sorted((label_files | references.keys()) - images.keys())]
     return scan
 
 
 def extra_files(scan: Scan) -> list[str]:
-    """Files beside the records' files that belong to no record.
+    """Files that lie beside those of the records but belong to no record.
 
-    Nothing for configs that pick from a larger set.
+    There are none in a config that picks from a larger set.
     """
     if not scan.exhaustive:
         return []
     records = list(itertools.chain.from_iterable(scan.splits.values()))
-    used = {path for record in records for path in (record.image, record.label, record.image_ref, record.invalid)}
-    known = {name for record in records for name in (_last(record.image_id), _last(record.ref_id))}
-    known |= {_last(text.split()[0].rstrip(":")) for text in scan.unmatched}  # reported already
+    used = {path for record in records for path in (record.image, record.label, record.reference, record.invalid)}
+    known = {name for record in records for name in (_last(record.image_id), _last(record.reference_id))}
+    known |= {_last(text.split()[0].rstrip(":")) for text in scan.unmatched}  # Reported already.
     photo_folders = {pathlib.Path(record.image).parent for record in records}
     folders = photo_folders | {pathlib.Path(path).parent for path in used if path}
     extra = []
@@ -184,7 +177,7 @@ def extra_files(scan: Scan) -> list[str]:
 
 
 def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
-    """The faults of single records, then those that only show between records."""
+    """The faults of single records, then those that show only between records."""
     faults = [
         f"{fault.partition(': ')[0]}: {split}/{item.key}: {fault.partition(': ')[2]}"
         for split, items in seen.items()
@@ -196,9 +189,9 @@ def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
     for split, items in seen.items():
         paired = [item for item in items if item.views is not None]
         paired = paired[:: max(1, -(-len(paired) // MAX_PAIRS))]
-        suspects = alignment.suspects([item.views for item in paired], [item.ref_id for item in paired])
+        suspects = alignment.suspects([item.views for item in paired], [item.reference_id for item in paired])
         if suspects is None:
-            faults.append(f"alignment: {split}: references fit their images no better than strangers do")
+            faults.append(f"alignment: {split}: references fit their images no better than wrong ones do")
         else:
             faults += [
                 f"alignment: {split}/{paired[i].key}: does not show the place of its reference" for i in suspects
@@ -223,12 +216,12 @@ def _last(name: str) -> str:
 
 
 def _belongs(stem: str, known: set[str]) -> bool:
-    """Whether a file's name is a known id, or one with further ``_`` tokens."""
+    """Whether a file is named by a known id, with or without further ``_`` tokens."""
     parts = stem.split("_")
     return any("_".join(parts[:count]) in known for count in range(len(parts), 0, -1))
 
 
 def _official(stem: str, unmatched: Sequence[str]) -> bool:
-    """Whether a photo without partner has been reported as such already."""
+    """Whether a photo has already been reported as one without a partner."""
     names = {_last(text.split()[0].rstrip(":")) for text in unmatched}
     return _belongs(stem, names)

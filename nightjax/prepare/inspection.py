@@ -1,4 +1,4 @@
-"""Looks at single records for `nightjax.prepare.check`: faults, and what is compared later."""
+"""Inspects single records for `nightjax.prepare.check`, and compares those of two splits."""
 
 import dataclasses
 import functools
@@ -8,34 +8,36 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from nightjax.core.errors import first_line
 from nightjax.data import labels
 from nightjax.data.imagefiles import BrokenFile, read_image, read_indexed
+from nightjax.data.sources import RENAMED
 from nightjax.prepare import alignment, integrity
-from nightjax.prepare.records import Recipe, Record
+from nightjax.prepare.records import ExampleFiles, Recipe
 
 THUMBNAIL = 16
 SAME_FRAME = 0.5
-"""Root mean square difference of grey thumbnails below which two photos are one frame."""
+"""Two photos whose gray thumbnails differ by less than this (root mean square) are one frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What was seen in one record: faults, and what is needed to compare it with others."""
+    """What one record looks like: its faults, and what is needed to compare it with others."""
 
     key: str
     faults: tuple[str, ...] = ()
     thumbnail: np.ndarray | None = None
     views: tuple[np.ndarray, np.ndarray] | None = None
-    ref_id: str = ""
+    reference_id: str = ""
 
 
-def inspect_record(record: Record, recipe: Recipe) -> Inspection:
-    """Opens the files of a record as they are on disk."""
+def inspect_record(record: ExampleFiles, recipe: Recipe) -> Inspection:
+    """Inspects the files of a record as they are on disk."""
     encoding = record.encoding
     readers = {
         "image": (record.image, read_image),
         "label": (record.label, encoding.read),
-        "reference": (record.image_ref, read_image),
+        "reference": (record.reference, read_image),
         "invalid mask": (record.invalid, read_indexed),
     }
     content: dict[str, np.ndarray] = {}
@@ -57,15 +59,16 @@ def inspect_record(record: Record, recipe: Recipe) -> Inspection:
         faults += [f"values: {text}" for text in integrity.warnings_on_values(labels.histogram(label), encoding.values)]
         if (encoding.table[label] == labels.IGNORE).all():
             faults.append("values: the label marks no class at all")
-    return _inspection(record.key, faults, image, content.get("reference"), record.ref_id)
+    return _inspection(record.key, faults, image, content.get("reference"), record.reference_id)
 
 
 def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
-    """Opens one stored example."""
-    faults, key, ref_id = [], f"record {index}", ""
+    """Inspects one record of a prepared data set."""
+    faults, key, reference_id = [], f"record {index}", ""
     image = reference = None
     try:
-        example = open_prepared(folder, split)[index]
+        record = open_prepared(folder, split)[index]
+        example = {RENAMED.get(name, name): value for name, value in record.items()}
         key = example["image_id"].decode()
         image = read_image(example["image"])
         for role in ("label", "invalid"):
@@ -77,26 +80,21 @@ def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
             faults += [f"values: {text}" for text in values]
             if not np.array_equal(labels.class_pixels(label), example["class_pixels"]):
                 faults.append("values: class_pixels does not count the label")
-        if "image_ref" in example:
-            reference, ref_id = read_image(example["image_ref"]), example["ref_id"].decode()
+        if "reference" in example:
+            reference, reference_id = read_image(example["reference"]), example["reference_id"].decode()
     except BrokenFile as error:
         faults.append(f"broken: {error}")
     except Exception as error:  # array_record raises a bare Exception on damaged files
         faults.append(f"broken: cannot be read ({first_line(error)})")
-    return _inspection(key, faults, image, reference, ref_id)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without a stack of further lines."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return _inspection(key, faults, image, reference, reference_id)
 
 
 @functools.lru_cache(maxsize=4)
 def open_prepared(folder: str, split: str) -> Sequence[dict]:
-    """A split of a prepared data set; images stay encoded."""
+    """Opens a split of a prepared data set; images stay encoded."""
     builder = tfds.builder_from_directory(folder)
-    pictures = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
-    return builder.as_data_source(split=split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding()))
+    images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
+    return builder.as_data_source(split=split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
 
 
 def _inspection(
@@ -104,7 +102,7 @@ def _inspection(
     faults: Iterable[str],
     image: np.ndarray | None,
     reference: np.ndarray | None,
-    ref_id: str,
+    reference_id: str,
 ) -> Inspection:
     thumbnail = views = None
     if image is not None:
@@ -115,11 +113,11 @@ def _inspection(
                 alignment.edges(image).astype(np.float16),
                 alignment.edges(reference).astype(np.float16),
             )
-    return Inspection(key, tuple(faults), thumbnail, views, ref_id)
+    return Inspection(key, tuple(faults), thumbnail, views, reference_id)
 
 
 def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> list[tuple[str, str]]:
-    """Keys of frames that are in both lists, even re-encoded; those of one colour do not count."""
+    """Pairs of keys of frames that are in both lists, even if encoded anew; images of one color do not count."""
     first, second = (
         [i for i in items if i.thumbnail is not None and i.thumbnail.std() > 2] for items in (first, second)
     )
@@ -136,7 +134,7 @@ def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> lis
 
 def _sizes_fit(role: str, size: tuple[int, int], image: tuple[int, int], recipe: Recipe) -> bool:
     if role == "label" and recipe.mismatch == "resize_label":
-        return size[0] * image[1] == size[1] * image[0]  # NightCity+ stores labels at twice the size
+        return size[0] * image[1] == size[1] * image[0]  # NightCity+ stores labels at twice the size.
     return size == image or (role == "label" and recipe.mismatch == "crop")
 
 

@@ -1,4 +1,4 @@
-"""The integrity report of a prepared data set: what went in, what was left out and why."""
+"""The integrity report of a prepared data set: what it holds, what was left out, and why."""
 
 import collections
 import dataclasses
@@ -8,26 +8,25 @@ import numpy as np
 
 from nightjax.data import labels
 from nightjax.data.leftovers import SHOWN, left_out, some_names
-from nightjax.prepare.records import Outcome, Record
+from nightjax.prepare.records import ExampleFiles, Outcome
 
 
 @dataclasses.dataclass
 class Scan:
-    """What a layout holds, before any file is opened.
+    """The records that a builder found, before any file is opened.
 
     Attributes:
-        splits: split name to records, in key order.
-        expected: split name to the official number of records.
-        label_version: which release of the labels this is.
-        unmatched: files that belong to the layout but to no record (an image without label, a label
-        without image);
-            each starts with the id of the file.
-        doubtful: records that are kept although something speaks against them.
-        notes: anything else a user should know.
-        exhaustive: whether the records are meant to be all files of their folders.
+        splits: split to its records, in the order of their keys.
+        expected: split to the official number of its records.
+        label_version: release of the labels.
+        unmatched: one text for each file that fits the layout but belongs to no record, such as an image without a
+            label; it starts with the id of the file.
+        doubtful: one text for each record that was kept but may be wrong.
+        notes: anything else that a user should know.
+        exhaustive: whether every file in the folders of the records should belong to a record.
     """
 
-    splits: dict[str, list[Record]]
+    splits: dict[str, list[ExampleFiles]]
     expected: dict[str, int]
     label_version: str = "none"
     unmatched: list[str] = dataclasses.field(default_factory=list)
@@ -41,7 +40,7 @@ class Scan:
 
 
 class SplitReport:
-    """Counts of one split, filled while its records are written."""
+    """Counts of one split, made while its records are written."""
 
     def __init__(self, expected: int | None):
         self.expected = expected
@@ -65,7 +64,7 @@ class SplitReport:
             self.values += outcome.values
 
     def as_json(self) -> dict[str, Any]:
-        """Plain types, for the data set's metadata."""
+        """The counts as plain types, for the metadata of the data set."""
         return {
             "images": self.images,
             "labels": self.labels,
@@ -78,7 +77,7 @@ class SplitReport:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """The report as a person reads it."""
+    """The report in words, one line each."""
     result = [f"labels: {report['label_version']}"]
     for split, part in report["splits"].items():
         sizes = ", ".join(f"{count} of {size}" for size, count in sorted(part["sizes"].items())[:SHOWN])
@@ -92,14 +91,14 @@ def lines(report: dict[str, Any]) -> list[str]:
     if report["missing_splits"]:
         result.append(f"not in this copy: {', '.join(report['missing_splits'])}")
     if report["unmatched"]:
-        result.append(f"warning: {len(report['unmatched'])} files without partner: {some_names(report['unmatched'])}")
+        result.append(f"warning: {len(report['unmatched'])} files without a partner: {some_names(report['unmatched'])}")
     if report["doubtful"]:
         result.append(f"warning: {len(report['doubtful'])} doubtful records: {some_names(report['doubtful'])}")
     return result + [f"note: {note}" for note in report["notes"]]
 
 
 def warnings_on_values(values: np.ndarray, encoding: labels.Encoding | None) -> list[str]:
-    """What is wrong with the values of one file or of a folder, judged by what they should be."""
+    """What is wrong with the label values of a file or a folder, given the encoding they should have."""
     if encoding is None:
         return []
     found = []

@@ -1,8 +1,8 @@
-"""Finds a data set in the folder a user points at, whatever way it was unpacked or renamed.
+"""Finds a data set in a user's folder, however it was unpacked or renamed.
 
-A `Source` says what a data set is called, which archives it comes in and what its tree looks like.
-`find_tree` returns the union of all folders that look like it: people unzip the parts on top of
-each other, each into a folder of its own, or not at all.
+A `Layout` says what a data set is called, which archives it comes in, and what its tree looks like. `find_tree` returns
+the union of all folders that look like it, because people unpack the parts of a data set into one folder, into a folder
+each, or not at all.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a data set comes from and how to recognise it.
+class Layout:
+    """Where a data set comes from and how its files are recognized.
 
     Attributes:
-        title: the data set's own name, for messages.
+        title: name of the data set, for messages.
         page: download page.
-        folders: names people give its folder; case, blanks, ``-`` and ``_`` do not matter.
-        markers: glob patterns relative to the root; a folder in which one of them matches is a
-        root. archives: archive name to the pattern it provides; unpacked only if no root has that
-        already.
+        folders: names that people give its folder; case, blanks, ``-`` and ``_`` do not matter.
+        markers: glob patterns relative to a root; a folder in which one of them matches is a root.
+        archives: name of an archive to the pattern of the files in it; the archive is unpacked only if no root has a
+            match already.
     """
 
     title: str
@@ -47,12 +47,12 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """The union of several folders; an earlier root hides files of a later one."""
+    """The union of several folders; a file in an earlier root hides the same file in a later one."""
 
     roots: tuple[pathlib.Path, ...]
 
     def glob(self, *patterns: str) -> dict[str, pathlib.Path]:
-        """All files that match any pattern: relative path to real path, sorted by relative path."""
+        """Files that match a pattern: relative path to full path, sorted by relative path."""
         found: dict[str, pathlib.Path] = {}
         for root in self.roots:
             for pattern in patterns:
@@ -62,61 +62,62 @@ class Tree:
         return dict(sorted(found.items()))
 
 
-def find_tree(source: Source, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
-    """Finds the data set below ``manual_dir``, unpacking its archives if need be.
+def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Path) -> Tree:
+    """Finds a data set below ``manual_dir`` and unpacks its archives if necessary.
 
     Args:
-        source: what to look for.
-        manual_dir: the folder the user names; the data set's root itself, or a folder that holds it
-        or its archives. extract_dir: where archives are unpacked; nothing else is written.
+        layout: what to look for.
+        manual_dir: the folder that the user names: the root of the data set, or a folder that holds the root or the
+            archives.
+        extract_dir: where archives are unpacked; nothing is written elsewhere.
 
     Raises:
-        UserError: nothing usable is there; the message lists what was looked for, what was found
-        and the page.
+        UserError: there is nothing usable; the message says what was looked for, what was found, and where to
+            download it.
     """
     manual_dir = pathlib.Path(manual_dir)
     if not manual_dir.is_dir():
-        raise UserError(f"{source.title}: {manual_dir} is not a folder; {source.instructions}")
-    names = {_plain(name) for name in source.folders} | {
-        _plain(archives.stem(pathlib.PurePath(name))) for name in source.archives
+        raise UserError(f"{layout.title}: {manual_dir} is not a folder; {layout.instructions}")
+    names = {_plain(name) for name in layout.folders} | {
+        _plain(archives.stem(pathlib.PurePath(name))) for name in layout.archives
     }
     folders = _named_folders([manual_dir], names)
-    roots = [folder for folder in folders if _has(folder, source.markers)]
-    known = {name.lower(): pattern for name, pattern in source.archives.items()}
+    roots = [folder for folder in folders if _has(folder, layout.markers)]
+    known = {name.lower(): pattern for name, pattern in layout.archives.items()}
     for folder in folders:
         for path in sorted(folder.iterdir()):
             pattern = known.get(path.name.lower())
             if pattern is None or not path.is_file() or any(_has(root, (pattern,)) for root in roots):
                 continue
             unpacked = _named_folders([archives.extract(path, extract_dir)], names)
-            roots += [folder for folder in unpacked if _has(folder, source.markers)]
+            roots += [folder for folder in unpacked if _has(folder, layout.markers)]
     if not roots:
         present = sorted(path.name for path in manual_dir.iterdir())
         shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-        raise UserError(f"{source.title}: no usable data in {manual_dir} (it holds {shown}); {source.instructions}")
+        raise UserError(f"{layout.title}: no usable data in {manual_dir} (it holds {shown}); {layout.instructions}")
     return Tree(tuple(roots))
 
 
 def by_stem(files: Mapping[str, pathlib.Path], suffix: str = "") -> dict[str, pathlib.Path]:
-    """File name without extension and without ``suffix`` to path."""
+    """File name, without its extension and without ``suffix``, to path."""
     return {path.stem.removesuffix(suffix): path for path in files.values()}
 
 
 def match(images: Mapping[str, T], partners: Mapping[str, T], role: str) -> tuple[list[str], list[str]]:
-    """The ids both have, sorted, and in words those only one has."""
+    """The ids that are in both, sorted, and one text for each that is in only one."""
     both = sorted(images.keys() & partners.keys())
     lonely = [f"{name} has no {role}" for name in sorted(images.keys() - partners.keys())]
     return both, lonely + [f"{name} has no image" for name in sorted(partners.keys() - images.keys())]
 
 
 def parse_frame(stem: str) -> tuple[str, int]:
-    """``GP010376_frame_000012...`` to ``("GP010376", 12)``; ("", -1) for names of another form."""
+    """``("GP010376", 12)`` for ``GP010376_frame_000012...``; ``("", -1)`` for names of another form."""
     found = re.match(r"(.+?)_frame_(\d+)", stem)
     return (found[1], int(found[2])) if found else ("", -1)
 
 
 def _named_folders(start: Sequence[pathlib.Path], names: set[str], depth: int = 2) -> list[pathlib.Path]:
-    """``start`` and the folders below it, down to ``depth``, that carry one of the names."""
+    """``start`` and the folders below it, down to ``depth``, that have one of the names."""
     found, level = list(start), list(start)
     for _ in range(depth):
         level = [

@@ -1,7 +1,7 @@
-"""One record of a data set: which files make it up, and how they become one uniform example.
+"""The files of one record, and how they become one uniform example.
 
-Nothing here knows TFDS: builders encode with it, `nightjax.prepare.check` inspects with it, worker
-processes run it.
+Builders encode with this module, `nightjax.prepare.check` inspects with it, and worker processes run it. It does not
+know TFDS.
 """
 
 import dataclasses
@@ -28,18 +28,20 @@ NO_GPS = (math.nan, math.nan)
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """The files and plain facts of one example, before any file is opened.
+class ExampleFiles:
+    """The files of one example and what is known about it, before any file is opened.
 
     Attributes:
-        key: unique in its split, free of user paths.
+        key: unique in its split, without a user's paths.
         image: path of the image.
-        label, label_encoding: path of the label, and how it is read: a name of `LABEL_ENCODINGS`, or
-        an encoding itself.
-        image_ref, ref_id: path and id of the paired reference view.
-        invalid: path of the mask whose non-zero pixels are invalid.
-        image_id, sequence, frame, condition, gps: facts for the example; ``condition`` may be ""
-        (unknown).
+        image_id: stem of the image, or another name.
+        label: path of the label.
+        label_encoding: how the label is read: key of `LABEL_ENCODINGS`, or an encoding.
+        reference, reference_id: path and id of the paired reference image.
+        invalid: path of the mask whose nonzero pixels are invalid.
+        sequence, frame: drive, and number in the drive; "" and -1 if unknown.
+        condition: one of `builder.CONDITIONS`, or "" if unknown.
+        gps: latitude and longitude in degrees, or nan.
     """
 
     key: str
@@ -47,8 +49,8 @@ class Record:
     image_id: str
     label: str | None = None
     label_encoding: "str | LabelEncoding" = "train_ids"
-    image_ref: str | None = None
-    ref_id: str = ""
+    reference: str | None = None
+    reference_id: str = ""
     invalid: str | None = None
     sequence: str = ""
     frame: int = -1
@@ -67,13 +69,12 @@ class Recipe:
     """How files become stored bytes.
 
     Attributes:
-        divide_by: 1 keeps the size (and the original bytes of images); 2 halves both sides.
-        image_format: format of images that are encoded anew: lossless, or JPEG of quality 95 for
-        cheap decoding. mismatch: a label of another size than its image is refused, resized to it
-        (nearest), or both are cropped to
-            the common rectangle.
-        drop_uniform: leave out images of a single colour.
-        keep_file_values: also store the label's values as they are on disk.
+        divide_by: 1 keeps the size, and the original bytes of the images; 2 halves both sides.
+        image_format: format of images that are encoded anew, lossless PNG or JPEG of quality 95, which decodes faster.
+        mismatch: what to do if a label differs from its image in size: ``"refuse"``, ``"resize_label"`` by nearest
+            neighbor, or ``"crop"`` both to their common rectangle.
+        drop_uniform: leaves out images of a single color.
+        keep_file_values: also stores the values of the label as they are on disk.
     """
 
     divide_by: int = 1
@@ -85,7 +86,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class LabelEncoding:
-    """How one kind of label file is read: ``table[read(path)]`` are train ids."""
+    """How one kind of label file is read: ``table[read(path)]`` gives train ids."""
 
     read: Callable[[str], np.ndarray]
     table: np.ndarray
@@ -94,13 +95,14 @@ class LabelEncoding:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a record: an example, or the reason there is none.
+    """What became of the files of a record: an example, or the reason why there is none.
 
     Attributes:
+        key: of the files.
         example: a TFDS example; None if the record is broken.
-        fault: why it is broken, in words, with the file's role; "" if it is not.
+        fault: which file is broken and why; "" if none is.
         size: (height, width) of the image file.
-        values: int64[256] histogram of the values in the label file as it is on disk.
+        values: int64[256] histogram of the label file as it is on disk.
     """
 
     key: str
@@ -117,17 +119,17 @@ LABEL_ENCODINGS = {
     "camvid_ids": LabelEncoding(read_indexed, labels.CAMVID_ID_TO_TRAIN_ID),
     "camvid_colors": LabelEncoding(imagefiles.read_camvid_colors, labels.IDENTITY),
 }
-"""Name to reader and table. Palette files hold ``label_ids`` or ``train_ids``."""
+"""Name to reader and table. The indices of a palette file are ``label_ids`` or ``train_ids``."""
 
 
-def encode_record(record: Record, recipe: Recipe) -> Outcome:
-    """Converts the files of one record. A bad file never raises: the outcome says so."""
+def encode_record(record: ExampleFiles, recipe: Recipe) -> Outcome:
+    """Converts the files of one record. A broken file is reported in the outcome and raises nothing."""
     role, size, values = "image", (0, 0), None
     try:
         image = read_image(record.image)
         size = image.shape[:2]
         if recipe.drop_uniform and image.min() == image.max():
-            raise BrokenFile("is of one colour")
+            raise BrokenFile("is of one color")
         example: dict[str, Any] = _facts(record)
         crop = size
         if record.label is not None:
@@ -150,16 +152,16 @@ def encode_record(record: Record, recipe: Recipe) -> Outcome:
                 raise BrokenFile(_sizes(invalid.shape, size))
             example["invalid"] = encode_png(shrink_label((invalid != 0).astype(np.uint8), recipe.divide_by))
         example["image"] = _stored(record.image, image[: crop[0], : crop[1]], recipe, crop == size)
-        if record.image_ref is not None:
+        if record.reference is not None:
             role = "reference"
-            example["image_ref"] = _stored(record.image_ref, read_image(record.image_ref), recipe, True)
-            example["ref_id"] = record.ref_id
+            example["reference"] = _stored(record.reference, read_image(record.reference), recipe, True)
+            example["reference_id"] = record.reference_id
     except BrokenFile as error:
         return Outcome(record.key, None, f"{role} {error}", size, values)
     return Outcome(record.key, example, "", size, values)
 
 
-def _facts(record: Record) -> dict[str, Any]:
+def _facts(record: ExampleFiles) -> dict[str, Any]:
     return {
         "image_id": record.image_id,
         "sequence": record.sequence,
@@ -184,7 +186,7 @@ def _sizes(found: tuple[int, ...], size: tuple[int, int]) -> str:
 
 
 def _stored(path: str, image: np.ndarray, recipe: Recipe, whole: bool) -> str | bytes:
-    """The path of a file that can be stored as it is, or the bytes of the image encoded anew."""
+    """The path of a file that can be stored as it is, or else the bytes of the newly encoded image."""
     if recipe.divide_by == 1 and whole and imagefiles.is_plain_rgb(path):
         return path
     if recipe.divide_by > 1:

@@ -1,8 +1,8 @@
-"""Translated data sets: a source's labels and facts under pictures that a translator made.
+"""Translated data sets: the labels and facts of a source with images that a translator made.
 
-Pictures are written first, one file a record, so that the work can be stopped, continued and shared by processes; the
-records, a prepared TFDS data set that streams read as ``translated/<name>``, are written once all pictures are there.
-The same pictures give the same bytes, however often the work was interrupted.
+The images are written first, one file for each record, so that the work can be stopped, continued and shared by
+processes. Once all images are there, the records are written: a prepared TFDS data set that streams read as
+``translated/<name>``. The same images give the same bytes, however often the work was interrupted.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from nightjax.data.sources import TRANSLATED, VERSION, Source, machine_lock, ope
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]
-"""JSON-serializable facts on which every image depends."""
+"""JSON-serializable facts that every image depends on."""
 
 Translator = Callable[[str, np.ndarray], np.ndarray]
-"""(name of the record, uint8 [H, W, 3]) to uint8 [H, W, 3]: a function of its arguments alone."""
+"""Maps (name of the record, uint8 [H, W, 3]) to uint8 [H, W, 3], a pure function."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Translation:
     Attributes:
         name: of the data set, after ``translated/``.
         data_dir: where prepared data sets are kept.
-        sources: split to what is translated.
-        provenance: what the pictures are made by, and of what.
-        condition: name of the light they show; see `builder.CONDITIONS`.
+        sources: split to the source that is translated.
+        provenance: what the images are made by and from.
+        condition: the light that they show, one of `builder.CONDITIONS`.
     """
 
     name: str
@@ -67,10 +67,10 @@ class Translation:
         return self.data_dir / TRANSLATED / f"{self.name}.unfinished"
 
     def is_done(self) -> bool:
-        """Whether the data set is there.
+        """Whether the data set is finished.
 
         Raises:
-            UserError: a data set of this name is there, made by or of something else.
+            UserError: there is a data set of this name, made by or from something else.
         """
         if not (self.path / "dataset_info.json").exists():
             return False
@@ -82,7 +82,7 @@ class Translation:
         """Claims the name, or joins the work on it.
 
         Raises:
-            UserError: the pictures there so far were made by or of something else.
+            UserError: there are images already, made by or from something else.
         """
         claim = self._unfinished / "provenance.json"
         self._unfinished.mkdir(parents=True, exist_ok=True)
@@ -91,18 +91,18 @@ class Translation:
         self._check_same(json.loads(claim.read_text()), self._unfinished)
 
     def missing(self, shard: int = 0, shards: int = 1) -> Iterator[tuple[str, int]]:
-        """(split, position) of the records of one process that have no picture yet: every ``shards``-th record."""
+        """(split, position) of every ``shards``-th record, from ``shard`` on, that has no image yet."""
         for split, source in self.sources.items():
             for index in range(shard, len(source), shards):
-                if not self._picture(split, index).exists():
+                if not self._image(split, index).exists():
                     yield split, index
 
-    def write_picture(self, split: str, index: int, picture: np.ndarray) -> None:
-        """Stores a translated image, uint8 [H, W, 3] of the size of its original."""
-        _write(self._picture(split, index), encode_png(picture))
+    def write_image(self, split: str, index: int, image: np.ndarray) -> None:
+        """Stores a translated image, uint8 [H, W, 3], of the size of its original."""
+        _write(self._image(split, index), encode_png(image))
 
     def make(self, translate: Translator, shard: int = 0, shards: int = 1) -> bool:
-        """Translates the images of one process that are still missing, and writes the records if none is missing then.
+        """Translates the images of one process that are still missing; writes the records if none is missing then.
 
         Args:
             translate: makes the images.
@@ -113,18 +113,18 @@ class Translation:
             Whether the data set is complete.
 
         Raises:
-            UserError: a data set of this name was made by or of something else.
+            UserError: there is a data set of this name, made by or from something else.
         """
         if not self.is_done():
             self.begin()
             for split, index in tqdm(list(self.missing(shard, shards)), unit="image", disable=None):
                 record = self.sources[split][index]
                 image = transforms.decode(record, ("image",))["image"]
-                self.write_picture(split, index, translate(str(record["image_id"]), image))
+                self.write_image(split, index, translate(str(record["image_id"]), image))
         return self.finish()
 
     def finish(self) -> bool:
-        """Writes the records if every picture is there, and says whether that is so; the pictures are then removed."""
+        """Writes the records if all images are there, then removes the images. Returns whether the data set is done."""
         if not self.is_done() and next(self.missing(), None) is not None:
             return self.is_done()  # Another process may just have finished and tidied up.
         with machine_lock(str(self.data_dir)):
@@ -139,12 +139,12 @@ class Translation:
         return True
 
     def examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The records of a split, numbered."""
+        """Yields the records of a split, numbered."""
         source = self.sources[split]
         for index in range(len(source)):
             record = source[index]
             example = {
-                "image": self._picture(split, index).read_bytes(),
+                "image": self._image(split, index).read_bytes(),
                 "image_id": record["image_id"],
                 "sequence": record.get("sequence", ""),
                 "frame": record.get("frame", -1),
@@ -157,12 +157,12 @@ class Translation:
             yield index, example
 
     def record_names(self, split: str) -> str:
-        """SHA-256 of the names of a split's records, one a line."""
+        """SHA-256 of the names of a split's records, one on each line."""
         source = self.sources[split]
         names = "".join(f"{source[index]['image_id']}\n" for index in range(len(source)))
         return hashlib.sha256(names.encode()).hexdigest()
 
-    def _picture(self, split: str, index: int) -> pathlib.Path:
+    def _image(self, split: str, index: int) -> pathlib.Path:
         return self._unfinished / split / f"{index:07d}.png"
 
     def _check_same(self, found: Provenance, where: pathlib.Path) -> None:
@@ -171,8 +171,7 @@ class Translation:
             if found.get(key) != wanted.get(key):
                 raise UserError(
                     f"{where} was made with {key}={found.get(key)!r}, not {wanted.get(key)!r}; choose another "
-                    "--name, or "
-                    "delete that folder to start again"
+                    "--name, or delete that folder to start again"
                 )
 
 
@@ -180,7 +179,7 @@ def open_splits(data: str, splits: Sequence[str], *, data_dir: str, manual_dir: 
     """The splits of a data set to translate, by the name they get in the result: ``all`` becomes ``train``.
 
     Raises:
-        UserError: no such data set or split, or it has no records.
+        UserError: the data set or split is unknown or has no records.
     """
     opened = {}
     for split in splits:
@@ -194,14 +193,14 @@ def open_splits(data: str, splits: Sequence[str], *, data_dir: str, manual_dir: 
 def plan(
     name: str, data: str, opened: Mapping[str, Source], made_by: Provenance, condition: str, data_dir: str = ""
 ) -> Translation:
-    """The making of a translated data set, its provenance filled in.
+    """Describes the making of a translated data set, with its provenance.
 
     Args:
         name: of the result.
         data: name of the data set that is translated.
         opened: its splits, of `open_splits`.
         made_by: facts about the translator.
-        condition: name of the light that the result shows.
+        condition: the light that the result shows, one of `builder.CONDITIONS`.
         data_dir: see `prepared_dir`.
     """
     made_of = {split: {"records": len(source), "labels": source.label_version} for split, source in opened.items()}
@@ -217,7 +216,7 @@ def default_name(maker: str, data: str) -> str:
 
 with tfds.core.registered.skip_registration():
 
-    class _Builder(tfds.core.GeneratorBasedBuilder):
+    class _Builder(builder.ArrayRecordBuilder):
         """Writes the records of a `Translation`."""
 
         name = TRANSLATED
@@ -226,18 +225,18 @@ with tfds.core.registered.skip_registration():
         def __init__(self, translation: Translation):
             self._translation = translation
             config = tfds.core.BuilderConfig(
-                name=translation.name, description="Translated pictures under their own labels."
+                name=translation.name, description="Translated images with the labels of their originals."
             )
-            super().__init__(data_dir=os.fspath(translation.data_dir), config=config, file_format="array_record")
+            super().__init__(data_dir=os.fspath(translation.data_dir), config=config)
 
         def _info(self) -> tfds.core.DatasetInfo:
             sources = self._translation.sources.values()
-            labelled = all("label" in source[0] for source in sources)
+            labeled = all("label" in source[0] for source in sources)
             versions = dict.fromkeys(source.label_version for source in sources)
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=self.builder_config.description,
-                features=builder.features(labelled=labelled),
+                features=builder.features(labeled=labeled),
                 metadata=tfds.core.MetadataDict(
                     label_version=" + ".join(versions),
                     provenance=dict(self._translation.provenance),
@@ -256,8 +255,7 @@ with tfds.core.registered.skip_registration():
 
 @contextlib.contextmanager
 def _ordered_fields() -> Iterator[None]:
-    """TFDS writes the fields of a record in an order that differs from process to process; here it is that of their
-    names."""
+    """Makes TFDS write the fields of a record in the order of their names; its own differs from process to process."""
     serializer = tfds.core.example_serializer.ExampleSerializer
     unordered = serializer.serialize_example
     serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
@@ -270,7 +268,7 @@ def _ordered_fields() -> Iterator[None]:
 
 
 def _write(path: pathlib.Path, data: bytes) -> None:
-    """The whole file or none."""
+    """Writes the whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(data)

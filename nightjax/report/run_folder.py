@@ -10,7 +10,7 @@ from etils import epath
 from nightjax.core.errors import UserError
 
 Evaluations = dict[str, tuple[int, Mapping[str, Any]]]
-"""Set name to (step, what `nightjax.metrics.confusion.summarise` returned)."""
+"""Set name to (step, what `nightjax.metrics.confusion.summarize` returned)."""
 
 
 def read_metrics(workdir: epath.Path) -> dict[str, tuple[list[int], list[float]]]:

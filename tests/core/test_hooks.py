@@ -1,10 +1,12 @@
 import math
 import os
 import signal
+import sys
 import time
 
 import jax.numpy as jnp
 import pytest
+from clu import platform
 
 from nightjax.core import hooks
 from nightjax.core.errors import UserError
@@ -81,3 +83,40 @@ def test_stop_signal():
     assert stop(2)
     stop.close()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.fixture
+def unit(monkeypatch):
+    """What the experiment platform is told."""
+
+    class Unit(platform.LocalWorkUnit):
+        def __init__(self):
+            self.told = []
+
+        def set_notes(self, msg):
+            self.told.append(("notes", msg))
+
+        def set_task_status(self, msg):
+            self.told.append(("status", msg))
+
+        def create_artifact(self, artifact_type, artifact, description):
+            self.told.append((description, artifact))
+
+    unit = Unit()
+    monkeypatch.setattr(platform, "work_unit", lambda: unit)
+    return unit
+
+
+def test_the_platform_is_told_where_and_how_far(unit, tmp_path, capsys):
+    hooks.announce(tmp_path)
+    assert unit.told == [("status", "process 0 of 1"), ("workdir", str(tmp_path))]
+    scalars = log(Lines(), every=1)
+    scalars.push(1, {"loss": jnp.float32(1)}, [0])
+    scalars.settle()
+    assert unit.told[-1] == ("notes", capsys.readouterr().out.strip())
+
+
+def test_memory_is_unknown_where_there_is_no_resource_module(monkeypatch):
+    assert hooks.memory_gb() > 0
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert hooks.memory_gb() == 0

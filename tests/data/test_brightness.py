@@ -72,7 +72,7 @@ def test_luminance_histogram():
     assert brightness.luminance_histogram(red)[76 // 4] == 1
     red[..., 0] = 12  # 3.588 of luminance, not 4
     assert brightness.luminance_histogram(red)[0] == 1
-    for value in range(256):  # Shares of a plain grey sum to 1 exactly.
+    for value in range(256):  # Shares of a plain gray sum to 1 exactly.
         assert brightness.luminance_histogram(plain(value))[value // 4] == 1
 
 

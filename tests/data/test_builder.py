@@ -26,9 +26,9 @@ def test_a_dead_worker_is_a_clear_error():
 
 def test_schema_is_uniform():
     common = {"image", "image_id", "sequence", "frame", "condition", "gps"}
-    assert set(builder.features(labelled=False)) == common
-    full = builder.features(labelled=True, paired=True, invalid=True)
-    assert set(full) == common | {"label", "class_pixels", "image_ref", "ref_id", "invalid"}
+    assert set(builder.features(labeled=False)) == common
+    full = builder.features(labeled=True, paired=True, invalid=True)
+    assert set(full) == common | {"label", "class_pixels", "reference", "reference_id", "invalid"}
 
 
 def test_prepared_halves_and_compresses():
@@ -51,4 +51,4 @@ def test_all_builders_declare_what_users_need():
         made = importlib.import_module(f"tfds_builders.{name}.{path.stem}").Builder
         assert made.name == name and (path.parent / "README.md").is_file() and made.BUILDER_CONFIGS, name
         if issubclass(made, builder.SegmentationBuilder):
-            assert made.SOURCE.page in made.MANUAL_DOWNLOAD_INSTRUCTIONS
+            assert made.LAYOUT.page in made.MANUAL_DOWNLOAD_INSTRUCTIONS

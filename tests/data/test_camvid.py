@@ -109,9 +109,9 @@ def test_official_layout(folders, nested, tmp_path):
 def test_the_other_layout_is_named(segnet, tmp_path):
     with pytest.raises(UserError, match="use the data set camvid/segnet"):
         read("camvid/official", "day", segnet, tmp_path)
-    official(tmp_path / "colours", "701_StillsRaw_full", "LabeledApproved_full")
+    official(tmp_path / "colors", "701_StillsRaw_full", "LabeledApproved_full")
     with pytest.raises(UserError, match="use the data set camvid/official"):
-        read("camvid", "day", tmp_path / "colours", tmp_path)
+        read("camvid", "day", tmp_path / "colors", tmp_path)
 
 
 def test_partial_and_odd_copies(segnet, tmp_path):

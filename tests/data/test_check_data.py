@@ -80,7 +80,7 @@ def test_label_ids_where_train_ids_are_expected(tmp_path):
     assert any("these are label ids" in fault for fault in faults)
 
 
-def test_colour_image_as_label(tmp_path, city):
+def test_color_image_as_label(tmp_path, city):
 
     colors = CITYSCAPES.colorize(miniature.train_ids(0))
     miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", colors)
@@ -235,8 +235,8 @@ def test_pairs_far_apart_by_gps(tmp_path):
 
 
 def test_metres():
-    assert abs(alignment.metres((47.0, 8.0), (47.001, 8.0)) - 111.2) < 0.1
-    assert np.isnan(alignment.metres((np.nan, np.nan), (47.0, 8.0)))
+    assert abs(alignment.meters((47.0, 8.0), (47.001, 8.0)) - 111.2) < 0.1
+    assert np.isnan(alignment.meters((np.nan, np.nan), (47.0, 8.0)))
 
 
 def test_prepared_set(tmp_path, city, prepare):

@@ -59,18 +59,18 @@ def test_pixel_shares_sum_to_one():
     assert abs(np.array(CITYSCAPES.pixel_share).sum() - 1) < 1e-4
 
 
-def test_colours_of_train_ids_are_distinct_and_come_back():
+def test_colors_of_train_ids_are_distinct_and_come_back():
     table = {tuple(map(int, CITYSCAPES.colors[k])): k for k in range(19)}
     assert len(table) == 19
     label = np.array([[0, 5, 18], [255, 7, 10]], np.uint8)
     assert np.array_equal(labels.colors_to_labels(CITYSCAPES.colorize(label), table), label)
 
 
-def test_camvid_colours_are_distinct():
+def test_camvid_colors_are_distinct():
     assert len(labels.CAMVID_32) == len(labels.CAMVID_COLOR_TO_TRAIN_ID) == 32
 
 
-def test_unknown_colours_are_ignored():
+def test_unknown_colors_are_ignored():
     image = np.array([[[1, 2, 3], [128, 64, 128], [255, 255, 255]]], np.uint8)
     assert labels.colors_to_labels(image, labels.CAMVID_COLOR_TO_TRAIN_ID).tolist() == [[255, 0, 255]]
 

@@ -7,7 +7,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.prepare import layouts
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="Moon Roads",
     page="https://example.org/moon",
     folders=("Moon_Roads",),
@@ -26,7 +26,7 @@ def plant(folder, *names):
 @pytest.mark.parametrize("inner", ["", "Moon_Roads", "moonroads", "MOON-ROADS", "moon_train", "Moon Roads/moon_train"])
 def test_known_places(tmp_path, inner):
     plant(tmp_path / inner, "rgb/train/a.png")
-    tree = layouts.find_tree(SOURCE, tmp_path, tmp_path / "unpacked")
+    tree = layouts.find_tree(LAYOUT, tmp_path, tmp_path / "unpacked")
     assert list(tree.glob("rgb/train/*.png")) == ["rgb/train/a.png"]
     assert not (tmp_path / "unpacked").exists()
 
@@ -34,7 +34,7 @@ def test_known_places(tmp_path, inner):
 def test_parts_side_by_side_are_one_tree(tmp_path):
     plant(tmp_path / "moon_train", "rgb/train/b.png", "rgb/train/a.png")
     plant(tmp_path / "moon_val", "rgb/val/c.png", "rgb/val/.hidden.png")
-    tree = layouts.find_tree(SOURCE, tmp_path, tmp_path)
+    tree = layouts.find_tree(LAYOUT, tmp_path, tmp_path)
     assert list(tree.glob("rgb/*/*.png")) == ["rgb/train/a.png", "rgb/train/b.png", "rgb/val/c.png"]
 
 
@@ -44,7 +44,7 @@ def test_only_missing_archives_are_unpacked(tmp_path):
     shutil.make_archive(manual / "moon_val", "zip", tmp_path / "part")
     (manual / "moon_train.zip").write_bytes(b"not opened, because the folder is there")
     plant(manual / "Moon_Roads", "rgb/train/a.png")
-    tree = layouts.find_tree(SOURCE, manual, tmp_path / "unpacked")
+    tree = layouts.find_tree(LAYOUT, manual, tmp_path / "unpacked")
     assert list(tree.glob("rgb/*/*.png")) == ["rgb/train/a.png", "rgb/val/c.png"]
     assert len(list((tmp_path / "unpacked").iterdir())) == 1
 
@@ -52,14 +52,14 @@ def test_only_missing_archives_are_unpacked(tmp_path):
 def test_strangers_are_not_mixed_in(tmp_path):
     plant(tmp_path / "Mars", "rgb/train/x.png")
     plant(tmp_path / "Moon_Roads", "rgb/train/a.png")
-    tree = layouts.find_tree(SOURCE, tmp_path, tmp_path)
+    tree = layouts.find_tree(LAYOUT, tmp_path, tmp_path)
     assert list(tree.glob("rgb/*/*.png")) == ["rgb/train/a.png"]
 
 
 def test_error_says_looked_for_found_and_page(tmp_path):
     plant(tmp_path, "holiday.jpg")
     with pytest.raises(UserError) as caught:
-        layouts.find_tree(SOURCE, tmp_path, tmp_path)
+        layouts.find_tree(LAYOUT, tmp_path, tmp_path)
     message = str(caught.value)
     for part in (
         "Moon Roads",
@@ -74,7 +74,7 @@ def test_error_says_looked_for_found_and_page(tmp_path):
 
 def test_absent_folder_is_an_error(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
-        layouts.find_tree(SOURCE, tmp_path / "nowhere", tmp_path)
+        layouts.find_tree(LAYOUT, tmp_path / "nowhere", tmp_path)
 
 
 def test_match_names_both_kinds_of_lonely_files():

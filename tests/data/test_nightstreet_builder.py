@@ -26,11 +26,11 @@ def open_config(tmp_path_factory):
     return prepare
 
 
-def test_labelled_splits(open_config):
+def test_labeled_splits(open_config):
     builder = open_config("tiny")
-    labelled = [name for name, split in SPLITS.items() if split.role == "labelled"]
-    assert sorted(builder.info.splits) == sorted(labelled)
-    for split in labelled:
+    labeled = [name for name, split in SPLITS.items() if split.role == "labeled"]
+    assert sorted(builder.info.splits) == sorted(labeled)
+    for split in labeled:
         source = builder.as_data_source(split=split)
         assert len(source) == PRESETS["tiny"].counts[split]
         stored, drawn = source[1], example(split, 1, size=SIZE)
@@ -50,14 +50,14 @@ def test_pairs_carry_flow_and_no_label(open_config):
     assert len(source) == PRESETS["tiny"].counts["target_pairs"]
     stored, drawn = source[2], example("target_pairs", 2, size=SIZE)
     assert not {"label", "class_pixels", "invalid"} & set(stored)
-    np.testing.assert_array_equal(stored["image_ref"], drawn["image_ref"])
+    np.testing.assert_array_equal(stored["reference"], drawn["reference"])
     assert stored["flow"].dtype == np.float16 and stored["flow"].shape == (*SIZE, 2)
     np.testing.assert_allclose(stored["flow"], drawn["flow"], rtol=1e-3, atol=1e-2)
     np.testing.assert_array_equal(stored["flow_valid"] != 0, drawn["flow_valid"])
 
 
 def test_twilight_has_no_label(open_config):
-    builder = open_config("tiny_unlabelled")
+    builder = open_config("tiny_unlabeled")
     source = builder.as_data_source(split="target_twilight")
     assert len(source) == PRESETS["tiny"].counts["target_twilight"]
     assert set(source[0]) == {"image", "image_id", "sequence", "frame", "condition", "gps"}
@@ -67,7 +67,7 @@ def test_version_follows_the_renderer():
     assert str(Builder.VERSION) == RENDERER_VERSION
     names = [config.name for config in Builder.BUILDER_CONFIGS]
     assert names[0] == "std" and len(set(names)) == len(names)
-    assert {"tiny", "std_pairs", "std_hard_unlabelled", "std_no_glare", "std_no_dynamics_pairs", "large"} <= set(names)
+    assert {"tiny", "std_pairs", "std_hard_unlabeled", "std_no_glare", "std_no_dynamics_pairs", "large"} <= set(names)
 
 
 def test_other_nights_have_a_version_and_a_folder_of_their_own(tmp_path):

@@ -15,7 +15,7 @@ def test_softmax_of_rarity():
 
 
 def test_errors():
-    with pytest.raises(UserError, match="no labelled pixel"):
+    with pytest.raises(UserError, match="no labeled pixel"):
         rare_class_probabilities(np.zeros((2, 3)), 0.01)
     with pytest.raises(UserError, match="temperature is 0"):
         rare_class_probabilities(np.ones((2, 3)), 0.0)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.data import imagefiles
-from nightjax.prepare.records import Recipe, Record, encode_record
+from nightjax.prepare.records import ExampleFiles, Recipe, encode_record
 
 LABEL = np.kron(np.arange(8, dtype=np.uint8).reshape(2, 4), np.ones((8, 8), np.uint8))
 
@@ -27,12 +27,12 @@ def photo(size=(16, 32)):
 
 @pytest.fixture
 def record(tmp_path):
-    """``record(label, image)`` saves both and returns the Record."""
+    """``record(label, image)`` saves both and returns the ExampleFiles."""
 
     def make(label=LABEL, image=None, **facts):
         (tmp_path / "image.png").write_bytes(encoded(photo() if image is None else image))
         (tmp_path / "label.png").write_bytes(encoded(label))
-        return Record("key", str(tmp_path / "image.png"), "id", str(tmp_path / "label.png"), **facts)
+        return ExampleFiles("key", str(tmp_path / "image.png"), "id", str(tmp_path / "label.png"), **facts)
 
     return make
 
@@ -48,9 +48,9 @@ def test_original_bytes_are_kept(record):
 
 
 def test_grey_and_alpha_photos_become_rgb(record):
-    grey = photo()[..., 0]
+    gray = photo()[..., 0]
     rgba = np.dstack([photo(), np.full((16, 32), 9, np.uint8)])
-    for image, expected in ((grey, np.dstack([grey] * 3)), (rgba, rgba[..., :3])):
+    for image, expected in ((gray, np.dstack([gray] * 3)), (rgba, rgba[..., :3])):
         stored = encode_record(record(image=image), Recipe()).example["image"]
         assert np.array_equal(decoded(stored), expected)
 
@@ -87,7 +87,7 @@ def test_palette_files_give_indices(tmp_path, record):
     assert stored.mode == "L" and np.array_equal(np.asarray(stored), LABEL)
 
 
-def test_colour_label_is_refused(record):
+def test_color_label_is_refused(record):
     assert encode_record(record(label=CITYSCAPES.colorize(LABEL)), Recipe()).fault.startswith("label is a RGB image")
 
 
@@ -134,4 +134,4 @@ def test_decompression_bomb_is_refused():
 
 
 def test_missing_file_is_named(tmp_path):
-    assert encode_record(Record("key", str(tmp_path / "no.png"), "no"), Recipe()).fault == "image is missing"
+    assert encode_record(ExampleFiles("key", str(tmp_path / "no.png"), "no"), Recipe()).fault == "image is missing"

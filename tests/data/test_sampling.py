@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data.sampling import Draw, RareClass, RareClassSampler, rare_class_draws, shuffled
+from nightjax.data.sampling import (
+    RareClass,
+    RareClassSampler,
+    SampledRecord,
+    fingerprint,
+    rare_class_records,
+    shuffled_records,
+)
 
 
 @pytest.fixture
@@ -14,17 +21,19 @@ def class_pixels():
 
 
 def test_uniform_shuffle_is_a_permutation_each_epoch():
-    order = shuffled(7, seed=3)
+    order = shuffled_records(7, seed=3)
     epochs = [[order[7 * e + i].index for i in range(7)] for e in range(4)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
-    assert order[3] == shuffled(7, seed=3)[3] and isinstance(order[3], Draw) and order[3].rare_class == -1
-    assert [order[i] for i in range(20)] != [shuffled(7, seed=4)[i] for i in range(20)]
+    assert (
+        order[3] == shuffled_records(7, seed=3)[3] and isinstance(order[3], SampledRecord) and order[3].rare_class == -1
+    )
+    assert [order[i] for i in range(20)] != [shuffled_records(7, seed=4)[i] for i in range(20)]
 
 
 def test_rare_draws_hold_enough_of_their_class(class_pixels):
     rule = RareClass(temperature=0.5, min_pixels=100)
-    order = rare_class_draws(class_pixels, rule, seed=0)
+    order = rare_class_records(class_pixels, rule, seed=0)
     draws = [order[i] for i in range(500)]
     assert {draw.rare_class for draw in draws} == {0, 2}
     assert all(class_pixels[draw.index, draw.rare_class] > 100 for draw in draws)
@@ -52,3 +61,17 @@ def test_draw_depends_on_seed_and_position_only(class_pixels):
 def test_too_high_minimum_is_a_user_error(class_pixels):
     with pytest.raises(UserError, match="min_pixels=5000 .*the most is 1000"):
         RareClassSampler(class_pixels, RareClass(min_pixels=5000), seed=0)
+
+
+def test_fingerprints_tell_orders_apart(class_pixels):
+    rule = RareClass(temperature=0.5, min_pixels=100)
+    orders = [shuffled_records(7, 0), shuffled_records(7, 1), rare_class_records(class_pixels, rule, 0)]
+    orders.append(rare_class_records(class_pixels[:, ::-1], rule, 0))
+    assert len({fingerprint(order, 7)["sha256"] for order in orders}) == 4
+    assert fingerprint(shuffled_records(7, 0), 7) == fingerprint(orders[0], 7)
+
+
+def test_the_order_of_released_runs_is_kept():
+    """The fingerprint under the versions that the first runs were made with: whoever breaks it cannot continue them."""
+    expected = "79d5cd358dbb6a0b6aecafdb26cdc4905db775885aaa58fd4c2851170730c593"
+    assert fingerprint(shuffled_records(400, 3), 400)["sha256"] == expected

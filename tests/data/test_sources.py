@@ -7,14 +7,18 @@ import multiprocessing
 import pathlib
 import pickle
 import shutil
+import sys
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
-from nightjax.data.sources import BUILDERS, ListSource, TfdsSource, open_source
+from nightjax.data.imagefiles import encode_png
+from nightjax.data.sources import ListSource, TfdsSource, open_source
+from nightjax.prepare.check import check_prepared
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
 
@@ -36,13 +40,6 @@ def camvid(tmp_path_factory):
         write(manual / "CamVid" / "train" / f"{stem}.png", np.full((8, 12, 3), number, np.uint8))
         write(manual / "CamVid" / "trainannot" / f"{stem}.png", label_of(number))
     return manual
-
-
-def test_table_names_every_builder():
-    folder = pathlib.Path(__file__).parents[2] / "tfds_builders"
-    found = {path.stem.removesuffix("_dataset_builder") for path in folder.glob("*/*_dataset_builder.py")}
-    assert found == set(BUILDERS)
-    assert all(module == f"tfds_builders.{name}.{name}_dataset_builder" for name, module in BUILDERS.items())
 
 
 @pytest.fixture
@@ -119,7 +116,7 @@ def test_a_set_prepared_before_folders_were_kept_opens(prepared, tmp_path):
 def test_what_is_drawn_needs_no_folder(tmp_path):
     for manual_dir in ("nowhere", str(tmp_path)):
         opened = open_source(
-            "nightstreet/tiny_unlabelled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir
+            "nightstreet/tiny_unlabeled", "target_twilight", data_dir=str(tmp_path), manual_dir=manual_dir
         )
         assert len(opened)
 
@@ -215,6 +212,49 @@ def test_data_dir_that_is_a_file(camvid, tmp_path):
         open_source("camvid", "dusk_train", data_dir=str(tmp_path / "file"), manual_dir=str(camvid))
 
 
+def test_machines_without_file_locks_prepare_all_the_same(opened, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # As on Windows.
+    assert len(opened("camvid", "dusk_train")) == 2
+
+
+with tfds.core.registered.skip_registration():
+
+    class EarlierBuilder(tfds.core.GeneratorBasedBuilder):
+        """Dark Zurich's test set as earlier versions prepared it."""
+
+        name = "dark_zurich"
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="test")]
+
+        def _info(self):
+            image, text = tfds.features.Image(shape=(None, None, 3)), tfds.features.Text()
+            features = {"image_id": text, "image": image, "image_ref": image, "ref_id": text}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"test": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield (
+                "a",
+                {
+                    "image_id": "a",
+                    "image": encode_png(np.zeros((8, 12, 3), np.uint8)),
+                    "image_ref": encode_png(np.full((8, 12, 3), 9, np.uint8)),
+                    "ref_id": "a_ref",
+                },
+            )
+
+
+def test_data_sets_of_earlier_versions_are_read_under_the_names_of_today(tmp_path):
+    EarlierBuilder(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
+    source = open_source("dark_zurich/test", "test", data_dir=str(tmp_path))
+    assert set(source[0]) == {"image_id", "image", "reference", "reference_id"}
+    assert source[0]["reference_id"] == "a_ref"
+    assert (transforms.decode(source[0], ("image", "reference"))["reference"] == 9).all()
+    assert not [fault for fault in check_prepared(f"{tmp_path}/dark_zurich/test/1.0.0") if "cannot be read" in fault]
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Four images, three labels in Cityscapes label ids, one reference."""
@@ -247,7 +287,7 @@ def test_folder_records(folder):
     example = transforms.decode(source[1], ("image", "label", "reference"))
     assert (example["label"] == 13).all() and (example["reference"] > 190).all()
     np.testing.assert_array_equal(source.class_pixels()[:, [0, 13]], [[96, 0], [0, 96]])
-    with pytest.raises(UserError, match="'a/one' has no 'image_ref'"):
+    with pytest.raises(UserError, match="'a/one' has no 'reference'"):
         transforms.decode(source[0], ("image", "reference"))
     with pytest.raises(UserError, match="b/four has no label"):
         open_source("folder/label_ids", "all", manual_dir=str(folder)).class_pixels()

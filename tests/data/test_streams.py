@@ -39,7 +39,7 @@ def record(number, height=20, width=32):
         "image_id": f"frame_{number}",
         "image": png(image),
         "label": png((rows + columns + number) % 19),
-        "image_ref": png(image),
+        "reference": png(image),
         "flow": np.stack([columns, rows], -1).astype(np.float32),
         "flow_valid": png((rows % 2).astype(np.uint8)),
     }
@@ -203,19 +203,54 @@ def test_prefetch_reads_ahead_but_its_state_does_not(source):
     whole = [next(plain) for _ in range(8)]
     plain.close()
     ahead = prefetch(open_both(), lambda batch: {**batch, "put": True}, depth=3)
-    assert ahead.get_state() == {"source": {"next_index": 0}, "target": {"next_index": 0}}
+    assert {name: part["next_index"] for name, part in ahead.get_state().items()} == {"source": 0, "target": 0}
     for expected in whole[:4]:
         batch = next(ahead)
         assert batch.pop("put")
         assert_equal([batch["source"], batch["target"]], [expected["source"], expected["target"]])
     state = json.loads(json.dumps(ahead.get_state()))
-    assert state == {"source": {"next_index": 4}, "target": {"next_index": 4}}
+    assert {name: part["next_index"] for name, part in state.items()} == {"source": 4, "target": 4}
     ahead.close()
     resumed = prefetch(open_both(), lambda batch: batch)
     resumed.set_state(state)
     assert_equal([next(resumed)["target"] for _ in range(4)], [batch["target"] for batch in whole[4:]])
     resumed.close()
     resumed.close()
+
+
+def test_a_state_of_another_order_is_refused(source):
+    stream = make_stream(source, SPEC, batch_size=4, seed=0)
+    state = stream.get_state()
+    order = state["order"]
+    for change, message in (
+        (
+            {"grain": "0.0.1", "sha256": "0"},
+            r"saved with grain 0\.0\.1 .*'source'.* pip install grain==0\.0\.1 numpy==",
+        ),
+        (
+            {"numpy": "1.0", "sha256": "0"},
+            r"and numpy 1\.0; grain .* another order: pip install .*numpy==1\.0 to continue",
+        ),
+        ({"records": 8}, "'source' had 8 records when the checkpoint was saved and has 7 now: bring the data set back"),
+        ({"sha256": "0"}, "'source' does not draw the records .* bring the data set back as it was, or start again"),
+    ):
+        with pytest.raises(UserError, match=message) as refused:
+            stream.set_state({"next_index": 3, "order": order | change})
+        assert "\n" not in str(refused.value)
+    assert stream.get_state() == state
+
+
+def test_another_version_of_the_same_order_continues(source):
+    stream = make_stream(source, SPEC, batch_size=4, seed=0)
+    whole = take(stream, 5)
+    order = stream.get_state()["order"]
+    for changed in (
+        {"order": order | {"grain": "99.0", "numpy": "99.0"}},
+        {},
+    ):  # The latter as saved before there was one.
+        stream.set_state({"next_index": 3} | changed)
+        assert_equal(take(stream, 2), whole[3:])
+        assert stream.get_state() == {"next_index": 5, "order": order}
 
 
 def test_an_error_arrives_through_prefetch():

@@ -28,7 +28,7 @@ from nightjax.nightstreet.examples import NightStreet, example
 from nightjax.nightstreet.facades import FLOOR
 from nightjax.nightstreet.presets import SEEDS_PER_SPLIT, last_to_go, whiten
 from nightjax.nightstreet.render import draw_view
-from nightjax.nightstreet.seeds import hash_unit, stream, value_noise
+from nightjax.nightstreet.seeds import hash_unit, named_generator, value_noise
 from nightjax.nightstreet.surfaces import BUILDING, BUS, CAR, POLE, ROAD, SKY, TRAIN, TRUCK
 
 SMALL = (64, 128)
@@ -41,10 +41,10 @@ def night():
 
 
 def test_streams_are_named_and_independent():
-    a = stream(3, "layout").integers(1000, size=8)
-    assert (a == stream(3, "layout").integers(1000, size=8)).all()
-    assert (a != stream(3, "lights").integers(1000, size=8)).any()
-    assert (a != stream(4, "layout").integers(1000, size=8)).any()
+    a = named_generator(3, "layout").integers(1000, size=8)
+    assert (a == named_generator(3, "layout").integers(1000, size=8)).all()
+    assert (a != named_generator(3, "lights").integers(1000, size=8)).any()
+    assert (a != named_generator(4, "layout").integers(1000, size=8)).any()
 
 
 def test_noise_is_uniform_and_continuous():
@@ -203,7 +203,7 @@ IMAGE_MEANS = {
 
 @pytest.mark.parametrize("split", list(SPLITS))
 def test_golden(split):
-    """Labels are equal bit for bit everywhere, images up to rounding: means of 4 x 4 blocks to a hundredth of a grey
+    """Labels are equal bit for bit everywhere, images up to rounding: means of 4 x 4 blocks to a hundredth of a gray
     level."""
     drawn = example(split, 0, size=SMALL)
     if "label" in drawn:
@@ -367,7 +367,7 @@ def shot(seed=SEED, sensor_seed=2, **knobs):
     return render(seed, "night", dynamic_seed=1, sensor_seed=sensor_seed, size=SMALL, knobs=Knobs(**knobs))
 
 
-def grey(view):
+def gray(view):
     return view["image"].mean(-1)
 
 
@@ -412,10 +412,10 @@ def test_no_lamps():
 def test_no_glare():
     """Lamps have no halo, and what else is drawn for the lens stays."""
     plain, off = shot(noise=0.0), shot(glare=0.0, noise=0.0)
-    halo = grey(plain) - grey(off)
-    assert halo[grey(off) < 128].min() > -1 and halo.max() > 1
+    halo = gray(plain) - gray(off)
+    assert halo[gray(off) < 128].min() > -1 and halo.max() > 1
     for seed in range(20):
-        with_, without = (optics.draw_lens(stream(seed, "sensor"), True, Knobs(glare=g)) for g in (1.0, 0.0))
+        with_, without = (optics.draw_lens(named_generator(seed, "sensor"), True, Knobs(glare=g)) for g in (1.0, 0.0))
         assert dataclasses.replace(with_, glare=0.0) == without
 
 
@@ -423,33 +423,33 @@ def test_no_noise():
     """The sky, which is smooth, is smooth in the picture, and nothing is invalid for noise."""
     plain, off = shot(glare=0.0, blur=0.0), shot(glare=0.0, blur=0.0, noise=0.0)
     sky = (plain["label"][:, 1:] == SKY) & (plain["label"][:, :-1] == SKY)
-    rough = [np.diff(grey(view), axis=1)[sky].var() for view in (plain, off)]
+    rough = [np.diff(gray(view), axis=1)[sky].var() for view in (plain, off)]
     assert rough[0] > 1 and rough[1] < 0.1
     none, half, one, three = (shot(glare=0.0, noise=strength)["invalid"].sum() for strength in (0.0, 0.5, 1.0, 3.0))
     assert none == 0 < half < one < three
 
 
 def test_no_blur():
-    plain, off = (np.abs(np.diff(grey(shot(noise=0.0, blur=blur)), axis=1)).mean() for blur in (1.0, 0.0))
+    plain, off = (np.abs(np.diff(gray(shot(noise=0.0, blur=blur)), axis=1)).mean() for blur in (1.0, 0.0))
     assert off > 1.05 * plain
 
 
 def test_no_tint():
-    """All lights but red ones are white, as cast and as seen; the picture is greyer."""
-    coloured = 0
+    """All lights but red ones are white, as cast and as seen; the picture is grayer."""
+    colored = 0
     for seed in range(8):
         for tint in (1.0, 0.0):
             view, lights = lit_view(seed, tint=tint)
             shining = np.isin(view.surfaces.label, (POLE, BUILDING, CAR, TRUCK, BUS, TRAIN))
-            colours = np.concatenate([[lamp.intensity for lamp in lights], view.surfaces.glow[:, shining].T])
-            red, green, blue = colours.T
-            colours = colours[(green > 0) & (red < 8 * blue)]
-            spread = np.ptp(colours, 1) / colours.mean(1)
+            colors = np.concatenate([[lamp.intensity for lamp in lights], view.surfaces.glow[:, shining].T])
+            red, green, blue = colors.T
+            colors = colors[(green > 0) & (red < 8 * blue)]
+            spread = np.ptp(colors, 1) / colors.mean(1)
             if tint:
-                coloured += (spread > 0.1).sum()
+                colored += (spread > 0.1).sum()
             else:
                 assert spread.max() < 1e-5
-    assert coloured > 50
+    assert colored > 50
     plain, off = (
         [shot(seed, tint=tint, exposure_diversity=0.0, ambient=0.0, **CLEAN)["image"].mean((0, 1)) for seed in range(8)]
         for tint in (1.0, 0.0)
@@ -504,9 +504,9 @@ def test_knobs_of_light_and_sensor_leave_the_labels_alone(knob, night):
 def test_lesser_lights_are_whole_in_the_published_gaps():
     assert last_to_go(0.0) == 0 and last_to_go(0.25) == 0.5
     assert all(last_to_go(knobs.lamps) == last_to_go(knobs.tint) == 1 for knobs in GAPS.values())
-    colour = np.array([1.0, 0.62, 0.25], np.float32)
-    assert (whiten(colour, 1.0) == colour).all()
-    np.testing.assert_allclose(whiten(colour, 0.0), colour.mean(), rtol=1e-6)
+    color = np.array([1.0, 0.62, 0.25], np.float32)
+    assert (whiten(color, 1.0) == color).all()
+    np.testing.assert_allclose(whiten(color, 0.0), color.mean(), rtol=1e-6)
 
 
 def test_seeds_of_splits_are_disjoint():

@@ -47,7 +47,7 @@ def test_decode_reads_every_field(example):
         "image_id": "a",
         "image": png(example["image"]),
         "label": png(example["label"]),
-        "image_ref": png(example["reference"]),
+        "reference": png(example["reference"]),
         "flow": example["flow"],
         "flow_valid": png(example["flow_valid"].astype(np.uint8)),
     }
@@ -58,8 +58,8 @@ def test_decode_reads_every_field(example):
 
 
 def test_grey_alpha_and_16_bit_images_become_rgb():
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    np.testing.assert_array_equal(transforms.decode_image(png(grey)), np.repeat(grey[..., None], 3, -1))
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(transforms.decode_image(png(gray)), np.repeat(gray[..., None], 3, -1))
     bgra = np.zeros((3, 4, 4), np.uint8)
     bgra[..., 0], bgra[..., 3] = 9, 128
     assert transforms.decode_image(cv2.imencode(".png", bgra)[1].tobytes())[0, 0].tolist() == [0, 0, 9]
@@ -106,13 +106,13 @@ def test_wrong_label_value_is_named(value):
         transforms.decode({"image_id": "frame_7", "label": png(label)}, ("label",))
 
 
-def test_size_mismatch_missing_field_and_colour_label():
+def test_size_mismatch_missing_field_and_color_label():
     record = {"image_id": "a", "image": png(np.zeros((4, 6, 3), np.uint8)), "label": png(np.zeros((4, 5), np.uint8))}
     with pytest.raises(UserError, match="label is 5x4 pixels but image is 6x4"):
         transforms.decode(record, ("image", "label"))
-    with pytest.raises(UserError, match="'a' has no 'image_ref'"):
+    with pytest.raises(UserError, match="'a' has no 'reference'"):
         transforms.decode(record, ("image", "reference"))
-    with pytest.raises(UserError, match="colour"):
+    with pytest.raises(UserError, match="color"):
         transforms.decode(record | {"label": record["image"]}, ("image", "label"))
 
 
@@ -200,7 +200,7 @@ def test_mixed_classes_rule():
     assert not transforms.has_mixed_classes(label)
     label[0] = 3
     assert not transforms.has_mixed_classes(label)
-    label[1, :3] = 4  # 10 of 13 labelled pixels: 77 %
+    label[1, :3] = 4  # 10 of 13 labeled pixels: 77 %
     assert not transforms.has_mixed_classes(label)
     label[1, 3] = 5  # 10 of 14: 71 %
     assert transforms.has_mixed_classes(label)

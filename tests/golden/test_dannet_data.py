@@ -10,7 +10,7 @@ import numpy as np
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import NUM_CLASSES
 from nightjax.data.loading import LoadExample, StreamSpec
-from nightjax.data.sampling import Draw
+from nightjax.data.sampling import SampledRecord
 from nightjax.losses.segmentation import class_weights
 from nightjax.methods.network import Input
 from nightjax.metrics import confusion, protocol
@@ -47,14 +47,14 @@ def cases(file, kind):
 
 def check_example(file, case, draws, record, fields, **spec):
     spec = StreamSpec("stream", "file", "train", fields=tuple(fields), bicubic=True, **spec)
-    example = LoadExample([record], spec).random_map(Draw(0), Draws(*draws))
+    example = LoadExample([record], spec).random_map(SampledRecord(0), Draws(*draws))
     for field, name in fields.items():
         np.testing.assert_array_equal(example[field], file[f"{case}.{name}"], err_msg=f"{case} {name}")
 
 
 def test_augmentation_of_pairs(golden):
     file = golden("dannet", "augment")
-    record = {"image": file["night"], "image_ref": file["day"]}
+    record = {"image": file["night"], "reference": file["day"]}
     both, pairs = {"image": "night", "reference": "day"}, list(cases(file, "pair"))
     assert pairs
 
@@ -126,7 +126,7 @@ def test_ids_counts_and_iou(golden):
     np.testing.assert_array_equal(truth, file["gt_train_ids"])
     counts = confusion.confusion_counts(truth, file["pred_train_ids"], NUM_CLASSES)
     np.testing.assert_array_equal(counts, file["hist"])
-    summary = confusion.summarise(np.asarray(counts), [str(i) for i in range(NUM_CLASSES)])
+    summary = confusion.summarize(np.asarray(counts), [str(i) for i in range(NUM_CLASSES)])
     iou = [np.nan if value is None else value for value in summary["iou"].values()]
     expected = file["iou"] * (100 if np.nanmax(file["iou"]) <= 1 else 1)
     np.testing.assert_allclose(iou, expected, rtol=1e-5)

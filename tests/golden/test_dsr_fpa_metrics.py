@@ -23,7 +23,7 @@ def test_miou(golden):
     iou = confusion.iou_per_class(counts)
     np.testing.assert_allclose(iou, data["iou_per_class_nan"], rtol=1e-5)
     np.testing.assert_allclose(np.nan_to_num(iou), data["iou_per_class_with_absent_zero"], rtol=1e-5)
-    summary = confusion.summarise(counts, [str(i) for i in range(k)])
+    summary = confusion.summarize(counts, [str(i) for i in range(k)])
     accuracy = [np.nan if value is None else value / 100 for value in summary["acc"].values()]
     np.testing.assert_allclose(accuracy, data["acc_per_class_nan"], rtol=1e-5)
     assert summary["pa"] / 100 == pytest.approx(float(data["aacc"]), rel=1e-5)

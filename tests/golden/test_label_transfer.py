@@ -81,7 +81,7 @@ def test_metrics(golden):
     file = golden("unit_fid", "seg_metrics")
     counts = confusion.confusion_counts(jnp.asarray(file["gt"]), jnp.asarray(file["pred"]), len(file["confusion"]))
     np.testing.assert_array_equal(counts, file["confusion"])
-    summary = confusion.summarise(np.asarray(counts), [str(i) for i in range(len(counts))])
+    summary = confusion.summarize(np.asarray(counts), [str(i) for i in range(len(counts))])
     ours = {"PA": summary["pa"], "CA": summary["ca"], "mIoU": summary["miou"]["skip"], "FWIoU": summary["fwiou"]}
     for name, value in ours.items():
         np.testing.assert_allclose(value, 100 * file[name], rtol=1e-6, err_msg=name)

@@ -6,7 +6,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
-from nightjax.metrics.confusion import summarise
+from nightjax.metrics.confusion import summarize
 from nightjax.report.charts import change_chart, line_chart, short, ticks
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.run_folder import read_metrics
@@ -18,7 +18,7 @@ def make_run(root, hit=80, sets=("night", "day")):
     for name in sets:
         (root / "eval" / name).mkdir(parents=True)
         for step, scale in ((100, 1), (20, 3)):  # the earlier one is written last
-            summary = summarise(counts * scale, ("road", "car <&>", "train"), {"dynamic": (1, 2)})
+            summary = summarize(counts * scale, ("road", "car <&>", "train"), {"dynamic": (1, 2)})
             (root / "eval" / name / f"{step:07d}.json").write_text(json.dumps(summary))
     lines = [{"step": step, "loss/source": 1 / step, "images_per_second": 30.0} for step in range(1, 101)]
     lines += [{"step": 100, f"eval/{name}/miou": 50.0} for name in sets] + [{"step": 100, "loss/source": float("nan")}]

@@ -61,12 +61,6 @@ def test_sharded_batch_is_not_gathered(form):
     np.testing.assert_array_equal(compiled(*placed), confusion.confusion_counts(truth, guess, 5))
 
 
-def test_accumulate_goes_beyond_int32():
-    counts = np.full((2, 2), 2**31 - 1, np.int32)
-    total = confusion.accumulate(confusion.accumulate(None, counts), counts)
-    assert total.dtype == np.int64 and total[0, 0] == 2**32 - 2
-
-
 def test_policies_differ_by_the_absent_class():
     counts = np.zeros((19, 19), np.int64)
     counts[np.arange(18), np.arange(18)] = 7
@@ -85,7 +79,7 @@ def test_summary_by_hand():
     names = ("a", "b", "c", "d")
     counts = np.zeros((4, 4), np.int64)
     counts[:3, :3] = COUNTS
-    summary = confusion.summarise(counts, names, {"ab": (0, 1), "d": (3,)})
+    summary = confusion.summarize(counts, names, {"ab": (0, 1), "d": (3,)})
     assert summary["iou"] == {
         "a": pytest.approx(100 / 3),
         "b": pytest.approx(40),
@@ -106,18 +100,18 @@ def test_summary_by_hand():
 
 def test_predictions_of_no_class_are_errors():
     """The form of a merged matrix: one more row, of zeros, and one more column."""
-    summary = confusion.summarise([[2, 0, 0], [0, 1, 1], [0, 0, 0]], ("vehicle", "sky"))
+    summary = confusion.summarize([[2, 0, 0], [0, 1, 1], [0, 0, 0]], ("vehicle", "sky"))
     assert summary["iou"] == {"vehicle": 100.0, "sky": 50.0} and summary["pixels"] == 4
 
 
 def test_headline_decides_groups_and_number_of_classes():
     counts = np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
-    summary = confusion.summarise(counts, "abc", {"all": (0, 1, 2)}, headline="zero")
+    summary = confusion.summarize(counts, "abc", {"all": (0, 1, 2)}, headline="zero")
     assert summary["classes_averaged"] == 3 and summary["groups"]["all"] == pytest.approx(100 / 3)
 
 
 def test_summary_of_nothing_has_no_nan():
-    summary = confusion.summarise(np.zeros((3, 3), np.int64), "abc", {"g": (0,)})
+    summary = confusion.summarize(np.zeros((3, 3), np.int64), "abc", {"g": (0,)})
     json.dumps(summary, allow_nan=False)
     assert summary["miou"] == {"skip": None, "zero": 0.0, "gt_only": None}
     assert summary["pa"] is None and summary["classes_averaged"] == 0

@@ -65,12 +65,12 @@ def test_bias_of_the_estimate():
     assert value == pytest.approx(0.0052, abs=0.004)
 
 
-def test_too_few_pictures():
+def test_too_few_images():
     rng = np.random.default_rng(0)
     many, few = rng.normal(size=(50, 8)), rng.normal(size=(5, 8))
     with pytest.raises(UserError, match="2 or more"):
         distance(many, few[:1])
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         fid.statistics([])
     with pytest.raises(UserError, match="cannot be compared"):
         distance(many, few[:, :4])
@@ -80,8 +80,8 @@ def test_too_few_pictures():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*singular")
-def test_few_pictures_with_the_features_of_inception():
-    """2048 numbers of 20 and 30 pictures: covariances of rank 19 and 29."""
+def test_few_images_with_the_features_of_inception():
+    """2048 numbers of 20 and 30 images: covariances of rank 19 and 29."""
     rng = np.random.default_rng(0)
     one, other = rng.gamma(0.5, size=(20, 2048)), rng.gamma(0.4, size=(30, 2048))
     value = distance(one, other)
@@ -156,17 +156,17 @@ def test_resize_rules():
     ramp = np.repeat(np.array([[0, 100]], np.uint8)[..., None], 3, -1)
     plain = fid.resize(ramp, (1, 4), "pytorch_fid")
     np.testing.assert_allclose(plain[0, :, 0], [0, 25, 75, 100])
-    grey = np.full((50, 70, 3), 130, np.uint8)
+    gray = np.full((50, 70, 3), 130, np.uint8)
     for rule in fid.RESIZE_RULES:
-        np.testing.assert_allclose(fid.resize(grey, (20, 90), rule), 130, rtol=1e-5)
+        np.testing.assert_allclose(fid.resize(gray, (20, 90), rule), 130, rtol=1e-5)
     stripes = np.zeros((4, 400, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.ptp(fid.resize(stripes, (4, 40), "clean")[:, 5:-5]) < 20  # antialiased
     with pytest.raises(UserError, match="did you mean 'clean'"):
-        fid.resize(grey, (2, 2), "cleen")
+        fid.resize(gray, (2, 2), "cleen")
 
 
 def test_values_that_become_zero():
-    grey = np.full((2, 2, 3), 128, np.uint8)
-    assert np.abs(fid.network_input(grey, (2, 2), "clean")).max() < 1e-6
-    assert fid.network_input(grey, (2, 2), "pytorch_fid")[0, 0, 0] == pytest.approx(128 / 127.5 - 1, abs=1e-6)
+    gray = np.full((2, 2, 3), 128, np.uint8)
+    assert np.abs(fid.network_input(gray, (2, 2), "clean")).max() < 1e-6
+    assert fid.network_input(gray, (2, 2), "pytorch_fid")[0, 0, 0] == pytest.approx(128 / 127.5 - 1, abs=1e-6)

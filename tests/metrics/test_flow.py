@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from nightjax.metrics.flow import flow_sums, format_flow, summarise
+from nightjax.metrics.flow import flow_sums, format_flow, summarize
 
 
 def image(errors, confidence, valid=None):
@@ -23,7 +23,7 @@ def add(*sums):
 def test_scores():
     first = flow_sums(*image([0, 1, 2, 9], [0.95, 1.0, 0.05, 0.0], [True, True, True, False]))
     second = flow_sums(*image([4, 6], [0.55, 0.5]))
-    result = summarise(add(first, second))
+    result = summarize(add(first, second))
     assert result["images"] == 2 and result["pixels"] == 5
     np.testing.assert_allclose(result["aepe"], (1 + 5) / 2)
     np.testing.assert_allclose(result["aepe_pixels"], 13 / 5)
@@ -32,27 +32,27 @@ def test_scores():
 
 
 def test_calibration():
-    perfect = summarise(flow_sums(*image([0.5, 0.5, 0.5, 3], [0.75] * 4)))
+    perfect = summarize(flow_sums(*image([0.5, 0.5, 0.5, 3], [0.75] * 4)))
     np.testing.assert_allclose(perfect["calibration_error"], 0, atol=1e-12)
     row = perfect["bins"][7]
     assert row["pixels"] == 4 and row["within"] == row["confidence"] == 0.75
     np.testing.assert_allclose(row["error"], 4.5 / 4)
-    sure = summarise(flow_sums(*image([3, 3], [1.0, 1.0])))
+    sure = summarize(flow_sums(*image([3, 3], [1.0, 1.0])))
     np.testing.assert_allclose(sure["calibration_error"], 1)
     assert sure["bins"][9]["pixels"] == 2
 
 
 def test_nothing_measured_is_none_and_not_zero():
     nothing = flow_sums(*image([1, 2], [0.5, 0.5], [False, False]))
-    result = summarise(nothing)
+    result = summarize(nothing)
     assert result["aepe"] is None and result["pck"]["1"] is None and result["calibration_error"] is None
-    one = summarise(add(nothing, flow_sums(*image([2], [0.5]))))
+    one = summarize(add(nothing, flow_sums(*image([2], [0.5]))))
     assert one["images"] == 1 and one["aepe"] == 2
     assert json.loads(json.dumps(result)) == result
     assert "-" in format_flow({"seen": result})
 
 
 def test_table():
-    lines = format_flow({"seen": summarise(flow_sums(*image([0, 2], [0.95, 0.1])))}).splitlines()
+    lines = format_flow({"seen": summarize(flow_sums(*image([0, 2], [0.95, 0.1])))}).splitlines()
     assert lines[1].split()[:3] == ["seen", "1.00", "5.00"]
     assert lines[-1].split()[-1] == "0.00"

@@ -1,13 +1,13 @@
 import numpy as np
 
-from nightjax.metrics.confusion import summarise
+from nightjax.metrics.confusion import summarize
 from nightjax.metrics.table import format_results, format_value, mean_and_spread
 
 
 def summary(hit, names=("road", "car", "train")):
     counts = np.zeros((3, 3), np.int64)
     counts[0, 0], counts[1, 1], counts[1, 0] = 1500, hit, 100 - hit
-    return summarise(counts, names, {"dynamic": (1, 2)})
+    return summarize(counts, names, {"dynamic": (1, 2)})
 
 
 def test_mean_and_spread():

@@ -4,14 +4,14 @@ import pathlib
 
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 
 CONDITIONS = ("night", "fog", "rain", "snow")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 EXPECTED = {"train": 400, "validation": 100, "test": 500}
 NIGHT_VALIDATION = 106
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="ACDC",
     page="https://acdc.vision.ee.ethz.ch/download",
     folders=("ACDC", "rgb_anon_trainvaltest", "gt_trainval"),
@@ -25,42 +25,42 @@ SOURCE = layouts.Source(
 def _condition_configs() -> list[builder.Config]:
     configs = []
     for condition in CONDITIONS:
-        labelled = builder.Config(
+        labeled = builder.Config(
             name=condition,
             select=condition,
             paired=True,
             invalid=True,
-            description=f"Labelled train and validation in {condition}, with references and masks.",
+            description=f"Labeled train and validation in {condition}, with references and masks.",
         )
         test = builder.Config(
             name=f"{condition}_test",
             select=condition,
-            labelled=False,
+            labeled=False,
             paired=True,
             description=f"Test in {condition} with references; only the server has the labels.",
         )
-        configs += [labelled, builder.prepared(labelled, f"{condition}_prepared"), test]
+        configs += [labeled, builder.prepared(labeled, f"{condition}_prepared"), test]
     return configs
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of ACDC."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [
         *_condition_configs(),
         builder.Config(
             name="all",
-            description="Labelled, every condition; reads flattened trees as well.",
+            description="Labeled, every condition; reads flattened trees as well.",
         ),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
         config = self.builder_config
-        names = ("train", "validation") if config.labelled else ("test",)
+        names = ("train", "validation") if config.labeled else ("test",)
         conditions = (config.select,) if config.select else CONDITIONS
         scan = Scan({}, {name: sum(_expected(name, c) for c in conditions) for name in names})
-        scan.label_version = "ACDC gt_trainval" if config.labelled else "none"
+        scan.label_version = "ACDC gt_trainval" if config.labeled else "none"
         for name in names:
             for condition in conditions:
                 self._add(scan, tree, name, f"{condition}/{SPLITS[name]}/*", condition)
@@ -84,7 +84,7 @@ class Builder(builder.SegmentationBuilder):
             label = truth.get(f"{stem}_gt_labelTrainIds") or truth.get(f"{stem}_gt_labelIds")
             invalid = truth.get(f"{stem}_gt_invIds") or truth.get(f"{stem}_gt_invGray")
             needed = {
-                "label": (config.labelled, label),
+                "label": (config.labeled, label),
                 "invalid mask": (config.invalid, invalid),
                 "reference": (config.paired, normal.get(stem)),
             }
@@ -118,16 +118,16 @@ def _record(
     label: pathlib.Path | None,
     invalid: pathlib.Path | None,
     reference: pathlib.Path | None,
-) -> Record:
+) -> ExampleFiles:
     sequence, frame = layouts.parse_frame(stem)
-    return Record(
+    return ExampleFiles(
         key=f"{condition}/{stem}",
         image=str(image),
         image_id=stem,
         label=label and str(label),
         label_encoding="label_ids" if label and label.stem.endswith("_labelIds") else "train_ids",
-        image_ref=reference and str(reference),
-        ref_id=f"{stem}_ref" if reference else "",
+        reference=reference and str(reference),
+        reference_id=f"{stem}_ref" if reference else "",
         invalid=invalid and str(invalid),
         sequence=sequence,
         frame=frame,

@@ -1,4 +1,4 @@
-"""BDD100K-night: the 87 labelled night photos of BDD100K that MGCDA's authors picked by hand."""
+"""BDD100K-night: the 87 labeled night photos of BDD100K that MGCDA's authors picked by hand."""
 
 from etils import epath
 
@@ -13,7 +13,7 @@ LIST = "mgcda_night_87.txt"
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of BDD100K-night (MGCDA's list)."""
 
-    SOURCE = bdd100k.SOURCE
+    LAYOUT = bdd100k.LAYOUT
     BUILDER_CONFIGS = [builder.Config(name="mgcda_list", description="Test set of 87 night photos, 1280x720.")]
 
     def scan(self, tree: layouts.Tree) -> Scan:

@@ -4,12 +4,12 @@ import pathlib
 
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 EXPECTED = {"train": 7000, "validation": 1000, "test": 2000}
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="BDD100K semantic segmentation",
     page="http://bdd-data.berkeley.edu/",
     folders=("bdd100k", "bdd100k_seg", "bdd100k_night", "bdd"),
@@ -28,8 +28,7 @@ SOURCE = layouts.Source(
 def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
     """Photos and masks of a split by id, in the layout of 2021 or the older one.
 
-    Masks hold train ids in both; where only colour maps are present, their palette *indices* are
-    the train ids.
+    Masks hold train ids in both. Where there are only color maps, their palette *indices* are the train ids.
     """
     photos = tree.glob(f"images/10k/{split}/*.jpg", f"seg/images/{split}/*.jpg")
     masks = tree.glob(f"labels/sem_seg/masks/{split}/*.png", f"seg/labels/{split}/*_train_id.png")
@@ -37,29 +36,29 @@ def files(tree: layouts.Tree, split: str) -> tuple[dict[str, pathlib.Path], dict
     return layouts.by_stem(photos), layouts.by_stem(masks, "_train_id")
 
 
-def record(stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = "") -> Record:
+def record(stem: str, photo: pathlib.Path, mask: pathlib.Path | None, condition: str = "") -> ExampleFiles:
     """One photo; BDD100K's names say nothing about drive or time of day."""
-    return Record(stem, str(photo), stem, label=mask and str(mask), condition=condition)
+    return ExampleFiles(stem, str(photo), stem, label=mask and str(mask), condition=condition)
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of BDD100K semantic segmentation."""
 
-    SOURCE = SOURCE
-    _FULL = builder.Config(name="full", description="Labelled train and validation, 1280x720.")
+    LAYOUT = LAYOUT
+    _FULL = builder.Config(name="full", description="Labeled train and validation, 1280x720.")
     BUILDER_CONFIGS = [
         _FULL,
         builder.prepared(_FULL, "prepared"),
-        builder.Config(name="test", description="Photos without public labels.", labelled=False),
+        builder.Config(name="test", description="Photos without public labels.", labeled=False),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
-        labelled = self.builder_config.labelled
-        names = ("train", "validation") if labelled else ("test",)
-        scan = Scan({}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labelled else "none")
+        labeled = self.builder_config.labeled
+        names = ("train", "validation") if labeled else ("test",)
+        scan = Scan({}, {name: EXPECTED[name] for name in names}, "BDD100K masks" if labeled else "none")
         for name in names:
             photos, masks = files(tree, SPLITS[name])
-            both, lonely = layouts.match(photos, masks if labelled else photos, "label")
+            both, lonely = layouts.match(photos, masks if labeled else photos, "label")
             scan.splits[name] = [record(stem, photos[stem], masks.get(stem)) for stem in both]
             scan.unmatched += lonely
         return scan

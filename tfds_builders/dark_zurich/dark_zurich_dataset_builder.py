@@ -1,4 +1,4 @@
-"""Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labelled validation."""
+"""Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labeled validation."""
 
 import csv
 import itertools
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from nightjax.prepare import alignment, builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import NO_GPS, Record
+from nightjax.prepare.records import NO_GPS, ExampleFiles
 
 EXPECTED = {"day": 3041, "twilight": 2920, "night": 2416, "validation": 50, "test": 151}
 PAIR_LIST = "zurich_dn_pair_train.csv"
 """The table that several published systems carry instead of the archive's ``corresp``."""
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="Dark Zurich",
     page="https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/",
     folders=("Dark_Zurich", "DarkZurich"),
@@ -27,18 +27,18 @@ SOURCE = layouts.Source(
 
 
 def _unpaired(condition: str) -> builder.Config:
-    description = f"Unlabelled train images by {condition}, 1920x1080."
-    return builder.Config(name=condition, select=condition, labelled=False, description=description)
+    description = f"Unlabeled train images by {condition}, 1920x1080."
+    return builder.Config(name=condition, select=condition, labeled=False, description=description)
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of Dark Zurich."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     _PAIRS = builder.Config(
         name="pairs",
         select="night",
-        labelled=False,
+        labeled=False,
         paired=True,
         description="Train: night images, each with its GPS-nearest day image.",
     )
@@ -48,7 +48,7 @@ class Builder(builder.SegmentationBuilder):
         builder.Config(
             name="twilight_pairs",
             select="twilight",
-            labelled=False,
+            labeled=False,
             paired=True,
             description="Train: twilight images, each with its GPS-nearest day image.",
         ),
@@ -59,11 +59,11 @@ class Builder(builder.SegmentationBuilder):
             name="val",
             paired=True,
             invalid=True,
-            description="Labelled validation with day references.",
+            description="Labeled validation with day references.",
         ),
         builder.Config(
             name="test",
-            labelled=False,
+            labeled=False,
             paired=True,
             description="Test, whose labels only the server has.",
         ),
@@ -92,13 +92,13 @@ class Builder(builder.SegmentationBuilder):
                 scan.unmatched.append(f"{stem}: {reason}")
                 continue
             records.append(_record(stem, path, config.select, gps, reference=days[day]))
-            apart = alignment.metres(gps.get(stem, NO_GPS), day_gps.get(day, NO_GPS))
-            if apart > alignment.MAX_METRES:
+            apart = alignment.meters(gps.get(stem, NO_GPS), day_gps.get(day, NO_GPS))
+            if apart > alignment.MAX_METERS:
                 scan.doubtful.append(f"{stem} was taken {apart:.0f} m from its day image")
         scan.unmatched += [f"{stem} is in the pair list but not here" for stem in sorted(table.keys() - photos.keys())]
         scan.splits["train"] = records
         if records:
-            shared = len(records) - len({record.ref_id for record in records})
+            shared = len(records) - len({record.reference_id for record in records})
             scan.notes.append(f"{shared} of {len(records)} pairs use a day image that an earlier pair uses too")
         return scan
 
@@ -127,7 +127,7 @@ def _scan_val(tree: layouts.Tree) -> Scan:
 
 
 def _scan_test(tree: layouts.Tree) -> Scan:
-    """References of test carry further tokens after the night stem: matched by prefix."""
+    """Matches the test references by prefix: they have further tokens after the stem of the night image."""
     scan = Scan({"test": []}, {"test": EXPECTED["test"]})
     days = {
         layouts.parse_frame(path.name): path for path in tree.glob("rgb_anon/test_ref/day/*/*_rgb_anon.png").values()
@@ -143,14 +143,13 @@ def _scan_test(tree: layouts.Tree) -> Scan:
 
 
 def _photos(tree: layouts.Tree, split: str, condition: str) -> dict[str, pathlib.Path]:
-    """Relative stem, as the archive's tables write it
-    (``train/night/GOPR0351/GOPR0351_frame_000001``), to path."""
+    """Relative stem, as the archive's tables have it (``train/night/GOPR0351/GOPR0351_frame_000001``), to path."""
     found = tree.glob(f"rgb_anon/{split}/{condition}/*/*_rgb_anon.png")
     return {name.removeprefix("rgb_anon/").removesuffix("_rgb_anon.png"): path for name, path in found.items()}
 
 
 def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[dict[str, str], str]:
-    """Dark stem to day stem, and where the table comes from; oddities go to ``notes``."""
+    """Dark stem to day stem, and where the table comes from; what is odd goes into ``notes``."""
     files = tree.glob(f"corresp/train/{condition}/*/*_ref_day.csv")
     version = "corresp"
     if not files and condition == "night":
@@ -167,7 +166,7 @@ def pair_table(tree: layouts.Tree, condition: str, notes: list[str]) -> tuple[di
 
 
 def _gps(tree: layouts.Tree, split: str, condition: str) -> dict[str, tuple[float, float]]:
-    """Relative stem to latitude and longitude, where the archive has them."""
+    """Relative stem to latitude and longitude where the archive has them."""
     positions = {}
     for row in _rows(tree.glob(f"gps/{split}/{condition}/*/*.csv").values()):
         try:
@@ -191,16 +190,16 @@ def _record(
     reference: pathlib.Path | None = None,
     label: pathlib.Path | None = None,
     invalid: pathlib.Path | None = None,
-) -> Record:
+) -> ExampleFiles:
     sequence, frame = layouts.parse_frame(image.name)
-    return Record(
+    return ExampleFiles(
         key=stem,
         image=str(image),
         image_id=image.name.removesuffix("_rgb_anon.png"),
         label=label and str(label),
         label_encoding="label_ids" if label and label.name.endswith("_labelIds.png") else "train_ids",
-        image_ref=reference and str(reference),
-        ref_id=reference.name.removesuffix("_rgb_anon.png") if reference else "",
+        reference=reference and str(reference),
+        reference_id=reference.name.removesuffix("_rgb_anon.png") if reference else "",
         invalid=invalid and str(invalid),
         sequence=sequence,
         frame=frame,

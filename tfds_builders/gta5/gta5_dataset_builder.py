@@ -2,7 +2,7 @@
 
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Recipe, Record
+from nightjax.prepare.records import ExampleFiles, Recipe
 
 EXPECTED = 24_966
 PARTS, IMAGES_PER_PART = 10, 2500
@@ -17,7 +17,7 @@ def _archives() -> dict[str, str]:
     }
 
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="GTA5",
     page="https://download.visinf.tu-darmstadt.de/data/from_games/",
     folders=("GTA5", "gta", "GTAV"),
@@ -27,14 +27,14 @@ SOURCE = layouts.Source(
 _FULL = builder.Config(
     name="full",
     recipe=Recipe(mismatch="crop", drop_uniform=True),
-    description="Labelled frames, about 1914x1052; unequal pairs are cropped to the overlap.",
+    description="Labeled frames, about 1914x1052; unequal pairs are cropped to the overlap.",
 )
 
 
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of GTA5."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
 
     def scan(self, tree: layouts.Tree) -> Scan:
@@ -45,7 +45,7 @@ class Builder(builder.SegmentationBuilder):
         both, lonely = layouts.match(photos, truth, "label")
         scan = Scan({}, {"train": EXPECTED}, "GTA5 palette index", lonely)
         scan.splits["train"] = [
-            Record(stem, str(photos[stem]), stem, str(truth[stem]), "label_ids", frame=int(stem))
+            ExampleFiles(stem, str(photos[stem]), stem, str(truth[stem]), "label_ids", frame=int(stem))
             for stem in both
             if stem.isdigit()
         ]

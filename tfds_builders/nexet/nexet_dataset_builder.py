@@ -1,4 +1,4 @@
-"""NEXET 2017: 50,000 unlabelled dash-camera photos with a lighting tag."""
+"""NEXET 2017: 50,000 unlabeled dash-camera photos with a lighting tag."""
 
 import csv
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 from nightjax.core.parallel import parallel_map
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 from nightjax.selection import brightness
 
 EXPECTED = 50_000
@@ -18,7 +18,7 @@ POLICIES = {
 }
 """Config ``LIGHT_POLICY``: how `brightness.split_day_night` tells day from night."""
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="NEXET 2017",
     page="https://www.kaggle.com/datasets/solesensei/nexet-original",
     folders=("nexet", "nexet-original"),
@@ -28,7 +28,7 @@ SOURCE = layouts.Source(
 
 
 def _config(name: str, description: str) -> builder.Config:
-    return builder.Config(name=name, select=name, labelled=False, description=description)
+    return builder.Config(name=name, select=name, labeled=False, description=description)
 
 
 _ALL = _config("all", "All photos; mostly 1280x720, not all.")
@@ -37,7 +37,7 @@ _ALL = _config("all", "All photos; mostly 1280x720, not all.")
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of NEXET."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [
         _ALL,
         builder.prepared(_ALL, "prepared"),
@@ -68,7 +68,7 @@ class Builder(builder.SegmentationBuilder):
             fits = wanted in ("all", condition) if chosen is None else name in chosen
             if name in photos and fits:
                 path, stem = photos[name], pathlib.PurePath(name).stem
-                record = Record(stem, str(path), stem, condition=condition, sequence=cities.get(name, ""))
+                record = ExampleFiles(stem, str(path), stem, condition=condition, sequence=cities.get(name, ""))
                 split = "train" if chosen is None or brightness.is_training(name) else "test"
                 scan.splits[split].append(record)
         if not tags:
@@ -77,8 +77,7 @@ class Builder(builder.SegmentationBuilder):
 
 
 def _by_brightness(photos: dict[str, pathlib.Path], tags: dict[str, str], light: str, policy: str) -> set[str]:
-    """Names of the photos of one light; those that cannot be read stay, to be reported with the
-    rest."""
+    """Names of the photos in one light; those that cannot be read stay in, to be reported with the rest."""
     names = sorted(photos)
     if policy == "agree":
         names = [name for name in names if tags.get(name) == light]

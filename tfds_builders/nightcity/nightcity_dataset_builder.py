@@ -4,7 +4,7 @@ import pathlib
 
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Recipe, Record
+from nightjax.prepare.records import ExampleFiles, Recipe
 
 SPLITS = {"train": "train", "validation": "val"}
 EXPECTED = {"train": 2998, "validation": 1299}
@@ -29,17 +29,16 @@ def _below(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{folder}/{part}/*.png" for folder in folders for part in inner)
 
 
-# Where the labels of each version lie; the first pattern with files wins. NightCity+ has train from
-# the original.
+# Where the labels of each version are; the first pattern that has files counts. NightCity+ has train from the original.
 LABELS = {
     "original": {"train": _ORIGINAL, "validation": _ORIGINAL},
     "plus": {"train": _ORIGINAL, "validation": _below(_PLUS_FOLDERS)},
     "fine": {"train": _below(_FINE_FOLDERS), "validation": _below(_FINE_FOLDERS)},
 }
-# File suffix to encoding. A file's suffix, not its version, says what it holds.
+# File suffix to encoding: the suffix of a file, not the version, says what it holds.
 ENCODINGS = {"_labelTrainIds": "train_ids", "_trainIds": "train_ids", "_labelIds": "label_ids"}
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="NightCity",
     page="https://dmcv.sjtu.edu.cn/people/phd/tanxin/NightCity/index.html",
     folders=("NightCity", "NightCity-images", "NightCity-label"),
@@ -75,7 +74,7 @@ def _config(version: str, description: str) -> builder.Config:
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of NightCity."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [
         _config("original", "Original labels of train and validation, 1024x512."),
         _config("plus", "Original train, validation annotated anew by NightLab's authors."),
@@ -115,7 +114,7 @@ def _labels(
     return found, strange
 
 
-def _record(stem: str, image: pathlib.Path, label: pathlib.Path, encoding: str) -> Record:
+def _record(stem: str, image: pathlib.Path, label: pathlib.Path, encoding: str) -> ExampleFiles:
     city, _, number = stem.rpartition("_")
     frame = int(number) if number.isdigit() else -1
-    return Record(stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night")
+    return ExampleFiles(stem, str(image), stem, str(label), encoding, sequence=city, frame=frame, condition="night")

@@ -15,9 +15,9 @@ from nightjax.prepare import builder
 from nightjax.prepare.records import encode_png
 
 ROLES = {
-    "labelled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),
+    "labeled": ("", "source_day, val_day, val_night, test_night and oracle_night, with labels and invalid masks"),
     "pairs": ("_pairs", "target_pairs: night images, coarsely aligned day references and exact flow, no labels"),
-    "unlabelled": ("_unlabelled", "target_twilight: images alone"),
+    "unlabeled": ("_unlabeled", "target_twilight: images alone"),
 }
 """Role of a split to the suffix of the configs that hold it, and what they hold."""
 
@@ -33,7 +33,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 def _configs() -> list[Config]:
-    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labelled`` are not written.
+    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labeled`` are not written.
 
     Other nights than the published one have a version of their own: their pixels may change while its do not.
     """
@@ -50,7 +50,7 @@ def _configs() -> list[Config]:
     return sorted(configs, key=lambda config: config.name != "std")
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(builder.ArrayRecordBuilder):
     """TFDS builder of NightStreet; its version is the renderer's, so that a changed renderer draws anew."""
 
     VERSION = tfds.core.Version(RENDERER_VERSION)
@@ -58,13 +58,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        labelled, pairs = config.role == "labelled", config.role == "pairs"
-        schema = dict(builder.features(labelled=labelled, paired=pairs, invalid=labelled))
+        labeled, pairs = config.role == "labeled", config.role == "pairs"
+        schema = dict(builder.features(labeled=labeled, paired=pairs, invalid=labeled))
         if pairs:
             size = PRESETS[config.preset].size
             zlib = functools.partial(tfds.features.Tensor, encoding="zlib")
             schema["flow"] = zlib(
-                shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in image_ref"
+                shape=(*size, 2), dtype=np.float16, doc="(dx, dy): pixel p of image is p + flow in reference"
             )
             schema["flow_valid"] = zlib(shape=size, dtype=np.uint8, doc="1 where both views see the same static point")
         return tfds.core.DatasetInfo(
@@ -89,7 +89,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def encoded_example(split: str, index: int, *, preset: str, night: str) -> dict[str, Any]:
     """One example with images as PNG bytes, as the feature schema of all builders wants it."""
     drawn = example(split, index, size=PRESETS[preset].size, knobs=NIGHTS[night])
-    for name in ("image", "image_ref", "label", "invalid"):
+    for name in ("image", "reference", "label", "invalid"):
         if name in drawn:
             drawn[name] = encode_png(drawn[name])
     if "flow" in drawn:

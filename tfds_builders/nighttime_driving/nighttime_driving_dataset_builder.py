@@ -1,4 +1,4 @@
-"""Nighttime Driving: 50 coarsely labelled test images, original or corrected labels."""
+"""Nighttime Driving: 50 coarsely labeled test images, original or corrected labels."""
 
 import pathlib
 
@@ -8,14 +8,13 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.data.imagefiles import BrokenFile, read_indexed
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 
 EXPECTED = 50
-# The authors of CIConv corrected labelIds and colours of 14 files but left the old labelTrainIds
-# beside them.
+# The authors of CIConv corrected the labelIds and colors of 14 files but left the old labelTrainIds beside them.
 SUFFIXES = {"original": ("labelTrainIds", "train_ids"), "corrected": ("labelIds", "label_ids")}
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="Nighttime Driving",
     page="https://people.ee.ethz.ch/~daid/NightDriving/",
     folders=("NighttimeDrivingTest", "nighttime_driving", "NighttimeDriving"),
@@ -27,7 +26,7 @@ SOURCE = layouts.Source(
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of Nighttime Driving."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [
         builder.Config(
             name="original",
@@ -50,7 +49,7 @@ class Builder(builder.SegmentationBuilder):
         scan = Scan({}, {"test": EXPECTED}, f"{version} (gtCoarse {suffix})", lonely)
         for stem in both:
             sequence, frame = layouts.parse_frame(stem)
-            record = Record(
+            record = ExampleFiles(
                 stem,
                 str(photos[stem]),
                 stem,

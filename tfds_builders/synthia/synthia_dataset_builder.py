@@ -2,11 +2,11 @@
 
 from nightjax.prepare import builder, layouts
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import Record
+from nightjax.prepare.records import ExampleFiles
 
 EXPECTED = 9400
 
-SOURCE = layouts.Source(
+LAYOUT = layouts.Layout(
     title="SYNTHIA-RAND-CITYSCAPES",
     page="https://synthia-dataset.net/downloads/",
     folders=("RAND_CITYSCAPES", "SYNTHIA", "SYNTHIA_RAND_CITYSCAPES"),
@@ -19,7 +19,7 @@ _FULL = builder.Config(name="full", description="All frames, 1280x760; 16 of the
 class Builder(builder.SegmentationBuilder):
     """TFDS builder of SYNTHIA-RAND-CITYSCAPES."""
 
-    SOURCE = SOURCE
+    LAYOUT = LAYOUT
     BUILDER_CONFIGS = [_FULL, builder.prepared(_FULL, "prepared")]
 
     def scan(self, tree: layouts.Tree) -> Scan:
@@ -30,7 +30,8 @@ class Builder(builder.SegmentationBuilder):
         both, lonely = layouts.match(photos, truth, "label")
         scan = Scan({}, {"train": EXPECTED}, "GT/LABELS, first channel", lonely)
         scan.splits["train"] = [
-            Record(stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem)) for stem in both
+            ExampleFiles(stem, str(photos[stem]), stem, str(truth[stem]), "synthia_ids", frame=_number(stem))
+            for stem in both
         ]
         return scan
 

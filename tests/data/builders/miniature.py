@@ -54,7 +54,7 @@ def label_ids(label):
 
 
 def save_annotation(folder, stem, label, seed):
-    """The five files of Dark Zurich and ACDC; a quarter of the pixels is invalid but labelled."""
+    """The five files of Dark Zurich and ACDC; a quarter of the pixels is invalid but labeled."""
     invalid = np.zeros_like(label)
     invalid[:, : label.shape[1] // 4] = 1
     save(folder / f"{stem}_gt_labelIds.png", label_ids(label))
@@ -166,7 +166,7 @@ def make_nighttime_driving(root):
 
 
 def make_bdd100k(root, old=False, colormaps=False):
-    """The 2021 layout, the older one, or colour maps only. One name is on MGCDA's night list."""
+    """The 2021 layout, the older one, or color maps only. One name is on MGCDA's night list."""
     expected = {}
     names = {
         "train": ["00aad4a0-ee8135fe", "00a395fe-d60c0b47"],

@@ -17,7 +17,7 @@ def test_night_reads_back_exactly(tmp_path, prepare, read, gt):
     assert [record["sequence"] for record in train] == ["GOPR0351", "GP010376"] and len(validation) == 2
     for record in train + validation:
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]])
-        assert np.array_equal(record["image_ref"], miniature.scene(record["frame"]))
+        assert np.array_equal(record["reference"], miniature.scene(record["frame"]))
         assert record["invalid"].mean() == 0.25
     assert builder.info.metadata["splits"]["validation"]["expected"] == 106
 

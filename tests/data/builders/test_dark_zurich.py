@@ -18,13 +18,13 @@ def test_pairs_follow_the_csv_files(tmp_path, prepare, read):
     miniature.make_dark_zurich(tmp_path / "Dark_Zurich")
     builder = prepare("dark_zurich", "pairs", tmp_path)
     records = read(builder, "train")
-    assert {record["image_id"]: record["ref_id"] for record in records} == {
+    assert {record["image_id"]: record["reference_id"] for record in records} == {
         "GOPR0351_frame_000001": "GOPR0345_frame_000081",
         "GOPR0351_frame_000002": "GOPR0345_frame_000081",
         "GP010376_frame_000001": "GP010374_frame_000001",
     }
-    assert np.array_equal(records[0]["image_ref"], records[1]["image_ref"])
-    assert np.array_equal(records[2]["image_ref"], miniature.scene(1))
+    assert np.array_equal(records[0]["reference"], records[1]["reference"])
+    assert np.array_equal(records[2]["reference"], miniature.scene(1))
     assert records[0]["gps"].tolist() == [47.123456789, 8.5] and records[2]["sequence"] == "GP010376"
     assert "label" not in builder.info.features
     assert any("1 of 3 pairs" in note for note in builder.info.metadata["notes"])
@@ -64,17 +64,17 @@ def test_validation_has_reference_and_invalid_mask(tmp_path, prepare, read):
     expected = miniature.make_dark_zurich(tmp_path)
     (record,) = read(prepare("dark_zurich", "val", tmp_path), "validation")
     assert np.array_equal(record["label"][..., 0], expected["GOPR0356_frame_000321"])
-    assert np.array_equal(record["image_ref"], miniature.scene(7)) and record["ref_id"].endswith("_ref")
+    assert np.array_equal(record["reference"], miniature.scene(7)) and record["reference_id"].endswith("_ref")
     invalid = record["invalid"][..., 0]
     assert set(np.unique(invalid)) == {0, 1} and invalid.mean() == 0.25
-    assert (record["label"][..., 0][invalid == 1] != 255).any()  # invalid, yet labelled
+    assert (record["label"][..., 0][invalid == 1] != 255).any()  # invalid, yet labeled
 
 
 def test_test_references_are_matched_by_prefix(tmp_path, prepare, read):
     miniature.make_dark_zurich(tmp_path)
     records = read(prepare("dark_zurich", "test", tmp_path), "test")
     assert [record["sequence"] for record in records] == ["GOPR0364", "GP010364"]
-    assert np.array_equal(records[1]["image_ref"], miniature.scene(9))
+    assert np.array_equal(records[1]["reference"], miniature.scene(9))
 
 
 def test_each_zip_in_a_folder_of_its_own(tmp_path, prepare, read):
@@ -126,6 +126,6 @@ def test_real_pair(tmp_path, prepare, read):
     row = f"train/twilight/GP010375/{twilight},train/day/GOPR0374/{day}\n"
     (tmp_path / "corresp/train/twilight/GP010375/GP010375_ref_day.csv").write_text(row)
     (record,) = read(prepare("dark_zurich", "twilight_pairs", tmp_path), "train")
-    assert record["image"].shape == record["image_ref"].shape == (1080, 1920, 3)
-    assert (record["image_id"], record["ref_id"]) == (twilight, day)
-    assert record["image"].mean() < record["image_ref"].mean()
+    assert record["image"].shape == record["reference"].shape == (1080, 1920, 3)
+    assert (record["image_id"], record["reference_id"]) == (twilight, day)
+    assert record["image"].mean() < record["reference"].mean()

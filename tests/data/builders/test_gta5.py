@@ -13,7 +13,7 @@ def test_reads_back_exactly(tmp_path, prepare, read):
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]])
         assert np.array_equal(record["image"], miniature.scene(record["frame"]))
     report = builder.info.metadata
-    assert report["splits"]["train"]["broken"] == {"00003": "image is of one colour"}
+    assert report["splits"]["train"]["broken"] == {"00003": "image is of one color"}
     assert report["unmatched"] == ["00004 has no label"]
 
 

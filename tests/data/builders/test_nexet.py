@@ -39,7 +39,7 @@ LEVELS = [
     ("Day", 120),
     ("Night", 30),
 ]
-"""Tag and grey level of each photo. The names of the last two are in the test part."""
+"""Tag and gray level of each photo. The names of the last two are in the test part."""
 
 
 def make_levels(root):

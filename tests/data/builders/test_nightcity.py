@@ -20,7 +20,7 @@ def test_versions_read_back_exactly(tmp_path, prepare, read, version):
     assert "Dubai_0016 is in train: the corrected upload" in builder.info.metadata["notes"][0]
 
 
-def test_early_upload_is_recognised(tmp_path, prepare):
+def test_early_upload_is_recognized(tmp_path, prepare):
     miniature.make_nightcity(tmp_path)
     for folder, name in (
         ("NightCity-images/images", "Dubai_0016.png"),

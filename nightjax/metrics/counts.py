@@ -1,0 +1,131 @@
+"""Integer counts that merge, as `clu` metrics: what one batch adds, and what a whole set adds up to.
+
+On the device the counts of a batch are int32. Merging happens on the host in int64, so a total is exact however many
+pixels a set has. `evaluation_counts` names the collection that an evaluation fills::
+
+    Counts = evaluation_counts(uiou=True)
+    batch = Counts.single_from_model_output(label=..., prediction=..., num_classes=19, ...)  # in the jitted step
+    total = batch if total is None else total.merge(batch)  # on the host
+    summary = confusion.summarize(total.confusion.total, names)
+"""
+
+import functools
+from typing import Any, Self
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+
+from nightjax.metrics import confusion, uiou
+
+
+@flax.struct.dataclass
+class Counts(metrics.Metric):
+    """Counts of any shape.
+
+    Attributes:
+        counts: int32 on the device, for one batch; int64 on the host, once merged.
+    """
+
+    counts: jax.Array | np.ndarray
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Counts nothing; merges with counts of any shape."""
+        return cls(counts=np.zeros((), np.int64))
+
+    @property
+    def total(self) -> np.ndarray:
+        """The counts as int64 on the host."""
+        return np.asarray(self.counts).astype(np.int64)
+
+    def merge(self, other: Self) -> Self:
+        """The sum, int64 on the host."""
+        return self.replace(counts=self.total + other.total)
+
+    def compute(self) -> Any:
+        """The counts themselves."""
+        return self.total
+
+
+@flax.struct.dataclass
+class Confusion(Counts):
+    """Confusion matrix [K, K]: rows truth, columns prediction. Computes the IoU of each class, float64 [K] in 0..1."""
+
+    @classmethod
+    def from_model_output(
+        cls, *, label: jax.Array, prediction: jax.Array, num_classes: int, mask: jax.Array | None = None, **_: Any
+    ) -> Self:
+        """See `confusion.confusion_counts`."""
+        return cls(counts=confusion.confusion_counts(label, prediction, num_classes, mask=mask))
+
+    def compute(self) -> np.ndarray:
+        """IoU of each class; NaN for one that is neither in the truth nor predicted."""
+        return confusion.iou_per_class(self.total)
+
+
+@flax.struct.dataclass
+class Uiou(Counts):
+    """Histogram [T + 1, 2, K, K] of `uiou.uiou_counts`. Computes the mean UIoU at each threshold, float64 [T]."""
+
+    @classmethod
+    def from_model_output(
+        cls,
+        *,
+        label: jax.Array,
+        prediction: jax.Array,
+        confidence: jax.Array,
+        invalid: jax.Array,
+        thresholds: np.ndarray,
+        num_classes: int,
+        mask: jax.Array | None = None,
+        **_: Any,
+    ) -> Self:
+        """See `uiou.uiou_counts`."""
+        return cls(counts=uiou.uiou_counts(label, prediction, confidence, invalid, thresholds, num_classes, mask=mask))
+
+    def compute(self) -> np.ndarray:
+        """Mean UIoU at each threshold; NaN without a pixel."""
+        return uiou.mean_uiou(self.total)
+
+
+@flax.struct.dataclass
+class Differing(Counts):
+    """How many labeled pixels two predictions have otherwise, a scalar."""
+
+    @classmethod
+    def from_model_output(
+        cls,
+        *,
+        label: jax.Array,
+        prediction: jax.Array,
+        other_prediction: jax.Array,
+        num_classes: int,
+        mask: jax.Array | None = None,
+        **_: Any,
+    ) -> Self:
+        """Counts one batch.
+
+        Args:
+            label: integer [B, H, W]; pixels outside 0..K-1 are not counted.
+            prediction, other_prediction: integer [B, H, W].
+            num_classes: K.
+            mask: [B], 0 for padded examples, which are not counted.
+        """
+        known = (label >= 0) & (label < num_classes)
+        if mask is not None:
+            known &= (mask > 0)[:, None, None]
+        return cls(counts=(known & (prediction != other_prediction)).sum(dtype=jnp.int32))
+
+
+@functools.cache
+def evaluation_counts(*, uiou: bool = False, differing: bool = False) -> type[metrics.Collection]:
+    """The collection of what one evaluation counts: ``confusion``, and ``uiou`` and ``differing`` if asked for."""
+    wanted = {"confusion": Confusion}
+    if uiou:
+        wanted["uiou"] = Uiou
+    if differing:
+        wanted["differing"] = Differing
+    return metrics.Collection.create(**wanted)
