@@ -96,7 +96,7 @@ OFFICIAL = {
 """Benchmark to the official data and test."""
 
 WITHOUT = {
-    "light": {"model.relight": False},
+    "light": {},
     "static": {"method.static": None},
     "adversarial": {"method.adversarial": None},
 }
@@ -120,7 +120,7 @@ def get_config(
         raise UserError(f"config argument without={unknown[0]!r} is unknown; join any of {', '.join(WITHOUT)} by +")
     scale, model = recipes.scale_of(data), NAMES.get(model or "", model)
     recipe = {"toy": TOY, "paper": PAPER}[scale]
-    changes = [{"model": RELIGHT[scale]}]
+    changes = [] if "light" in removed else [{"model": RELIGHT[scale]}]
     if scale == "paper":
         frozen = FROZEN.get(model or "pspnet")
         changes += [{"optim.groups": ({"pattern": frozen, "lr": 0.0},)}] if frozen else []
