@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.helpers.places import ROOT
+
 PACKAGE = ROOT / "nightjax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

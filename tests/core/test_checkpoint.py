@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-import toy
 
 from nightjax import methods, run
 from nightjax.core import checkpoint, sharding
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
+from tests.helpers import toy
 
 
 def save(workdir, scores, best="val"):

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.data.sampling import Draw, RareClass, RareClassSampler, rare_class_draws, shuffled
+from nightjax.data.sampling import (
+    Draw,
+    RareClass,
+    RareClassSampler,
+    rare_class_draws,
+    rare_class_probabilities,
+    shuffled,
+)
 
 
 @pytest.fixture
@@ -52,3 +59,17 @@ def test_draw_depends_on_seed_and_position_only(class_pixels):
 def test_too_high_minimum_is_a_user_error(class_pixels):
     with pytest.raises(UserError, match="min_pixels=5000 .*the most is 1000"):
         RareClassSampler(class_pixels, RareClass(min_pixels=5000), seed=0)
+
+
+def test_rare_class_probabilities():
+    probs = rare_class_probabilities(np.array([[50, 20, 0], [25, 0, 5]]), temperature=0.5)
+    expected = np.exp((1 - np.array([0.75, 0.2, 0.05])) / 0.5)
+    np.testing.assert_allclose(probs, expected / expected.sum())
+    np.testing.assert_allclose(rare_class_probabilities(np.array([75, 20, 5]), 0.5), probs)
+
+
+def test_rare_class_errors():
+    with pytest.raises(UserError, match="no labelled pixel"):
+        rare_class_probabilities(np.zeros((2, 3)), 0.01)
+    with pytest.raises(UserError, match="temperature is 0"):
+        rare_class_probabilities(np.ones((2, 3)), 0.0)

@@ -15,6 +15,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.sources import BUILDERS, ListSource, TfdsSource, open_source
+from tests.helpers.places import ROOT
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
 
@@ -39,7 +40,7 @@ def camvid(tmp_path_factory):
 
 
 def test_table_names_every_builder():
-    folder = pathlib.Path(__file__).parents[2] / "tfds_builders"
+    folder = ROOT / "tfds_builders"
     found = {path.stem.removesuffix("_dataset_builder") for path in folder.glob("*/*_dataset_builder.py")}
     assert found == set(BUILDERS)
     assert all(module == f"tfds_builders.{name}.{name}_dataset_builder" for name, module in BUILDERS.items())

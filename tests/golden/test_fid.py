@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hashed_weights import hashed, hashed_variables, hashed_weight
 
 from nightjax.data import transforms
 from nightjax.metrics import fid
 from nightjax.models.backbones.inception import INPUT_SIZE, InceptionV3
+from tests.helpers.hashed_weights import hashed, hashed_variables, hashed_weight
 
 
 def test_the_hash_is_the_readmes():

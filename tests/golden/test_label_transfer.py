@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hashed_weights import hashed, hashed_variables
 
 from nightjax.core.optim import Optimizer
 from nightjax.interop.official_names import LTSP, to_official
@@ -13,6 +12,7 @@ from nightjax.losses.segmentation import focal_mixture
 from nightjax.metrics import confusion
 from nightjax.models import build_segmenter
 from nightjax.ops.resize import resize
+from tests.helpers.hashed_weights import hashed, hashed_variables
 
 
 @pytest.mark.slow

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from nightjax import run
+from nightjax.core.errors import UserError
+from nightjax.data import sources, transforms
+from scripts import feature_similarity
+from tests.helpers import toy
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    root = toy.write_folder(tmp_path_factory.mktemp("data"), count=4)
+    return run.load(toy.untrained_run(tmp_path_factory.mktemp("run"), toy.config(root)))
+
+
+def test_cosines_of_a_set_with_itself(loaded):
+    own, other = feature_similarity.similarity(loaded, "val", 100)
+    records = sources.open_source("folder", "train", manual_dir=loaded.config.data.manual_dir)
+    pairs = [transforms.decode(records[i], ("image", "label")) for i in range(4)]
+    features = np.asarray(loaded.method.decoded(loaded.variables, np.stack([pair["image"] for pair in pairs])))
+    step = toy.SIZE[0] // features.shape[1]
+    label = np.stack([pair["label"] for pair in pairs])[:, ::step, ::step]
+    present = [c for c in range(19) if (label == c).any()]
+    assert np.isnan(own).sum() == np.isnan(other).sum() == 19 - len(present) < 19
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+    prototypes = {c: unit(features[label == c].mean(axis=0)) for c in present}
+    for c in present:
+        cosine = {k: float((unit(features[label == c]) @ prototypes[k]).mean()) for k in present}
+        np.testing.assert_allclose(own[c], cosine.pop(c), atol=1e-5)
+        np.testing.assert_allclose(other[c], np.mean(list(cosine.values())), atol=1e-5)
+
+
+def test_table_and_errors(loaded, capsys):
+    feature_similarity.main(["x", f"--workdir={loaded.workdir}", "--set=val", "--classes"])
+    assert "own" in (text := capsys.readouterr().out) and "traffic light" in text
+    with pytest.raises(UserError, match="--set='val_nite' is unknown"):
+        feature_similarity.similarity(loaded, "val_nite", 4)
