@@ -8,19 +8,7 @@ import pytest
 from nightjax.losses.contrastive import fpa_loss, prototype_alignment
 from nightjax.losses.feature import THING_CLASSES, downscale_label, feature_distance
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
-
-
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, 1, -1))
-
-
-def same_loss(actual, expected):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
-
-
-def same_gradient(actual, expected):
-    expected = np.asarray(nhwc(expected))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+from tests.helpers.golden import nhwc, same_gradient, same_value
 
 
 @pytest.mark.parametrize("weighting", ["unweighted", "weighted"])
@@ -30,7 +18,7 @@ def test_pixel_weighted_cross_entropy(golden, weighting):
     label = jnp.asarray(file["labels"])
     logits = nhwc(file["logits_lowres"])
     loss, gradient = jax.value_and_grad(pixel_weighted_cross_entropy)(logits, label, weight)
-    same_loss(loss, file[f"loss_{weighting}"])
+    same_value(loss, file[f"loss_{weighting}"])
     same_gradient(gradient, file[f"grad_{weighting}"])
     ignored = pixel_weighted_cross_entropy(logits, jnp.full_like(label, 255), weight)
     assert ignored == file["loss_all_ignored"] == 0
@@ -54,7 +42,7 @@ def test_fpa_pairs(golden, domains):
     a, b = domains
     for i in range(len(file["feat_s"])):
         value, (gradient_a, gradient_b) = pair(file, a, b, i)
-        same_loss(value, file[f"{domains}{i}.loss"])
+        same_value(value, file[f"{domains}{i}.loss"])
         same_gradient(gradient_a, file[f"{domains}{i}.grad_{a}"])
         suffix = "n_if_not_stopped" if domains == "sn" else b
         same_gradient(gradient_b, file[f"{domains}{i}.grad_{suffix}"])
@@ -64,7 +52,7 @@ def test_fpa_total(golden):
     file = golden("dsr_fpa", "fpa")
     domains = [(nhwc(file[f"feat_{d}"]), jnp.asarray(file[f"label_{d}"])) for d in "snm"]
     for name in (name for name in file if name.startswith("L_fpa_zeta_")):
-        same_loss(fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name])
+        same_value(fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name])
 
 
 @pytest.mark.parametrize("rule", ["code", "zeros_kept"])
@@ -77,7 +65,7 @@ def test_fpa_zeros(golden, rule):
 
     features = nhwc(file["feat_a"]), nhwc(file["feat_b"])
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(*features)
-    same_loss(value, file[f"loss_{rule}"])
+    same_value(value, file[f"loss_{rule}"])
     for name, feature, gradient in zip("ab", features, gradients, strict=True):
         expected = file[f"grad_{name}_{rule}"]
         if rule == "zeros_kept":
@@ -102,5 +90,5 @@ def test_feature_distance(golden):
     features, frozen = nhwc(file["feat"]), nhwc(file["feat_init"])
     for suffix, given in (("", label), ("_no_mask", None)):
         value, gradient = jax.value_and_grad(lambda x, y=given: 0.005 * feature_distance(x, frozen, y))(features)
-        same_loss(value, file[f"loss{suffix}"])
+        same_value(value, file[f"loss{suffix}"])
         same_gradient(gradient, file[f"grad{suffix}"])
