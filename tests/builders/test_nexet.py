@@ -74,7 +74,7 @@ def test_day_and_night_by_brightness(tmp_path, prepare, read, config, train, tes
 def test_agreement_needs_tags(tmp_path, prepare):
     make_levels(tmp_path)
     (tmp_path / "train.csv").unlink()
-    with pytest.raises(UserError, match="there are none: use brightness or otsu"):
+    with pytest.raises(UserError, match="brightness or otsu"):
         prepare("nexet", "night_agree", tmp_path)
 
 

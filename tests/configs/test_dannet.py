@@ -83,9 +83,9 @@ def test_the_input_is_a_choice_of_every_config():
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("configs/dannet.py:without=ligth", "without='ligth' is unknown; join any of light, static, adversarial by +"),
-        ("configs/dannet.py:data=gta5_to_cityscapes", "no day views of its nights, which DANNet needs"),
-        ("configs/dannet.py:input=cafe", "did you mean 'caffe'"),
+        ("configs/dannet.py:without=ligth", "light, static, adversarial"),
+        ("configs/dannet.py:data=gta5_to_cityscapes", "no day views"),
+        ("configs/dannet.py:input=cafe", "'caffe'"),
     ],
 )
 def test_refused(path, words):

@@ -76,7 +76,7 @@ def test_head_tiny(golden, name):
     model = HEADS[name](num_classes=file["out_eval"].shape[1], **sizes)
     variables = stored_weights(file, template(model, features))
 
-    assert_within(nchw(model.apply(variables, features)), file["out_eval"], 1e-4, "eval")
+    assert_within(nchw(jax.jit(model.apply)(variables, features)), file["out_eval"], 1e-4, "eval")
 
     def loss(features):
         logits, update = model.apply(variables, features, train=True, deterministic=True, mutable=["batch_stats"])
@@ -135,6 +135,7 @@ def assert_tap(file, tap, value):
     np.testing.assert_allclose(mean, expected("chan_mean"), rtol=0, atol=limit, err_msg=tap)
 
 
+@pytest.mark.slow  # At full size what the tiny networks test.
 def test_mit_b5_daformer(golden, recipe):
     file = golden("dsr_fpa", "mit_b5_daformer_recipe")
     seed, x = number(file["base_seed"]), nhwc(file["x"])
@@ -161,6 +162,7 @@ def test_mit_b5_daformer(golden, recipe):
     assert_within(thinned(nchw(logits), expected, 3, axes=(1,)), expected, 1e-4, "attention")
 
 
+@pytest.mark.slow
 def test_mit_b5_daformer_train(golden, recipe):
     file = golden("dsr_fpa", "mit_b5_daformer_recipe_train")
     seed, x = number(file["base_seed"]), nhwc(file["x"])

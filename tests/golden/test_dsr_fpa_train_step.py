@@ -355,6 +355,7 @@ def dsr_settings(file):
     }
 
 
+@pytest.mark.slow
 def test_dsr_fpa(golden, recipe):
     file = golden("dsr_fpa", "train_step")
     shapes = {name: value.shape for name, value in state_of(file, "final.").items()}
@@ -379,6 +380,7 @@ def test_names_and_shapes(golden, name):
     assert {name: value.shape for name, value in ours.items()} == shapes
 
 
+@pytest.mark.slow
 def test_dsr_fpa_hrda(golden, recipe):
     file = golden("dsr_fpa", "train_step_hrda")
     offsets = jnp.asarray(file["it0.crop_draws"], jnp.int32).reshape(3, 2) * OFFSET_STRIDE

@@ -1,6 +1,5 @@
 """The Label Transfer Scene Parser's network, losses, schedule and metrics against the official program's numbers."""
 
-import functools
 import re
 
 import jax
@@ -66,20 +65,27 @@ def tenths(file, pattern):
     return {name: int(match[1]) / 10 for name in file if (match := re.fullmatch(pattern, name))}
 
 
+def focal_with_share(logits, label, beta, **options):
+    return focal_mixture(logits, label, beta=beta, **options)
+
+
 def test_losses(golden):
     file = golden("unit_fid", "seg_losses")
     logits, label = jnp.asarray(np.moveaxis(file["logits"], 1, -1)), jnp.asarray(file["target"])
+    static = ("mode", "divide_by_batch")
+    mixture = jax.jit(focal_with_share, static_argnames=static)
+    gradients = jax.jit(jax.grad(focal_with_share), static_argnames=static)
     mixtures = {"ce": 1.0, "focal": 0.0} | tenths(file, r"combine(\d+)")
     for name, beta in mixtures.items():
         for key, divide in ((name, True), (f"{name}_nobatchavg", False)):
-            value = focal_mixture(logits, label, mode="batch", divide_by_batch=divide, beta=beta)
+            value = mixture(logits, label, beta, mode="batch", divide_by_batch=divide)
             np.testing.assert_allclose(value, file[key], rtol=1e-4, err_msg=key)
     for name, beta in ({"pp_ce": 1.0, "pp_focal": 0.0} | tenths(file, r"pp_combined(\d+)")).items():
-        np.testing.assert_allclose(focal_mixture(logits, label, beta=beta), file[name], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(mixture(logits, label, beta), file[name], rtol=1e-4, err_msg=name)
     official = {"mode": "batch", "divide_by_batch": True}
     for pattern, options in ((r"grad_combine(\d+)", official), (r"grad_pp_combined(\d+)", {})):
         for name, beta in tenths(file, pattern).items():
-            gradient = jax.grad(functools.partial(focal_mixture, beta=beta, **options))(logits, label)
+            gradient = gradients(logits, label, beta, **options)
             np.testing.assert_allclose(nchw(gradient), file[name], rtol=1e-4, atol=2e-5, err_msg=name)
 
 

@@ -125,7 +125,8 @@ def assert_proposals(found, boxes, scores):
 def settings(data, **changes):
     names = {"before": "pre_nms_top_n", "after": "post_nms_top_n", "total": "fpn_post_nms_top_n"}
     values = {ours: number(data[name]) for ours, name in names.items()}
-    return Proposals(**values | {"threshold": float(data["nms_thresh"][0])} | changes)
+    choose = Proposals(**values | {"threshold": float(np.ravel(data["nms_thresh"])[0])} | changes)
+    return jax.jit(choose.__call__)
 
 
 def test_proposals(golden):
@@ -138,7 +139,7 @@ def check_proposals(data, image):
     inputs, size = proposal_inputs(data, image), tuple(data["image_sizes_hw"][image])
     choose = settings(data)
     assert_proposals(choose(*inputs, size), data[f"test.boxes{image}"], data[f"test.scores{image}"])
-    least = settings(data, min_side=float(data["min_size_b"][0]))
+    least = settings(data, min_side=float(np.ravel(data["min_size_b"])[0]))
     assert_proposals(least(*inputs, size), data[f"test_minsize.boxes{image}"], data[f"test_minsize.scores{image}"])
     for level in range(len(data["strides"])):
         found = choose(*([part[level]] for part in inputs), size)
@@ -159,7 +160,7 @@ def test_proposals_of_a_batch(golden):
         for level in range(len(data["strides"])):
             box, score, valid = map(np.asarray, choose(*([part[level]] for part in inputs), size))
             found += [(image, b, s) for b, s in zip(box[valid], score[valid], strict=True)]
-    limit = sorted((score for _, _, score in found), reverse=True)[choose.total - 1]
+    limit = sorted((score for _, _, score in found), reverse=True)[number(data["fpn_post_nms_top_n"]) - 1]
     for image in range(len(data["image_sizes_hw"])):
         count = len(data[f"gt{image}"])
         kept = [(b, s) for i, b, s in found if i == image and s >= limit]

@@ -68,6 +68,13 @@ def network_shapes(network):
     return shapes_of(build_segmenter(**NETWORKS[network]), jnp.zeros((1, 64, 64, 3)))
 
 
+@functools.cache
+def swin_shapes(window):
+    if window == 7:
+        return {"params": network_shapes("upernet")["params"]["backbone"]}
+    return shapes_of(build_segmenter("swin_b_384", "upernet").backbone, jnp.zeros((1, 64, 64, 3)))
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_names_and_shapes(network, official_keys):
     actual = MMSEG.to_official(names_and_shapes(network_shapes(network)))
@@ -83,8 +90,7 @@ def test_mmsegmentation_checkpoints_fit(network, official_keys):
 @pytest.mark.parametrize(("official", "window"), [("swin_b_w7_224_official", 7), ("swin_b_w12_384_official", 12)])
 def test_official_swin_checkpoints_fit(official, window, official_keys):
     state = {name: np.zeros(shape, np.float32) for name, shape in official_keys[official].items()}
-    model = build_segmenter("swin_b", "upernet", backbone_window=window).backbone
-    shapes = shapes_of(model, jnp.zeros((1, 64, 64, 3)))
+    shapes = swin_shapes(window)
     assert namings.detect(state, [f"backbone.{name}" for name in names_and_shapes(shapes)], official) == "swin"
     state = backbone_part(SWIN.to_ours(state))
     from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
@@ -95,8 +101,7 @@ def test_mmsegmentation_swin_backbone_with_window_12_fits(official_keys):
         name.removeprefix("backbone."): np.zeros(shape, np.float32)
         for name, shape in official_keys["swin_b_w12_backbone_mmseg"].items()
     }
-    model = build_segmenter("swin_b_384", "upernet").backbone
-    from_torch(state, shapes_of(model, jnp.zeros((1, 64, 64, 3))), allow_surplus=CONSTANTS)
+    from_torch(state, swin_shapes(12), allow_surplus=CONSTANTS)
 
 
 def test_parameter_counts():

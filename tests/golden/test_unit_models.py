@@ -85,6 +85,7 @@ def test_discriminator(golden, norm):
     model, fake, real = settings.build(), nhwc(file["x_fake"]), nhwc(file["x_real"])
     params = fill(model, fake, state)["params"]
 
+    @jax.jit
     def scores(params, x):
         return [maps[-1] for maps in model.apply({"params": params}, x)]
 
@@ -105,11 +106,11 @@ def test_discriminator(golden, norm):
     for name, kind in (("lsgan", "least_squares"), ("nsgan", "vanilla")):
         np.testing.assert_allclose(d_loss(params, kind), file[f"dis_loss_{name}"], rtol=1e-4)
         np.testing.assert_allclose(g_loss(fake, kind), file[f"gen_loss_{name}"], rtol=1e-4)
-    grads = jax.grad(d_loss)(params, "least_squares")
+    grads = jax.jit(jax.grad(lambda params: d_loss(params, "least_squares")))(params)
     for name, scale in (("grad_dis_w0", 0), ("grad_dis_w0_last", scales - 1)):
         kernel = grads[f"cnns_{scale}"]["0"]["conv"]["kernel"]
         assert_close(np.transpose(kernel, (3, 2, 0, 1)), file[name], name)
-    to_image = nchw(jax.grad(g_loss)(fake, "least_squares"))
+    to_image = nchw(jax.jit(jax.grad(lambda x: g_loss(x, "least_squares")))(fake))
     assert_close(to_image.mean(-1), file["grad_gen_x_rowmean"], "grad_gen_x")
 
 
@@ -184,13 +185,14 @@ def test_perceptual_loss(golden):
     model = narrow_vgg(state)
     variables = fill(model, image, from_official(state, VGG16_CAFFE))
 
+    @jax.jit
     def features(x):
         return model.apply(variables, translation.caffe_bgr(x))["relu5_3"]
 
     for name, x in (("img", image), ("target", target)):
         np.testing.assert_allclose(nchw(features(x)), file[f"feat_{name}"], atol=2e-5, rtol=1e-4)
         assert_close(nchw(instance_norm(features(x))), file[f"in_{name}"], name)
-    loss, grad = jax.value_and_grad(lambda x: translation.perceptual_loss(features, x, target))(image)
+    loss, grad = jax.jit(jax.value_and_grad(lambda x: translation.perceptual_loss(features, x, target)))(image)
     np.testing.assert_allclose(loss, file["loss"], rtol=1e-4)
     assert_close(nchw(grad), file["grad_img"])
 

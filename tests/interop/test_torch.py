@@ -48,7 +48,7 @@ def test_code_in_a_file_is_never_run(tmp_path, capsys):
     (tmp_path / "short.pth").write_bytes(b"PK\x03\x04")
     (tmp_path / "empty.pth").write_bytes(b"")
     for name in ("x", "plain", "short", "empty"):
-        with pytest.raises(UserError, match=rf"{name}.pth is damaged or holds other things"):
+        with pytest.raises(UserError, match=rf"{name}.pth.*damaged"):
             load_state_dict(tmp_path / f"{name}.pth")
     assert "must not run" not in capsys.readouterr().out
     torch.save(torch.zeros(2), tmp_path / "tensor.pth")

@@ -13,7 +13,8 @@ from nightjax.core.errors import UserError
 from nightjax.methods import build
 from tests.helpers import toy
 
-CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
+CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n"
+    "    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +93,12 @@ def test_what_is_missing_is_named(folder, source, tmp_path):
     config = toy.config(folder, "dannet", train__init=str(source))
     config.unlock()
     config.model.update({"auxiliary": "deeplab_v2", "auxiliary_stage": "stage3"})
-    with pytest.raises(UserError, match=r"holds no 'auxiliary' for this model, only \['backbone', 'head'\]; give"):
+    with pytest.raises(UserError, match=r"'auxiliary'.*\['backbone', 'head'\]"):
         first_state(config)
     config = toy.config(folder, "dannet", train__init=str(source))
     config.unlock()
     config.method.input = {"order": "bgr"}
-    with pytest.raises(UserError, match="was trained with method.input.order=rgb, this run has bgr; make them one"):
+    with pytest.raises(UserError, match="method.input.order=rgb.*bgr"):
         first_state(config)
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -84,7 +84,7 @@ def test_backbone_alone(world, capsys):
     backbone = names.to_official({n: v for n, v in world.state.items() if n.startswith("backbone.")})
     save_state_dict(world.folder / "backbone.npz", backbone | {"fc.weight": np.zeros((10, 3), np.float32)})
     flags = (f"--input={world.folder}/backbone.npz", f"--config={world.folder}/cfg.py", f"--output={world.folder}/init")
-    with pytest.raises(UserError, match=r"missing in the checkpoint \(head\.\*\)"):
+    with pytest.raises(UserError, match=r"missing.*head\.\*"):
         world.convert(*flags)
     assert not (world.folder / "init").exists()
     world.convert(*flags, "--allow_missing=head.*", "--config.seed=3")

@@ -129,7 +129,7 @@ def test_parts_of_several_processes_are_the_whole(straight, workdir, folder, tmp
 
 
 def test_another_translator_is_refused(straight, workdir, folder):
-    with pytest.raises(UserError, match="was made with made_by=.*choose another --name"):
+    with pytest.raises(UserError, match="made_by=.*--name"):
         make(workdir, folder, straight, "--to=a")
     with pytest.raises(UserError, match="was made with made_by="):
         make(None, folder, straight)
@@ -177,7 +177,7 @@ def test_wrong_flags(workdir, folder, tmp_path, more, words):
 
 def test_a_run_that_translates_nothing(folder, tmp_path):
     other = toy.untrained_run(tmp_path / "source", toy.config(folder))
-    with pytest.raises(UserError, match="a run of 'supervised', which translates no pictures"):
+    with pytest.raises(UserError, match="'supervised'.*translates no"):
         make(other, folder, tmp_path)
 
 

@@ -21,14 +21,20 @@ from nightjax.train import train
 from tests.helpers import toy
 
 VERBS = {"main": main.main, "evaluate": evaluate.main, "predict": predict.main}
-CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n    config = toy.config({data!r}, {method!r}, steps=2)\n    {change}\n    return config\n"
+CONFIG = """from tests.helpers import toy
+def get_config(arg=''):
+    config = toy.config({data!r}, {method!r}, steps=2)
+    {change}
+    return config
+"""
 
 
 class Case(NamedTuple):
     """One mistake.
 
     Attributes:
-        words: the line must contain them; ``{run}`` and the like stand for paths of the world.
+        words: file, key, value or remedy that the line must name, however it is put; ``{run}`` and the like stand for
+            paths of the world.
         verb: key of `VERBS`.
         flags: of the command; by default those of a correct one.
         prepare: what happens to the world before.
@@ -117,137 +123,127 @@ def read_only(path):
 
 CASES = {
     # Flags and configs.
-    "no config": Case(["--config is missing", "configs/dsr_fpa.py"], flags="--workdir={world}/new"),
-    "no config but a key": Case(["--config is missing"], flags="--config.train.steps=3"),
-    "config without file": Case(["config nowhere.py does not exist"], flags="--config=nowhere.py"),
-    "config is no python": Case(["no Python file"], flags="--config={run}/config.json"),
+    "no config": Case(["--config", "configs/dsr_fpa.py"], flags="--workdir={world}/new"),
+    "no config but a key": Case(["--config"], flags="--config.train.steps=3"),
+    "config without file": Case(["nowhere.py", "exist"], flags="--config=nowhere.py"),
+    "config is no python": Case(["config.json", "Python"], flags="--config={run}/config.json"),
     "config with a syntax error": Case(
         ["cfg.py", "SyntaxError", "line 1"], prepare=write("cfg.py", "def get_config(:\n"), flags=TRAIN
     ),
-    "config that raises": Case(["cfg.py, line 4 is broken", "NameError", "'nothing'"], change="nothing"),
+    "config that raises": Case(["cfg.py", "line 4", "NameError", "'nothing'"], change="nothing"),
     "config that imports what is not there": Case(
         ["line 1", "ModuleNotFoundError", "night_jax"], prepare=write("cfg.py", "import night_jax\n"), flags=TRAIN
     ),
     "config without get_config": Case(
         ["AttributeError", "get_config"], prepare=write("cfg.py", "x = 1\n"), flags=TRAIN
     ),
-    "config returns a dict": Case(["must return a ConfigDict, not dict"], change="return {}"),
+    "config returns a dict": Case(["ConfigDict", "dict"], change="return {}"),
     "unknown config argument": Case(
-        ["config argument 'dat' is unknown", "did you mean 'data'?"],
+        ["'dat'", "'data'"],
         flags="--config=configs/dsr_fpa.py:dat=nightstreet",
     ),
-    "config argument without value": Case(["'fast' is not key=value"], flags="--config=configs/dsr_fpa.py:fast"),
-    "unknown data name": Case(
-        ["nightstret", "did you mean 'nightstreet"], flags="--config=configs/dsr_fpa.py:data=nightstret"
-    ),
-    "unknown model name": Case(
-        ["resnet81", "did you mean 'resnet18'?"], flags="--config=configs/dsr_fpa.py:model=resnet81"
-    ),
-    "unknown flag": Case(["workdri", "Did you mean: workdir"], flags="--config={world}/cfg.py --workdri=x"),
-    "word that is no flag": Case(["'fast' is not a flag"], flags=TRAIN + " fast"),
-    "unknown key": Case(
-        ["config has no key 'train.stpes'", "did you mean 'steps'?"], flags=TRAIN + " --config.train.stpes=3"
-    ),
-    "key inside a number": Case(["'train.steps.x'", "not a section"], flags=TRAIN + " --config.train.steps.x=3"),
+    "config argument without value": Case(["'fast'", "key=value"], flags="--config=configs/dsr_fpa.py:fast"),
+    "unknown data name": Case(["nightstret", "'nightstreet"], flags="--config=configs/dsr_fpa.py:data=nightstret"),
+    "unknown model name": Case(["resnet81", "'resnet18'"], flags="--config=configs/dsr_fpa.py:model=resnet81"),
+    "unknown flag": Case(["workdri", "workdir"], flags="--config={world}/cfg.py --workdri=x"),
+    "word that is no flag": Case(["'fast'", "flag"], flags=TRAIN + " fast"),
+    "unknown key": Case(["'train.stpes'", "'steps'"], flags=TRAIN + " --config.train.stpes=3"),
+    "key inside a number": Case(["'train.steps.x'", "section"], flags=TRAIN + " --config.train.steps.x=3"),
     "key of wrong type": Case(["config.train.steps", "many"], flags=TRAIN + " --config.train.steps=many"),
     "section given as text": Case(["config.train", "fast"], flags=TRAIN + " --config.train=fast"),
-    "processes without a coordinator": Case(["cannot join", "--coordinator=HOST:PORT"], flags=TRAIN + " --distributed"),
+    "processes without a coordinator": Case(["--coordinator=HOST:PORT"], flags=TRAIN + " --distributed"),
     # Methods, models, optimisers.
-    "unknown method": Case(["method.name='dsr'", "did you mean 'dsr_fpa'?"], flags=TRAIN + " --config.method.name=dsr"),
+    "unknown method": Case(["method.name='dsr'", "'dsr_fpa'"], flags=TRAIN + " --config.method.name=dsr"),
     "unknown method setting": Case(
-        ["method.fpa_wieght is not a setting", "did you mean 'fpa_weight'?"],
+        ["method.fpa_wieght", "'fpa_weight'"],
         change=set_key("method.fpa_wieght", 0.1),
         method="dsr_fpa",
     ),
-    "method setting of wrong type": Case(["method.divisor=3 must be of type str"], change=set_key("method.divisor", 3)),
-    "unknown backbone": Case(
-        ["resnet_tny", "did you mean 'resnet_tiny'?"], flags=TRAIN + " --config.model.backbone=resnet_tny"
-    ),
-    "unknown model option": Case(
-        ["'head_chanels'", "did you mean 'head_channels'?"], change=set_key("model.head_chanels", 8)
-    ),
+    "method setting of wrong type": Case(["method.divisor=3", "str"], change=set_key("method.divisor", 3)),
+    "unknown backbone": Case(["resnet_tny", "'resnet_tiny'"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
+    "unknown model option": Case(["'head_chanels'", "'head_channels'"], change=set_key("model.head_chanels", 8)),
     "unknown dtype": Case(["model.dtype='float16'", "bfloat16"], flags=TRAIN + " --config.model.dtype=float16"),
     "unknown optimiser": Case(["optim.name='lion'", "adamw"], flags=TRAIN + " --config.optim.name=lion"),
     "optimiser group that matches nothing": Case(
-        ["optim.groups", "'encoder/' matches no parameter", "student/"],
+        ["optim.groups", "'encoder/'", "student/"],
         change=set_key("optim.groups", ({"pattern": "encoder/", "lr": 0.1},)),
     ),
     "method without its domain": Case(
-        ["reads the domain 'target'", "['source']"],
+        ["'target'", "'source'"],
         change="config.unlock(); del config.data.streams['target']",
         method="dacs",
     ),
     "reference missing": Case(
-        ["'dsr_fpa'", "reads the field 'reference'"],
+        ["'dsr_fpa'", "'reference'"],
         change="config.data.streams.target.fields = ('image',)",
         method="dsr_fpa",
     ),
-    "no such network to evaluate": Case(["no 'teacher' network"], flags=TRAIN + " --config.eval.which=teacher"),
-    "best of an unknown set": Case(
-        ["checkpoint.best='vla' is unknown", "'val'"], flags=TRAIN + " --config.checkpoint.best=vla"
-    ),
+    "no such network to evaluate": Case(["'teacher'"], flags=TRAIN + " --config.eval.which=teacher"),
+    "best of an unknown set": Case(["checkpoint.best='vla'", "'val'"], flags=TRAIN + " --config.checkpoint.best=vla"),
     "switch that is neither on nor off": Case(
-        ["config argument exposure=true must be 0 or 1"],
+        ["exposure=true"],
         flags="--config=configs/supervised.py:exposure=true --workdir={world}/new",
     ),
     "argument without effect": Case(
-        ["'photometric' is unknown"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"
+        ["'photometric'"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"
     ),
     "matcher that is not asked": Case(
-        ["matcher=runs/x needs aligner=uawarpc"],
+        ["matcher=runs/x", "aligner=uawarpc"],
         flags="--config=configs/dsr_fpa.py:matcher=runs/x --workdir={world}/new",
     ),
-    "baseline without scores": Case(["holds no evaluation"], flags=TRAIN + " --config.log.baseline={world}/data"),
+    "baseline without scores": Case(
+        ["{world}/data", "no evaluation"], flags=TRAIN + " --config.log.baseline={world}/data"
+    ),
     # Numbers, devices.
-    "rate below 0": Case(["optim.lr=-1.0 must not be below 0"], flags=TRAIN + " --config.optim.lr=-1.0"),
+    "rate below 0": Case(["optim.lr=-1.0", "below 0"], flags=TRAIN + " --config.optim.lr=-1.0"),
     "warm-up beyond the end": Case(
-        ["optim.warmup=9 is not within the run's", "steps=N"],
+        ["optim.warmup=9", "steps=N"],
         flags=TRAIN + " --config.optim.warmup=9 --config.train.steps=4",
     ),
     "weights of too few classes": Case(
-        ["method.class_weights has 2 numbers", "19"], flags=TRAIN + " --config.method.class_weights=(1.0,2.0)"
+        ["method.class_weights", "2", "19"], flags=TRAIN + " --config.method.class_weights=(1.0,2.0)"
     ),
     "bank never": Case(
-        ["method.bank_every=0 must be 1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"
+        ["method.bank_every=0", "1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"
     ),
     "teacher that never learns": Case(
         ["method.teacher_decay=1.0", "below 1"], method="dsr_fpa", flags=TRAIN + " --config.method.teacher_decay=1.0"
     ),
     "crops of two sizes": Case(
-        ["crops of", "make them one size"], method="dsr_fpa", flags=TRAIN + " --config.data.streams.target.crop=(32,32)"
+        ["crops", "one size"], method="dsr_fpa", flags=TRAIN + " --config.data.streams.target.crop=(32,32)"
     ),
-    "no steps": Case(["train.steps=0 must be 1 or more"], flags=TRAIN + " --config.train.steps=0"),
-    "no batch": Case(["train.batch=0 must be 1 or more"], flags=TRAIN + " --config.train.batch=0"),
-    "log never": Case(["log.every=0 must be 1 or more"], flags=TRAIN + " --config.log.every=0"),
+    "no steps": Case(["train.steps=0", "1 or more"], flags=TRAIN + " --config.train.steps=0"),
+    "no batch": Case(["train.batch=0", "1 or more"], flags=TRAIN + " --config.train.batch=0"),
+    "log never": Case(["log.every=0", "1 or more"], flags=TRAIN + " --config.log.every=0"),
     "batch not divisible by devices": Case(
-        ["train.batch=6", "4 device(s)", "multiple of 4"],
+        ["train.batch=6", "4 device", "multiple of 4"],
         flags=TRAIN + " --config.train.batch=6 --config.train.devices=4",
     ),
     "batch not divisible by parts": Case(["train.accumulate=3"], flags=TRAIN + " --config.train.accumulate=3"),
     "more devices than there are": Case(
-        ["train.devices=99", f"{jax.device_count()} device(s)"], flags=TRAIN + " --config.train.devices=99"
+        ["train.devices=99", f"{jax.device_count()} device"], flags=TRAIN + " --config.train.devices=99"
     ),
     "loss not finite": Case(
-        ["step ", "loss not finite", "source: train/frame_0", "optim.lr"], flags=TRAIN + " --config.optim.lr=1e30"
+        ["step ", "not finite", "train/frame_0", "optim.lr"], flags=TRAIN + " --config.optim.lr=1e30"
     ),
     # Run folders and checkpoints.
     "workdir of another config": Case(
-        ["holds a run with optim.lr=0.001, not 0.5", "another --workdir"], flags=CONTINUE + " --config.optim.lr=0.5"
+        ["optim.lr=0.001", "0.5", "--workdir"], flags=CONTINUE + " --config.optim.lr=0.5"
     ),
-    "file in place of the workdir": Case(["cannot write to --workdir", "new"], prepare=write("new", "a file")),
+    "file in place of the workdir": Case(["--workdir", "new"], prepare=write("new", "a file")),
     "file in the workdir's path": Case(
-        ["cannot write to --workdir"],
+        ["--workdir"],
         prepare=write("new", "a file"),
         flags="--config={world}/cfg.py --workdir={world}/new/run",
     ),
-    "read-only workdir": Case(["cannot write to --workdir={world}/new (Permission denied)"], prepare=read_only("new")),
+    "read-only workdir": Case(["--workdir={world}/new", "Permission denied"], prepare=read_only("new")),
     "read-only workdir, evaluate": Case(["Permission denied"], "evaluate", prepare=read_only("run"), flags=EVALUATE),
-    "config.json cut off": Case(["config.json is damaged"], prepare=truncate("run/config.json"), flags=CONTINUE),
+    "config.json cut off": Case(["config.json", "damaged"], prepare=truncate("run/config.json"), flags=CONTINUE),
     "config.json of something else": Case(
-        ["config.json is damaged", "'data'"], prepare=write("run/config.json", '{"model": {}}'), flags=CONTINUE
+        ["config.json", "damaged", "'data'"], prepare=write("run/config.json", '{"model": {}}'), flags=CONTINUE
     ),
     "config.json is a list": Case(
-        ["config.json is damaged"], "evaluate", prepare=write("run/config.json", "[1, 2]"), flags=EVALUATE
+        ["config.json", "damaged"], "evaluate", prepare=write("run/config.json", "[1, 2]"), flags=EVALUATE
     ),
     "checkpoint cut off": Case(
         ["checkpoints/0000002", "damaged"], prepare=truncate("run/checkpoints/*/state/**/d/*"), flags=CONTINUE
@@ -272,38 +268,36 @@ CASES = {
         flags=TRAIN + " --config.train.init={run}",
         change=set_key("model.head_channels", 12),
     ),
-    "init from nothing": Case(["nowhere holds no checkpoint"], flags=TRAIN + " --config.train.init=nowhere"),
-    "evaluate without workdir": Case(["--workdir is missing"], "evaluate", flags="--step=3"),
-    "evaluate no run": Case(["holds no run", "config.json"], "evaluate", flags="--workdir={data}"),
-    "predict no run": Case(["holds no run"], "predict", flags=PREDICT + " --workdir={world}/nowhere"),
-    "no checkpoint yet": Case(["holds no checkpoint"], "evaluate", prepare=remove("run/checkpoints"), flags=EVALUATE),
-    "no checkpoint of that step": Case(["no checkpoint of step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
-    "step is no number": Case(
-        ["no checkpoint of step last", "it has [2]"], "evaluate", flags=EVALUATE + " --step=last"
+    "init from nothing": Case(["nowhere", "no checkpoint"], flags=TRAIN + " --config.train.init=nowhere"),
+    "evaluate without workdir": Case(["--workdir"], "evaluate", flags="--step=3"),
+    "evaluate no run": Case(["{data}", "no run", "config.json"], "evaluate", flags="--workdir={data}"),
+    "predict no run": Case(["{world}/nowhere", "no run"], "predict", flags=PREDICT + " --workdir={world}/nowhere"),
+    "no checkpoint yet": Case(
+        ["{run}", "no checkpoint"], "evaluate", prepare=remove("run/checkpoints"), flags=EVALUATE
     ),
-    "teacher where there is none": Case(
-        ["no 'teacher' network", "student"], "predict", flags=PREDICT + " --which=teacher"
-    ),
+    "no checkpoint of that step": Case(["step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
+    "step is no number": Case(["step last", "[2]"], "evaluate", flags=EVALUATE + " --step=last"),
+    "teacher where there is none": Case(["'teacher'", "student"], "predict", flags=PREDICT + " --which=teacher"),
     "disk full": Case(
         ["No space left on device"],
         prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC),
     ),
     # Pictures to predict.
-    "picture missing": Case(["nowhere.png does not exist"], "predict", flags=PREDICT + " --input=nowhere.png"),
+    "picture missing": Case(["nowhere.png", "exist"], "predict", flags=PREDICT + " --input=nowhere.png"),
     "picture cut off": Case(
-        ["frame_00.png is damaged"], "predict", prepare=truncate("data/images/train/frame_00.png"), flags=PREDICT
+        ["frame_00.png", "damaged"], "predict", prepare=truncate("data/images/train/frame_00.png"), flags=PREDICT
     ),
     "picture empty": Case(
-        ["frame_00.png is empty"], "predict", prepare=truncate("data/images/train/frame_00.png", 0), flags=PREDICT
+        ["frame_00.png", "empty"], "predict", prepare=truncate("data/images/train/frame_00.png", 0), flags=PREDICT
     ),
     "no picture": Case(
-        ["frame_00.png is not an image"],
+        ["frame_00.png", "not an image"],
         "predict",
         prepare=write("data/images/train/frame_00.png", "text"),
         flags=PREDICT,
     ),
     "empty folder": Case(
-        ["no image found", ".jpg"],
+        ["no image", ".jpg"],
         "predict",
         prepare=write("pictures/readme.md", ""),
         flags=PREDICT + " --input={world}/pictures",
@@ -320,77 +314,70 @@ CASES = {
     "scales are negative": Case(["--scales=-1"], "predict", flags=PREDICT + " --scales=-1"),
     "output is a file": Case(["File exists", "out"], "predict", prepare=write("out", "a file"), flags=PREDICT),
     # Data sets.
-    "label id 19": Case(["label id 19 is no train id", "frame_0"], prepare=label(19)),
+    "label id 19": Case(["label id 19", "frame_0"], prepare=label(19)),
     "label id 19, evaluate": Case(["label id 19", "frame_00"], "evaluate", prepare=label(19), flags=EVALUATE),
-    "label of another size": Case(["label is 24x16 pixels but image is 48x32", "frame_0"], prepare=label(0, (16, 24))),
-    "training image cut off": Case(
-        ["frame_03", "image is truncated"], prepare=truncate("data/images/train/frame_03.png")
-    ),
+    "label of another size": Case(["24x16", "48x32", "frame_0"], prepare=label(0, (16, 24))),
+    "training image cut off": Case(["frame_03", "truncated"], prepare=truncate("data/images/train/frame_03.png")),
     "training image cut off, in a worker process": Case(
-        ["frame_03", "image is truncated"],
+        ["frame_03", "truncated"],
         prepare=truncate("data/images/train/frame_03.png"),
         flags=TRAIN + " --config.data.workers=1",
     ),
     "training image is none": Case(
-        ["frame_00", "neither PNG nor JPEG"],
+        ["frame_00", "PNG"],
         "evaluate",
         prepare=write("data/images/train/frame_00.png", "text"),
         flags=EVALUATE,
     ),
-    "no label": Case(["frame_0", "has no 'label'"], prepare=remove("data/labels/train/*")),
-    "no reference": Case(["frame_0", "no 'image_ref'"], prepare=remove("data/references"), method="dacs"),
-    "empty data set": Case(["has no records"], prepare=remove("data/images/train/*")),
+    "no label": Case(["frame_0", "'label'"], prepare=remove("data/labels/train/*")),
+    "no reference": Case(["frame_0", "'image_ref'"], prepare=remove("data/references"), method="dacs"),
+    "empty data set": Case(["no records"], prepare=remove("data/images/train/*")),
     "manual_dir missing": Case(["manual_dir"], flags=TRAIN + " --config.data.manual_dir="),
-    "manual_dir is no folder": Case(["no folder nowhere/images"], flags=TRAIN + " --config.data.manual_dir=nowhere"),
+    "manual_dir is no folder": Case(["nowhere/images"], flags=TRAIN + " --config.data.manual_dir=nowhere"),
     "manual_dir without data": Case(
-        ["no usable data in {data}", "download"],
+        ["{data}", "download"],
         flags="--config=configs/supervised.py:data=camvid_day_to_dusk --workdir={world}/new "
         "--config.data.dir={world}/tfds --config.data.manual_dir={data}",
     ),
     "manual_dir not given": Case(
-        ["camvid", "needs manual_dir"],
-        flags="--config=configs/supervised.py:data=camvid_day_to_dusk --workdir={world}/new --config.data.dir={world}/tfds",
+        ["camvid", "manual_dir"],
+        flags="--config=configs/supervised.py:data=camvid_day_to_dusk --workdir={world}/new "
+        "--config.data.dir={world}/tfds",
     ),
     "unknown data set": Case(
-        ["'nightstret/std'", "did you mean 'nightstreet'?"],
+        ["'nightstret/std'", "'nightstreet'"],
         flags=TRAIN + " --config.data.streams.source.dataset=nightstret/std",
     ),
-    "unknown split": Case(
-        ["no split 'trian'", "did you mean 'train'?"], flags=TRAIN + " --config.data.streams.source.split=trian"
-    ),
-    "unknown split to evaluate": Case(["no split 'trian'"], flags=TRAIN + " --config.eval.sets.val.split=trian"),
-    "unknown field": Case(["unknown field 'lable'"], change="config.data.streams.source.fields = ('image', 'lable')"),
+    "unknown split": Case(["'trian'", "'train'"], flags=TRAIN + " --config.data.streams.source.split=trian"),
+    "unknown split to evaluate": Case(["'trian'"], flags=TRAIN + " --config.eval.sets.val.split=trian"),
+    "unknown field": Case(["'lable'"], change="config.data.streams.source.fields = ('image', 'lable')"),
     "unknown stream setting": Case(
-        ["data.streams.source.crp is not a setting", "'crop'"], change=set_key("data.streams.source.crp", (8, 8))
+        ["data.streams.source.crp", "'crop'"], change=set_key("data.streams.source.crp", (8, 8))
     ),
     "crop of nothing": Case(
-        ["stream 'source'", "crop=(0, 0) must be (height, width)"], change="config.data.streams.source.crop = (0, 0)"
+        ["'source'", "crop=(0, 0)", "(height, width)"], change="config.data.streams.source.crop = (0, 0)"
     ),
-    "negative crop": Case(["crop=(32, -48) must be"], change="config.data.streams.source.crop = (32, -48)"),
-    "crop of one number": Case(["crop=(32,) must have 2 entries"], change="config.data.streams.source.crop = (32,)"),
+    "negative crop": Case(["crop=(32, -48)"], change="config.data.streams.source.crop = (32, -48)"),
+    "crop of one number": Case(["crop=(32,)", "2"], change="config.data.streams.source.crop = (32,)"),
     "size of nothing to train at": Case(["resize=(0, 48)"], change=set_key("data.streams.source.resize", (0, 48))),
     "crop resized to nothing": Case(
         ["crop_resize=(-1, 8)"], change=set_key("data.streams.source.crop_resize", (-1, 8))
     ),
     "scales in the wrong order": Case(
-        ["scale_range=(2.0, 0.5) must be (smallest, largest)"],
+        ["scale_range=(2.0, 0.5)", "(smallest, largest)"],
         change=set_key("data.streams.source.scale_range", (2.0, 0.5)),
     ),
     "scale of nothing": Case(["scale_range=(0.0, 1.0)"], change=set_key("data.streams.source.scale_range", (0, 1))),
-    "share in percent": Case(
-        ["max_class_share=75.0 must be"], change=set_key("data.streams.source.max_class_share", 75)
-    ),
+    "share in percent": Case(["max_class_share=75.0"], change=set_key("data.streams.source.max_class_share", 75)),
     "two images of one name": Case(
-        ["frame_00.jpg and ", "frame_00.png have one name"], prepare=write("data/images/train/frame_00.jpg", "")
+        ["frame_00.jpg", "frame_00.png"], prepare=write("data/images/train/frame_00.jpg", "")
     ),
-    "labels.json of something else": Case(
-        ["{data}/labels.json must be JSON such as"], prepare=write("data/labels.json", "[]")
-    ),
+    "labels.json of something else": Case(["{data}/labels.json", "JSON"], prepare=write("data/labels.json", "[]")),
     "fewer pixels than none for rare-class sampling": Case(
-        ["rare class sampling: min_pixels is -1"], change=set_key("data.streams.source.rare_class", {"min_pixels": -1})
+        ["min_pixels", "-1"], change=set_key("data.streams.source.rare_class", {"min_pixels": -1})
     ),
     "too few labels for rare-class sampling": Case(
-        ["rare-class sampling", "min_pixels=3000"], change=set_key("data.streams.source.rare_class", {})
+        ["min_pixels=3000"], change=set_key("data.streams.source.rare_class", {})
     ),
 }
 
@@ -461,11 +448,11 @@ def test_a_refused_config_leaves_the_workdir_free(world, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "environment", "words"),
     [
-        (["-m", "nightjax.main", "--config=nowhere.py"], {}, ["nowhere.py does not exist"]),
+        (["-m", "nightjax.main", "--config=nowhere.py"], {}, ["nowhere.py", "exist"]),
         (
             ["-m", "nightjax.predict", "--workdir={run}", "--input={data}", "--output={world}/out"],
             {"JAX_PLATFORMS": "tpu"},
-            ["Unable to initialize backend 'tpu'", "JAX_PLATFORMS"],
+            ["'tpu'", "JAX_PLATFORMS"],
         ),
     ],
 )
