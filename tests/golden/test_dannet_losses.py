@@ -56,7 +56,7 @@ def test_ssim(golden):
     file = golden("dannet", "ssim")
     x, y = nhwc(file["x"]), nhwc(file["y"])
     np.testing.assert_allclose(ssim_map(x, y), nhwc(file["loss_map"]), rtol=0, atol=1e-4)
-    loss, gradient = jax.value_and_grad(lambda x: ssim_map(x, y).mean())(x)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda x: ssim_map(x, y).mean()))(x)
     same_value(loss, file["loss_mean"])
     same_gradient(gradient, file["grad_x"])
 
@@ -143,19 +143,20 @@ def test_adversarial(golden):
     source, target = nhwc(file["pred_source"]), nhwc(file["pred_target"])
     model, variables = load(file, "w.", "dannet", source.shape[-1])
 
+    @jax.jit
     def scores(variables, logits):
         return model.apply(variables, jax.nn.softmax(logits))
 
     for name, logits in (("D_source", source), ("D_target", target)):
         np.testing.assert_allclose(scores(variables, logits), nhwc(file[name]), atol=1e-5)
-    loss, gradient = jax.value_and_grad(lambda x: adversarial_loss(scores(variables, x)))(target)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda x: adversarial_loss(scores(variables, x))))(target)
     same_value(loss, file["loss_adv"])
     same_gradient(gradient, file["grad_adv_pred_target"])
 
     def both(variables):
         return discriminator_loss(scores(variables, source), scores(variables, target))
 
-    loss, gradients = jax.value_and_grad(both)(variables)
+    loss, gradients = jax.jit(jax.value_and_grad(both))(variables)
     same_value(loss, file["loss_D_source_half"] + file["loss_D_target_half"])
     for domain, logits, wanted in (("source", source, SOURCE), ("target", target, TARGET)):
         same_value(0.5 * least_squares(scores(variables, logits), wanted), file[f"loss_D_{domain}_half"])

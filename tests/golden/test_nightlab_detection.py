@@ -159,6 +159,11 @@ def levels_of(data, name):
     return np.concatenate(flat, 1)
 
 
+@jax.jit
+def match(gt, every):
+    return anchors.match_anchors(boxes.box_iou(gt, every), jnp.ones(len(gt), bool))
+
+
 @pytest.mark.parametrize("hdm", [False, True])
 def test_losses(golden, hdm):
     data = golden("nightlab", "rpn_loss")
@@ -166,7 +171,7 @@ def test_losses(golden, hdm):
     label, target, sampled = [], [], []
     for i in range(len(logits)):
         gt = data[f"gt{i}"]
-        index, found = anchors.match_anchors(boxes.box_iou(gt, data["anchors"]), np.ones(len(gt), bool))
+        index, found = match(gt, data["anchors"])
         found = np.where(data[f"visibility{i}"], found, -1)
         np.testing.assert_array_equal(found, data[f"labels{i}"].astype(int))
         target.append(boxes.encode_boxes(gt[np.asarray(index)], data["anchors"]))
@@ -187,6 +192,6 @@ def test_losses(golden, hdm):
     objectness, offsets = losses(logits, deltas)
     np.testing.assert_allclose(objectness, data[f"{prefix}loss_objectness"][0], rtol=1e-5)
     np.testing.assert_allclose(offsets, data[f"{prefix}loss_box"][0], rtol=1e-5)
-    grads = jax.grad(lambda *x: sum(losses(*x)), argnums=(0, 1))(jnp.asarray(logits), jnp.asarray(deltas))
+    grads = jax.jit(jax.grad(lambda *x: sum(losses(*x)), argnums=(0, 1)))(jnp.asarray(logits), jnp.asarray(deltas))
     for name, grad in (("logits", grads[0][..., None]), ("deltas", grads[1])):
         assert_within(grad, levels_of(data, f"{prefix}grad_{name}"), 1e-4, name)

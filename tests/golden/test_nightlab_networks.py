@@ -68,6 +68,10 @@ def network_shapes(network):
     return shapes_of(build_segmenter(**NETWORKS[network]), jnp.zeros((1, 64, 64, 3)))
 
 
+def fits(variables, shapes):
+    return jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, shapes)
+
+
 @functools.cache
 def swin_shapes(window):
     if window == 7:
@@ -84,7 +88,8 @@ def test_names_and_shapes(network, official_keys):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_mmsegmentation_checkpoints_fit(network, official_keys):
     state = {name: np.zeros(shape, np.float32) for name, shape in official_keys[KEYS[network]].items()}
-    from_torch(MMSEG.to_ours(state), network_shapes(network), allow_surplus=CONSTANTS)
+    variables = from_torch(MMSEG.to_ours(state), network_shapes(network), allow_surplus=CONSTANTS)
+    assert fits(variables, network_shapes(network))
 
 
 @pytest.mark.parametrize(("official", "window"), [("swin_b_w7_224_official", 7), ("swin_b_w12_384_official", 12)])
@@ -93,7 +98,7 @@ def test_official_swin_checkpoints_fit(official, window, official_keys):
     shapes = swin_shapes(window)
     assert namings.detect(state, [f"backbone.{name}" for name in names_and_shapes(shapes)], official) == "swin"
     state = backbone_part(SWIN.to_ours(state))
-    from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
+    assert fits(from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS), shapes)
 
 
 def test_mmsegmentation_swin_backbone_with_window_12_fits(official_keys):
@@ -101,7 +106,7 @@ def test_mmsegmentation_swin_backbone_with_window_12_fits(official_keys):
         name.removeprefix("backbone."): np.zeros(shape, np.float32)
         for name, shape in official_keys["swin_b_w12_backbone_mmseg"].items()
     }
-    from_torch(state, swin_shapes(12), allow_surplus=CONSTANTS)
+    assert fits(from_torch(state, swin_shapes(12), allow_surplus=CONSTANTS), swin_shapes(12))
 
 
 def test_parameter_counts():
