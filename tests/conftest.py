@@ -22,26 +22,21 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.helpers.golden import OFFICIAL, GoldenFiles  # noqa: E402
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--golden-dir",
-        default=str(pathlib.Path(__file__).parent / "golden"),
-        help="folder with one sub-folder of golden files a system",
+        default=str(OFFICIAL),
+        help="folder of reference files, laid out like tests/golden",
     )
 
 
 @pytest.fixture(scope="session")
-def golden(request):
+def golden(request) -> GoldenFiles:
     """``golden("dsr_fpa", "refine")`` loads ``<golden-dir>/dsr_fpa/refine.npz`` as a dict of arrays."""
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
-
-    def load(system: str, name: str) -> dict[str, np.ndarray]:
-        folder = root / system if (root / system).is_dir() else root
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
-            return dict(file)
-
-    return load
+    return GoldenFiles(pathlib.Path(request.config.getoption("--golden-dir")))
 
 
 @pytest.fixture(scope="module", autouse=True)

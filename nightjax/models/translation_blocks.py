@@ -162,19 +162,21 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with instance norm, a ReLU (and dropout) between, added to the input.
+    """Two 3x3 convolutions with instance norm, an activation between, dropout after, added to the input.
 
     Attributes:
         pad_mode: key of `PADDINGS`.
-        dropout: rate between the two; random stream ``"dropout"``.
+        dropout: rate after the second; random stream ``"dropout"``.
         kernel_init: of the convolutions.
         dtype: compute dtype.
+        activation: key of `ACTIVATIONS`.
     """
 
     pad_mode: str = "reflect"
     dropout: float = 0.0
     kernel_init: Callable = he_normal
     dtype: Any = jnp.float32
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -187,7 +189,7 @@ class ResidualBlock(nn.Module):
             kernel_init=self.kernel_init,
             dtype=self.dtype,
         )
-        y = block(name="model_0")(x)
+        y = block(activation=self.activation, name="model_0")(x)
         y = block(activation="none", name="model_1")(y)
         return x + nn.Dropout(self.dropout)(y, deterministic=not train)
 
@@ -200,11 +202,14 @@ class ResidualBlocks(nn.Module):
     dropout: float = 0.0
     kernel_init: Callable = he_normal
     dtype: Any = jnp.float32
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[B, H, W, C] to the same in ``dtype``."""
-        block = functools.partial(ResidualBlock, self.pad_mode, self.dropout, self.kernel_init, self.dtype)
+        block = functools.partial(
+            ResidualBlock, self.pad_mode, self.dropout, self.kernel_init, self.dtype, self.activation
+        )
         for i in range(self.count):
             x = block(name=f"model_{i}")(x, train=train)
         return x

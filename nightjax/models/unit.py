@@ -29,28 +29,33 @@ DOMAINS = ("a", "b")
 
 
 class Encoder(nn.Module):
-    """Picture to code, every convolution with instance norm and ReLU.
+    """Picture to code, every convolution with instance norm.
 
     Attributes:
         features: channels of the first convolution; every halving doubles them.
         downsamplings: halvings of the size.
         blocks: residual blocks at the end, which leave the code unbounded.
         dtype: compute dtype.
+        activation: key of `ACTIVATIONS`, after every norm.
+        pad_mode: key of `PADDINGS`.
     """
 
     features: int = 64
     downsamplings: int = 2
     blocks: int = 4
     dtype: Any = jnp.float32
+    activation: str = "relu"
+    pad_mode: str = "reflect"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, 3] in [-1, 1] to [B, h, w, C]."""
-        block = functools.partial(ConvBlock, norm="instance", dtype=self.dtype)
+        options = {"activation": self.activation, "pad_mode": self.pad_mode, "dtype": self.dtype}
+        block = functools.partial(ConvBlock, norm="instance", **options)
         x = block(self.features, kernel=7, padding=3, name="model_0")(x)
         for i in range(1, self.downsamplings + 1):
             x = block(self.features * 2**i, kernel=4, stride=2, name=f"model_{i}")(x)
-        return ResidualBlocks(self.blocks, dtype=self.dtype, name=f"model_{self.downsamplings + 1}")(x)
+        return ResidualBlocks(self.blocks, **options, name=f"model_{self.downsamplings + 1}")(x)
 
 
 class Decoder(nn.Module):
@@ -63,17 +68,20 @@ class Decoder(nn.Module):
     downsamplings: int = 2
     blocks: int = 4
     dtype: Any = jnp.float32
+    activation: str = "relu"
+    pad_mode: str = "reflect"
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         """[B, h, w, C] to [B, H, W, 3] float32 in (-1, 1)."""
-        x = ResidualBlocks(self.blocks, dtype=self.dtype, name="model_0")(z)
+        options = {"pad_mode": self.pad_mode, "dtype": self.dtype}
+        x = ResidualBlocks(self.blocks, activation=self.activation, **options, name="model_0")(z)
         for i in range(1, self.downsamplings + 1):  # The official list counts the doubling as a layer.
             width = self.features * 2 ** (self.downsamplings - i)
-            block = ConvBlock(width, kernel=5, padding=2, norm="layer", dtype=self.dtype, name=f"model_{2 * i}")
-            x = block(double(x))
+            block = functools.partial(ConvBlock, width, kernel=5, padding=2, norm="layer", name=f"model_{2 * i}")
+            x = block(activation=self.activation, **options)(double(x))
         last = f"model_{2 * self.downsamplings + 1}"
-        x = ConvBlock(3, kernel=7, padding=3, activation="none", dtype=self.dtype, name=last)(x)
+        x = ConvBlock(3, kernel=7, padding=3, activation="none", **options, name=last)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -84,10 +92,12 @@ class Autoencoder(nn.Module):
     downsamplings: int = 2
     blocks: int = 4
     dtype: Any = jnp.float32
+    activation: str = "relu"
+    pad_mode: str = "reflect"
 
     def setup(self):
-        self.enc = Encoder(self.features, self.downsamplings, self.blocks, self.dtype)
-        self.dec = Decoder(self.features, self.downsamplings, self.blocks, self.dtype)
+        settings = self.features, self.downsamplings, self.blocks, self.dtype, self.activation, self.pad_mode
+        self.enc, self.dec = Encoder(*settings), Decoder(*settings)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, 3] to its reconstruction from the mean of its code."""
@@ -102,16 +112,19 @@ class SeparateVAEs(nn.Module):
         downsamplings: halvings between picture and code.
         blocks: residual blocks of each encoder and each decoder.
         dtype: compute dtype.
+        activation, pad_mode: as of `Encoder`; the official runs leave them alone.
     """
 
     features: int = 64
     downsamplings: int = 2
     blocks: int = 4
     dtype: Any = jnp.float32
+    activation: str = "relu"
+    pad_mode: str = "reflect"
 
     def setup(self):
-        self.gen_a = Autoencoder(self.features, self.downsamplings, self.blocks, self.dtype)
-        self.gen_b = Autoencoder(self.features, self.downsamplings, self.blocks, self.dtype)
+        settings = self.features, self.downsamplings, self.blocks, self.dtype, self.activation, self.pad_mode
+        self.gen_a, self.gen_b = Autoencoder(*settings), Autoencoder(*settings)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Both reconstructions; for initialisation."""

@@ -17,8 +17,9 @@ import tensorflow_datasets as tfds
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import ListSource, TfdsSource, open_source
+from nightjax.data.sources import BUILDERS, ListSource, TfdsSource, open_source
 from nightjax.prepare.check import check_prepared
+from tests.helpers.places import ROOT
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
 
@@ -40,6 +41,13 @@ def camvid(tmp_path_factory):
         write(manual / "CamVid" / "train" / f"{stem}.png", np.full((8, 12, 3), number, np.uint8))
         write(manual / "CamVid" / "trainannot" / f"{stem}.png", label_of(number))
     return manual
+
+
+def test_table_names_every_builder():
+    folder = ROOT / "tfds_builders"
+    found = {path.stem.removesuffix("_dataset_builder") for path in folder.glob("*/*_dataset_builder.py")}
+    assert found == set(BUILDERS)
+    assert all(module == f"tfds_builders.{name}.{name}_dataset_builder" for name, module in BUILDERS.items())
 
 
 @pytest.fixture
@@ -200,7 +208,7 @@ def test_half_prepared_and_damaged_data(opened, tmp_path):
     with pytest.raises(UserError, match="is missing: delete the folder"):
         opened("camvid", "dusk_train")
     (folder / "dataset_info.json").unlink()
-    with pytest.raises(UserError, match="only partly prepared: delete the folder"):
+    with pytest.raises(UserError, match="partly prepared.*delete"):
         opened("camvid", "dusk_train")
     shutil.rmtree(folder)
     assert len(opened("camvid", "dusk_train")) == len(source)
@@ -304,7 +312,7 @@ def test_folder_errors(folder, tmp_path):
         open_source("folder", "all")
     with pytest.raises(UserError, match="no folder .*images"):
         open_source("folder", "all", manual_dir=str(folder / "lists"))
-    with pytest.raises(UserError, match="unknown label table 'lable_ids'.*label_ids"):
+    with pytest.raises(UserError, match="'lable_ids'.*label_ids"):
         open_source("folder/lable_ids", "all", manual_dir=str(folder))
     (folder / "lists" / "mine.txt").write_text("c/none.png")
     with pytest.raises(UserError, match="names 'c/none'"):
@@ -366,7 +374,7 @@ def test_labels_json_takes_the_place_of_train_ids(tmp_path):
 def test_two_pictures_of_one_name_are_refused(folder, part):
     write(folder / part / "a" / "two.png", np.zeros((8, 12, 3), np.uint8))
     write(folder / part / "a" / "two.jpg", np.zeros((8, 12, 3), np.uint8))
-    with pytest.raises(UserError, match=f"{part}/a/two.jpg and .*{part}/a/two.png have one name: rename or remove"):
+    with pytest.raises(UserError, match=f"{part}/a/two.jpg and .*{part}/a/two.png.*rename"):
         open_source("folder", "a", manual_dir=str(folder))
 
 

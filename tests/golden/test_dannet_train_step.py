@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.optim import Group, Optimizer
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses.adversarial import SOURCE, TARGET, least_squares
@@ -19,7 +20,8 @@ from nightjax.models.discriminator import Discriminator
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
+from tests.helpers.golden import number, same_value, state_of
 
 DOMAINS = ("day", "night", "source")
 NETWORKS = {"D1": "day", "D2": "night"}
@@ -31,6 +33,7 @@ class SmallDeepLab(nn.Module):
 
     stem: int
     width: int
+    classes: int
     light: nn.Module
 
     @nn.compact
@@ -39,7 +42,7 @@ class SmallDeepLab(nn.Module):
         x = Conv(self.stem, stride=2, name="conv1")(x + residual)
         x = nn.relu(BatchNorm(name="bn1")(x, train=train))
         x = Bottleneck(self.width, dilation=2, style="caffe", name="block")(x, train)
-        logits = DeepLabV2Head(19, summed=2, name="cls")({"stage4": x})
+        logits = DeepLabV2Head(self.classes, summed=2, name="cls")({"stage4": x})
         return {"logits": logits, "residual": residual}
 
 
@@ -59,10 +62,6 @@ def file(golden):
     return golden("dannet", "train_step")
 
 
-def state_of(file, prefix):
-    return {k[len(prefix) :]: v for k, v in file.items() if k.startswith(prefix)}
-
-
 def iterations(file):
     return sum(name.startswith("it") and name.endswith(".night") for name in file)
 
@@ -79,11 +78,12 @@ def method(file, share, **options):
     lr, lr_d, momentum, decay, power = (float(v) for v in file["hyper_lr_g_lr_d_momentum_wd_power"])
     poly = {"schedule": "mmseg_poly", "power": power}
     frozen = r"/block/bn\d/(scale|bias)$|/cls/conv2d_list_[23]/"
-    size = int(file["input_size_target"])
+    size = number(file["input_size_target"])
     width, stem = file["init.seg.block.conv1.weight"].shape[:2]
+    classes = len(file["init.seg.cls.conv2d_list.0.bias"])
     blocks = sum(name.startswith("init.light.") and name.endswith(".conv_block.1.weight") for name in file)
     return TermByTerm(
-        model=SmallDeepLab(stem, width, LightNet(len(file["init.light.model.2.weight"]), blocks)),
+        model=SmallDeepLab(stem, width, classes, RelightNet(len(file["init.light.model.2.weight"]), blocks)),
         optimizer=Optimizer(
             name="sgd",
             lr=lr,
@@ -94,7 +94,7 @@ def method(file, share, **options):
             **poly,
         ),
         discriminator_optimizer=Optimizer(name="adam", lr=lr_d, b2=0.99, weight_decay=0.0, **poly),
-        steps=int(file["num_steps"]),
+        steps=number(file["num_steps"]),
         discriminator=Discriminator(features=len(file["init.D1.conv1.bias"])),
         target_size=(size, size),
         class_weights=tuple(class_weights(share, 0.05)),
@@ -139,7 +139,7 @@ def networks(state):
 def check_losses(file, prefix, i, scalars):
     def same(actual, name, index):
         expected = file[f"{prefix}.{name}"].reshape(iterations(file), -1)[i][index]
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, err_msg=f"{name} {index}")
+        same_value(actual, expected, name=f"{name} {index}")
 
     for index, domain in enumerate(DOMAINS):
         for official, name in (("tv", "tv"), ("ssim", "ssim"), ("exp", "exposure")):
@@ -155,8 +155,8 @@ def check_losses(file, prefix, i, scalars):
 
 
 @pytest.mark.parametrize("neighborhood", ["code", "center"])
-def test_iterations(file, golden, neighborhood):
-    share = golden("dannet", "class_weights")["freq"]
+def test_iterations(file, neighborhood):
+    share = np.array(CITYSCAPES.pixel_share)
     official = method(file, share, neighborhood=neighborhood)
     state = first_state(official, file)
     step = jax.jit(official.train_step)

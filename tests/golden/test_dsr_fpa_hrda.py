@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import json
-import pathlib
 import re
 
 import jax
@@ -18,40 +16,19 @@ from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.hrda import HRDA, OFFSET_STRIDE, detail_crop, offset_choices, view_size
 from nightjax.ops.resize import resize
+from tests.helpers.golden import assert_within, every, largest, nchw, normalized, number, state_of
 
 HR_WEIGHT = 0.1
 MIX_WEIGHT = 0.8
 
 
-def nhwc(x):
-    return jnp.asarray(np.transpose(x, (0, 2, 3, 1)))
-
-
-def nchw(x):
-    return np.transpose(np.asarray(x), (0, 3, 1, 2))
-
-
-def normalised(image_uint8):
-    return nhwc(image_uint8).astype(jnp.float32) / 64 - 2
-
-
-def assert_close(actual, expected, tolerance, name=""):
-    """Largest difference as a share of the largest expected value."""
-    assert actual.shape == expected.shape, name
-    error = np.abs(actual - expected).max() / np.abs(expected).max()
-    assert error < tolerance, f"{name}: {error}"
-
-
 @pytest.fixture(scope="module")
-def network(golden, recipe, request):
+def network(golden, recipe):
     """``network(base_seed)``: the tiny HRDA network, its sizes read from the stored key list.
 
     The number of attention heads, which no file holds, is found by the context view's features.
     """
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
-    root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
-    keys = json.loads((root / "state_dict_keys.json").read_text())
-    shapes = keys["small_networks_of_this_set"]["hrda_tiny"]
+    shapes = golden.small_networks("dsr_fpa")["hrda_tiny"]
 
     @functools.cache
     def variables(seed):
@@ -66,13 +43,13 @@ def network(golden, recipe, request):
         return from_torch(weights, template)
 
     file, sizes = golden("dsr_fpa", "hrda_tiny_train"), mit_sizes(shapes)
-    backbone = {"params": variables(int(file["base_seed"]))["params"]["backbone"]}
-    x, expected = normalised(file["x_uint8"]), file["lr_feat_stage4"]
+    backbone = {"params": variables(number(file["base_seed"]))["params"]["backbone"]}
+    x, expected = normalized(file["x_uint8"]), file["lr_feat_stage4"]
     context = resize(x, view_size(x.shape[1:3]), align_corners=False)
     candidates = [c for c in itertools.product(range(1, 9), repeat=4) if not np.any(np.mod(sizes["dims"], c))]
     for heads in sorted(candidates, key=lambda c: np.abs(np.subtract(c, (1, 2, 3, 4))).sum()):
         got = nchw(jax.jit(MiT(**sizes, heads=heads).apply)(backbone, context)["stage4"])
-        if np.abs(got - expected).max() < 1e-4 * np.abs(expected).max():
+        if np.abs(got - expected).max() < 1e-4 * largest(expected):
             model = build_model(shapes, heads)
             return lambda seed: (model, variables(seed))
     pytest.fail("no number of attention heads gives the context view's features")
@@ -128,8 +105,8 @@ def test_offset_choices(golden):
 @pytest.mark.parametrize("mode", ["train", "train_bn_eval"])
 def test_hrda_train(golden, network, mode):
     file = golden("dsr_fpa", "hrda_tiny_train")
-    model, variables = network(int(file["base_seed"]))
-    x = normalised(file["x_uint8"])
+    model, variables = network(number(file["base_seed"]))
+    x = normalized(file["x_uint8"])
     offset = jnp.asarray(file["draws"], jnp.int32) * OFFSET_STRIDE
     label = jnp.asarray(file["labels"], jnp.int32)
 
@@ -154,49 +131,50 @@ def test_hrda_train(golden, network, mode):
     tolerance = 1e-3 if mode == "train" else 1e-4
     y1, y2, x1, x2 = file["crop_box"]
     np.testing.assert_array_equal(out["detail_box"], [[y1, y2, x1, x2]])
-    assert_close(nchw(out["logits"]), file[f"{mode}.logits"], tolerance, "logits")
+    assert_within(nchw(out["logits"]), file[f"{mode}.logits"], tolerance, "logits")
     window = resize(out["hr_logits"][:, 0], (y2 - y1, x2 - x1), align_corners=False)
-    expected = file[f"{mode}.hr_logits_every3px"]
-    assert_close(nchw(window)[:, :, ::3, ::3], expected, tolerance, "hr_logits")
+    expected, stride = every(file, rf"{mode}\.hr_logits_every(\d+)px")
+    assert_within(nchw(window)[:, :, ::stride, ::stride], expected, tolerance, "hr_logits")
     np.testing.assert_allclose(source, file[f"{mode}.loss_src"], rtol=1e-5)
     np.testing.assert_allclose(mix, file[f"{mode}.loss_mix"], rtol=1e-5)
     for part, tree in grad.items():
         norm = np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree)))
         np.testing.assert_allclose(norm, file[f"{mode}.gradnorm_src.{part}"], rtol=1e-4)
     grads = to_torch({"params": grad})
-    names = [name for name in file if name.startswith(f"{mode}.grad.")]
-    assert names
-    for name in names:
-        assert_close(grads[name.removeprefix(f"{mode}.grad.")], file[name], 1e-4, name)
+    stored = state_of(file, f"{mode}.grad.")
+    assert stored
+    for name, expected in stored.items():
+        assert_within(grads[name], expected, 1e-4, name)
     if mode == "train_bn_eval":
-        assert_close(nchw(out["attention"]), file["train_bn_eval.attention"], 1e-4, "attention")
-        assert_close(nchw(out["stage4"]), file["lr_feat_stage4"], 1e-4, "stage4")
+        assert_within(nchw(out["attention"]), file["train_bn_eval.attention"], 1e-4, "attention")
+        assert_within(nchw(out["stage4"]), file["lr_feat_stage4"], 1e-4, "stage4")
         details = nchw(views.reshape(len(x), 2, *views.shape[1:])[:, 1])  # Views alternate: context, detail.
-        assert_close(details, file["hr_feat_stage4"], 1e-4, "detail stage4")
+        assert_within(details, file["hr_feat_stage4"], 1e-4, "detail stage4")
     else:
         after = to_torch({"params": variables["params"], "batch_stats": batch_stats})
-        names = [name for name in file if name.startswith("after_train.")]
-        assert names
-        for name in names:
-            assert_close(after[name.removeprefix("after_train.")], file[name], 1e-3, name)
+        stored = state_of(file, "after_train.")
+        assert stored
+        for name, expected in stored.items():
+            assert_within(after[name], expected, 1e-3, name)
 
 
 def test_hrda_eval_whole(golden, network):
     file = golden("dsr_fpa", "hrda_tiny_eval")
-    model, variables = network(int(file["base_seed"]))
-    x = normalised(file["x_whole_uint8"])
+    model, variables = network(number(file["base_seed"]))
+    x = normalized(file["x_whole_uint8"])
     out = jax.jit(model.apply)(variables, x)
     logits = out["logits"]
-    assert_close(nchw(logits), file["whole.fused_logits"], 1e-4, "fused")
+    assert_within(nchw(logits), file["whole.fused_logits"], 1e-4, "fused")
     full = nchw(resize(logits, x.shape[1:3], align_corners=False))
-    assert_close(full[:, :, ::4, ::4], file["whole.upsampled_every4"], 1e-4, "upsampled")
+    expected, stride = every(file, r"whole\.upsampled_every(\d+)")
+    assert_within(full[:, :, ::stride, ::stride], expected, 1e-4, "upsampled")
     np.testing.assert_array_equal(out["detail_box"], file["whole.hr_boxes"])
 
 
 def test_hrda_eval_slide(golden, network):
     file = golden("dsr_fpa", "hrda_tiny_eval")
-    model, variables = network(int(file["base_seed"]))
-    x = normalised(file["x_slide_uint8"])
+    model, variables = network(number(file["base_seed"]))
+    x = normalized(file["x_slide_uint8"])
     size, crop, stride = x.shape[1:3], file["slide_crop"], file["slide_stride"]
     starts = [
         [min(i * s, n - c) for i in range(-(-(n - c) // s) + 1)] for n, c, s in zip(size, crop, stride, strict=True)
@@ -212,9 +190,10 @@ def test_hrda_eval_slide(golden, network):
             total += jnp.pad(logits, border)
             count += jnp.pad(jnp.ones_like(logits[..., :1]), border)
     logits = total / count
-    assert_close(nchw(logits)[:, :, ::3, ::3], file["slide.logits_every3"], 1e-4, "slide")
+    expected, step = every(file, r"slide\.logits_every(\d+)")
+    assert_within(nchw(logits)[:, :, ::step, ::step], expected, 1e-4, "slide")
     np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), file["slide.argmax"])
     name = next(name for name in file if name.startswith("slide.resized_"))
     *target, step = map(int, re.findall(r"\d+", name))
     resized = nchw(resize(logits, tuple(target), align_corners=False))
-    assert_close(resized[:, :, ::step, ::step], file[name], 1e-4, "resized")
+    assert_within(resized[:, :, ::step, ::step], file[name], 1e-4, "resized")

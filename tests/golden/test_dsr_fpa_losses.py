@@ -1,5 +1,7 @@
 """Losses of DSR + FPA against the official code: values to 1e-5, gradients to 1e-4 of their max."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,19 +10,7 @@ import pytest
 from nightjax.losses.contrastive import fpa_loss, prototype_alignment
 from nightjax.losses.feature import THING_CLASSES, downscale_label, feature_distance
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
-
-
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, 1, -1))
-
-
-def same_loss(actual, expected):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
-
-
-def same_gradient(actual, expected):
-    expected = np.asarray(nhwc(expected))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+from tests.helpers.golden import nhwc, same_gradient, same_value
 
 
 @pytest.mark.parametrize("weighting", ["unweighted", "weighted"])
@@ -29,11 +19,17 @@ def test_pixel_weighted_cross_entropy(golden, weighting):
     weight = jnp.asarray(file["pixel_weight"]) if weighting == "weighted" else None
     label = jnp.asarray(file["labels"])
     logits = nhwc(file["logits_lowres"])
-    loss, gradient = jax.value_and_grad(pixel_weighted_cross_entropy)(logits, label, weight)
-    same_loss(loss, file[f"loss_{weighting}"])
+    loss, gradient = jax.jit(jax.value_and_grad(pixel_weighted_cross_entropy))(logits, label, weight)
+    same_value(loss, file[f"loss_{weighting}"])
     same_gradient(gradient, file[f"grad_{weighting}"])
     ignored = pixel_weighted_cross_entropy(logits, jnp.full_like(label, 255), weight)
     assert ignored == file["loss_all_ignored"] == 0
+
+
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1))
+def aligned(a, b, label_a, label_b):
+    return prototype_alignment(a, label_a, b, label_b, zero_is_absent=True)[0]
 
 
 def pair(file, a, b, i):
@@ -41,11 +37,7 @@ def pair(file, a, b, i):
     names = (f"feat_{a}", f"label_{a}", f"feat_{b}", f"label_{b}")
     feat_a, label_a, feat_b, label_b = (file[name][i : i + 1] for name in names)
 
-    def loss(x, y):
-        options = {"zero_is_absent": True}
-        return prototype_alignment(x, jnp.asarray(label_a), y, jnp.asarray(label_b), **options)[0]
-
-    return jax.value_and_grad(loss, argnums=(0, 1))(nhwc(feat_a), nhwc(feat_b))
+    return aligned(nhwc(feat_a), nhwc(feat_b), jnp.asarray(label_a), jnp.asarray(label_b))
 
 
 @pytest.mark.parametrize("domains", ["sn", "sm", "nm"])
@@ -54,7 +46,7 @@ def test_fpa_pairs(golden, domains):
     a, b = domains
     for i in range(len(file["feat_s"])):
         value, (gradient_a, gradient_b) = pair(file, a, b, i)
-        same_loss(value, file[f"{domains}{i}.loss"])
+        same_value(value, file[f"{domains}{i}.loss"])
         same_gradient(gradient_a, file[f"{domains}{i}.grad_{a}"])
         suffix = "n_if_not_stopped" if domains == "sn" else b
         same_gradient(gradient_b, file[f"{domains}{i}.grad_{suffix}"])
@@ -64,7 +56,7 @@ def test_fpa_total(golden):
     file = golden("dsr_fpa", "fpa")
     domains = [(nhwc(file[f"feat_{d}"]), jnp.asarray(file[f"label_{d}"])) for d in "snm"]
     for name in (name for name in file if name.startswith("L_fpa_zeta_")):
-        same_loss(fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name])
+        same_value(fpa_loss(*domains, mixed_weight=float(name.removeprefix("L_fpa_zeta_"))), file[name])
 
 
 @pytest.mark.parametrize("rule", ["code", "zeros_kept"])
@@ -76,8 +68,8 @@ def test_fpa_zeros(golden, rule):
         return prototype_alignment(a, labels[0], b, labels[1], zero_is_absent=rule == "code").mean()
 
     features = nhwc(file["feat_a"]), nhwc(file["feat_b"])
-    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(*features)
-    same_loss(value, file[f"loss_{rule}"])
+    value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(*features)
+    same_value(value, file[f"loss_{rule}"])
     for name, feature, gradient in zip("ab", features, gradients, strict=True):
         expected = file[f"grad_{name}_{rule}"]
         if rule == "zeros_kept":
@@ -102,5 +94,5 @@ def test_feature_distance(golden):
     features, frozen = nhwc(file["feat"]), nhwc(file["feat_init"])
     for suffix, given in (("", label), ("_no_mask", None)):
         value, gradient = jax.value_and_grad(lambda x, y=given: 0.005 * feature_distance(x, frozen, y))(features)
-        same_loss(value, file[f"loss{suffix}"])
+        same_value(value, file[f"loss{suffix}"])
         same_gradient(gradient, file[f"grad{suffix}"])

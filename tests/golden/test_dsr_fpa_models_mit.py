@@ -11,23 +11,9 @@ from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.models.backbones.mit import BLOCK_EPSILON, VARIANTS, Block, MiT, PatchEmbed, layer_norm
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
+from tests.helpers.golden import assert_within, every, largest, nchw, nhwc, number, state_of, thinned
 
 HEADS = {"daformer_head_tiny": DAFormerHead, "segformer_head_tiny": SegFormerHead}
-
-
-def nhwc(x):
-    return jnp.asarray(np.transpose(x, (0, 2, 3, 1)))
-
-
-def nchw(x):
-    return np.transpose(np.asarray(x), (0, 3, 1, 2))
-
-
-def assert_close(actual, expected, tolerance, name=""):
-    """Largest difference as a share of the largest expected value."""
-    assert actual.shape == expected.shape, name
-    error = np.abs(actual - expected).max() / np.abs(expected).max()
-    assert error < tolerance, f"{name}: {error}"
 
 
 def template(model, *args):
@@ -36,8 +22,7 @@ def template(model, *args):
 
 
 def stored_weights(file, variables):
-    weights = {name[2:]: value for name, value in file.items() if name.startswith("w.")}
-    return from_torch(weights, variables)
+    return from_torch(state_of(file), variables)
 
 
 def recipe_weights(recipe, prefix, seed, variables):
@@ -51,7 +36,7 @@ def assert_running_statistics(file, prefix, batch_stats, variables):
     names = [name for name in file if name.startswith(prefix)]
     assert names
     for name in names:
-        assert_close(actual[name.removeprefix(prefix)], file[name], 1e-3, name)
+        assert_within(actual[name.removeprefix(prefix)], file[name], 1e-3, name)
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -69,10 +54,12 @@ def test_mit_tiny(golden, scan):
 
     grad, features = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(variables, x)
     for i in range(1, 5):
-        assert_close(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
-    assert_close(nchw(grad[1])[:, :, ::2, ::2], file["grad_x_every2px"], 1e-4, "grad_x")
-    weight = to_torch(grad[0])["block1.0.attn.sr.weight"]
-    assert_close(weight, file["grad_block1_0_attn_sr_weight"], 1e-4, "grad_sr")
+        assert_within(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
+    expected, step = every(file, r"grad_x_every(\d+)px")
+    assert_within(nchw(grad[1])[:, :, ::step, ::step], expected, 1e-4, "grad_x")
+    if model.sr_ratios[0] > 1:
+        weight = to_torch(grad[0])["block1.0.attn.sr.weight"]
+        assert_within(weight, file["grad_block1_0_attn_sr_weight"], 1e-4, "grad_sr")
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -89,16 +76,16 @@ def test_head_tiny(golden, name):
     model = HEADS[name](num_classes=file["out_eval"].shape[1], **sizes)
     variables = stored_weights(file, template(model, features))
 
-    assert_close(nchw(model.apply(variables, features)), file["out_eval"], 1e-4, "eval")
+    assert_within(nchw(jax.jit(model.apply)(variables, features)), file["out_eval"], 1e-4, "eval")
 
     def loss(features):
         logits, update = model.apply(variables, features, train=True, deterministic=True, mutable=["batch_stats"])
         return jnp.sum(logits * nhwc(file["cotangent"])), (logits, update["batch_stats"])
 
     grad, (logits, batch_stats) = jax.jit(jax.grad(loss, has_aux=True))(features)
-    assert_close(nchw(logits), file["out_train"], 1e-3, "train")
+    assert_within(nchw(logits), file["out_train"], 1e-3, "train")
     for i in range(1, 5):
-        assert_close(nchw(grad[f"stage{i}"]), file[f"grad_f{i}"], 1e-4, f"grad_f{i}")
+        assert_within(nchw(grad[f"stage{i}"]), file[f"grad_f{i}"], 1e-4, f"grad_f{i}")
     assert_running_statistics(file, "after_train.", batch_stats, variables)
 
 
@@ -142,25 +129,27 @@ def assert_tap(file, tap, value):
         assert nchw(value).shape == tuple(expected("shape")), tap
         stored = expected("pix")
         actual = nchw(value)[0, : len(stored)]
-    assert_close(actual, stored, 1e-4, tap)
-    limit = 1e-4 * np.abs(value).max()
+    assert_within(actual, stored, 1e-4, tap)
+    limit = 1e-4 * largest(value)
     mean = value.mean((0, 1, 2))
     np.testing.assert_allclose(mean, expected("chan_mean"), rtol=0, atol=limit, err_msg=tap)
 
 
+@pytest.mark.slow  # At full size what the tiny networks test.
 def test_mit_b5_daformer(golden, recipe):
     file = golden("dsr_fpa", "mit_b5_daformer_recipe")
-    seed, x = file["base_seed"], nhwc(file["x"])
+    seed, x = number(file["base_seed"]), nhwc(file["x"])
     backbone, variables = mit_b5(recipe, seed, x)
     features = jax.jit(backbone.apply)(variables, x)
-    assert_close(nchw(features["stage1"])[:, ::4], file["stage1_every4ch"], 1e-4, "stage1")
+    expected, step = every(file, r"stage1_every(\d+)ch")
+    assert_within(nchw(features["stage1"])[:, ::step], expected, 1e-4, "stage1")
     for i in range(2, 5):
-        assert_close(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
+        assert_within(nchw(features[f"stage{i}"]), file[f"stage{i}"], 1e-4, f"stage{i}")
 
     head = DAFormerHead(num_classes=file["head_out_eval"].shape[1])
     weights = recipe_weights(recipe, "head.", seed, template(head, features))
     logits, captured = head.apply(weights, features, capture_intermediates=True, mutable=["intermediates"])
-    assert_close(nchw(logits), file["head_out_eval"], 1e-4, "head")
+    assert_within(nchw(logits), file["head_out_eval"], 1e-4, "head")
     taps = module_outputs(backbone, variables["params"], x)
     for tap in {name.split(".", 1)[1].rsplit(".", 1)[0] for name in file if name.startswith("tap.")}:
         value = taps[tap] if tap in taps else output_of(tap, captured["intermediates"])
@@ -170,16 +159,17 @@ def test_mit_b5_daformer(golden, recipe):
     weights = recipe_weights(recipe, "hrda_scale_attention.", seed, template(attention, features))
     logits = attention.apply(weights, features)
     expected = file["segformer_attention_logits_eval"]
-    assert_close(nchw(logits)[:, ::3], expected, 1e-4, "attention")
+    assert_within(thinned(nchw(logits), expected, 3, axes=(1,)), expected, 1e-4, "attention")
 
 
+@pytest.mark.slow
 def test_mit_b5_daformer_train(golden, recipe):
     file = golden("dsr_fpa", "mit_b5_daformer_recipe_train")
-    seed, x = file["base_seed"], nhwc(file["x"])
+    seed, x = number(file["base_seed"]), nhwc(file["x"])
     backbone, variables = mit_b5(recipe, seed, x)
     features = jax.jit(backbone.apply)(variables, x)
     head = DAFormerHead(num_classes=file["head_out_train"].shape[1])
     weights = recipe_weights(recipe, "head.", seed, template(head, features))
     logits, update = head.apply(weights, features, train=True, deterministic=True, mutable=["batch_stats"])
-    assert_close(nchw(logits), file["head_out_train"], 1e-3, "train")
+    assert_within(nchw(logits), file["head_out_train"], 1e-3, "train")
     assert_running_statistics(file, "after_train.head.", update["batch_stats"], weights)

@@ -1,28 +1,25 @@
 """Parameter-free operations of DSR + FPA against the official code's numbers."""
 
+import functools
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nightjax.core.ema import ema_update
 from nightjax.core.schedules import warmup_poly
+from nightjax.core.types import NUM_CLASSES
 from nightjax.data.sampling import rare_class_probabilities
 from nightjax.ops import bank as banks
 from nightjax.ops import blur, color, mixing, pseudo_label, warp
+from tests.helpers.golden import largest, nchw, nhwc, sizes, thinned
 
 
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, 1, -1))
-
-
-def class_set(rows):
-    """Golden class lists (padded with -1) as bool [B, 20]."""
-    out = np.zeros((len(rows), 20), bool)
-    for i, row in enumerate(rows):
-        out[i, [min(int(c), 19) for c in row if c >= 0]] = True
-    return jnp.asarray(out)
+def class_set(rows, slots=NUM_CLASSES + 1):
+    """Golden class lists, padded with -1, as bool [B, slots]; the ignore value has the last slot."""
+    return jnp.asarray(np.stack([np.isin(np.arange(slots), np.minimum(row[row >= 0], slots - 1)) for row in rows]))
 
 
 def close(actual, expected, atol):
@@ -78,8 +75,8 @@ def test_pseudo_weight(golden):
     label, confidence = pseudo_label.pseudo_label(nhwc(file["probs"]))
     np.testing.assert_array_equal(label, file["pseudo_label"])
     np.testing.assert_array_equal(confidence, file["confidence"])
-    for name in (name for name in file if name.startswith("q_")):
-        share = pseudo_label.confident_fraction(confidence, float(name[2:]))
+    for name, threshold in decimals(file, "q_").items():
+        share = pseudo_label.confident_share(confidence, threshold)
         np.testing.assert_allclose(share, np.full(len(label), file[name]), rtol=1e-6)
 
 
@@ -113,16 +110,16 @@ def test_color_jitter_single_operation(golden, name):
 
 def test_blur(golden):
     file = golden("dsr_fpa", "blur")
-    for name in (name for name in file if name.startswith("x")):
-        case = name[1:]
+    for name, case in sizes(file, r"x(\d+)").items():
         x, sigma = nhwc(file[name]), jnp.full(len(file[name]), file[f"sigma{case}"])
         size = blur.blur_kernel_size(x.shape[1]), blur.blur_kernel_size(x.shape[2])
         assert size == tuple(file[f"kernel_yx{case}"])
-        close(blur.gaussian_blur(x, sigma), nhwc(file[f"y{case}"]), 1e-5)
-        truncated = blur.gaussian_blur(x, sigma, max_sigma=float(file[f"sigma{case}"]))
+        close(jax.jit(blur.gaussian_blur)(x, sigma), nhwc(file[f"y{case}"]), 1e-5)
+        truncate = functools.partial(blur.gaussian_blur, max_sigma=float(file[f"sigma{case}"]))
+        truncated = jax.jit(truncate)(x, sigma)
         close(truncated, nhwc(file[f"y{case}"]), 1e-5)
-    sizes = [blur.blur_kernel_size(int(side)) for side in file["side_table"]]
-    np.testing.assert_array_equal(sizes, file["kernel_table"])
+    kernels = [blur.blur_kernel_size(int(side)) for side in file["side_table"]]
+    np.testing.assert_array_equal(kernels, file["kernel_table"])
 
 
 def test_bank(golden):
@@ -140,6 +137,11 @@ def test_bank(golden):
         np.testing.assert_array_equal(kept, weight)
 
 
+def decimals(file, prefix):
+    """Name and number of every array whose name is the prefix and a decimal number."""
+    return {name: float(name.removeprefix(prefix)) for name in file if re.fullmatch(rf"{prefix}[\d.]+", name)}
+
+
 def test_refine(golden):
     file = golden("dsr_fpa", "refine")
     night, day = nhwc(file["logits_night"]), nhwc(file["logits_day"])
@@ -150,12 +152,12 @@ def test_refine(golden):
         "unaligned": pseudo_label.refine(night, day),
         "disable_M": pseudo_label.refine(night, day, confidence, valid, use_static_mask=False),
         "disable_P": pseudo_label.refine(night, day, None, valid),
-        "gamma_1": pseudo_label.refine(night, day, confidence, valid, gamma=1.0),
     }
+    for name, gamma in decimals(file, "gamma_").items():
+        cases[name] = pseudo_label.refine(night, day, confidence, valid, gamma=gamma)
     for name, out in cases.items():
-        expected = nhwc(file[name])
-        step = 1 if expected.shape == out.shape else 2
-        np.testing.assert_allclose(out[:, ::step, ::step], expected, rtol=0, atol=1e-5, err_msg=name)
+        expected = file[name]
+        np.testing.assert_allclose(thinned(nchw(out), expected, 2), expected, rtol=0, atol=1e-5, err_msg=name)
     for name, logits in (("eta_night", night), ("eta_day", day)):
         probs = jnp.exp(logits) / jnp.exp(logits).sum(-1, keepdims=True)
         close(pseudo_label.normalized_entropy(probs), file[name], 1e-5)
@@ -166,11 +168,10 @@ def test_refine(golden):
 
 def test_warp(golden):
     file = golden("dsr_fpa", "warp")
-    for name in (name for name in file if name.startswith("x")):
-        case = name[1:]
-        warped, inside = warp.flow_warp(nhwc(file[name]), nhwc(file[f"flow{case}"]))
+    for name, case in sizes(file, r"x(\d+)").items():
+        warped, inside = jax.jit(warp.flow_warp)(nhwc(file[name]), nhwc(file[f"flow{case}"]))
         expected = file[f"y{case}"]
-        close(warped, nhwc(expected), 1e-4 * np.abs(expected).max())
+        close(warped, nhwc(expected), 1e-4 * largest(expected))
         np.testing.assert_array_equal(inside, file[f"mask{case}"])
     close(warp.flow_confidence(jnp.asarray(file["logvar"])), file["P_R1"], 1e-6)
 

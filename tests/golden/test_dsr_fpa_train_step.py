@@ -2,20 +2,19 @@
 
 import dataclasses
 import itertools
-import json
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import Input, NetworkMethod
 
 from nightjax.core.optim import Group, Optimizer
+from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
-from nightjax.methods.network import Input, NetworkMethod
 from nightjax.models.backbones.mit import MiT
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
@@ -23,8 +22,7 @@ from nightjax.models.hrda import HRDA, OFFSET_STRIDE
 from nightjax.models.segmenter import Segmenter
 from nightjax.ops.mixing import add_object_groups, present_classes
 from nightjax.ops.resize import resize
-
-pytestmark = pytest.mark.slow  # Whole train steps take a minute to compile.
+from tests.helpers.golden import nhwc, number, state_of
 
 BYTES = Input(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
 """The programs were run on ``uint8 / 64 - 2``."""
@@ -45,7 +43,7 @@ class Replay:
     """What a replay adds to a method: recorded draws, factors on the terms, gradients to compare.
 
     Attributes:
-        drawn: bool [steps, B, 20], the recorded classes, before object groups are added.
+        drawn: bool [steps, B, classes + 1], the recorded classes, before any closure.
         factors: of each loss term, to take the gradient of one at a time.
     """
 
@@ -136,7 +134,7 @@ def recipe_variables(recipe, model, seed, head="head."):
     """Recipe weights under the names of a program that calls the decoder ``head``."""
     template, weights = empty_variables(model), {}
     for name, value in to_torch(template).items():
-        weights[name] = recipe(torch_name(name, head), value.shape, int(seed))
+        weights[name] = recipe(torch_name(name, head), value.shape, number(seed))
     weights["head.conv_seg.weight"] *= 9
     return from_torch(weights, template)
 
@@ -194,13 +192,9 @@ def first_state(method, recipe, file, variables, batch, head="head."):
 # Files
 
 
-def nhwc(images):
-    return jnp.asarray(np.transpose(images, (0, 2, 3, 1)))
-
-
-def class_sets(ids):
-    """bool [B, 20] of class ids [B, N], -1 for none and 255 in the last slot."""
-    return np.stack([np.isin(np.arange(20), np.minimum(row[row >= 0], 19)) for row in ids])
+def class_sets(ids, slots=NUM_CLASSES + 1):
+    """bool [B, slots] of class ids [B, N], -1 for none and 255 in the last slot."""
+    return np.stack([np.isin(np.arange(slots), np.minimum(row[row >= 0], slots - 1)) for row in ids])
 
 
 def steps_of(file):
@@ -224,7 +218,7 @@ def dsr_optimizer(file):
     lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
     return Optimizer(
         lr=lr,
-        warmup=int(file["schedule_max_warmup"][1]),
+        warmup=number(file["schedule_max_warmup"][1]),
         weight_decay=decay,
         eps=eps,
         groups=(Group("^student/backbone/", lr=factor),),
@@ -262,14 +256,13 @@ def norm(tree):
 def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
     """Against stored tensors (1e-4 of their maximum) and stored norms of the large ones."""
     grads = {torch_name(name, head): value for name, value in to_torch({"params": grads}).items()}
-    stored = [name for name in file if name.startswith(prefix)]
+    stored = state_of(file, prefix)
     assert stored
-    for name in stored:
-        want, got = file[name], grads[name.removeprefix(prefix)]
-        np.testing.assert_allclose(got, want, rtol=0, atol=max(1e-4 * np.abs(want).max(), 1e-6), err_msg=name)
-    for name in (name for name in file if name.startswith(tensor_prefix)):
-        got = norm(grads[name.removeprefix(tensor_prefix)])
-        np.testing.assert_allclose(got, file[name], rtol=1e-4, atol=1e-6, err_msg=name)
+    for name, want in stored.items():
+        atol = max(1e-4 * np.abs(want).max(), 1e-6)
+        np.testing.assert_allclose(grads[name], want, rtol=0, atol=atol, err_msg=name)
+    for name, want in state_of(file, tensor_prefix).items():
+        np.testing.assert_allclose(norm(grads[name]), want, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def check_values(file, prefix, variables, head="head.", mark=""):
@@ -351,20 +344,21 @@ def dsr_settings(file):
     steps = steps_of(file)
     return {
         "optimizer": dsr_optimizer(file),
-        "steps": int(file["schedule_max_warmup"][0]),
+        "steps": number(file["schedule_max_warmup"][0]),
         "input": BYTES,
         "threshold": float(file["pseudo_threshold"]),
         "refine_gamma": float(file["gamma"]),
         "photometric": None,
         "fpa_start_step": 0 if file["epoch"] >= FPA_EPOCH else len(steps),
         "drawn": np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps]),
-        "first_batch": int(file["batch_idx"][0]),
+        "first_batch": number(file["batch_idx"]),
     }
 
 
+@pytest.mark.slow
 def test_dsr_fpa(golden, recipe):
     file = golden("dsr_fpa", "train_step")
-    shapes = {name.removeprefix("final."): value.shape for name, value in file.items() if name.startswith("final.")}
+    shapes = {name: value.shape for name, value in state_of(file, "final.").items()}
     batch = read_batch(file, "it0")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     model, variables = find_model(recipe, file, shapes, expected)
@@ -379,32 +373,21 @@ def test_dsr_fpa(golden, recipe):
         np.testing.assert_allclose(decay[name], rate * (lr[name].ndim > 1), rtol=1e-5, err_msg=name)
 
 
-@pytest.fixture
-def small_networks(request):
-    """Name to the names and shapes of the set's small networks."""
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
-    root = root / "dsr_fpa" if (root / "dsr_fpa").is_dir() else root
-    keys = json.loads((root / "state_dict_keys.json").read_text())
-    return {
-        network: {name: tuple(shape) for name, shape in shapes.items()}
-        for network, shapes in keys["small_networks_of_this_set"].items()
-    }
-
-
 @pytest.mark.parametrize("name", ["train_step_micro", "train_step_hrda_micro"])
-def test_names_and_shapes(small_networks, name):
-    model = build_model(small_networks[name], (1, 1, 1, 1))
-    ours = to_torch(empty_variables(model), counters=True)
-    assert {name: value.shape for name, value in ours.items()} == small_networks[name]
+def test_names_and_shapes(golden, name):
+    shapes = golden.small_networks("dsr_fpa")[name]
+    ours = to_torch(empty_variables(build_model(shapes, (1, 1, 1, 1))), counters=True)
+    assert {name: value.shape for name, value in ours.items()} == shapes
 
 
-def test_dsr_fpa_hrda(golden, recipe, small_networks):
+@pytest.mark.slow
+def test_dsr_fpa_hrda(golden, recipe):
     file = golden("dsr_fpa", "train_step_hrda")
     offsets = jnp.asarray(file["it0.crop_draws"], jnp.int32).reshape(3, 2) * OFFSET_STRIDE
     offsets = dict(zip(("source", "night", "mixed"), offsets, strict=True))
     batch = read_batch(file, "it0")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
-    shapes = small_networks["train_step_hrda_micro"]
+    shapes = golden.small_networks("dsr_fpa")["train_step_hrda_micro"]
     model, variables = find_model(recipe, file, shapes, expected, offset=offsets["source"])
     method = DsrFpaReplay(
         model=model,
@@ -431,11 +414,8 @@ def accuracy(method, state, image, label):
 
 def test_dacs(golden, recipe):
     file = golden("dsr_fpa", "dacs_step")
-    shapes = {
-        name.removeprefix("final.").replace("decode_head.", "head."): value.shape
-        for name, value in file.items()
-        if name.startswith("final.")
-    }
+    final = state_of(file, "final.")
+    shapes = {name.replace("decode_head.", "head."): value.shape for name, value in final.items()}
     batch = read_batch(file, "it0", "label_src")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.decode.loss_seg"]
     model, variables = find_model(recipe, file, shapes, expected, "decode_head.")
@@ -454,7 +434,7 @@ def test_dacs(golden, recipe):
         steps=len(steps_of(file)),
         input=BYTES,
         threshold=float(file["pseudo_threshold"]),
-        ignore_top=int(file["pseudo_weight_ignore_top"]),
+        ignore_top=number(file["pseudo_weight_ignore_top"]),
         photometric=None,
         drawn=np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps_of(file)]),
     )
@@ -475,7 +455,7 @@ def test_dacs(golden, recipe):
     for step in steps_of(file):
         batch = read_batch(file, step, "label_src")
         present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
-        np.testing.assert_array_equal(np.where(present == 19, 255, present), file[f"{step}.batch_classes"])
+        np.testing.assert_array_equal(np.where(present == NUM_CLASSES, 255, present), file[f"{step}.batch_classes"])
         before = state
         state, scalars, targets, examples = step_fn(state, batch)
         for name, source, label in (

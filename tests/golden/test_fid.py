@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hashed_weights import hashed, hashed_variables, hashed_weight
 
 from nightjax.data import transforms
 from nightjax.metrics import fid
 from nightjax.models.backbones.inception import INPUT_SIZE, InceptionV3
+from tests.helpers.hashed_weights import hashed, hashed_variables, hashed_weight
 
 
 def test_the_hash_is_the_readmes():
@@ -75,14 +75,15 @@ def test_frechet_closed_forms(golden):
 
 
 def test_resize(golden):
-    file = golden("unit_fid", "fid_resize")
-    blocks = file["down_blocks"].repeat(20, 0).repeat(20, 1)
-    noise = (hashed(np.arange(blocks.size), 77) >> np.uint32(25)).reshape(blocks.shape)
+    file, settings = golden("unit_fid", "fid_resize"), golden.settings("unit_fid", "fid_resize")
+    repeat = settings.get("repeat", 20)
+    blocks = file["down_blocks"].repeat(repeat, 0).repeat(repeat, 1)
+    noise = (hashed(np.arange(blocks.size), settings.get("noise_seed", 77)) >> np.uint32(25)).reshape(blocks.shape)
     images = {"up": file["up_img"], "down": (blocks // 2 + noise).astype(np.uint8)}
     for name, image in images.items():
-        sample = lambda rule: fid.resize(image, INPUT_SIZE, rule)[3::9, 3::9]
-        np.testing.assert_allclose(sample("clean"), file[f"{name}_clean"], rtol=1e-4, atol=2e-5)
-        np.testing.assert_allclose(sample("pytorch_fid"), file[f"{name}_legacy_pytorch"], rtol=1e-4, atol=2e-5)
+        for rule, key in (("clean", "clean"), ("pytorch_fid", "legacy_pytorch")):
+            sample = fid.resize(image, INPUT_SIZE, rule)[3::9, 3::9]
+            np.testing.assert_allclose(sample, file[f"{name}_{key}"], rtol=1e-4, atol=2e-5)
         unit = (fid.network_input(image, INPUT_SIZE, "pytorch_fid")[3::9, 3::9] + 1) / 2
         np.testing.assert_allclose(unit, file[f"{name}_torch_bilinear01"], rtol=1e-4, atol=2e-5)
         # Rounded and antialiased, as some ports do, is neither rule; it is that of streams with ``antialias``.

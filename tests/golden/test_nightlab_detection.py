@@ -7,6 +7,7 @@ import pytest
 
 from nightjax.losses import detection
 from nightjax.ops import anchors, boxes
+from tests.helpers.golden import assert_within
 
 
 def test_anchors(golden):
@@ -62,8 +63,7 @@ def test_box_code(golden):
     def score(deltas):
         return jnp.sum(jnp.clip(boxes.decode_boxes(deltas, proposals), -limit, limit) * data["grad_out"])
 
-    expected = data[clamped]
-    np.testing.assert_allclose(jax.grad(score)(deltas), expected, atol=1e-4 * np.abs(expected).max())
+    assert_within(jax.grad(score)(deltas), data[clamped], 1e-4, clamped)
 
 
 def as_matches(index, label):
@@ -105,6 +105,11 @@ def test_matching_of_anchors(golden):
     np.testing.assert_allclose(targets, data["rpn.positive_targets"], atol=1e-6)
 
 
+def threshold_of(name):
+    """0.7 of ``keep_7``."""
+    return float(f"0.{name.rpartition('_')[2]}")
+
+
 @pytest.mark.parametrize("name", ["random.keep", "exact.keep_gt", "ties.keep_gt_stable"])
 def test_suppression(golden, name):
     data = golden("nightlab", "nms")
@@ -112,7 +117,7 @@ def test_suppression(golden, name):
     found = [key for key in data if key.startswith(name) and key.rpartition("_")[2].isdigit()]
     assert found
     for key in found:
-        kept = boxes.nms(data[f"{kind}.boxes"], data[f"{kind}.scores"], int(key.rpartition("_")[2]) / 10)
+        kept = boxes.nms(data[f"{kind}.boxes"], data[f"{kind}.scores"], threshold_of(key))
         np.testing.assert_array_equal(kept, data[key], err_msg=key)
 
 
@@ -129,7 +134,7 @@ def test_suppression_at_equality(golden, name):
     found = [key for key in data if key.rpartition("_")[0] == name]
     assert found
     for key in found:
-        threshold = np.nextafter(np.float32(int(key.rpartition("_")[2]) / 10), np.float32(0))
+        threshold = np.nextafter(np.float32(threshold_of(key)), np.float32(0))
         np.testing.assert_array_equal(boxes.nms(box[order], score[order], threshold), data[key][order], err_msg=key)
 
 
@@ -154,6 +159,11 @@ def levels_of(data, name):
     return np.concatenate(flat, 1)
 
 
+@jax.jit
+def match(gt, every):
+    return anchors.match_anchors(boxes.box_iou(gt, every), jnp.ones(len(gt), bool))
+
+
 @pytest.mark.parametrize("hdm", [False, True])
 def test_losses(golden, hdm):
     data = golden("nightlab", "rpn_loss")
@@ -161,7 +171,7 @@ def test_losses(golden, hdm):
     label, target, sampled = [], [], []
     for i in range(len(logits)):
         gt = data[f"gt{i}"]
-        index, found = anchors.match_anchors(boxes.box_iou(gt, data["anchors"]), np.ones(len(gt), bool))
+        index, found = match(gt, data["anchors"])
         found = np.where(data[f"visibility{i}"], found, -1)
         np.testing.assert_array_equal(found, data[f"labels{i}"].astype(int))
         target.append(boxes.encode_boxes(gt[np.asarray(index)], data["anchors"]))
@@ -182,7 +192,6 @@ def test_losses(golden, hdm):
     objectness, offsets = losses(logits, deltas)
     np.testing.assert_allclose(objectness, data[f"{prefix}loss_objectness"][0], rtol=1e-5)
     np.testing.assert_allclose(offsets, data[f"{prefix}loss_box"][0], rtol=1e-5)
-    grads = jax.grad(lambda *x: sum(losses(*x)), argnums=(0, 1))(jnp.asarray(logits), jnp.asarray(deltas))
+    grads = jax.jit(jax.grad(lambda *x: sum(losses(*x)), argnums=(0, 1)))(jnp.asarray(logits), jnp.asarray(deltas))
     for name, grad in (("logits", grads[0][..., None]), ("deltas", grads[1])):
-        expected = levels_of(data, f"{prefix}grad_{name}")
-        np.testing.assert_allclose(grad, expected, atol=1e-4 * np.abs(expected).max())
+        assert_within(grad, levels_of(data, f"{prefix}grad_{name}"), 1e-4, name)

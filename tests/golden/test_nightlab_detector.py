@@ -1,8 +1,6 @@
 """The proposal network, its proposals and its schedule against maskrcnn-benchmark."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -15,37 +13,13 @@ from nightjax.models.backbones.resnet import ResNet
 from nightjax.models.detector import Body, Detector, ProposalHead, Proposals, Proposer, build_detector
 from nightjax.models.norm import BatchNorm
 from nightjax.ops import anchors
+from tests.helpers.golden import largest, nchw, nhwc, number, state_of
 
 
 @pytest.fixture
-def official_keys(request):
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
-    folder = root / "nightlab" if (root / "nightlab").is_dir() else root
-    keys = json.loads((folder / "state_dict_keys.json").read_text())
-    (found,) = (value for name, value in keys.items() if "RPN" in name)
+def official_keys(golden):
+    (found,) = (value for name, value in golden.official_names("nightlab").items() if "RPN" in name)
     return {name: tuple(shape) for name, shape in found}
-
-
-def from_maskrcnn(state):
-    """A state dict of maskrcnn-benchmark under our names: no ``module.`` in front, no ``stem`` in the ResNet."""
-    return {name.removeprefix("module.").replace("body.stem.", "body."): value for name, value in state.items()}
-
-
-def to_maskrcnn(state):
-    """The inverse of `from_maskrcnn`."""
-    stem = ("backbone.body.conv1.", "backbone.body.bn1.")
-    return {
-        name.replace("body.", "body.stem.", 1) if name.startswith(stem) else name: value
-        for name, value in state.items()
-    }
-
-
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, 1, -1))
-
-
-def nchw(x):
-    return np.moveaxis(np.asarray(x), -1, 1)
 
 
 def shapes_of(model, x):
@@ -78,16 +52,16 @@ def assert_levels(found, data, fraction):
         for name, value in ((f"logits{i}", logits), (f"deltas{i}", code)):
             expected = data[name]
             value = as_official(value, size, expected.shape[1])
-            np.testing.assert_allclose(value, expected, atol=fraction * np.abs(expected).max(), err_msg=name)
+            assert_close(value, expected, fraction, name)
 
 
 def assert_close(value, expected, fraction, name):
-    np.testing.assert_allclose(value, expected, atol=fraction * np.abs(expected).max(), err_msg=name)
+    np.testing.assert_allclose(value, expected, atol=fraction * largest(expected), err_msg=name)
 
 
 def test_small_network(golden):
     data = golden("nightlab", "resnet_fpn_rpn_small")
-    weights = {name[2:]: value for name, value in data.items() if name.startswith("w.")}
+    weights = state_of(data)
     model, x = small_detector(weights), nhwc(data["x"])
     variables = from_torch(from_maskrcnn(weights), shapes_of(model, x))
     found = jax.jit(model.apply)(variables, x)
@@ -113,13 +87,13 @@ def test_names_and_shapes(official_keys):
 def test_full_network(golden, recipe, official_keys):
     data = golden("nightlab", "resnet_fpn_rpn_full_recipe")
     model, x = build_detector("resnet50"), nhwc(data["x"])
-    weights = {name: recipe(name, shape, int(data["base_seed"][0])) for name, shape in official_keys.items()}
+    weights = {name: recipe(name, shape, number(data["base_seed"])) for name, shape in official_keys.items()}
     found = jax.jit(model.apply)(from_torch(from_maskrcnn(weights), shapes_of(model, x)), x)
     features = {f"C{i + 1}": found[f"stage{i}"] for i in range(1, 5)}
     features |= {f"P{i + 2}": level for i, level in enumerate(found["levels"])}
     for name, value in features.items():
         value, pixels = nchw(value), data[f"{name}.pix"]
-        scale = np.abs(pixels).max()
+        scale = largest(pixels)
         np.testing.assert_allclose(value.mean((2, 3)), data[f"{name}.chan_mean"], atol=1e-5 * scale, err_msg=name)
         np.testing.assert_allclose(value[:, : pixels.shape[1]], pixels, atol=1e-5 * scale, err_msg=name)
     assert_levels(found, data, 1e-5)
@@ -137,7 +111,7 @@ def proposal_inputs(data, image):
         )
         code = deltas.reshape(count, 4, *grid).transpose(2, 3, 0, 1).reshape(-1, 4)
         inputs.append((logits.transpose(1, 2, 0).reshape(-1), code, anchors.grid_anchors(cell, grid, stride)))
-    return tuple(map(list, zip(*inputs)))
+    return tuple(map(list, zip(*inputs, strict=True)))
 
 
 def assert_proposals(found, boxes, scores):
@@ -149,8 +123,9 @@ def assert_proposals(found, boxes, scores):
 
 def settings(data, **changes):
     names = {"before": "pre_nms_top_n", "after": "post_nms_top_n", "total": "fpn_post_nms_top_n"}
-    values = {ours: int(data[name][0]) for ours, name in names.items()}
-    return Proposals(**values | {"threshold": float(data["nms_thresh"][0])} | changes)
+    values = {ours: number(data[name]) for ours, name in names.items()}
+    choose = Proposals(**values | {"threshold": float(np.ravel(data["nms_thresh"])[0])} | changes)
+    return jax.jit(choose.__call__)
 
 
 def test_proposals(golden):
@@ -163,7 +138,7 @@ def check_proposals(data, image):
     inputs, size = proposal_inputs(data, image), tuple(data["image_sizes_hw"][image])
     choose = settings(data)
     assert_proposals(choose(*inputs, size), data[f"test.boxes{image}"], data[f"test.scores{image}"])
-    least = settings(data, min_side=float(data["min_size_b"][0]))
+    least = settings(data, min_side=float(np.ravel(data["min_size_b"])[0]))
     assert_proposals(least(*inputs, size), data[f"test_minsize.boxes{image}"], data[f"test_minsize.scores{image}"])
     for level in range(len(data["strides"])):
         found = choose(*([part[level]] for part in inputs), size)
@@ -183,12 +158,12 @@ def test_proposals_of_a_batch(golden):
         inputs, size = proposal_inputs(data, image), tuple(data["image_sizes_hw"][image])
         for level in range(len(data["strides"])):
             box, score, valid = map(np.asarray, choose(*([part[level]] for part in inputs), size))
-            found += [(image, b, s) for b, s in zip(box[valid], score[valid])]
-    limit = sorted((score for _, _, score in found), reverse=True)[choose.total - 1]
+            found += [(image, b, s) for b, s in zip(box[valid], score[valid], strict=True)]
+    limit = sorted((score for _, _, score in found), reverse=True)[number(data["fpn_post_nms_top_n"]) - 1]
     for image in range(len(data["image_sizes_hw"])):
         count = len(data[f"gt{image}"])
         kept = [(b, s) for i, b, s in found if i == image and s >= limit]
-        boxes, scores = map(np.stack, zip(*kept))
+        boxes, scores = map(np.stack, zip(*kept, strict=True))
         np.testing.assert_allclose(boxes, data[f"train_per_batch.boxes{image}"][:-count], atol=2e-3, rtol=1e-5)
         np.testing.assert_allclose(scores, data[f"train_per_batch.scores{image}"][:-count], atol=1e-6)
 

@@ -3,9 +3,6 @@
 Tolerance 1e-4 for the networks, 1e-5 for formulas.
 """
 
-import json
-import pathlib
-import re
 import zlib
 
 import jax
@@ -16,6 +13,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.interop import singlehdr as weights
 from nightjax.models import singlehdr
+from tests.helpers.golden import number, sizes
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +22,8 @@ def formulas(golden):
 
 
 @pytest.fixture(scope="module")
-def official_keys(request):
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
-    folder = root / "nightlab" if (root / "nightlab").is_dir() else root
-    found = json.loads((folder / "state_dict_keys.json").read_text())
+def official_keys(golden):
+    found = golden.official_names("nightlab")
     return {name: tuple(shape) for key, names in found.items() if key.startswith("singlehdr") for name, shape in names}
 
 
@@ -73,10 +69,10 @@ def test_formulas(formulas):
     close(singlehdr.apply_curve(jnp.asarray(file["ldr"]), jnp.asarray(file["curve_monotone"])), file["linear"])
     image = jnp.asarray(file["feat_image"])
     close(singlehdr.sobel(image), file["sobel6"])
-    histograms = [name for name in file if re.fullmatch(r"hist\d+", name)]
+    histograms = sizes(file, r"hist(\d+)")
     assert histograms
-    for name in histograms:
-        close(singlehdr.soft_histogram(image, int(name.removeprefix("hist"))), file[name])
+    for name, bins in histograms.items():
+        close(singlehdr.soft_histogram(image, bins), file[name])
     close(singlehdr.highlight_mask(jnp.asarray(file["alpha_in"])), file["alpha"])
     close(singlehdr.tone_map(jnp.asarray(file["hdr"])[None])[0], file["mu_law_scaled_mean_half"])
 
@@ -86,10 +82,8 @@ def test_resizing_and_padding(formulas):
     small = jnp.asarray(file["legacy_bilinear_in"])
     close(singlehdr.double_corner(small), file["legacy_bilinear_x2"])
     assert np.abs(singlehdr.double_corner(small) - file["half_pixel_bilinear_x2"]).max() > 1e-3
-    border = (file["pad_symmetric8"].shape[0] - file["pad_in"].shape[0]) // 2
-    close(
-        np.pad(file["pad_in"], ((border, border), (border, border), (0, 0)), mode="symmetric"), file["pad_symmetric8"]
-    )
+    for name, border in sizes(file, r"pad_symmetric(\d+)").items():
+        close(np.pad(file["pad_in"], ((border, border), (border, border), (0, 0)), mode="symmetric"), file[name])
 
 
 def test_published_checkpoints_fit(official_keys, template):
@@ -117,7 +111,7 @@ def test_trainable_parameters(template):
 @pytest.mark.slow
 def test_pipeline(golden, formulas, official_keys, template):
     file = golden("nightlab", "singlehdr_pipeline_recipe")
-    seed = int(file["base_seed"])
+    seed = number(file["base_seed"])
     state = {name: recipe_weight(name, shape, seed) for name, shape in official_keys.items()}
     variables = weights.from_official(state, template)
     model, x = singlehdr.SingleHDR(), jnp.asarray(file["x"])

@@ -17,6 +17,7 @@ from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.unit import Perceptual, Unit
 from nightjax.models.unit import Discriminators, SeparateVAEs
+from tests.helpers.golden import largest, nchw, nhwc, sizes, state_of, unit_options
 
 RTOL = (1e-4, 2e-3)
 TERMS = {
@@ -33,18 +34,6 @@ NO_GRADIENT = re.compile(r"enc\..*\.conv\.bias$|dec\.model\.0\..*\.conv\.bias$")
 """Biases that feed an instance norm."""
 
 
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, 1, -1))
-
-
-def nchw(x):
-    return np.moveaxis(np.asarray(x), -1, 1)
-
-
-def weights(file, prefix):
-    return {k[len(prefix) :]: v for k, v in file.items() if k.startswith(prefix)}
-
-
 def count(names, pattern):
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
@@ -55,10 +44,11 @@ def file(golden):
 
 
 @pytest.fixture(scope="module")
-def method(file):
-    generator, judge = weights(file, "w0/gen_a/"), weights(file, "w0/dis_a/")
-    groups = {}
-    for name, value in sorted(weights(file, "w0/vgg/").items()):
+def method(file, golden):
+    settings = golden.settings("unit_fid", "unit_train_two_iters")
+    generator, judge = state_of(file, "w0/gen_a/"), state_of(file, "w0/dis_a/")
+    fall, groups = float(file["lr_1"] / file["lr_0"]), {}
+    for name, value in sorted(state_of(file, "w0/vgg/").items()):
         if name.endswith(".bias"):
             groups.setdefault(name[4], []).append(len(value))
     return Unit(
@@ -66,24 +56,25 @@ def method(file):
             features=len(generator["enc.model.0.conv.bias"]),
             downsamplings=count(generator, r"enc\.model\.(\d+)\.conv") - 1,
             blocks=count(generator, r"dec\.model\.0\.model\.(\d+)\."),
+            **unit_options(settings),
         ),
-        # The README's settings; the file holds the rates only.
+        # The schedule takes a step before the first update.
         optimizer=Optimizer(
             name="adam",
-            lr=2 * float(file["lr_0"]),
+            lr=float(file["lr_0"]) / fall,
             b1=0.5,
-            weight_decay=1e-2,
+            weight_decay=settings.get("weight_decay", 1e-2),
             decay_vectors=True,
             schedule="step",
             fall_every=1,
-            fall=float(file["lr_1"] / file["lr_0"]),
+            fall=fall,
         ),
-        steps=2,
+        steps=iterations(file),
         discriminator=Discriminators(
             features=len(judge["cnns.0.0.conv.bias"]),
             layers=count(judge, r"cnns\.0\.(\d+)\.conv"),
             scales=count(judge, r"cnns\.(\d+)\."),
-            norm="layer" if any("norm" in name for name in judge) else "none",
+            norm=settings.get("discriminator_norm", "none").replace("ln", "layer"),
         ),
         perceptual=Perceptual(channels=tuple(tuple(group) for group in groups.values())),
     )
@@ -97,14 +88,18 @@ def first(method, file):
     params = {}
     for domain in "ab":
         own = {"params": shapes.params["student"][f"gen_{domain}"]}
-        params[f"gen_{domain}"] = from_torch(weights(file, f"w0/gen_{domain}/"), own)["params"]
+        params[f"gen_{domain}"] = from_torch(state_of(file, f"w0/gen_{domain}/"), own)["params"]
     params = {"student": params}
     for domain in "ab":
         own = {"params": shapes.params[f"discriminator_{domain}"]}
-        params[f"discriminator_{domain}"] = from_torch(weights(file, f"w0/dis_{domain}/"), own)["params"]
-    vgg = from_torch(from_official(weights(file, "w0/vgg/"), VGG16_CAFFE), shapes.frozen["vgg"])
+        params[f"discriminator_{domain}"] = from_torch(state_of(file, f"w0/dis_{domain}/"), own)["params"]
+    vgg = from_torch(from_official(state_of(file, "w0/vgg/"), VGG16_CAFFE), shapes.frozen["vgg"])
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.opt_state)
     return shapes.replace(step=jnp.int32(0), params=params, opt_state=zeros, frozen={"vgg": vgg})
+
+
+def iterations(file):
+    return len(sizes(file, r"x_a_(\d+)"))
 
 
 def inputs(file, i):
@@ -119,7 +114,7 @@ def inputs(file, i):
 def run(method, first, file):
     """The last state and the scalars of every iteration."""
     step, state, scalars = jax.jit(method.step_with_noise), first, []
-    for i in range(2):
+    for i in range(iterations(file)):
         state, values = step(state, *inputs(file, i))
         scalars.append(values)
     return state, scalars
@@ -131,11 +126,15 @@ def test_losses_and_rates(run, file):
     assert found == set(names)
     for i, scalars in enumerate(run[1]):
         for official, ours in names.items():
-            np.testing.assert_allclose(scalars[ours], file[f"loss_gen_{official}_{i}"], rtol=RTOL[i], err_msg=official)
+            np.testing.assert_allclose(
+                scalars[ours], file[f"loss_gen_{official}_{i}"], rtol=RTOL[min(i, 1)], err_msg=official
+            )
         for domain in "ab":
             expected = file[f"loss_dis_{domain}_{i}"]
-            np.testing.assert_allclose(scalars[f"discriminator_{domain}"], expected, rtol=RTOL[i], err_msg=domain)
-        np.testing.assert_allclose(scalars["loss_discriminators"], file[f"loss_dis_total_{i}"], rtol=RTOL[i])
+            np.testing.assert_allclose(
+                scalars[f"discriminator_{domain}"], expected, rtol=RTOL[min(i, 1)], err_msg=domain
+            )
+        np.testing.assert_allclose(scalars["loss_discriminators"], file[f"loss_dis_total_{i}"], rtol=RTOL[min(i, 1)])
         np.testing.assert_allclose(scalars["learning_rate"], file[f"lr_{i}"], rtol=1e-6)
 
 
@@ -168,9 +167,9 @@ def test_gradients_of_the_autoencoders(method, first, file):
         assert len(matches) == 1, f"{name}: {list(found)[:2]}"
         np.testing.assert_allclose(np.linalg.norm(found[matches[0]]), norm, rtol=1e-3, err_msg=name)
         checked += 1
-    assert checked > 10
-    for name, expected in weights(file, "grad0/").items():
-        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max(), err_msg=name)
+    assert checked
+    for name, expected in state_of(file, "grad0/").items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-3 * largest(expected), err_msg=name)
 
 
 def test_parameters_after_two_iterations(run, file):
@@ -178,10 +177,10 @@ def test_parameters_after_two_iterations(run, file):
     found = {"gen_b": to_torch({"params": params["student"]["gen_b"]})}
     found["dis_b"] = to_torch({"params": params["discriminator_b"]})
     for network, actual in found.items():
-        for name, expected in weights(file, f"w2/{network}/").items():
+        for name, expected in state_of(file, f"w2/{network}/").items():
             if network == "gen_b" and NO_GRADIENT.search(name):
                 continue
-            error = np.linalg.norm(actual[name] - expected) / np.linalg.norm(expected)
+            error = np.linalg.norm(actual[name] - expected) / (np.linalg.norm(expected) or 1)
             assert error < 1e-2, f"{network}/{name}: {error}"
 
 

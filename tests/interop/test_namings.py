@@ -1,8 +1,6 @@
 """Every family of names on the official lists of names and shapes, in and out again."""
 
 import functools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +21,11 @@ MIT = {"dims": (8, 16, 40, 64), "depths": (1, 2, 3, 1)}
 
 
 @pytest.fixture(scope="module")
-def official(request):
+def official(golden):
     """``official("dannet", ...)``: the list of names and shapes under these keys."""
-    root = pathlib.Path(request.config.getoption("--golden-dir"))
 
     def load(system, *keys):
-        folder = root / system if (root / system).is_dir() else root
-        found = json.loads((folder / "state_dict_keys.json").read_text())
+        found = golden.official_names(system)
         for key in keys:
             found = found[key]
         return dict(found)

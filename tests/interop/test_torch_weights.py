@@ -99,14 +99,12 @@ def test_equal_blocks_are_entries_of_their_own(stacks):
 def test_equal_blocks_come_all_together(stacks):
     state = to_torch(stacks)
     del state["block1.1.fc.weight"]
-    with pytest.raises(UserError, match=r"1 missing in the checkpoint \(block1.1.fc.weight\), 2 unknown"):
+    with pytest.raises(UserError, match=r"1 missing.*block1.1.fc.weight.*2 unknown"):
         from_torch(state, stacks)
     filled = from_torch(state, stacks, allow_missing=["block1.1.*"], allow_surplus=["block1.*"])
     assert filled["params"]["block1_each"]["fc"]["kernel"] is stacks["params"]["block1_each"]["fc"]["kernel"]
     state = to_torch(stacks) | {"block1.1.fc.weight": np.zeros((5, 3))}
-    with pytest.raises(
-        UserError, match=r"'block1.1.fc.weight' is \(5, 3\) in the checkpoint, but the model needs \(5, 4\)"
-    ):
+    with pytest.raises(UserError, match=r"'block1.1.fc.weight'.*\(5, 3\).*\(5, 4\)"):
         from_torch(state, stacks)
 
 

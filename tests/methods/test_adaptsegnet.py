@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from nightjax.methods.network import Input
 
 from configs import _base
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
 from nightjax.methods.adaptsegnet import AdaptSegNet
-from nightjax.methods.network import Input
 from nightjax.models import build_segmenter
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.models.segmenter import Segmenter
@@ -127,7 +127,7 @@ def test_input_is_bgr_minus_the_caffe_mean():
     x = CAFFE.normalize(CAFFE.decode(pixels))
     np.testing.assert_allclose(x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5)
     np.testing.assert_allclose(CAFFE.denormalize(x), CAFFE.decode(pixels), atol=1e-6)
-    with pytest.raises(UserError, match="method.input.order='bgrr' is unknown; did you mean 'bgr'"):
+    with pytest.raises(UserError, match="method.input.order='bgrr'.*'bgr'"):
         Input(order="bgrr")
 
 
@@ -162,7 +162,7 @@ def test_one_level(method, batch):
 
 
 def test_level_one_needs_an_auxiliary_classifier(method, small_resnet):
-    with pytest.raises(UserError, match="level 1 needs a model with an auxiliary classifier"):
+    with pytest.raises(UserError, match="auxiliary classifier"):
         dataclasses.replace(method, model=small_resnet)
     single = {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.001)}
     assert dataclasses.replace(method, model=small_resnet, **single).judges == ("level2",)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import Photometric
 
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.dacs import Dacs
-from nightjax.methods.network import Photometric
 from nightjax.ops.mixing import DYNAMIC_SMALL_CLASSES, class_mask, present_classes
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)

@@ -19,7 +19,7 @@ from nightjax.losses.static import static_loss
 from nightjax.methods.dannet import DOMAINS, Dannet
 from nightjax.models import DANNET_NETWORKS, build_segmenter
 from nightjax.models.discriminator import Discriminator
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
 from nightjax.ops.pseudo_label import static_pseudo_label
 from nightjax.ops.resize import resize
 
@@ -130,14 +130,14 @@ def test_parts_can_be_switched_off(method, small_resnet, batch):
 def test_forms_of_the_paper(plain_model, batch):
     """All of them in one step."""
     paper = Dannet(
-        model=plain_model.clone(light=LightNet(2, 0)),
+        model=plain_model.clone(light=RelightNet(2, 0)),
         optimizer=SGD,
         steps=10,
         discriminator=Discriminator(features=2),
         class_weights=WEIGHTS,
         static_class_weights=WEIGHTS,
         form="paper",
-        divisor="paper",
+        normalizer="paper",
         neighborhood="3x3",
     )
     shapes, rng = jax.eval_shape(paper.init, jax.random.key(0), batch), np.random.default_rng(0)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import NetworkMethod
 
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.dsr_fpa import DsrFpa
-from nightjax.methods.network import NetworkMethod
 from nightjax.models import build_segmenter
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -38,7 +38,7 @@ def test_class_weights_and_divisor(plain_model, batch):
     np.testing.assert_allclose(weight, pixels, rtol=1e-6)
     logits = jax.random.normal(jax.random.key(0), (2, 16, 16, 19))
     for divisor in ("all", "valid"):
-        got = weighted.segmentation_loss({"logits": logits}, label, weight, divisor=divisor)
+        got = weighted.segmentation_loss({"logits": logits}, label, weight, normalizer=divisor)
         want = pixel_weighted_cross_entropy(logits, label, pixels, normalizer=divisor)
         np.testing.assert_allclose(got, want, rtol=1e-6)
 

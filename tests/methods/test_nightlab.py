@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.two_level import NETWORKS
 
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.methods.nightlab import STAGES, NightLab, draw
 from nightjax.methods.supervised import Supervised
-from nightjax.methods.two_level import NETWORKS
 from nightjax.models.detector import Proposals
-from nightjax.models.relight import LightNet
+from nightjax.models.relight import RelightNet
 from nightjax.ops import regions
 from nightjax.ops.resize import resize
 
@@ -288,7 +288,7 @@ def test_a_score_that_none_reaches_leaves_the_image_level(make, state, batch):
 @pytest.mark.slow
 def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
     method = make("detector")
-    method = dataclasses.replace(method, model=method.model.clone(light=LightNet(features=4, blocks=1)))
+    method = dataclasses.replace(method, model=method.model.clone(light=RelightNet(features=4, blocks=1)))
     lit = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     variables, image = method.variables(lit), batch["source"]["image"]
     other = jax.tree.map(lambda x: x, variables)
@@ -308,7 +308,7 @@ def test_light_adaptation_changes_neither_crops_nor_boxes(make, state, batch):
 @pytest.mark.parametrize("share", [True, False])
 def test_both_levels_may_relight_by_one_network(make, batch, share):
     method = make("regions")
-    light = LightNet(features=4, blocks=1)
+    light = RelightNet(features=4, blocks=1)
     method = dataclasses.replace(method, model=method.model.clone(light=light), share_light=share)
     state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
     after, _ = jax.jit(method.train_step)(state, batch)

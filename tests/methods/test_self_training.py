@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import Photometric
 
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
-from nightjax.methods.network import Photometric
 from nightjax.methods.self_training import SelfTraining
 from nightjax.methods.supervised import FocalMixture, Supervised
 
@@ -50,7 +50,7 @@ def test_hard_labels_are_the_teachers_classes(method, state, step, batch):
     outputs, _ = supervised.student_forward(
         state, state.params["student"], state.batch_stats["student"], image, "target"
     )
-    expected = supervised.segmentation_loss(outputs, label, divisor="valid")
+    expected = supervised.segmentation_loss(outputs, label, normalizer="valid")
     assert float(scalars["loss_target"]) == pytest.approx(float(expected), rel=1e-4)
     assert float(scalars["loss"]) == pytest.approx(float(scalars["loss_source"] + scalars["loss_target"]), rel=1e-6)
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import Input, Photometric
 
 from nightjax.core.optim import Optimizer
-from nightjax.methods.network import Input, Photometric
 from nightjax.methods.supervised import FocalMixture, Supervised
 
 
@@ -42,12 +42,12 @@ def test_two_steps_move_the_loss(method, batch):
 
 def test_divisor(method, batch):
     valid = np.mean(np.asarray(batch["source"]["label"]) != 255)
-    whole = loss(dataclasses.replace(method, divisor="all"), batch)
+    whole = loss(dataclasses.replace(method, normalizer="all"), batch)
     assert whole == pytest.approx(valid * loss(method, batch), rel=1e-5)
 
 
 def test_class_weights(method, batch):
-    method = dataclasses.replace(method, divisor="all")
+    method = dataclasses.replace(method, normalizer="all")
     doubled = dataclasses.replace(method, class_weights=(2.0,) * 19)
     assert loss(doubled, batch) == pytest.approx(2 * loss(method, batch), rel=1e-5)
     without_cars = tuple(0.0 if c == 13 else 1.0 for c in range(19))

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.network import in_turn, out_of_turn
 
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
 from nightjax.losses.light import light_loss
-from nightjax.methods.network import in_turn, out_of_turn
 from nightjax.methods.supervised import Supervised
 from nightjax.models import build_segmenter
 

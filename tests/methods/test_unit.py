@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
-import toy_translator
 
 from configs import unit as preset
 from nightjax import methods, run
@@ -23,6 +21,7 @@ from nightjax.interop.torch_weights import to_torch
 from nightjax.methods.unit import Perceptual, Unit, Weights
 from nightjax.models.unit import Discriminators, build_unit
 from nightjax.train import compile_step, train
+from tests.helpers import toy, toy_translator
 
 SIZE = (32, 48)
 OPTIMIZER = Optimizer(name="adam", lr=1e-3, b1=0.5, weight_decay=1e-4, decay_vectors=True, schedule="step")

@@ -53,7 +53,7 @@ def test_transformer_keeps_sides_that_are_multiples_of_4(size):
 
 
 def test_small_images_are_refused():
-    with pytest.raises(UserError, match=f"{LEAST_SIDE} pixels and more, not 42x64"):
+    with pytest.raises(UserError, match=f"{LEAST_SIDE} pixels.*42x64"):
         jax.eval_shape(StyleRandomizer().init, jax.random.key(0), jnp.zeros((1, 42, 64, 3)), jnp.zeros((1, EMBEDDING)))
     image, noise = jnp.zeros((1, LEAST_SIDE, LEAST_SIDE, 3)), jnp.zeros((1, EMBEDDING))
     jax.eval_shape(StyleRandomizer().init, jax.random.key(0), image, noise)

@@ -1,0 +1,94 @@
+"""DANNet's config: the paper's settings, the ablation, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from nightjax import run
+from nightjax.core import config as configs
+from nightjax.core.errors import UserError
+from nightjax.methods import build
+from nightjax.metrics.protocol import EvalSet
+from nightjax.zoo.benchmarks import EVAL_SETS
+from tests.helpers.rates import learning_rates
+
+DARK_ZURICH = "configs/dannet.py:data=cityscapes_to_dark_zurich"
+GTA5 = "configs/adaptsegnet.py:data=gta5_to_cityscapes"
+
+
+def test_dannet_has_the_official_settings():
+    method = build(configs.load(DARK_ZURICH))
+    assert method.target_size == (960, 960) and method.steps == 50_000
+    assert (method.static_weight, method.adversarial_weight) == (1.0, 0.01)
+    assert (method.source_light_weight, method.target_light_weight) == (1.0, 0.01)
+    assert (method.form, method.divisor, method.neighborhood) == ("official", "weights", "center")
+    assert method.class_weights == method.static_class_weights
+    np.testing.assert_allclose(method.class_weights[:2], [0.9041376, 0.9542429], atol=1e-6)
+    student, judges = method.optimizer, method.discriminator_optimizer
+    assert (student.name, student.lr, student.momentum, student.weight_decay) == ("sgd", 2.5e-4, 0.9, 5e-4)
+    assert (judges.name, judges.lr, judges.b1, judges.b2, judges.eps) == ("adam", 1e-4, 0.9, 0.99, 1e-8)
+    assert student.decay_vectors and judges.weight_decay == 0
+    for optimizer in (student, judges):
+        factor = optimizer.schedule_fn(method.steps)(35_000) / optimizer.lr
+        np.testing.assert_allclose(factor, 0.3**0.9, rtol=1e-5)
+
+
+def test_dannet_reads_and_tests_as_the_official_code():
+    config = configs.load(DARK_ZURICH)
+    streams = run.stream_specs(config, build(config))
+    assert {name: spec.size for name, spec in streams.items()} == {"source": (512, 512), "target": (512, 512)}
+    assert streams["target"].crop == (960, 960) and streams["target"].scale_range == (0.9, 1.1)
+    assert streams["source"].scale_range == (0.5, 1.0) and streams["source"].rare_class is None
+    assert all(spec.bicubic and spec.flip and spec.resize is None for spec in streams.values())
+    assert config.train.batch == 2 and 35_000 % config.checkpoint.every == 0
+    for section in config.eval.sets.values():
+        rule = configs.build(EvalSet, section, "eval")
+        assert rule.input_size == (540, 960) and rule.class_weight_std == 0.16
+        assert rule.align_corners and rule.antialias and rule.headline == "skip"
+    assert EVAL_SETS["dark_zurich_val_dannet"]["native_size"] == (1080, 1920)
+
+
+@pytest.mark.parametrize("network", ["pspnet", "deeplab", "refinenet"])
+def test_dannet_freezes_what_the_official_code_does(network):
+    rates = learning_rates(f"{DARK_ZURICH},model={network}")
+    frozen = {path for path, rate in rates.items() if rate == 0}
+    expected = {path for path in rates if path.startswith("auxiliary/")}
+    if network == "deeplab":
+        norms = (path for path in rates if path.startswith("backbone/layer") and path.endswith(("/scale", "/bias")))
+        branches = (f"head/conv2d_list_{i}/{leaf}" for i in (2, 3) for leaf in ("kernel", "bias"))
+        expected |= {*norms, *branches}
+    assert frozen == expected
+    assert {rate for path, rate in rates.items() if path not in frozen} == {1.0}
+
+
+def test_every_part_can_be_left_out():
+    whole = build(configs.load("configs/dannet.py"))
+    assert whole.model.light is not None and whole.static_weight and whole.judges
+    without = {
+        "light": lambda method: method.model.light is None,
+        "static": lambda method: method.static_weight == 0,
+        "adversarial": lambda method: not method.judges,
+    }
+    for part, is_out in without.items():
+        method = build(configs.load(f"configs/dannet.py:without={part}"))
+        assert [name for name, other in without.items() if other(method)] == [part]
+        assert is_out(build(configs.load("configs/dannet.py:without=" + "+".join(without))))
+
+
+def test_the_input_is_a_choice_of_every_config():
+    assert build(configs.load("configs/supervised.py:input=caffe")).input.order == "bgr"
+    assert build(configs.load("configs/dannet.py:input=caffe")).input.order == "bgr"
+    assert build(configs.load("configs/adaptsegnet.py")).input.order == "rgb"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("configs/dannet.py:without=ligth", "light, static, adversarial"),
+        ("configs/dannet.py:data=gta5_to_cityscapes", "no day views"),
+        ("configs/dannet.py:input=cafe", "'caffe'"),
+    ],
+)
+def test_refused(path, words):
+    with pytest.raises(UserError) as error:
+        build(configs.load(path))
+    assert words in str(error.value) and "\n" not in str(error.value)

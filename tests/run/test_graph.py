@@ -1,0 +1,81 @@
+"""What the compiled steps may not hold: anything that gathers the batch, or a second program."""
+
+import re
+
+import jax
+import pytest
+
+from nightjax import methods, run
+from nightjax.core import sharding
+from nightjax.train import compile_step
+from tests.helpers import toy
+
+METHODS = ("supervised", "dacs", "dsr_fpa", "dannet", "adaptsegnet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return toy.write_folder(tmp_path_factory.mktemp("data"), references=True)
+
+
+DAFORMER = {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8}
+
+VARIANTS = {
+    "daformer": {"model": DAFORMER},
+    "hrda": {"model": DAFORMER | {"hrda": True, "attention_channels": 8}},
+    "deeplab_v2": {"model": {"backbone": "resnet_tiny", "head": "deeplab_v2"}},
+    "refinenet": {"model": {"backbone": "resnet_tiny", "head": "refinenet", "head_channels": 8}},
+    "adapt_to_ref": {"method": {"adapt_to_ref": True}},
+    "true_flow": {"method": {"aligner": "true_flow"}, "fields": ("image", "reference", "flow", "flow_valid")},
+}
+"""Of DSR+FPA: another network, other settings of the method, other fields of the target."""
+
+
+WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "adaptsegnet"))) for name in METHODS]
+IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "dsr_fpa")) for name in METHODS]
+"""Every method accumulates in one place, and DSR+FPA does what DACS does, DANNet what AdaptSegNet does: the rest where
+there is time."""
+
+
+@pytest.mark.parametrize("accumulate, name", [*WHOLE, *IN_PARTS])
+def test_no_step_gathers_the_batch(folder, name, accumulate):
+    config = toy.config(folder, name, batch=8, train__devices=4, train__accumulate=accumulate)
+    assert_no_gather(config, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_no_variant_gathers_the_batch(folder, variant, accumulate):
+    config = toy.config(folder, "dsr_fpa", batch=8, train__devices=4, train__accumulate=accumulate)
+    changes = VARIANTS[variant]
+    with config.unlocked():
+        config.model = changes.get("model", config.model)
+        config.method.update(changes.get("method", {}))
+        config.data.streams.target.fields = changes.get("fields", config.data.streams.target.fields)
+        for stream in config.data.streams.values():
+            stream.crop = (64, 96)  # HRDA's views are half of it, and a MiT reduces them by 32.
+    assert_no_gather(config, variant)
+
+
+def assert_no_gather(config, name):
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
+    state, batch = run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh)
+    text = compile_step(method, state, batch, mesh).as_text()
+    assert "all-reduce" in text  # Gradients and statistics are global.
+    found = re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
+    assert not found, f"{name}: {found}"
+
+
+def test_another_shape_is_an_error_and_not_a_second_program(folder):
+    config = toy.config(folder, "supervised")
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
+    step = compile_step(
+        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+    )
+    state = run.first_state(config, method, mesh)
+    batch = jax.tree.map(
+        lambda x: jax.numpy.zeros((2, *x.shape[1:]), x.dtype), run.abstract_batch(config, method, mesh)
+    )
+    with pytest.raises(TypeError, match="compiled with uint8"):
+        step(state, batch)

@@ -1,0 +1,423 @@
+"""From a teacher to a second round: selection, pseudo-labels, the union of data sets, the thesis' experiments as
+commands."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from nightjax import methods, pseudo_label, run, select, table
+from nightjax.core import cli, sharding
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.config import load
+from nightjax.core.errors import UserError
+from nightjax.core.optim import Optimizer
+from nightjax.data import sources
+from nightjax.data.sources import JoinedSource, ListSource
+from nightjax.metrics import confusion
+from nightjax.report import results_table
+from nightjax.selection.images import Pictures, scored_by
+from nightjax.train import compile_step
+from tests.helpers import toy
+
+
+def call(monkeypatch, verb, *words):
+    monkeypatch.setattr(sys, "argv", ["verb", *map(str, words)])
+    cli.run(verb.main)
+
+
+def sweep(*words):
+    command = [sys.executable, "-m", "scripts.sweep_thesis", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def refused(monkeypatch, capsys, verb, *words):
+    with pytest.raises(SystemExit) as exit_:
+        call(monkeypatch, verb, *words)
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and stderr.count("\n") == 1
+    return stderr
+
+
+def write_pictures(folder, count, level, seed):
+    """Noise around a grey level, under names that sort in the order of their numbers."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        image = np.clip(rng.normal(level + i, 12, (32, 48, 3)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{folder.name}_{i:02d}.png"), image)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A labelled folder, a pool that is half night and half day, nights as reference, and an untrained teacher."""
+    root = tmp_path_factory.mktemp("rounds")
+    toy.write_folder(root / "labelled", count=5)
+    write_pictures(root / "pool" / "dark", 8, 30, 0)
+    write_pictures(root / "pool" / "bright", 8, 140, 1)
+    write_pictures(root / "night", 10, 30, 2)
+    toy.untrained_run(root / "teacher", toy.config(root / "labelled"))
+    return root
+
+
+def chosen(folder):
+    with (folder / "selected.csv").open() as file:
+        return [(row["name"], float(row["score"])) for row in csv.DictReader(file)]
+
+
+@pytest.mark.filterwarnings("ignore:.*singular")
+@pytest.mark.parametrize("rule", ["fid_point", "fid_maha", "fid_greedy", "fid_group", "his_ref", "his_dark", "random"])
+def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "selected"
+    words = [f"--rule={rule}", f"--pool={root}/pool", "--count=5", f"--output={output}", "--features=random"]
+    call(
+        monkeypatch,
+        select,
+        *words,
+        *([f"--reference={root}/night"] if rule not in ("his_dark", "random") else []),
+    )
+    names = [name for name, _ in chosen(output)]
+    record = json.loads((output / "selection.json").read_text())
+    assert len(names) == len(set(names)) == record["chosen"] and not record["transductive"]
+    assert len(names) == 5 or (rule == "fid_group" and len(names) >= 5)
+    if rule not in ("random", "fid_group"):  # Sixteen pictures make one group.
+        assert all(name.startswith("dark/") for name in names)
+    if rule == "his_dark":
+        scores = [score for _, score in chosen(output)]
+        assert scores == sorted(scores) and scores[0] < 35
+    if rule.startswith("fid_") and rule != "fid_group":
+        assert record["frechet"]["selected"] < record["frechet"]["random"]
+    sheet = cv2.imread(str(output / "contact_sheet.png"))
+    assert sheet.shape[0] > 128 and sheet.shape[1] > 400
+    assert "images chosen by" in capsys.readouterr().out
+
+
+def test_scored_pictures_are_refused_unless_said(root, tmp_path, monkeypatch, capsys):
+    write_pictures(tmp_path / "test" / "night", 4, 30, 3)
+    words = [
+        "--rule=his_ref",
+        f"--pool={root}/pool",
+        f"--reference={tmp_path}/test/night",
+        "--count=2",
+        f"--output={tmp_path}/out",
+    ]
+    assert "results are scored" in refused(monkeypatch, capsys, select, *words)
+    call(monkeypatch, select, *words, "--transductive")
+    assert json.loads((tmp_path / "out" / "selection.json").read_text())["transductive"]
+
+
+@pytest.mark.parametrize(
+    ("where", "scored"),
+    [
+        ("nightstreet/std@test_night", True),
+        ("nightstreet/std@val_night", True),
+        ("nighttime_driving/original:/data@test", True),
+        ("nightstreet/std_pairs@target_pairs", False),
+        ("folder:/data/nights@all", False),
+        ("cityscapes_seg/full@train", False),
+        ("/data/leftImg8bit/test/night", True),
+        ("/data/latest", False),
+        ("nightstreet/std_pairs@target_pairs,nightstreet/std@val_day", True),
+        ("nightstreet/std@val_night[:50%]", True),
+        ("nightstreet/std@oracle_night[:50%] + val_night", True),
+        ("nightstreet/std@val_night+oracle_night", True),
+        ("folder:/data/days+nightstreet/std@val_night", True),
+        ("nightstreet/std@oracle_night[:50%]+source_day", False),
+    ],
+)
+def test_what_results_are_scored_on(where, scored):
+    assert bool(scored_by(where)) == scored
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rule=fid_pont",), "did you mean 'fid_point'"),
+        (("--rule=fid_point",), "needs --reference"),
+        (("--rule=his_dark", "--count=99"), "the pool holds 16"),
+        (("--rule=his_dark", "--pool={root}/nowhere"), "is no folder"),
+        (("--rule=fid_point", "--reference={root}/night", "--features=inception"), "pt_inception"),
+    ],
+)
+def test_wrong_flags_of_the_selection(words, message, root, tmp_path, monkeypatch, capsys):
+    base = [f"--pool={root}/pool", "--count=3", f"--output={tmp_path}"]
+    assert message in refused(monkeypatch, capsys, select, *base, *(word.format(root=root) for word in words))
+
+
+@pytest.fixture(scope="module")
+def pseudo(root, tmp_path_factory):
+    """Pseudo-labels of three pictures of the pool, with and without a threshold."""
+    folder = tmp_path_factory.mktemp("pseudo")
+    (folder / "selected.csv").write_text("name,score\ndark/dark_03,1\nbright/bright_01,2\ndark/dark_00,3\n")
+    patch = pytest.MonkeyPatch()
+    for name, flags in (("all", ()), ("sure", ("--threshold=0.07",)), ("none", ("--threshold=0.99",))):
+        words = [
+            f"--workdir={root}/teacher",
+            f"--images={root}/pool",
+            f"--list={folder}/selected.csv",
+            f"--output={folder}/{name}",
+        ]
+        call(patch, pseudo_label, *words, *flags)
+    patch.undo()
+    return folder
+
+
+def read_label(folder, name):
+    return cv2.imread(str(folder / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+
+
+def test_pseudo_labels_are_train_ids(pseudo):
+    every = read_label(pseudo / "all", "dark/dark_03")
+    assert every.shape == (32, 48) and every.max() <= 18
+    sure = read_label(pseudo / "sure", "dark/dark_03")
+    assert set(np.unique(sure[sure != every])) <= {255}
+    assert (read_label(pseudo / "none", "dark/dark_03") == 255).all()
+
+
+def test_pseudo_labels_are_a_data_set_with_a_record(pseudo, root):
+    source = sources.open_source(f"folder:{pseudo}/all", "train")
+    assert [record["image_id"] for record in source] == ["dark/dark_03", "bright/bright_01", "dark/dark_00"]
+    record = json.loads((pseudo / "all" / "pseudo_labels.json").read_text())
+    assert record["step"] == 0 and record["pictures"] == 3 and sum(record["pixels"].values()) == 3 * 32 * 48
+    original = dict(Pictures(f"{root}/pool"))["dark/dark_03"]
+    np.testing.assert_array_equal(dict(Pictures(f"{pseudo}/all/images"))["dark/dark_03"], original)
+
+
+def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path, monkeypatch):
+    """Evaluation mode: a picture's labels are the same alone, and the teacher's files stay as they are."""
+    (tmp_path / "one.csv").write_text("name,score\nbright/bright_01,0\n")
+    words = [
+        f"--workdir={root}/teacher",
+        f"--images={root}/pool",
+        f"--list={tmp_path}/one.csv",
+        f"--output={tmp_path}/one",
+    ]
+    before = toy.saved_state(root / "teacher", 0)
+    call(monkeypatch, pseudo_label, *words)
+    np.testing.assert_array_equal(
+        read_label(tmp_path / "one", "bright/bright_01"), read_label(pseudo / "all", "bright/bright_01")
+    )
+    after = toy.saved_state(root / "teacher", 0)
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--threshold=1.5",), "below 1"),
+        (("--list={root}/none.csv",), "is no selected.csv"),
+        (("--list={pseudo}/selected.csv", "--images={root}/night"), "does not hold"),
+        (("--workdir={root}/nowhere",), "holds no run"),
+    ],
+)
+def test_wrong_flags_of_the_labels(words, message, root, pseudo, tmp_path, monkeypatch, capsys):
+    base = [f"--workdir={root}/teacher", f"--images={root}/pool", f"--output={tmp_path}/out"]
+    words = (word.format(root=root, pseudo=pseudo) for word in words)
+    assert message in refused(monkeypatch, capsys, pseudo_label, *base, *words)
+
+
+def test_union_draws_every_picture_alike(root, pseudo):
+    joined = sources.open_source(f"folder:{root}/labelled+folder:{pseudo}/all", "train")
+    assert len(joined) == 5 + 3 and joined[7]["image_id"] == "dark/dark_00"
+
+
+def test_metrics_of_the_thesis():
+    scores = confusion.summarize(np.array([[3, 1], [2, 4]]), "ab")
+    assert scores["iou"] == {"a": pytest.approx(50), "b": pytest.approx(100 * 4 / 7)}
+    assert scores["miou"]["skip"] == pytest.approx(53.5714, abs=1e-4)
+    assert scores["pa"] == pytest.approx(70) and scores["ca"] == pytest.approx(70.8333, abs=1e-4)
+    assert scores["fwiou"] == pytest.approx(54.2857, abs=1e-4)
+
+
+def test_sizes_of_the_thesis():
+    sizes = {"day": 2975, "night": 2975, "real": 1653}
+    union = JoinedSource([ListSource([{"image_id": f"{name}{i}"} for i in range(n)]) for name, n in sizes.items()])
+    assert len(union) == 7603 and union[2975]["image_id"] == "night0" and union[7602]["image_id"] == "real1652"
+    assert -(-5950 // 4) == 1488 and 5950 % 4 == 2 and -(-len(union) // 4) == 1901 and len(union) % 4 == 3
+
+
+def test_train_ids_and_label_ids_convert_both_ways():
+    """By tables, never in place: 7 is a train id and a label id."""
+    ids = np.arange(19, dtype=np.uint8)
+    there = CITYSCAPES.to_ids[ids]
+    assert there[0] == 7 and there[18] == 33
+    np.testing.assert_array_equal(CITYSCAPES.from_ids[there], ids)
+
+
+def test_config_joins_what_was_asked_for(pseudo):
+    config = load("configs/self_training.py:night=folder:/night,pseudo=/pseudo,loss=combined")
+    assert config.data.streams.source.dataset == "nightstreet/std+folder:/night+folder:/pseudo"
+    assert config.method.loss.beta == 0.5 and config.method.name == "supervised" and config.train.batch == 4
+    assert methods.build(config).loss.gamma == 2.0
+    assert (
+        load("configs/self_training.py:labelled=night,night=folder:/night").data.streams.source.dataset
+        == "folder:/night"
+    )
+    assert methods.build(load("configs/self_training.py")).loss is None
+    converted = load("configs/self_training.py:converted=folder:/day").eval.sets.converted
+    assert converted.dataset == "folder:/day" and converted.split == "test_night"
+
+
+def test_config_labels_in_the_step(root):
+    where = "unlabelled=nightstreet/std_pairs,split=target_pairs,teacher=runs/a"
+    config = load(f"configs/self_training.py:{where},labels=soft,threshold=0.5")
+    method = methods.build(config)
+    assert method.labels == "soft" and method.threshold == 0.5 and config.train.frozen.teacher == "runs/a"
+    assert run.stream_specs(config, method)["target"].fields == ("image",)
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("labelled=night", "needs night=DATASET"),
+        ("labelled=dusk", "choose day, night or both"),
+        ("loss=focl", "did you mean 'focal'"),
+        ("unlabelled=nightstreet/std_pairs", "needs teacher=RUN"),
+    ],
+)
+def test_wrong_arguments_of_the_config(arg, message):
+    with pytest.raises(UserError, match=message):
+        load(f"configs/self_training.py:{arg}")
+
+
+def test_the_thesis_setting():
+    config = load("configs/self_training.py:data=cityscapes_to_nighttime_driving,night=folder:/n,zigzag=1488")
+    method = methods.build(config)
+    assert config.train.steps == 60 * 1488 and method.class_weights is None and method.divisor == "valid"
+    assert method.optimizer == Optimizer(
+        name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-5, decay_vectors=True, schedule="cosine", cosine_steps=1488
+    )
+    spec = run.stream_specs(config, method)["source"]
+    assert spec.crop == (512, 1024) and spec.scale_range == (0.5, 2.0) and not spec.flip
+    assert spec.antialias and not run.stream_specs(load("configs/self_training.py"), method)["source"].antialias
+    assert "nighttime_driving_ltsp" in config.eval.sets
+
+
+def in_the_step(root, **overrides):
+    """A config of the method whose teacher labels in the step."""
+    plain = toy.config(root / "labelled", **overrides).to_dict()
+    plain["method"] = {"name": "self_training"}
+    plain["data"]["streams"]["target"] = plain["data"]["streams"]["source"] | {"fields": ("image",)}
+    plain["train"]["frozen"] = {"teacher": str(root / "teacher")}
+    plain["seed"] = 5
+    return ConfigDict(plain).lock()
+
+
+def test_teacher_of_the_step_is_the_run(root):
+    """``train.frozen.teacher`` fills the frozen network; without ``train.init`` the student starts elsewhere."""
+    config = in_the_step(root)
+    method = methods.build(config)
+    state = run.first_state(config, method, sharding.make_mesh(jax.devices()[:1]))
+    saved = run.load(root / "teacher").variables
+    jax.tree.map(np.testing.assert_array_equal, dict(state.frozen["teacher"]), dict(saved))
+    kernel = lambda variables: np.asarray(variables["params"]["head"]["conv_seg"]["kernel"])
+    assert not np.array_equal(kernel(method.variables(state)), kernel(saved))
+
+
+@pytest.mark.slow
+def test_the_step_does_not_gather_the_batch(root):
+    config = in_the_step(root, batch=8, train__devices=4)
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
+    text = compile_step(
+        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+    ).as_text()
+    assert "all-reduce" in text and not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
+
+
+def test_rows_of_the_thesis_are_config_chains():
+    done = sweep("--night=folder:/n", "--night_plain=folder:/p", "--seeds=0,1", "--args=steps=5")
+    lines = done.stdout.splitlines()
+    trained = [line for line in lines if "nightjax.main" in line]
+    assert len(trained) == 2 * (20 + 2), done.stderr  # The rows of the thesis, and two that select at random.
+    (last,) = [line for line in trained if "thesis-8.3-seed1" in line]
+    assert "loss=combined" in last and "pseudo=runs/pseudo-8.1-night-fid-seed1" in last and "steps=5" in last
+    assert "--config.train.init=runs/thesis-8.1-seed1" in last and "--config.seed=1" in last
+    (scratch,) = [line for line in trained if "thesis-1.2-seed0" in line]
+    assert "train.init" not in scratch and "pseudo=runs/pseudo-1.1-day-all-seed0" in scratch
+    for seed in "01":  # Chance chooses anew for every seed, the other rules once.
+        (drawn,) = [line for line in lines if f"--output=runs/selected/random-seed{seed}" in line]
+        assert "--rule=random" in drawn and f"--seed={seed}" in drawn
+        labeled = [line for line in lines if f"--output=runs/pseudo-3.1-night-random-seed{seed}" in line]
+        assert labeled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labeled)
+    assert sum("nightjax.select" in line for line in lines) == 2 + 2
+    for line in trained:  # Every chain is a config that exists.
+        load(line.split("--config=")[1].split()[0])
+
+
+def test_rounds_go_on_from_the_best_checkpoint():
+    *_, first, labels, second = sweep("--night=folder:/n", "--only=7.1", "--best=val_day").stdout.splitlines()
+    assert "--config.checkpoint.best=val_day" in first and "train.init" not in first
+    assert "nightjax.pseudo_label" in labels and "--workdir=runs/thesis-3.1-seed0" in labels and "--step=best" in labels
+    assert "--config.train.init=runs/thesis-3.1-seed0@best" in second
+
+
+def test_a_row_brings_what_it_starts_from():
+    lines = sweep("--night=folder:/n", "--only=8.2").stdout.splitlines()
+    rows = re.findall(r"--workdir=runs/thesis-(\S+)-seed0$", "\n".join(x for x in lines if "nightjax.main" in x), re.M)
+    assert rows == ["3.1", "5.2", "8.1", "8.2"]
+    done = sweep("--only=8.9")
+    assert done.returncode == 2 and "no row '8.9'" in done.stderr
+
+
+def test_rows_without_a_translator_are_refused():
+    assert sweep("--only=1.1").returncode == 0
+    done = sweep("--only=2.1")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--night_plain" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*singular")
+def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
+    """Rows 3.1 and 7.2 on the smallest NightStreet, its days darkened instead of translated."""
+    days = sources.open_source("nightstreet/tiny", "source_day", data_dir=str(tmp_path / "data"))
+    for name, part in (("image", "images"), ("label", "labels")):
+        (tmp_path / "night" / part).mkdir(parents=True)
+        for record in (days[i] for i in range(len(days))):
+            picture = cv2.imdecode(np.frombuffer(record[name], np.uint8), cv2.IMREAD_UNCHANGED)
+            picture = picture // 5 if name == "image" else picture
+            cv2.imwrite(str(tmp_path / "night" / part / f"{record['image_id']}.png"), picture)
+    (tmp_path / "night" / "lists").mkdir()
+    names = sorted(path.stem for path in (tmp_path / "night" / "images").iterdir())
+    (tmp_path / "night" / "lists" / "source_day.txt").write_text("\n".join(names))
+    flags = [
+        "--data=nightstreet_tiny",
+        f"--night=folder:{tmp_path}/night",
+        "--night_pool=nightstreet/tiny_pairs@target_pairs",
+        "--count=4",
+        "--only=7.2",
+        "--args=steps=2",
+        f"--root={tmp_path}/runs",
+        f"--data_dir={tmp_path}/data",
+        "--set=train.devices=1",
+        "--set=log.every=1",
+        "--run",
+    ]
+    done = sweep(*flags)
+    made = [line for line in done.stdout.splitlines() if line.startswith("python -m nightjax.")]
+    assert len(made) == 4 and done.returncode == 0, done.stderr  # Selection, first run, labels, second run.
+    assert not [line for line in sweep(*flags).stdout.splitlines() if line.startswith("python -m nightjax.")]
+    runs = tmp_path / "runs"
+    call(monkeypatch, table, f"--runs={runs}/thesis-*", f"--published={runs}/published.json")
+    shown = capsys.readouterr().out
+    assert "| thesis-3.1 | 1 |" in shown and "| thesis-7.2 | 1 |" in shown and "| 39.3 |" in shown
+
+
+def test_published_numbers_stand_beside_ours(tmp_path):
+    (tmp_path / "thesis-1.1-seed0").mkdir()
+    (tmp_path / "thesis-1.1-seed0" / "report.html").write_text("made already")
+    assert sweep("--only=1.1", f"--root={tmp_path}", "--run").returncode == 0
+    published = results_table.read_published(str(tmp_path / "published.json"))
+    groups = {"thesis-3.1": [], "thesis-1.1": [], "other": []}
+    head, _, first, second, other = results_table.markdown(groups, {"night": "test_night"}, published).splitlines()
+    assert head == "| run | seeds | thesis | thesis, converted |"
+    assert first == "| thesis-3.1 | 0 | 33.9 | 29.3 |"
+    assert second == "| thesis-1.1 | 0 | 27.5 | - |"
+    assert other.endswith("| - | - |")

@@ -1,0 +1,104 @@
+"""The pod script prints the right commands and explains wrong arguments; no command is run."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.helpers.places import ROOT
+
+SCRIPT = ROOT / "scripts" / "tpu_pod.sh"
+WHERE = ("--dry-run", "--name=night", "--zone=us-east5-b")
+REPO = "--repo=https://example.org/nightjax.git"
+TRAINING = (
+    "--",
+    "--config=configs/dsr_fpa.py",
+    "--workdir=gs://bucket/run",
+    "--config.data.streams.source.crop=(512, 512)",
+)
+SSH = "gcloud compute tpus tpu-vm ssh night --zone=us-east5-b"
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+
+
+def call(*words):
+    return subprocess.run(["bash", SCRIPT, *words], capture_output=True, text=True, check=False)
+
+
+def commands(*words):
+    done = call(*words)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_syntax():
+    assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
+
+
+def test_create():
+    (line,) = commands("create", *WHERE, "--type=v5litepod-16", "--spot", "--project=p")
+    assert line == (
+        "gcloud compute tpus tpu-vm create night --zone=us-east5-b --project=p --accelerator-type=v5litepod-16 "
+        "--version=v2-alpha-tpuv5-lite --spot"
+    )
+
+
+def test_install():
+    (line,) = commands("install", *WHERE, REPO, "--branch=next")
+    assert line.startswith(f"{SSH} --worker=all ")
+    assert "git clone -q --branch=next https://example.org/nightjax.git nightjax" in line
+    assert ".[tpu,gcs]" in line
+
+
+def test_train_runs_on_all_workers_and_returns():
+    (line,) = commands("train", *WHERE, *TRAINING)
+    assert line.startswith(f"{SSH} --worker=all ")
+    assert "-m nightjax.main --distributed --config=configs/dsr_fpa.py --workdir=gs://bucket/run" in line
+    assert r"crop=\(512\,\ 512\)" in line  # Quoted once more for the shell of the worker.
+    assert line.endswith(">train.log 2>&1 </dev/null &'")
+
+
+def test_status_logs_and_delete():
+    describe, training = commands("status", *WHERE)
+    assert "tpu-vm describe night" in describe and "tail -n 1 nightjax/train.log" in training
+    assert commands("logs", *WHERE, "--worker=3") == [f"{SSH} --worker=3 '--command=tail -n 100 -f nightjax/train.log'"]
+    assert commands("delete", *WHERE) == ["gcloud compute tpus tpu-vm delete night --zone=us-east5-b --quiet"]
+
+
+def test_resume_is_delete_create_install_train():
+    lines = commands("resume", *WHERE, REPO, "--type=v5litepod-16", *TRAINING)
+    assert lines == [
+        *commands("delete", *WHERE),
+        *commands("create", *WHERE, "--type=v5litepod-16"),
+        *commands("install", *WHERE, REPO),
+        *commands("train", *WHERE, *TRAINING),
+    ]
+
+
+def test_help():
+    assert any("preempted" in line for line in commands("--help"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "a verb is missing"),
+        (("crate",), "unknown verb 'crate'"),
+        (("create", "--dry-run", "--zone=z", "--type=t"), "--name is missing"),
+        (("create", "--dry-run", "--name=n", "--type=t"), "--zone is missing"),
+        (("create", *WHERE), "--type is missing"),
+        (("create", *WHERE, "--typ=v5litepod-16"), "'--typ=v5litepod-16'"),
+        (("create", *WHERE, "--type="), "'--type='"),
+        (("delete", *WHERE, "night2"), "'night2'"),
+        (("train", *WHERE), "--config is missing"),
+        (("train", *WHERE, "--", "--config=c.py"), "--workdir must be a gs:// path"),
+        (("train", *WHERE, "--", "--config=c.py", "--workdir=runs/a"), "--workdir must be a gs:// path"),
+        (("resume", *WHERE, REPO, *TRAINING), "--type is missing"),
+        (("resume", *WHERE, REPO, "--type=v5litepod-16"), "--config is missing"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line_before_any_command(words, expected):
+    done = call(*words)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("nightjax: error: ") and done.stderr.count("\n") == 1
+    assert expected in done.stderr
