@@ -9,23 +9,33 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from configs import dsr_fpa, supervised
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import checkpoint, hooks, sharding
+from nightjax.core import config as configs
 from nightjax.core.config import override, to_json
+from nightjax.run import settings, start
 from nightjax.train import train
 
 SIZE = (32, 48)
 
-ADVERSARIAL = {
-    "dannet": {"discriminator": {"features": 2}},
+METHODS = {
+    "supervised": {"photometric": {}},
+    "dacs": {},
+    "dsr_fpa": {"alignment": {"start_step": 1}, "bank": {"every": 2}},
+    "t2s_da": {},
+    "dannet": {"adversarial": {"discriminators": {"network": {"features": 2}}}},
     "adaptsegnet": {
         "segmentation_weights": (0.0, 1.0),
         "adversarial_weights": (0.0, 0.001),
-        "discriminator": {"features": 2, "multipliers": (1, 2, 4, 8), "strides": (2, 2, 2, 2, 2)},
+        "discriminators": {
+            "network": {"features": 2, "multipliers": (1, 2, 4, 8), "strides": (2, 2, 2, 2, 2)},
+        },
     },
 }
-"""Settings of the methods with discriminators."""
+"""Settings of the methods."""
+
+SELF_TRAINING = {"teacher": {"decay": 0.9}, "feature_distance": {}, "pseudo_labels": {"threshold": 0.1}}
+"""Settings of the methods with an EMA teacher."""
 
 
 def write_folder(root, *, split="train", count=6, size=SIZE, seed=0, references=False):
@@ -49,21 +59,14 @@ def write_folder(root, *, split="train", count=6, size=SIZE, seed=0, references=
 
 def config(root, method="supervised", *, steps=4, batch=4, **overrides):
     """A config on the folder data set of `write_folder`, with a network of a few thousand parameters."""
-    base = dsr_fpa.get_config() if method != "supervised" else supervised.get_config()
     source = {"dataset": "folder", "split": "train", "crop": SIZE, "fields": ("image", "label")}
     streams = {"source": source}
-    if method == "supervised":
-        section = {"name": "supervised", "photometric": {}}
-    else:
+    if method != "supervised":
         streams["target"] = source | {"fields": ("image", "reference")}
-        section = {"name": method, "teacher_decay": 0.9, "feature_weight": 0.005, "threshold": 0.1}
-        if method == "dsr_fpa":
-            section |= {"fpa_start_step": 1, "bank_every": 2}
-    if method in ADVERSARIAL:
-        section = {"name": method, **ADVERSARIAL[method]}
-    plain = base.to_dict()
-    plain["method"] = section
-    plain["model"] = {
+    section = {"name": method, **METHODS.get(method, {})}
+    if method in ("dacs", "dsr_fpa", "t2s_da"):
+        section = configs.merged(SELF_TRAINING, section)
+    model = {
         "backbone": "resnet_tiny",
         "head": "fpn",
         "dtype": "float32",
@@ -74,14 +77,20 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         "head_channels": 8,
     }
     if method == "dannet":
-        plain["model"] |= {"light": True, "light_features": 2, "light_blocks": 0}
-    plain["optim"] = {"name": "adamw", "lr": 1e-3, "warmup": 0}
-    plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
-    plain["data"] |= {"streams": streams, "manual_dir": str(root)}
-    plain["eval"] |= {"every": 0, "sets": {"val": {"dataset": "folder", "split": "train", "batch": 4}}}
-    plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
-    plain["log"]["every"] = 1
-    return override(ConfigDict(plain), {key.replace("__", "."): value for key, value in overrides.items()})
+        model |= {"relight": True, "relight_features": 2, "relight_blocks": 0}
+    plain = {
+        "seed": 0,
+        "method": section,
+        "model": model,
+        "optim": {"name": "adamw", "lr": 1e-3, "warmup": 0},
+        "train": {"steps": steps, "batch": batch, "devices": 1},
+        "data": {"streams": streams, "manual_dir": str(root)},
+        "eval": {"every": 0, "sets": {"val": {"dataset": "folder", "split": "train", "batch": 4}}},
+        "checkpoint": {"every": 2, "keep": 10, "best": ""},
+        "log": {"every": 1},
+    }
+    complete = settings.complete(ConfigDict(plain))
+    return settings.complete(override(complete, {key.replace("__", "."): value for key, value in overrides.items()}))
 
 
 def train_until(config, workdir, step):
@@ -114,6 +123,6 @@ def untrained_run(workdir, config):
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(to_json(config))
     saver = checkpoint.Checkpointer(workdir)
-    saver.save(0, run.first_state(config, method, mesh), {}, {})
+    saver.save(0, start.first_state(config, method, mesh), {}, {})
     saver.close()
     return workdir

@@ -2,14 +2,14 @@
 
 from ml_collections import ConfigDict
 
-from configs import unit
-from nightjax.core.config import override
+from nightjax.core.config import call, override
+from nightjax.run import settings
 from tests.helpers import toy
 
 
 def config(root, *, steps=4, batch=2, **overrides):
     """A config of the method ``unit``; the pictures of `toy.write_folder` are both domains."""
-    plain = unit.get_config().to_dict()
+    plain = settings.complete(call("unit")).to_dict()
     stream = {"dataset": "folder", "split": "train", "crop": toy.SIZE, "fields": ("image",)}
     plain["data"] |= {"streams": {"source": stream, "target": stream}, "manual_dir": str(root)}
     plain["model"] |= {"features": 2, "blocks": 1}
@@ -17,4 +17,4 @@ def config(root, *, steps=4, batch=2, **overrides):
     plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
     plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
     plain["log"]["every"] = 1
-    return override(ConfigDict(plain), {key.replace("__", "."): value for key, value in overrides.items()})
+    return override(settings.complete(ConfigDict(plain)), {key.replace("__", "."): value for key, value in overrides.items()})
