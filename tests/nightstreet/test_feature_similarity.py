@@ -17,9 +17,11 @@ def loaded(tmp_path_factory):
 
 def test_cosines_of_a_set_with_itself(loaded):
     records = sources.open_source("folder", "train", manual_dir=loaded.config.data.manual_dir)
-    own, other = prototype_similarity(loaded.method.decoded, loaded.variables, (records, None), (records, None), 100)
+    own, other = prototype_similarity(
+        loaded.method.penultimate, loaded.variables, (records, None), (records, None), 100
+    )
     pairs = [transforms.decode(records[i], ("image", "label")) for i in range(4)]
-    features = np.asarray(loaded.method.decoded(loaded.variables, np.stack([pair["image"] for pair in pairs])))
+    features = np.asarray(loaded.method.penultimate(loaded.variables, np.stack([pair["image"] for pair in pairs])))
     step = toy.SIZE[0] // features.shape[1]
     label = np.stack([pair["label"] for pair in pairs])[:, ::step, ::step]
     present = [c for c in range(19) if (label == c).any()]

@@ -23,12 +23,12 @@ def tiny(config):
 def test_cyclegan_translates_nights_to_days(tmp_path):
     workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
     loaded = run.load(workdir)
-    translate, facts = network_translator(loaded.method.translate, loaded.variables, to="a")
+    translate, facts = network_translator(loaded.method.translate, loaded.variables, to="day")
     image = np.random.RandomState(0).randint(0, 256, (30, 46, 3)).astype(np.uint8)
     picture = translate("name", image)
     assert picture.shape == image.shape and picture.dtype == np.uint8
     np.testing.assert_array_equal(translate("name", image), picture)
-    assert loaded.config.method.name == "cyclegan" and facts["to"] == "a"
+    assert loaded.config.method.name == "cyclegan" and facts["to"] == "day"
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_print_config_prints_every_key_and_trains_nothing(tmp_path, capsys):
     )
     text = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    config = api.get_config(name, train__steps=3)
+    config = api.get_config(name, {"train.steps": 3})
     assert text.strip() == format_config(config)
     read = {}
     for line in filter(None, text.splitlines()):

@@ -78,7 +78,7 @@ def test_records_are_the_days_with_other_pictures(straight, folder):
 def test_provenance(straight, workdir):
     metadata = json.loads((straight / "translated/night/1.0.0/metadata.json").read_text())
     made_by = metadata["provenance"]["made_by"]
-    assert made_by["method"] == "unit" and made_by["step"] == 0 and made_by["to"] == "b"
+    assert made_by["method"] == "unit" and made_by["step"] == 0 and made_by["to"] == "night"
     loaded = run.load(workdir)
     assert made_by["sha256"] == checksum(loaded.variables) and len(made_by["sha256"]) == 64
     assert metadata["provenance"]["splits"]["train"]["records"] == COUNT
@@ -132,7 +132,7 @@ def test_parts_of_several_processes_are_the_whole(straight, workdir, folder, tmp
 
 def test_another_translator_is_refused(straight, workdir, folder):
     with pytest.raises(UserError, match="made_by=.*--name"):
-        make(workdir, folder, straight, "--to=a")
+        make(workdir, folder, straight, "--to=day")
     with pytest.raises(UserError, match="was made with made_by="):
         make(None, folder, straight)
 
