@@ -4,15 +4,17 @@ import sys
 import numpy as np
 import pytest
 
-from nightjax import run
 from nightjax.data import sources, transforms
+from nightjax.inference.similarity import prototype_similarity
+from nightjax.run import loaded as runs
 from tests.helpers import toy
+from tests.helpers.places import ROOT
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     root = toy.write_folder(tmp_path_factory.mktemp("data"), count=4)
-    return run.load(toy.untrained_run(tmp_path_factory.mktemp("run"), toy.config(root)))
+    return runs.load(toy.untrained_run(tmp_path_factory.mktemp("run"), toy.config(root)))
 
 
 def test_cosines_of_a_set_with_itself(loaded):

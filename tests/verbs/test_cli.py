@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.core.help import format_config
 from nightjax.zoo import benchmarks, listing
+from tests.helpers.places import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
