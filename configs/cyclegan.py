@@ -2,7 +2,7 @@
 baseline.
 
     python -m nightjax.main --config=configs/cyclegan.py
-    python -m nightjax.translate --workdir=runs/cyclegan --to=a --data=nightstreet/std --split=test_night
+    python -m nightjax.translate --workdir=runs/cyclegan --to=day --data=nightstreet/std --split=test_night
 
 On the embedded benchmark a narrow network on whole pictures, two CPU cores. NightLab's setting (arXiv 2204.05538,
 supplement C): 50,000 steps of 2 crops, NightCity's training nights against Cityscapes' training days; crop 256 of
@@ -11,7 +11,7 @@ side: unmeasured.
 
     python -m nightjax.main --config=configs/cyclegan.py:data=nightcity --config.data.manual_dir=DIR
 
-Then translate NightCity's training nights with each of its ten checkpoints (``--to=a``), choose the one of the best FID
+Then translate NightCity's training nights with each of its ten checkpoints (``--to=day``), choose the one of the best FID
 to ``cityscapes_seg/half@train`` (the loop is in ``nightjax fid``), translate the test nights with that one too, and
 train ``configs/supervised.py`` on the result.
 """

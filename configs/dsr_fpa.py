@@ -24,7 +24,7 @@ results on
 our side: unmeasured. ``DZ`` stands for ``data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=pretrained/uawarpc``.
     Each also
 needs ``--config.data.manual_dir=DIR`` and ``--config.train.init=FOLDER``: SegFormer-B5's backbone after Cityscapes for
-``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others. ``scripts/convert_weights.py`` makes these folders from the
+``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others. ``nightjax convert`` makes these folders from the
 published files.
 
     65.2  DSR+FPA, HRDA         dsr_fpa.py:DZ,model=hrda
@@ -39,7 +39,7 @@ published files.
 
 No figure was published for ``model=daformer`` (the default on real data), nor that we could read for
 ``data=cityscapes_to_acdc_night``, which has its own schedule. The papers test the student;
-``--config.eval.which=teacher`` tests the teacher.
+``--config.eval.network=teacher`` tests the teacher.
 
 ``mem=11``, ``24``, ``48`` or ``80`` (GB) makes a step smaller: the two images after one another, blocks of the backbone
 computed twice, and for HRDA at 11 GB crops of 768. Estimates, not measured. Only 80 is the paper's setting to the

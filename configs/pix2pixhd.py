@@ -1,9 +1,9 @@
 """pix2pixHD: labels to days, and nights to days on pairs made with that (arXiv 1711.11585), NightLab's paired baseline.
 
     python -m nightjax.main --config=configs/pix2pixhd.py --workdir=runs/label2day
-    python scripts/make_pairs.py --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
+    python -m nightjax.pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
     python -m nightjax.main --config=configs/pix2pixhd.py:translates=image,data=folder --config.data.manual_dir=pairs
-    python scripts/translate_dataset.py --workdir=runs/pix2pixhd --to=a --data=nightstreet/std --split=test_night
+    python -m nightjax.translate --workdir=runs/pix2pixhd --to=day --data=nightstreet/std --split=test_night
 
 On the embedded benchmark narrow networks, two CPU cores; ``translates=image`` alone learns from its coarsely aligned
 pairs of night and day. NightLab's setting (arXiv 2204.05538, supplement C), 50,000 steps of 2 pictures each time;
@@ -11,13 +11,13 @@ sizes, schedule and the encoding of labels without instances are our choice, the
 side: unmeasured.
 
     python -m nightjax.main --config=configs/pix2pixhd.py:data=nightcity,vgg=VGG19.npz --config.data.manual_dir=DIR
-    python scripts/make_pairs.py --workdir=RUN --data=nightcity/original --split=train --output=PAIRS --manual_dir=DIR
+    python -m nightjax.pairs --workdir=RUN --data=nightcity/original --split=train --output=PAIRS --manual_dir=DIR
     python -m nightjax.main --config=configs/pix2pixhd.py:data=folder,translates=image,size=full,vgg=VGG19.npz \\
         --config.data.manual_dir=PAIRS
 
 ``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. The ten checkpoints of a run on real data are
 there for FID to
-choose from: see ``scripts/fid.py``.
+choose from: see ``nightjax fid``.
 """
 
 from typing import Literal

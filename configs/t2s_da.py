@@ -13,7 +13,7 @@ Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (ho
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:data=synthia_to_cityscapes --config.data.manual_dir=DIR
 
-Generalisation reads no target at all. With the style randomiser (``scripts/convert_style.py`` makes the file), or
+Generalisation reads no target at all. With the style randomiser (``nightjax convert --style`` makes the file), or
 without:
 
     python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes,mode=dg,style=style.npz --config.data.manual_dir=DIR

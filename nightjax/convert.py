@@ -21,14 +21,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from nightjax import imported
 from nightjax.core import cli, sharding
 from nightjax.core.errors import UserError
 from nightjax.interop import convert
 from nightjax.interop.namings import NAMINGS
 from nightjax.interop.style_names import read_published
 from nightjax.interop.weight_files import SAVED, TORCH, save_state_dict
-from nightjax.run import loaded, settings
+from nightjax.run import imported, loaded, settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Translates a labeled day set into a labeled night set, with a trained translator or by Fourier domain adaptation.
 
     nightjax translate --workdir=runs/unit --data=nightstreet/std --split=source_day
-    nightjax translate --workdir=runs/cyclegan --to=a --data=nightstreet/std --split=test_night
+    nightjax translate --workdir=runs/cyclegan --to=day --data=nightstreet/std --split=test_night
     nightjax translate --fda=nightstreet/std_pairs --fda_split=target_pairs --data=nightstreet/std --split=source_day
 
 The first two take the newest checkpoint of a run whose method translates (configs/unit.py, cyclegan.py, pix2pixhd.py).
@@ -28,15 +28,13 @@ from nightjax.inference.translators import fourier_translator, network_translato
 from nightjax.prepare import translated
 from nightjax.run import loaded
 
-CONDITION = {"a": "day", "b": "night"}
-
 
 def main(argv: Sequence[str]) -> None:
     """Translates this process's share, and writes the records if that was the last."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "Run folder of a method that translates.", flag_values=values)
     flags.DEFINE_string("step", None, "Checkpoint to load: a step, or best; by default the newest.", flag_values=values)
-    flags.DEFINE_enum("to", "b", ["a", "b"], "b turns day into night, a turns night into day.", flag_values=values)
+    flags.DEFINE_enum("to", "night", ["night", "day"], "What to turn the images into.", flag_values=values)
     flags.DEFINE_list(
         "size", [], "height,width that the translator sees; by default the image's own.", flag_values=values
     )
@@ -64,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     translate, made_by = _from_run(values) if values.workdir else _from_nights(values, folders)
     opened = translated.open_splits(values.data, values.split, **folders)
     name = values.name or translated.default_name(values.workdir or "fda", values.data)
-    translation = translated.plan(name, values.data, opened, made_by, CONDITION[values.to], values.data_dir)
+    translation = translated.plan(name, values.data, opened, made_by, values.to, values.data_dir)
     if translation.make(translate, shard, shards):
         print(f"{translation.path} is ready: use it as dataset=translated/{translation.name}")
     else:

@@ -15,28 +15,27 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from nightjax import run
 from nightjax.core import cli
+from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
-
-OTHERS = ("image_level", "oracle_boxes")
+from nightjax.run import loaded
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Folder of a NightLab run.", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_list("size", ["128", "256"], "height,width of the images.", flag_values=values)
     flags.DEFINE_integer("batch", 1, "Images at a time.", flag_values=values)
     flags.DEFINE_integer("repeats", 10, "Timed calls.", flag_values=values)
     cli.parse(values, argv, __doc__, required=("workdir",))
-    loaded = run.load(values.workdir)
-    method, variables = loaded.method, loaded.variables
+    run = loaded.load(values.workdir)
+    method, variables = segments(run.method), run.variables
     height, width = parse_size(values.size, "size")
     key = jax.random.key(0)
     image = jax.random.randint(key, (values.batch, height, width, 3), 0, 256).astype(jnp.uint8)
     label = jax.random.randint(key, (values.batch, height, width), 0, 19).astype(jnp.uint8)
-    forms = {name: functools.partial(method.predict_as, name) for name in OTHERS if hasattr(method, "predict_as")}
+    forms = {name: functools.partial(method.predict_as, name) for name in method.predictions}
     forms = {"own": lambda v, x, _: method.predict(v, x)} | forms
     device = jax.devices()[0]
     print(f"{values.workdir}, {values.batch} x {height}x{width}, {device.device_kind} ({device.platform})")

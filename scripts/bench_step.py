@@ -22,9 +22,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import cli, hooks, sharding
 from nightjax.core import config as configs
+from nightjax.run import settings, start
 from nightjax.train import compile_step
 
 DEFAULT = (
@@ -63,17 +64,17 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int, steps: int) -> tuple[str, ...]:
     """One row of the table."""
     changes = {"model.dtype": dtype, "train.batch": batch_size, "train.accumulate": accumulate}
-    config = configs.override(run.load_config(path), {key: value for key, value in changes.items() if value})
+    config = configs.override(settings.load(path), {key: value for key, value in changes.items() if value})
     mesh, method = sharding.make_mesh(), methods.build(config)
     sharding.check_batch_size(config.train.batch, config.train.accumulate, mesh)
-    state_shapes, batch_shapes = run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh)
+    state_shapes, batch_shapes = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
     with tempfile.TemporaryDirectory() as cache:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         cold, _ = timed(lambda: compile_step(method, state_shapes, batch_shapes, mesh))
         jax.clear_caches()
         cached, step = timed(lambda: compile_step(method, state_shapes, batch_shapes, mesh))
-        init, state = timed(lambda: run.first_state(config, method, mesh))
+        init, state = timed(lambda: start.first_state(config, method, mesh))
     speed = ("", "")
     if steps:
         batch = made_up_batch(batch_shapes)
@@ -83,7 +84,7 @@ def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int
             seconds.append(taken)
         median = statistics.median(seconds[warmup:])
         speed = (f"{1000 * median:.0f}", f"{config.train.batch * len(batch) / median:.1f}")
-    parameters = run.count_parameters(state_shapes.params) / 1e6
+    parameters = start.count_parameters(state_shapes.params) / 1e6
     times = (f"{cold:.1f}", f"{cached:.1f}", f"{init:.1f}", *speed)
     return path, config.model.dtype, f"{parameters:.2f}", *times, f"{hooks.memory_gb():.2f}"
 

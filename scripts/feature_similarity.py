@@ -14,28 +14,27 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags
 
-from nightjax import run
 from nightjax.core import cli
-from nightjax.core import config as configs
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, choose
+from nightjax.core.method import segments
 from nightjax.data import sources
 from nightjax.inference.similarity import prototype_similarity
+from nightjax.run import loaded, settings
 
 
-def similarity(loaded: run.Run, eval_set: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+def similarity(run: loaded.Run, eval_set: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """See `prototype_similarity`; the prototypes are those of the run's source."""
-    config = loaded.config
-    folders = {"data_dir": config.data.dir, "manual_dir": config.data.manual_dir}
-    stream, section = config.data.streams.source, configs.choose(config.eval.sets, eval_set, "--set")
+    if "source" not in run.method.domains:
+        raise UserError(f"{run.workdir} is a run of {run.config.method.name!r}, which has no labeled source to compare")
+    data = run.config.data
+    folders = {"data_dir": data.dir, "manual_dir": data.manual_dir}
+    stream, section = data.streams.source, choose(settings.eval_sections(run.config), eval_set, "--set")
     days = sources.open_source(stream.dataset, stream.split, **folders)
-    nights = sources.open_source(section.dataset, section.split, **folders)
+    nights = sources.open_source(section["dataset"], section["split"], **folders)
+    features = segments(run.method).penultimate
     return prototype_similarity(
-        loaded.method.decoded,
-        loaded.variables,
-        (days, stream.get("resize")),
-        (nights, section.get("input_size")),
-        count,
+        features, run.variables, (days, stream.get("resize")), (nights, section.get("input_size")), count
     )
 
 
@@ -51,12 +50,7 @@ def main(argv: Sequence[str]) -> None:
     width = max(map(len, (*values.workdir, *CITYSCAPES.names)))
     print(f"{'':{width}}{'own':>8}{'other':>8}{'margin':>8}")
     for workdir in values.workdir:
-        loaded = run.load(workdir)
-        if not hasattr(loaded.method, "decoded") or "source" not in loaded.method.streams:
-            raise UserError(
-                f"{workdir} is a run of {loaded.config.method.name!r}, which has no classes of a source to compare"
-            )
-        own, other = similarity(loaded, values.set, values.images)
+        own, other = similarity(loaded.load(workdir), values.set, values.images)
         rows = [(workdir, np.nanmean(own), np.nanmean(other))]
         rows += zip(CITYSCAPES.names, own, other, strict=True) if values.classes else ()
         for name, x, y in rows:

@@ -26,39 +26,33 @@ from absl import flags
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 
-TOY = """
-import ml_collections
-from configs import dsr_fpa
+ROOT = pathlib.Path(__file__).parents[1]
 
-def get_config(arg=""):
-    values = dsr_fpa.get_config().to_dict()
-    stream = {{"dataset": "folder", "split": "all", "crop": (32, 48)}}
-    values["data"] |= {{
-        "manual_dir": {folder!r},
-        "streams": {{
-            "source": stream | {{"fields": ("image", "label")}},
-            "target": stream | {{"fields": ("image", "reference")}},
-        }},
-    }}
-    values["method"] |= {{"fpa_start_step": 10, "feature_weight": 0.005}}
-    values["model"] |= {{
-        "head_channels": 8,
-        "backbone_widths": (4, 4, 8, 8),
-        "backbone_depths": (1, 1, 1, 1),
-        "backbone_dilations": (1, 1, 1, 2),
-        "backbone_stem_features": 4,
-    }}
-    values["optim"] |= {{"warmup": 0}}
-    values["train"] |= {{"steps": 300, "batch": 2, "devices": 1}}
-    values["eval"] |= {{"every": 0, "sets": {{"val": {{"dataset": "folder", "split": "all"}}}}}}
-    values["checkpoint"] |= {{"every": 5, "best": ""}}
-    values["log"] |= {{"every": 10}}
-    return ml_collections.ConfigDict(values)
-"""
+TOY = (
+    "data.streams.source.crop=32,48",
+    "data.streams.target.crop=32,48",
+    "data.streams.target.fields='image','reference'",
+    "method.refinement={}",
+    "method.feature_distance={}",
+    "method.alignment.start_step=10",
+    "model.head_channels=8",
+    "model.backbone_widths=4,4,8,8",
+    "model.backbone_depths=1,1,1,1",
+    "model.backbone_dilations=1,1,1,2",
+    "model.backbone_stem_features=4",
+    "optim.warmup=0",
+    "train.steps=300",
+    "train.batch=2",
+    "train.devices=1",
+    "eval.every=0",
+    "checkpoint.every=5",
+    "log.every=10",
+)
+"""What makes configs/dsr_fpa.py a run of a few thousand parameters."""
 
 
-def write_toy(folder: pathlib.Path) -> pathlib.Path:
-    """Made-up pictures and the config that trains on them."""
+def write_toy(folder: pathlib.Path) -> list[str]:
+    """Writes made-up images, and returns the flags of a run that trains on them."""
     rng = np.random.default_rng(0)
     for part in ("images", "labels", "references"):
         (folder / part).mkdir(parents=True)
@@ -67,9 +61,8 @@ def write_toy(folder: pathlib.Path) -> pathlib.Path:
         image = rng.integers(0, 100, (32, 48, 3), np.uint8) + 8 * label[..., None]
         for part, picture in (("images", image), ("labels", label), ("references", 255 - image)):
             cv2.imwrite(str(folder / part / f"{i}.png"), picture)
-    config = folder / "toy_config.py"
-    config.write_text(TOY.format(folder=str(folder)))
-    return config
+    settings = [f"--config.{item}" for item in (f"data.manual_dir={folder}", *TOY)]
+    return [f"--config={ROOT}/configs/dsr_fpa.py:data=folder", *settings]
 
 
 def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -130,8 +123,8 @@ def main(argv: Sequence[str]) -> None:
     moments = random.Random(values.seed)
     with tempfile.TemporaryDirectory() as scratch, open(pathlib.Path(scratch) / "log.txt", "w+b") as log:
         root = pathlib.Path(scratch)
-        file = own.config or write_toy(root / "toy")
-        command = [sys.executable, "-m", "nightjax.main", f"--config={file}", *overrides]
+        config = [f"--config={own.config}"] if own.config else write_toy(root / "toy")
+        command = [sys.executable, "-m", "nightjax.main", *config, *overrides]
         straight, killed = root / "straight", root / "killed"
         began = time.perf_counter()
         subprocess.run([*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL, check=True)

@@ -216,7 +216,7 @@ def _train(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path)
         )
     arguments = {
         "data": options.data,
-        "labelled": LABELED[kind],
+        "labeled": LABELED[kind],
         "night": night,
         "loss": row.loss,
         "converted": options.converted,

@@ -38,7 +38,7 @@ def network_translator(
     Args:
         translate_fn: ``translate`` of a method: uint8 [B, H, W, 3] to float32 [B, H, W, 3] in [0, 1].
         variables: of its network.
-        to: domain to translate to, ``"a"`` (day) or ``"b"`` (night).
+        to: what to turn the images into, ``"day"`` or ``"night"``.
         size: (height, width) that the network sees. Images are shrunk with antialiasing, and the results brought back
             to the images' own size.
         stretch: bring the smallest and the largest value of every image to 0 and 255. Nights lose their darkness by it.

@@ -105,7 +105,7 @@ def one_network(state: State, which: str, path: str) -> tuple[dict[str, np.ndarr
         if name.startswith(prefix) and not name.startswith(others)
     }
     if not found:
-        raise UserError(f"{path} holds no {which}; choose the other network with --which")
+        raise UserError(f"{path} holds no {which}; choose the other network with --network")
     return found, len(state) - len(found)
 
 

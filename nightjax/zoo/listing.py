@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from nightjax.core.config import choose
 from nightjax.methods import METHODS
 from nightjax.zoo.benchmarks import BENCHMARKS, EVAL_SETS
+from nightjax.zoo.models import MODELS
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -19,7 +20,7 @@ def list_methods() -> dict[str, str]:
 
 def list_models() -> dict[str, str]:
     """Name of every network (``model=``) to its settings."""
-    return {name: _settings(section) for name, section in _models().items()}
+    return {name: _settings(section) for name, section in MODELS.items()}
 
 
 def list_benchmarks() -> dict[str, str]:
@@ -69,14 +70,6 @@ def listing(kinds: Sequence[str] = ()) -> str:
         lines = [f"{name:{width}}  {about}" for name, about in rows.items()]
         blocks.append("\n".join(lines if len(kinds) == 1 else [f"{kind}:", *(f"  {line}" for line in lines)]))
     return "\n\n".join(blocks)
-
-
-def _models() -> Mapping[str, Mapping[str, object]]:
-    try:
-        from nightjax.zoo.models import MODELS
-    except ImportError:
-        from configs._base import MODELS
-    return MODELS
 
 
 def _settings(section: Mapping[str, object]) -> str:

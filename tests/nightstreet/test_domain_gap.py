@@ -1,12 +1,10 @@
 """NightStreet has the gap that it is made for, already at its smallest size; and what measures the gap, measures."""
 
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import toy
 
 from nightjax import api
 from nightjax.core.types import IGNORE
@@ -14,6 +12,8 @@ from nightjax.metrics import fid
 from nightjax.nightstreet import gap
 from nightjax.nightstreet.examples import example
 from nightjax.selection import image_features
+from tests.helpers import toy
+from tests.helpers.places import ROOT
 
 STEPS = 400
 IN_BAND = {"S by day": 51.0, "O": 46.0, "S / O": 33.0, "closed by E": 20.0}
@@ -25,7 +25,7 @@ def test_a_network_of_the_day_is_lost_at_night(tmp_path, monkeypatch):
     night = {}
     for train_on in ("source", "oracle"):
         path = f"configs/supervised.py:data=nightstreet_tiny,train_on={train_on},steps={STEPS}"
-        config = api.get_config(path, eval__every=STEPS, checkpoint__every=STEPS, train__devices=1)
+        config = api.get_config(path, {"eval.every": STEPS, "checkpoint.every": STEPS, "train.devices": 1})
         scores = api.train(config, tmp_path / train_on).evaluate()
         night[train_on] = scores["test_night"]["miou"]["skip"]
     assert night["source"] + 10 <= night["oracle"]
@@ -99,7 +99,7 @@ def test_the_check_fails_outside_the_band_alone():
 
 def call_gap(*flags):
     command = [sys.executable, "-m", "scripts.nightstreet_gap", "--count=1", *flags]
-    return subprocess.run(command, cwd=pathlib.Path(__file__).parents[1], capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_the_program_measures_runs_and_its_check_fails_for_untrained_ones(tmp_path):

@@ -1,6 +1,5 @@
 """NightStreet written as Dark Zurich comes back through Dark Zurich's builder."""
 
-import pathlib
 import subprocess
 import sys
 
@@ -8,9 +7,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from nightjax.nightstreet.examples import example
+from tests.helpers.places import ROOT
 from tfds_builders.dark_zurich.dark_zurich_dataset_builder import Builder
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def read(config, manual_dir, data_dir):

@@ -4,22 +4,26 @@ import sys
 import numpy as np
 import pytest
 
-from nightjax import run
 from nightjax.data import sources, transforms
+from nightjax.inference.similarity import prototype_similarity
+from nightjax.run import loaded as runs
 from tests.helpers import toy
+from tests.helpers.places import ROOT
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     root = toy.write_folder(tmp_path_factory.mktemp("data"), count=4)
-    return run.load(toy.untrained_run(tmp_path_factory.mktemp("run"), toy.config(root)))
+    return runs.load(toy.untrained_run(tmp_path_factory.mktemp("run"), toy.config(root)))
 
 
 def test_cosines_of_a_set_with_itself(loaded):
     records = sources.open_source("folder", "train", manual_dir=loaded.config.data.manual_dir)
-    own, other = prototype_similarity(loaded.method.decoded, loaded.variables, (records, None), (records, None), 100)
+    own, other = prototype_similarity(
+        loaded.method.penultimate, loaded.variables, (records, None), (records, None), 100
+    )
     pairs = [transforms.decode(records[i], ("image", "label")) for i in range(4)]
-    features = np.asarray(loaded.method.decoded(loaded.variables, np.stack([pair["image"] for pair in pairs])))
+    features = np.asarray(loaded.method.penultimate(loaded.variables, np.stack([pair["image"] for pair in pairs])))
     step = toy.SIZE[0] // features.shape[1]
     label = np.stack([pair["label"] for pair in pairs])[:, ::step, ::step]
     present = [c for c in range(19) if (label == c).any()]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nightjax import methods, pseudo_label, run, select, table
+from nightjax import methods, pseudo_label, select, table
 from nightjax.core import cli, sharding
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import load
@@ -23,9 +23,11 @@ from nightjax.data import sources
 from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
 from nightjax.report import results_table
+from nightjax.run import loaded, start
 from nightjax.selection.images import Pictures, scored_by
 from nightjax.train import compile_step
 from tests.helpers import toy
+from tests.helpers.places import ROOT
 
 
 def call(monkeypatch, verb, *words):
@@ -271,7 +273,7 @@ def test_config_labels_in_the_step(root):
     config = load(f"configs/self_training.py:{where},labels=soft,threshold=0.5")
     method = methods.build(config)
     assert method.labels == "soft" and method.threshold == 0.5 and config.train.frozen.teacher == "runs/a"
-    assert run.stream_specs(config, method)["target"].fields == ("image",)
+    assert start.stream_specs(config, method)["target"].fields == ("image",)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +297,9 @@ def test_the_thesis_setting():
     assert method.optimizer == Optimizer(
         name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-5, decay_vectors=True, schedule="cosine", cosine_steps=1488
     )
-    spec = run.stream_specs(config, method)["source"]
+    spec = start.stream_specs(config, method)["source"]
     assert spec.crop == (512, 1024) and spec.scale_range == (0.5, 2.0) and not spec.flip
-    assert spec.antialias and not run.stream_specs(load("configs/self_training.py"), method)["source"].antialias
+    assert spec.antialias and not start.stream_specs(load("configs/self_training.py"), method)["source"].antialias
     assert "nighttime_driving_ltsp" in config.eval.sets
 
 
@@ -315,8 +317,8 @@ def test_teacher_of_the_step_is_the_run(root):
     """``train.frozen.teacher`` fills the frozen network; without ``train.init`` the student starts elsewhere."""
     config = in_the_step(root)
     method = methods.build(config)
-    state = run.first_state(config, method, sharding.make_mesh(jax.devices()[:1]))
-    saved = run.load(root / "teacher").variables
+    state = start.first_state(config, method, sharding.make_mesh(jax.devices()[:1]))
+    saved = loaded.load(root / "teacher").variables
     jax.tree.map(np.testing.assert_array_equal, dict(state.frozen["teacher"]), dict(saved))
     kernel = lambda variables: np.asarray(variables["params"]["head"]["conv_seg"]["kernel"])
     assert not np.array_equal(kernel(method.variables(state)), kernel(saved))
@@ -327,7 +329,7 @@ def test_the_step_does_not_gather_the_batch(root):
     config = in_the_step(root, batch=8, train__devices=4)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
     text = compile_step(
-        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+        method, start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh), mesh
     ).as_text()
     assert "all-reduce" in text and not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from configs import cyclegan, pix2pixhd
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core.config import load, override
 from nightjax.core.errors import UserError
 from nightjax.data.sources import ListSource
 from nightjax.data.streams import StreamSpec, make_stream
+from nightjax.inference.translators import network_translator
+from nightjax.run import loaded
 from tests.helpers import toy
 from tests.helpers.places import ROOT
 
@@ -22,13 +24,13 @@ def tiny(config):
 @pytest.mark.slow
 def test_cyclegan_translates_nights_to_days(tmp_path):
     workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
-    loaded = run.load(workdir)
-    translate, facts = network_translator(loaded.method.translate, loaded.variables, to="a")
+    run = loaded.load(workdir)
+    translate, facts = network_translator(run.method.translate, run.variables, to="day")
     image = np.random.RandomState(0).randint(0, 256, (30, 46, 3)).astype(np.uint8)
     picture = translate("name", image)
     assert picture.shape == image.shape and picture.dtype == np.uint8
     np.testing.assert_array_equal(translate("name", image), picture)
-    assert loaded.config.method.name == "cyclegan" and facts["to"] == "a"
+    assert run.config.method.name == "cyclegan" and facts["to"] == "day"
 
 
 @pytest.mark.parametrize(

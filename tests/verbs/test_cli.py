@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import pathlib
 import re
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.core.help import format_config
 from nightjax.zoo import benchmarks, listing
+from tests.helpers.places import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 
@@ -132,7 +131,7 @@ def test_print_config_prints_every_key_and_trains_nothing(tmp_path, capsys):
     )
     text = capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    config = api.get_config(name, train__steps=3)
+    config = api.get_config(name, {"train.steps": 3})
     assert text.strip() == format_config(config)
     read = {}
     for line in filter(None, text.splitlines()):

@@ -4,13 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from nightjax import api, convert, methods, run
+from nightjax import api, convert, methods
 from nightjax.core import sharding
 from nightjax.core.config import override
 from nightjax.core.errors import UserError
 from nightjax.interop.namings import find
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
+from nightjax.run import loaded, start
 from tests.helpers import toy
 
 CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r})\n"
@@ -26,7 +27,7 @@ class World:
         (folder / "cfg.py").write_text(CONFIG.format(data=str(self.data), method=method))
         self.method = methods.build(self.config)
         self.mesh = sharding.make_mesh(jax.devices()[:1])
-        shapes = self.method.variables(run.abstract_state(self.config, self.method, self.mesh))
+        shapes = self.method.variables(start.abstract_state(self.config, self.method, self.mesh))
         rng = np.random.default_rng(0)
         self.variables = jax.tree.map(lambda x: rng.normal(0.5, 0.1, x.shape).astype(x.dtype), shapes)
         self.state = to_torch(self.variables, counters=True)
@@ -63,7 +64,7 @@ def test_a_converted_folder_predicts(world, converted):
 
 def test_training_starts_from_it(world, converted):
     config = override(toy.config(world.data), {"train.init": str(converted)})
-    state = run.first_state(config, methods.build(config), world.mesh)
+    state = start.first_state(config, methods.build(config), world.mesh)
     jax.tree.map(np.testing.assert_array_equal, state.params["student"], world.variables["params"])
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats["student"], world.variables["batch_stats"])
 
@@ -89,11 +90,11 @@ def test_backbone_alone(world, capsys):
     world.convert(*flags, "--allow_missing=head.*", "--config.seed=3")
     said = capsys.readouterr().out
     assert "resnet" in said and "not used: fc.*" in said and "from seed 3: head.*" in said
-    loaded = api.load(world.folder / "init").run.variables["params"]
-    jax.tree.map(np.testing.assert_array_equal, loaded["backbone"], world.variables["params"]["backbone"])
-    init = run.init_fn(override(toy.config(world.data), {"seed": 3}), world.method)
+    params = api.load(world.folder / "init").run.variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, params["backbone"], world.variables["params"]["backbone"])
+    init = start.init_fn(override(toy.config(world.data), {"seed": 3}), world.method)
     fresh = jax.jit(lambda: world.method.variables(init())["params"]["head"])()
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), loaded["head"], fresh)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params["head"], fresh)
 
 
 def test_student_and_teacher_are_both_there(tmp_path):
@@ -101,8 +102,8 @@ def test_student_and_teacher_are_both_there(tmp_path):
     save_state_dict(tmp_path / "x.npz", world.state)
     world.convert(f"--input={tmp_path}/x.npz", f"--config={tmp_path}/cfg.py", f"--output={tmp_path}/run")
     for which in ("student", "teacher"):
-        loaded = run.load(tmp_path / "run", which).variables
-        jax.tree.map(np.testing.assert_array_equal, loaded, world.variables)
+        variables = loaded.load(tmp_path / "run", which).variables
+        jax.tree.map(np.testing.assert_array_equal, variables, world.variables)
 
 
 def test_list_and_mistakes(world, converted, capsys):
@@ -117,7 +118,7 @@ def test_list_and_mistakes(world, converted, capsys):
             (given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--naming=refgn"),
             "did you mean 'refign'",
         ),
-        ((given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--which=teacher"), "no teacher"),
+        ((given, f"--config={world.folder}/cfg.py", f"--output={world.folder}/new", "--network=teacher"), "no teacher"),
         ((f"--export={converted}", f"--output={world.folder}/x.npz"), "--naming is missing"),
         ((f"--export={converted}", "--naming=mit", f"--output={world.folder}/x.npz"), "has no names for"),
         ((f"--export={converted}", "--naming=refign", f"--output={world.folder}/x.h5"), "end its name in"),

@@ -3,11 +3,11 @@
 import json
 
 import numpy as np
-import toy
 
 from nightjax import enhance
 from nightjax.core import cli
 from nightjax.data import sources, transforms
+from tests.helpers import toy
 
 
 def test_writes_a_data_set_of_brighter_nights(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The script that makes pairs of nights and synthetic days."""
+"""Pairs of nights and synthetic days."""
 
 import cv2
 import jax.numpy as jnp
@@ -7,10 +7,8 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.data import sources
+from nightjax.prepare import pairs as prepare
 from tests.helpers import toy
-from tests.helpers.places import ROOT
-
-SCRIPT = ROOT / "scripts" / "make_pairs.py"
 
 
 def test_pairs_have_the_names_and_sizes_of_the_nights(tmp_path):

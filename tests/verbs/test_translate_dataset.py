@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from nightjax import run, translate
+from nightjax import translate
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
 from nightjax.inference.translators import checksum
 from nightjax.prepare.translated import Translation
+from nightjax.run import loaded
 from nightjax.train import train
 from tests.helpers import toy, toy_translator
 
@@ -78,9 +79,9 @@ def test_records_are_the_days_with_other_pictures(straight, folder):
 def test_provenance(straight, workdir):
     metadata = json.loads((straight / "translated/night/1.0.0/metadata.json").read_text())
     made_by = metadata["provenance"]["made_by"]
-    assert made_by["method"] == "unit" and made_by["step"] == 0 and made_by["to"] == "b"
-    loaded = run.load(workdir)
-    assert made_by["sha256"] == checksum(loaded.variables) and len(made_by["sha256"]) == 64
+    assert made_by["method"] == "unit" and made_by["step"] == 0 and made_by["to"] == "night"
+    variables = loaded.load(workdir).variables
+    assert made_by["sha256"] == checksum(variables) and len(made_by["sha256"]) == 64
     assert metadata["provenance"]["splits"]["train"]["records"] == COUNT
     assert len(metadata["record_names"]["train"]) == 64
     assert not list((straight / "translated").glob("*.unfinished"))
@@ -132,7 +133,7 @@ def test_parts_of_several_processes_are_the_whole(straight, workdir, folder, tmp
 
 def test_another_translator_is_refused(straight, workdir, folder):
     with pytest.raises(UserError, match="made_by=.*--name"):
-        make(workdir, folder, straight, "--to=a")
+        make(workdir, folder, straight, "--to=day")
     with pytest.raises(UserError, match="was made with made_by="):
         make(None, folder, straight)
 
