@@ -105,8 +105,9 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
             profile(step)
             with clock.waiting():
                 batch, index = next(batches)
-            state, scalars = step_fn(state, batch)
-            log.push(step + 1, scalars, index)
+            with jax.transfer_guard("disallow"):  # Nothing but what asks for it goes between host and device.
+                state, scalars = step_fn(state, batch)
+                log.push(step + 1, scalars, index)
             if step == first:
                 print(f"first step after {time.perf_counter() - began:.1f} s", flush=True)
     finally:

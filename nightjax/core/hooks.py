@@ -15,6 +15,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Weighted
 from nightjax.core.writers import Writer
 
 
@@ -106,8 +107,8 @@ class ScalarLog:
         if self._pending is None:
             return
         (step, scalars, index), self._pending = self._pending, None
-        values = {name: np.asarray(value, np.float64) for name, value in jax.device_get(dict(scalars)).items()}
-        bad = [name for name, value in values.items() if not np.isfinite(value).all()]
+        values = {name: _weighted(value) for name, value in jax.device_get(dict(scalars)).items()}
+        bad = [name for name, pair in values.items() if not np.isfinite(pair).all()]
         if bad:
             records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
             raise UserError(
@@ -147,10 +148,16 @@ class ScalarLog:
             platform.work_unit().set_notes(line)
 
 
-def _mean(values: Sequence[np.ndarray]) -> float | None:
-    """Mean of scalars, or weighted mean of pairs [value, weight]; None if all weights are 0."""
-    value, weight = np.asarray([x if x.ndim else (x, 1.0) for x in values]).T
-    return float((value * weight).sum() / weight.sum()) if weight.any() else None
+def _weighted(value: Any) -> Weighted:
+    """A logged scalar as numbers on the host."""
+    value = value if isinstance(value, Weighted) else Weighted(value, 1.0)
+    return Weighted(float(value.value), float(value.weight))
+
+
+def _mean(values: Sequence[Weighted]) -> float | None:
+    """Mean by weight; None if nothing weighs."""
+    total = sum(pair.weight for pair in values)
+    return sum(pair.value * pair.weight for pair in values) / total if total else None
 
 
 def memory_gb() -> float:
