@@ -29,7 +29,7 @@ published files.
 
     65.2  DSR+FPA, HRDA         dsr_fpa.py:DZ,model=hrda
     53.7  DSR+FPA, DeepLab-v2   dsr_fpa.py:DZ,model=deeplab
-    50.7  DSR+FPA, RefineNet    dsr_fpa.py:DZ,model=refinenet  (the released program cannot run it: our reading, spec
+    50.7  DSR+FPA, RefineNet    dsr_fpa.py:DZ,model=refinenet  (the released program cannot run it: our reading,
     D11) 63.9  Refign-HRDA           dsr_fpa.py:DZ,model=hrda,parts=refign
     56.2  Refign-DAFormer       dsr_fpa.py:DZ,model=daformer,parts=refign  (from Refign's own table)
     55.9  HRDA                  dacs.py:data=cityscapes_to_dark_zurich,model=hrda
@@ -62,7 +62,7 @@ RECIPES = {
 }
 
 FPA_START = {"cityscapes_to_dark_zurich": 9664, "cityscapes_to_acdc_night": 1600}
-"""First step with FPA of the official 40,000: epoch 8 (decision D5). Shorter runs keep its share, others begin after 24 %."""
+"""First step with FPA of the official 40,000: epoch 8 (DSR-5 in docs/fidelity.md). Shorter runs keep its share, others begin after 24 %."""
 
 PARTS = {
     "none": {"mixing.mode": "classmix", "bank": None, "refinement": None, "alignment": None},

@@ -1,4 +1,4 @@
-"""Losses of image translators (UNIT, arXiv 1703.00848 and its 2018 release; spec section 2 and 3).
+"""Losses of image translators (UNIT, arXiv 1703.00848 and its 2018 release).
 
 Adversarial losses are *summed* over the scales of a discriminator, not averaged.
 """

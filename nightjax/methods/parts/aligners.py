@@ -52,7 +52,7 @@ class Aligner(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Unaligned:
-    """Takes the day as it is: the official ``use_align=False`` (spec D9)."""
+    """Takes the day as it is: the official ``use_align=False`` (DSR-9 in docs/fidelity.md)."""
 
     def init(self, key, size):
         """See `Aligner`."""
@@ -80,7 +80,7 @@ class TrueFlow:
 
 @dataclasses.dataclass(frozen=True)
 class UAWarpC:
-    """Warps by a matcher's flow, with its probability of being right within a pixel (spec 5.5).
+    """Warps by a matcher's flow, with its probability of being right within a pixel.
 
     Attributes:
         matcher: in evaluation mode.

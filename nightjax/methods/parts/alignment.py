@@ -18,7 +18,7 @@ class PrototypeAlignment:
         start_step: first step with FPA; the night pass is not computed before.
         weight: of each direction.
         mixed_weight: factor of the (source, mixed) pair; 0.01 with HRDA.
-        class_weight: ``"overlap"`` (official code), ``"ds_inv"`` or ``"dannet"``; see decision D4 of docs/fidelity.md.
+        class_weight: ``"overlap"`` (official code), ``"ds_inv"`` or ``"dannet"``; see DSR-4 in docs/fidelity.md.
         pixel_share: of each class in the source, for ``"dannet"``.
     """
 

@@ -178,7 +178,7 @@ class SegmentationNetwork:
     def teacher_pass(
         self, teacher: Variables, image: jax.Array, keys: RandomKeys, *, context_only: bool = False
     ) -> tuple[Outputs, PyTree]:
-        """`forward` of the teacher: batch statistics in the norms, dropout off (decision D6 of docs/fidelity.md).
+        """`forward` of the teacher: batch statistics in the norms, dropout off (DSR-6 in docs/fidelity.md).
 
         Args:
             teacher: its variables.
