@@ -187,7 +187,7 @@ class Proposals:
             Boxes [P, 4], scores in [0, 1] [P], sorted, and bool [P] that says which there are.
         """
         levels = [self._level(*level, size) for level in zip(logits, code, anchors, strict=True)]
-        return best_boxes(*map(jnp.concatenate, zip(*levels)), self.total)
+        return best_boxes(*map(jnp.concatenate, zip(*levels, strict=True)), self.total)
 
     def _level(self, logits, code, anchors, size):
         every = jnp.ones(logits.shape, bool)

@@ -39,7 +39,8 @@ def test_table_of_tests():
 
 def test_writes_a_package_that_passes(world, tmp_path, capsys):
     run, data = world
-    command = f"submit --benchmark=dark_zurich --workdir={run} --output={tmp_path}/out --dataset=folder:{data} --invalid_below=0.2"
+    command = f"submit --benchmark=dark_zurich --workdir={run} --output={tmp_path}/out --dataset=folder:{data}"
+    command += " --invalid_below=0.2"
     submit.main(command.split())
     assert "no fault found" in capsys.readouterr().out
     assert check_package(tmp_path / "out.zip", "dark_zurich", FRAMES) == []
