@@ -121,7 +121,7 @@ def join_from_flags(values: flags.FlagValues) -> None:
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR``, by default ``~/.cache/nightjax/xla``."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/nightjax/xla"))
 
 

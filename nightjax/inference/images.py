@@ -1,6 +1,7 @@
 """Reading the images users really have: rotated, grey, transparent, 16-bit, or damaged."""
 
 import io
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def find_images(inputs: str | epath.PathLike | Sequence[str | epath.PathLike]) -
     Raises:
         UserError: for a path that does not exist, or if nothing was found.
     """
-    paths = [inputs] if isinstance(inputs, (str, epath.Path)) or hasattr(inputs, "__fspath__") else list(inputs)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found: list[epath.Path] = []
     for path in map(epath.Path, paths):
         if path.is_dir():
@@ -94,7 +95,7 @@ def decode_image(data: bytes, name: str = "image") -> np.ndarray:
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image: expected JPEG, PNG, WebP, TIFF or BMP") from None
     except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(f"{name} has more than {limit:,} pixels: scale it down first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())

@@ -71,8 +71,9 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
     height = height or max(96, next(iter(columns.values()))[0].shape[0])
     columns = {name: [_scale_to(picture, height) for picture in pictures] for name, pictures in columns.items()}
     widths = {name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()}
-    font = ImageFont.load_default(size=max(11, min(18, height // 9)))
-    bar = round(font.size * 1.6)
+    size = max(11, min(18, height // 9))
+    font = ImageFont.load_default(size)
+    bar = round(size * 1.6)
     rows = max(map(len, columns.values()))
     canvas = Image.new(
         "RGB",
@@ -95,7 +96,7 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
     return np.asarray(canvas)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

@@ -128,7 +128,7 @@ def _check_folder(part: str, content: Content, files: Files, package: Package) -
     counts, smallest, largest = np.zeros(256, np.int64), 65535, 0
     for name, read in files.items():
         fault, values = _read(read, content, package.size)
-        if fault:
+        if values is None:
             found[fault].append(name)
         elif content == "confidence":
             smallest, largest = min(smallest, int(values.min())), max(largest, int(values.max()))

@@ -136,23 +136,23 @@ def focal_mixture(
     """
     if mode not in ("pixel", "batch"):
         raise UserError(f"focal loss: unknown mode '{mode}'; use 'pixel' or 'batch'")
-    per_class = isinstance(alpha, Sequence)
-    if per_class and mode == "batch":
+    if isinstance(alpha, Sequence) and mode == "batch":
         raise UserError("focal loss: mode 'batch' sees no classes; give one alpha, or use mode 'pixel'")
     weight = (label != IGNORE) * (1.0 if weight is None else weight)
-    if per_class:
-        alpha = jnp.asarray(alpha, jnp.float32)[jnp.where(label == IGNORE, 0, label).astype(jnp.int32)]
+    factor = alpha
+    if isinstance(factor, Sequence):
+        factor = jnp.asarray(factor, jnp.float32)[jnp.where(label == IGNORE, 0, label).astype(jnp.int32)]
 
-    def mix(entropy: jax.Array, alpha: jax.Array | float) -> jax.Array:
-        return (beta + (1 - beta) * alpha * (-jnp.expm1(-entropy)) ** gamma) * entropy
+    def mix(entropy: jax.Array, factor: jax.Array | float) -> jax.Array:
+        return (beta + (1 - beta) * factor * (-jnp.expm1(-entropy)) ** gamma) * entropy
 
     @jax.checkpoint
     def loss(logits: jax.Array) -> jax.Array:
         full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
         entropy = cross_entropy(full, label)
         if mode == "batch":
-            return mix(masked_mean(entropy, weight, normalizer=normalizer), alpha)
-        return masked_mean(mix(entropy, alpha), weight, normalizer=normalizer)
+            return mix(masked_mean(entropy, weight, normalizer=normalizer), factor)
+        return masked_mean(mix(entropy, factor), weight, normalizer=normalizer)
 
     return loss(logits) / (label.shape[0] if divide_by_batch else 1)
 

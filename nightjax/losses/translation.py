@@ -50,7 +50,7 @@ def generator_loss(scores: Sequence[jax.Array], kind: str = "least_squares") -> 
         UserError: unknown kind.
     """
     criterion = choose(CRITERIA, kind, "method.adversarial")
-    return sum(criterion(score, REAL) for score in scores)
+    return jnp.asarray(sum(criterion(score, REAL) for score in scores))
 
 
 def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kind: str = "least_squares") -> jax.Array:
@@ -67,7 +67,7 @@ def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kin
         UserError: unknown kind.
     """
     criterion = choose(CRITERIA, kind, "method.adversarial")
-    return sum(criterion(f, FAKE) + criterion(r, REAL) for f, r in zip(fake, real, strict=True))
+    return jnp.asarray(sum(criterion(f, FAKE) + criterion(r, REAL) for f, r in zip(fake, real, strict=True)))
 
 
 def caffe_bgr(image: jax.Array) -> jax.Array:

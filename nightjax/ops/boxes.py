@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.types import Size
+
 MAX_LOG_SCALE = math.log(1000 / 16)
 """Largest decoded log-ratio of sides."""
 
@@ -67,7 +69,7 @@ def _centre_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return boxes[..., :2] + 0.5 * sides, sides
 
 
-def clip_boxes(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
+def clip_boxes(boxes: jax.Array, size: Size) -> jax.Array:
     """Cuts boxes [..., 4] to an image of ``size`` (H, W): corners in [0, W - 1] x [0, H - 1]."""
     return jnp.clip(boxes, 0.0, jnp.array([size[1] - 1, size[0] - 1] * 2, jnp.float32))
 
@@ -127,7 +129,7 @@ def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return values[index], index
 
 
-def region_of(regions: jax.Array, size: tuple[int, int], *, context: float = 1.0, min_side: float = 0.0) -> jax.Array:
+def region_of(regions: jax.Array, size: Size, *, context: float = 1.0, min_side: float = 0.0) -> jax.Array:
     """Regions with their surroundings, inside the image.
 
     Grows each about its centre, first by ``context``, then to ``min_side``; shifts it inside; cuts it only where the

@@ -48,7 +48,7 @@ def normalize_exposure(image: jax.Array, target: float = MIDDLE_GREY, floor: flo
     Returns:
         [B, H, W, 3] in [0, 1].
     """
-    luminance = (image * np.float32((0.2126, 0.7152, 0.0722))).sum(axis=-1)
+    luminance = (image * np.array((0.2126, 0.7152, 0.0722), np.float32)).sum(axis=-1)
     average = jnp.exp(jnp.log(luminance + floor).mean(axis=(1, 2), keepdims=True))
     return jnp.clip(image * (target / average)[..., None], 0.0, 1.0)
 
@@ -94,7 +94,7 @@ def draw_jitter(
     """
     factor_key, order_key = jax.random.split(key)
     factor = jax.random.uniform(factor_key, (4, batch), minval=-strength, maxval=strength)
-    factor *= np.float32(ranges)[:, None]
+    factor *= np.array(ranges, np.float32)[:, None]
     if each < 1:
         factor *= jax.random.bernoulli(jax.random.fold_in(key, 1), each, (4, batch))
     if ORDERS[order] is None:
@@ -180,7 +180,7 @@ def shift_hsv(image: jax.Array, saturation: jax.Array, hue: jax.Array) -> jax.Ar
     scaled = jnp.clip(chroma / (value + 1e-6) * saturation[:, None, None], 0.0, 1.0)
     # Each channel falls from the value by the chroma times a trapezium of the hue, shifted by two
     # sextants each.
-    position = (sextant[..., None] + np.float32((5, 3, 1))) % 6
+    position = (sextant[..., None] + np.array((5, 3, 1), np.float32)) % 6
     fall = jnp.clip(jnp.minimum(position, 4 - position), 0.0, 1.0)
     return value[..., None] * (1 - scaled[..., None] * fall)
 

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 
 Array = jax.Array | np.ndarray
 
 
-def half_width(size: tuple[int, int], beta: float) -> int:
+def half_width(size: Size, beta: float) -> int:
     """Half the width b of the window, whose side is 2b + 1, for images of ``size``: ``floor(beta * shorter side)``.
 
     Raises:

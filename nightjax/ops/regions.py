@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.types import IGNORE
+from nightjax.core.types import IGNORE, Size
 from nightjax.ops.boxes import largest
 
 LEAST_SIDE = 8
@@ -96,7 +96,7 @@ def crop_label(label: jax.Array, regions: jax.Array, size: int, *, keep_aspect: 
 
 
 def paste(
-    values: jax.Array, regions: jax.Array, size: tuple[int, int], *, keep_aspect: bool = False
+    values: jax.Array, regions: jax.Array, size: Size, *, keep_aspect: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """Values of one region an image, resized to the region and put in its place; the inverse of `crop`.
 

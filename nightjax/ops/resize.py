@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nightjax.core.types import Size
+
 
 def resize(
     x: jax.Array,
-    size: tuple[int, int],
+    size: Size,
     *,
     method: str = "bilinear",
     align_corners: bool,
@@ -66,7 +68,7 @@ def resize(
     return x
 
 
-def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize_nearest(x: jax.Array, size: Size) -> jax.Array:
     """Nearest neighbour by torch's rule: row i shows source row floor(i * H / h), in float32.
 
     Args:

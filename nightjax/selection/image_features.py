@@ -3,7 +3,7 @@ weights."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,11 @@ def _inception(weights: str) -> Network:
     model = inception.InceptionV3()
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *inception.INPUT_SIZE, 3)))
     variables = from_torch(load_state_dict(weights), shapes, allow_surplus=("fc.*", "AuxLogits.*"))
-    return inception.INPUT_SIZE, variables, lambda v, x: model.apply(v, x)["pool2048"]
+
+    def features(variables: Any, pixels: jax.Array) -> jax.Array:
+        return cast(dict[str, jax.Array], model.apply(variables, pixels))["pool2048"]
+
+    return inception.INPUT_SIZE, variables, features
 
 
 def _random(weights: str) -> Network:
