@@ -1,4 +1,4 @@
-"""Reading the images users really have: rotated, grey, transparent, 16-bit, or damaged."""
+"""Reading the images users really have: rotated, gray, transparent, 16-bit, or damaged."""
 
 import io
 import os
@@ -58,7 +58,7 @@ def _walk(folder: epath.Path) -> list[epath.Path]:
 def read_image(path: str | epath.PathLike) -> np.ndarray:
     """Reads any image file as RGB.
 
-    EXIF rotation is applied. Grey becomes three equal channels, palettes and CMYK become RGB, 16
+    EXIF rotation is applied. Gray becomes three equal channels, palettes and CMYK become RGB, 16
     bits keep their high byte, transparent pixels are laid on black, and of an animation the first
     frame is taken.
 
@@ -103,7 +103,7 @@ def decode_image(data: bytes, name: str = "image") -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey; 32-bit "I" is how some versions of Pillow open it
+    if image.mode.startswith("I"):  # 16-bit gray; 32-bit "I" is how some versions of Pillow open it
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise UserError(f"{name} holds 32-bit integers: save it with 8 or 16 bits a channel")

@@ -1,4 +1,4 @@
-"""Pictures of predictions: label files, colours over the image, captioned panels."""
+"""Pictures of predictions: label files, colors over the image, captioned panels."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from nightjax.core.types import IGNORE
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """Train ids uint8 [H, W] as an 8-bit grey PNG: values are ids, nearly black to a viewer."""
+    """Train ids uint8 [H, W] as an 8-bit gray PNG: values are ids, nearly black to a viewer."""
     return _png(Image.fromarray(_as_label(label)))
 
 
 def encode_palette(label: np.ndarray, palette: np.ndarray = CITYSCAPES.colors) -> bytes:
-    """Train ids uint8 [H, W] as a PNG with a palette: viewers show colours, indices are the ids."""
+    """Train ids uint8 [H, W] as a PNG with a palette: viewers show colors, indices are the ids."""
     image = Image.fromarray(_as_label(label)).convert("P")
     image.putpalette(palette.tobytes())
     return _png(image)
@@ -31,12 +31,12 @@ def encode_image(image: np.ndarray) -> bytes:
 def blend(
     image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = CITYSCAPES.colors
 ) -> np.ndarray:
-    """Class colours over an image; the image alone where the label is 255.
+    """Class colors over an image; the image alone where the label is 255.
 
     Args:
         image: uint8 [H, W, 3].
         label: uint8 [H, W].
-        opacity: of the colours, 0..1.
+        opacity: of the colors, 0..1.
         palette: uint8 [256, 3].
 
     Returns:

@@ -62,7 +62,7 @@ def predict_image(
 
     Logits of each scale (and of its mirror image) are resized to the size of the image, turned into
     probabilities, and averaged (mmseg's test-time augmentation). Resizing is bilinear with
-    half-pixel centres and never antialiased.
+    half-pixel centers and never antialiased.
 
     Args:
         apply_fn: uint8 [B, H, W, 3] RGB to logits float32 [B, h, w, K]. Pass

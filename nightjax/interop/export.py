@@ -52,20 +52,18 @@ def resize_bytes(image: jax.Array, size: Size) -> jax.Array:
         directions.
     """
     height, width = image.shape[1:3]
-    top, bottom, above, below = _neighbours(height, size[0])
-    left, right, before, after = _neighbours(width, size[1], border=True)
+    top, bottom, above, below = _neighbors(height, size[0])
+    left, right, before, after = _neighbors(width, size[1], border=True)
     x = image.astype(jnp.int32)
     x = x[:, :, left] * before[:, None] + x[:, :, right] * after[:, None] >> 4
     x = (x[:, top] * above[:, None, None] >> 16) + (x[:, bottom] * below[:, None, None] >> 16)
     return (x + 2 >> 2).astype(jnp.uint8)
 
 
-def _neighbours(
-    length: int, wanted: int, border: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of every output position the two neighbours and their weights, int32 [wanted].
+def _neighbors(length: int, wanted: int, border: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of every output position the two neighbors and their weights, int32 [wanted].
 
-    Beyond the centre of the first or last pixel both neighbours are that pixel; ``border`` then gives one of them all
+    Beyond the center of the first or last pixel both neighbors are that pixel; ``border`` then gives one of them all
     weight.
     """
     place = ((np.arange(wanted) + 0.5) * (length / wanted) - 0.5).astype(np.float32)

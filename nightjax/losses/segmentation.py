@@ -78,7 +78,7 @@ def pixel_weighted_cross_entropy(
         logits: [B, h, w, K]; upsampled bilinearly.
         label: [B, H, W], 255 = ignore.
         weight: [B, H, W] float32 or None for 1.
-        normalizer: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
+        normalizer: ``"all"`` pixels, or of the labeled ones the number (``"valid"``) or the weight
             (``"weights"``).
         align_corners: corner rule of the upsampling; True in DANNet and AdaptSegNet.
 
@@ -163,7 +163,7 @@ def soft_cross_entropy(
     """Cross-entropy to a teacher's distribution, after upsampling.
 
     Args:
-        logits: [B, h, w, K]; upsampled bilinearly, half-pixel centres.
+        logits: [B, h, w, K]; upsampled bilinearly, half-pixel centers.
         probabilities: [B, H, W, K] of the teacher; no gradient flows into them.
         weight: [B, H, W] bool or float, or None for 1.
         normalizer: see `masked_mean`.
@@ -193,7 +193,7 @@ def class_weighted_cross_entropy(
         logits: [B, h, w, K].
         label: [B, H, W], 255 = ignore.
         class_weight: [K], above 0.
-        normalizer: ``"weights"`` of the labelled pixels (official code), their number times K
+        normalizer: ``"weights"`` of the labeled pixels (official code), their number times K
             (``"paper"``, about K times smaller), their number (``"valid"``) or ``"all"`` pixels.
 
     Returns:

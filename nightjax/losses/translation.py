@@ -85,9 +85,9 @@ PIXELS = {"caffe_bgr": caffe_bgr, "imagenet_rgb": imagenet_rgb}
 
 
 def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean squared difference of instance-normalised features.
+    """Mean squared difference of instance-normalized features.
 
-    The normalisation removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
+    The normalization removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
     down. It is 0 for equal pictures and at most 4.
 
     Args:
@@ -97,5 +97,5 @@ def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array
     Returns:
         Scalar float32.
     """
-    normalised = [instance_norm(features(x).astype(jnp.float32)) for x in (image, target)]
-    return jnp.square(normalised[0] - normalised[1]).mean()
+    normalized = [instance_norm(features(x).astype(jnp.float32)) for x in (image, target)]
+    return jnp.square(normalized[0] - normalized[1]).mean()

@@ -1,4 +1,4 @@
-"""Colour work on the device: normalisation, exposure, jitter, and self-training's augmentation.
+"""Color work on the device: normalization, exposure, jitter, and self-training's augmentation.
 
 Images are float32 [B, H, W, 3], RGB, in [0, 1] unless said. Drawing is kept apart from applying.
 """
@@ -13,7 +13,7 @@ from nightjax.ops.blur import gaussian_blur
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MIDDLE_GREY = 0.46
-"""The photographers' middle grey, which reflects 18 % of the light, as sRGB stores it."""
+"""The photographers' middle gray, which reflects 18 % of the light, as sRGB stores it."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ORDERS = {
@@ -55,7 +55,7 @@ def normalize_exposure(image: jax.Array, target: float = MIDDLE_GREY, floor: flo
 
 @struct.dataclass
 class Jitter:
-    """Colour jitter of each image.
+    """Color jitter of each image.
 
     Attributes:
         brightness: [B], 1 changes nothing; ``brightness - 1`` is added to every channel.
@@ -197,11 +197,11 @@ def photometric(
     blur_probability: float = 0.5,
     blur_sigma: tuple[float, float] = (0.15, 1.15),
 ) -> jax.Array:
-    """Strong augmentation of mixed images: colour jitter, then Gaussian blur.
+    """Strong augmentation of mixed images: color jitter, then Gaussian blur.
 
     Source: DACS ``strong_transform``. Whether to jitter and whether to blur is drawn once for the
     batch; factors, orders and sigmas for each image. `MMSEG_DISTORTION` makes it mmsegmentation's
-    ``PhotoMetricDistortion``, less its rounding to whole grey levels.
+    ``PhotoMetricDistortion``, less its rounding to whole gray levels.
 
     Args:
         image: [B, H, W, 3] in [0, 1].

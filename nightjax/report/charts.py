@@ -1,4 +1,4 @@
-"""Charts as inline SVG, without any library; colours are CSS variables `--series-0..7`."""
+"""Charts as inline SVG, without any library; colors are CSS variables `--series-0..7`."""
 
 import html
 import math

@@ -172,11 +172,11 @@ def _merge_small(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
     large = labels[sizes >= LEAST_GROUP]
     if not len(large):
         return np.zeros_like(groups)
-    centres = np.stack([features[groups == label].mean(0) for label in large])
+    centers = np.stack([features[groups == label].mean(0) for label in large])
     merged = groups.copy()
     for label in labels[sizes < LEAST_GROUP]:
-        centre = features[groups == label].mean(0)
-        merged[groups == label] = large[((centres - centre) ** 2).sum(1).argmin()]
+        center = features[groups == label].mean(0)
+        merged[groups == label] = large[((centers - center) ** 2).sum(1).argmin()]
     return merged
 
 

@@ -35,7 +35,7 @@ def describe_with(name: str, *, weights: str = "", rule: str = "pytorch_fid", ba
 
     Args:
         name: ``"inception"``, 2048 numbers, the network of FID and KID; or ``"random"``, 112 numbers of an untrained
-            network: its distances say whether one thing's colours and edges are nearer another's, and are no FID.
+            network: its distances say whether one thing's colors and edges are nearer another's, and are no FID.
         weights: file of the Inception weights, as pytorch-fid's.
         rule: see `fid.resize`.
         batch: pictures at a time, split over the devices of this process.

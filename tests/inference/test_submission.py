@@ -102,7 +102,7 @@ LABEL = f"labelTrainIds/{FRAMES[0]}_rgb_anon.png"
 SURE = f"confidence/{FRAMES[0]}_rgb_anon.png"
 
 
-def colour(root):
+def color(root):
     png(root / LABEL, CITYSCAPES.colorize(read(root / LABEL))[..., ::-1])
 
 
@@ -143,7 +143,7 @@ def nested(root):
 
 
 MISTAKES = {
-    "colour image": (colour, "labelTrainIds"),
+    "color image": (color, "labelTrainIds"),
     "wrong ids: label ids": (label_ids, "labelTrainIds"),
     "wrong size: 4x3, expected 8x6": (size, FRAMES[0]),
     "missing folder: confidence/": (missing_folder, ""),

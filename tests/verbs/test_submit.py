@@ -65,7 +65,7 @@ def test_checks_a_strangers_package(tmp_path, capsys):
         submit.main(["submit", "--benchmark=acdc", f"--check={tmp_path}/theirs.zip"])
     assert stop.value.code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["missing file", "colour image"]
+    assert [line.partition(":")[0] for line in lines] == ["missing file", "color image"]
 
 
 @pytest.mark.parametrize(
