@@ -111,7 +111,8 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     """The weights of ``train.init`` for a new run, by network.
 
     Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the
-    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either is printed.
+    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either
+    is printed.
 
     Raises:
         UserError: another module is absent, the run saw its images in another form, or see `load_network`.
