@@ -62,7 +62,8 @@ class Model:
             Train ids [H, W] uint8 and confidence [H, W] float32, at the picture's own size.
         """
         image = _image(image)
-        return predict_image(self.run.predict_fn, image, **{"input_size": self.input_size(image.shape[:2])} | options)
+        options = {"input_size": self.input_size(image.shape[:2])} | options
+        return predict_image(self.run.predict_fn, image, **options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
         """Where things in a picture of this size are as large as in training: the height to which the run resized its
@@ -120,7 +121,7 @@ def get_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = No
     Raises:
         UserError: no such file or key, or a value of the wrong type.
     """
-    return settings.complete(configs.override(settings.load(path), overrides or {}))
+    return settings.complete(configs.override(settings.load(os.fspath(path)), overrides or {}))
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:

@@ -48,7 +48,7 @@ def overview() -> str:
     """All verbs, a line each."""
     lines = [f"  {verb:14}{about}" for verb, (_, about) in VERBS.items()]
     tail = "Each verb explains itself: nightjax VERB --help"
-    return "\n".join([nightjax.__doc__, "", "usage: nightjax VERB [flags]", "", *lines, "", tail])
+    return "\n".join([nightjax.__doc__ or "", "", "usage: nightjax VERB [flags]", "", *lines, "", tail])
 
 
 def find(verb: str) -> ModuleType:

@@ -5,7 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import ml_collections
@@ -69,11 +69,12 @@ class Evaluator:
         for name, eval_set in self.sets.items():
             if eval_set.prediction and eval_set.prediction not in segments(method).predictions:
                 raise UserError(
-                    f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} makes no such prediction"
+                    f"eval.sets.{name}.prediction={eval_set.prediction!r}: {config.method.name} makes no such "
+                    "prediction"
                 )
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
         self._counts = jax.jit(
-            functools.partial(batch_counts, segments(method) if self.sets else method),
+            functools.partial(batch_counts, segments(method) if self.sets else cast(Segments, method)),
             static_argnames="eval_set",
             out_shardings=sharding.replicated(mesh),
         )

@@ -10,11 +10,13 @@ which nightjax predict shows them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from nightjax import api
 from nightjax.core import cli, sharding
+from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
 from nightjax.interop import export
 
@@ -45,11 +47,16 @@ def main(argv: Sequence[str]) -> None:
     cli.define_checkpoint(values)
     cli.parse(values, argv, __doc__, required=("workdir", "output", "size"))
     size = parse_size(values.size, "size")
+    assert size is not None  # Only --input_size may be "own".
     chosen = {"input_size": parse_size(values.input_size, "input_size", own=True)} if values.input_size else {}
     model = api.load(values.workdir, network=values.network, step=values.step)
     loaded = model.run
-    network = (values.output, loaded.method.predict, sharding.to_host(loaded.variables))
-    options = {"size": size, "batch": values.batch or None, "input_size": model.input_size(size)} | chosen
+    network = (values.output, segments(loaded.method).predict, sharding.to_host(loaded.variables))
+    options: dict[str, Any] = {
+        "size": size,
+        "batch": values.batch or None,
+        "input_size": model.input_size(size),
+    } | chosen
     if values.format == "saved_model":
         export.save_tensorflow(*network, **options)
     else:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     choice.check_rule(values.rule, values.reference)
     for flag in ("pool", "reference"):
-        where = values[flag].value
+        where = values[flag].value or ""
         if (scored := scored_by(where)) and not values.transductive:
             raise UserError(
                 f"--{flag}={where} is {scored}, on which results are scored: choose other images, or allow it with "

@@ -168,7 +168,7 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _devices(limit: int) -> list[jax.Device]:
+def _devices(limit: int) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]
     devices = jax.devices()
     if limit > len(devices):
         raise UserError(f"train.devices={limit}, but JAX sees {len(devices)} device(s); lower it or use 0 for all")

@@ -27,14 +27,19 @@ class Checkpointer:
 
     def __init__(self, workdir: epath.PathLike, *, keep: int = 2, best: str = ""):
         self.path = epath.Path(workdir) / "checkpoints"
-        rules = [policies.LatestN(keep)]
-        score = (lambda metrics: metrics.get(best, -math.inf)) if best else None
+        rules: list[policies.PreservationPolicy] = [policies.LatestN(keep)]
+
+        def score(metrics: Mapping[str, float]) -> float:
+            return metrics.get(best, -math.inf)
+
         if best:
             rules.append(policies.BestN(n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False))
         self._best = best
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(rules),
-            best_fn=score,  # With it metrics are stored, so that a continued run still knows its best.
+            best_fn=score
+            if best
+            else None,  # With it metrics are stored, so that a continued run still knows its best.
             # On CPU a host copy may share memory with the donated state, so the save must end before the next step.
             enable_async_checkpointing=jax.default_backend() != "cpu",
             cleanup_tmp_directories=True,

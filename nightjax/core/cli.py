@@ -52,7 +52,11 @@ def fail(message: object) -> None:
 
 
 def parse(
-    values: flags.FlagValues, argv: Sequence[str], about: str = "", required: Sequence[str] = (), words: str = ""
+    values: flags.FlagValues,
+    argv: Sequence[str],
+    about: str | None = None,
+    required: Sequence[str] = (),
+    words: str = "",
 ) -> list[str]:
     """Parses the flags of a verb; ``--help`` prints its help and exits.
 
@@ -77,7 +81,7 @@ def parse(
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(error) from error
     if values["help"].value:
-        print(verb_help(values, argv[0], about, required, words))
+        print(verb_help(values, argv[0], about or "", required, words))
         sys.exit(0)
     if rest and not words:
         raise UserError(f"{rest[0]!r} is not a flag; flags start with --")
@@ -121,7 +125,7 @@ def join_from_flags(values: flags.FlagValues) -> None:
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR``, by default ``~/.cache/nightjax/xla``."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/nightjax/xla"))
 
 

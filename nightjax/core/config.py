@@ -11,7 +11,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import ml_collections
 
@@ -113,7 +113,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
             none of a ``Literal``.
     """
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
     for key in section:
         if key not in fields:
             raise UserError(f"{where}.{key} is not a setting{suggestion(key, fields)}")
@@ -164,7 +164,7 @@ def _on_default(field: dataclasses.Field, section: Mapping[str, Any]) -> dict[st
 def part_of(hint: Any) -> type | None:
     """The dataclass of a field that holds a part, ``Part`` or ``Part | None``; None for other fields."""
     options = [hint, *(typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else ())]
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -178,7 +178,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             names = [str(option) for option in args]
             raise UserError(f"{where}={value!r} is unknown{suggestion(str(value), names)}")
         return value
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if not isinstance(value, (Mapping, ml_collections.ConfigDict)):

@@ -2,8 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +83,7 @@ class Optimizer:
             except re.error as error:
                 raise UserError(f"optim.groups: {group.pattern!r} is no regular expression ({error})") from error
 
-    def schedule_fn(self, steps: int) -> Callable[[jax.Array], jax.Array]:
+    def schedule_fn(self, steps: int) -> optax.Schedule:
         """Learning rate as a function of the step, for a run of ``steps`` steps."""
         table = {
             "warmup_poly": lambda t: schedules.warmup_poly(t, steps, self.warmup, self.power),
@@ -118,7 +117,7 @@ class Optimizer:
         return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
     def _factors(self, params: PyTree) -> tuple[PyTree, PyTree]:
-        flat = traverse_util.flatten_dict(params, sep="/")
+        flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
         unused = {g.pattern for g in self.groups}
         lr, decay = {}, {}
         for path, value in flat.items():
@@ -130,7 +129,8 @@ class Optimizer:
             decay[path] = group.decay * decays * (group.lr != 0)
         if unused:
             raise UserError(
-                f"optim.groups: {sorted(unused)[0]!r} matches no parameter; paths look like {sorted(flat)[0].partition('/')[2]!r}"
+                f"optim.groups: {sorted(unused)[0]!r} matches no parameter; paths look like "
+                f"{sorted(flat)[0].partition('/')[2]!r}"
             )
         unflatten = lambda x: traverse_util.unflatten_dict(x, sep="/")
         return unflatten(lr), unflatten(decay)

@@ -18,7 +18,9 @@ from nightjax.core.types import PyTree
 DATA = "data"
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    devices: list[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> Mesh:
     """Mesh with one axis, ``data``, over all devices of all processes (or over those given)."""
     return Mesh(np.asarray(devices if devices is not None else jax.devices()), (DATA,))
 

@@ -14,17 +14,17 @@ _BLOCKS = {"each": (0, 1), "even": (0, 2), "odd": (1, 2)}
 
 def is_stacked(path: Sequence[str]) -> bool:
     """Whether a parameter of this path has a leading axis of blocks."""
-    return _part(path) is not None
+    return any(map(_is_word, path))
 
 
 def block_paths(path: Sequence[str], count: int) -> list[Path]:
     """The path of each of ``count`` blocks: of ``("blocks_odd", "kernel")``, ``("blocks_1", "kernel")``, ``("blocks_3",
     ...)``."""
-    i = _part(path)
+    i = next(i for i, part in enumerate(path) if _is_word(part))
     name, _, word = path[i].rpartition("_")
     first, step = _BLOCKS[word]
     return [(*path[:i], f"{name}_{first + step * k}", *path[i + 1 :]) for k in range(count)]
 
 
-def _part(path):
-    return next((i for i, part in enumerate(path) if part.rpartition("_")[2] in _BLOCKS), None)
+def _is_word(part: str) -> bool:
+    return part.rpartition("_")[2] in _BLOCKS

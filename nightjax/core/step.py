@@ -6,7 +6,7 @@ what each player minimizes (a loss function). Nothing else in the library calls 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ def gradient_step(
         own = player.parameters(state.params)
         transform = player.optimizer.build(own, training.steps)
         updates, opt_state[name] = transform.update(grads[name], state.opt_state[name], own)
-        params |= optax.apply_updates(own, updates)
+        params |= cast(dict[str, Any], optax.apply_updates(own, updates))
         suffix = f"_{name}" if len(players) > 1 else ""
         scalars[f"gradient_norm{suffix}"] = optax.tree.norm(grads[name])
         scalars[f"learning_rate{suffix}"] = player.optimizer.schedule_fn(training.steps)(state.step)

@@ -47,3 +47,6 @@ class Weighted(NamedTuple):
 
 Scalars = Mapping[str, Any]
 """Name to a float32 scalar or a `Weighted`, logged by the loop."""
+
+Size = tuple[int, ...]
+"""Height and width. Always two numbers: a checker cannot count those of ``x.shape[1:3]``."""

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -85,7 +84,7 @@ def _is_size(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(v, numbers.Integral) and v >= 1 for v in value)
+        and all(isinstance(v, (int, np.integer)) and v >= 1 for v in value)
     )
 
 
@@ -117,7 +116,9 @@ class LoadExample(grain.transforms.RandomMap):
         accept = None
         if "label" in example and spec.max_class_share < 1:
             accept = functools.partial(transforms.has_mixed_classes, max_share=spec.max_class_share)
-        wanted = spec.rare_class.min_pixels * spec.rare_class.crop_ratio if rare_class >= 0 else 0
+        wanted = 0.0
+        if spec.rare_class is not None and rare_class >= 0:
+            wanted = spec.rare_class.min_pixels * spec.rare_class.crop_ratio
         for _ in range(11 if rare_class >= 0 else 1):
             scaled = example
             if spec.scale_range is not None:

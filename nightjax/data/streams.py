@@ -7,7 +7,7 @@ a fingerprint of the order, so that no run continues in another order.
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import cv2
 import grain
@@ -198,7 +198,7 @@ class _Mapped:
 
 class _Prefetched(grain.experimental.ThreadPrefetchDatasetIterator):
     def __init__(self, mapped: _Mapped, depth: int):
-        super().__init__(mapped, depth)
+        super().__init__(cast(grain.DatasetIterator, mapped), depth)
         self._close_stream = mapped.close
 
     def close(self) -> None:

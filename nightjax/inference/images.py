@@ -1,6 +1,7 @@
-"""Reading the images users really have: rotated, grey, transparent, 16-bit, or damaged."""
+"""Reading the images users really have: rotated, gray, transparent, 16-bit, or damaged."""
 
 import io
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def find_images(inputs: str | epath.PathLike | Sequence[str | epath.PathLike]) -
     Raises:
         UserError: for a path that does not exist, or if nothing was found.
     """
-    paths = [inputs] if isinstance(inputs, (str, epath.Path)) or hasattr(inputs, "__fspath__") else list(inputs)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found: list[epath.Path] = []
     for path in map(epath.Path, paths):
         if path.is_dir():
@@ -57,7 +58,7 @@ def _walk(folder: epath.Path) -> list[epath.Path]:
 def read_image(path: str | epath.PathLike) -> np.ndarray:
     """Reads any image file as RGB.
 
-    EXIF rotation is applied. Grey becomes three equal channels, palettes and CMYK become RGB, 16
+    EXIF rotation is applied. Gray becomes three equal channels, palettes and CMYK become RGB, 16
     bits keep their high byte, transparent pixels are laid on black, and of an animation the first
     frame is taken.
 
@@ -94,7 +95,7 @@ def decode_image(data: bytes, name: str = "image") -> np.ndarray:
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image: expected JPEG, PNG, WebP, TIFF or BMP") from None
     except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise UserError(f"{name} has more than {limit:,} pixels: scale it down first") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
@@ -102,7 +103,7 @@ def decode_image(data: bytes, name: str = "image") -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey; 32-bit "I" is how some versions of Pillow open it
+    if image.mode.startswith("I"):  # 16-bit gray; 32-bit "I" is how some versions of Pillow open it
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise UserError(f"{name} holds 32-bit integers: save it with 8 or 16 bits a channel")

@@ -30,7 +30,8 @@ def score_matcher(match: Match, preset: str, first: int, count: int) -> dict[str
         `metrics.flow.summarize` of all pairs, and ``agreement``: for each of `WARPS`, the mean over pairs of the
         fraction of static points, seen by both cameras, whose night and warped day labels are of one class.
     """
-    total, agreements = None, []  # A pair of two streets has no point in common, and no agreement.
+    total: scores.Sums = {}
+    agreements: list[list[float]] = []  # A pair of two streets has no point in common, and no agreement.
     for start in range(first, first + count, BATCH):
         indices = [min(i, first + count - 1) for i in range(start, start + BATCH)]  # One shape: the last pair again.
         pairs = [render_pair(SPLITS["target_pairs"].first_seed + i, size=PRESETS[preset].size) for i in indices]
@@ -38,7 +39,7 @@ def score_matcher(match: Match, preset: str, first: int, count: int) -> dict[str
         found = match(nights, days)
         for pair, flow, confidence in list(zip(pairs, *found, strict=True))[: first + count - start]:
             sums = scores.flow_sums(flow, pair["flow"], pair["flow_valid"], confidence)
-            total = sums if total is None else {name: total[name] + sums[name] for name in sums}
+            total = {name: total[name] + sums[name] for name in sums} if total else sums
             if pair["flow_valid"].any():
                 agreements.append(agreement_by_warp(pair, flow))
     means = np.mean(agreements, axis=0).tolist() if agreements else [None] * len(WARPS)

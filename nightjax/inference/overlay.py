@@ -1,4 +1,4 @@
-"""Pictures of predictions: label files, colours over the image, captioned panels."""
+"""Pictures of predictions: label files, colors over the image, captioned panels."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from nightjax.core.types import IGNORE
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """Train ids uint8 [H, W] as an 8-bit grey PNG: values are ids, nearly black to a viewer."""
+    """Train ids uint8 [H, W] as an 8-bit gray PNG: values are ids, nearly black to a viewer."""
     return _png(Image.fromarray(_as_label(label)))
 
 
 def encode_palette(label: np.ndarray, palette: np.ndarray = CITYSCAPES.colors) -> bytes:
-    """Train ids uint8 [H, W] as a PNG with a palette: viewers show colours, indices are the ids."""
+    """Train ids uint8 [H, W] as a PNG with a palette: viewers show colors, indices are the ids."""
     image = Image.fromarray(_as_label(label)).convert("P")
     image.putpalette(palette.tobytes())
     return _png(image)
@@ -31,12 +31,12 @@ def encode_image(image: np.ndarray) -> bytes:
 def blend(
     image: np.ndarray, label: np.ndarray, opacity: float = 0.55, palette: np.ndarray = CITYSCAPES.colors
 ) -> np.ndarray:
-    """Class colours over an image; the image alone where the label is 255.
+    """Class colors over an image; the image alone where the label is 255.
 
     Args:
         image: uint8 [H, W, 3].
         label: uint8 [H, W].
-        opacity: of the colours, 0..1.
+        opacity: of the colors, 0..1.
         palette: uint8 [256, 3].
 
     Returns:
@@ -71,8 +71,9 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
     height = height or max(96, next(iter(columns.values()))[0].shape[0])
     columns = {name: [_scale_to(picture, height) for picture in pictures] for name, pictures in columns.items()}
     widths = {name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()}
-    font = ImageFont.load_default(size=max(11, min(18, height // 9)))
-    bar = round(font.size * 1.6)
+    size = max(11, min(18, height // 9))
+    font = ImageFont.load_default(size)
+    bar = round(size * 1.6)
     rows = max(map(len, columns.values()))
     canvas = Image.new(
         "RGB",
@@ -95,7 +96,7 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
     return np.asarray(canvas)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

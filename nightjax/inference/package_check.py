@@ -128,7 +128,7 @@ def _check_folder(part: str, content: Content, files: Files, package: Package) -
     counts, smallest, largest = np.zeros(256, np.int64), 65535, 0
     for name, read in files.items():
         fault, values = _read(read, content, package.size)
-        if fault:
+        if values is None:
             found[fault].append(name)
         elif content == "confidence":
             smallest, largest = min(smallest, int(values.min())), max(largest, int(values.max()))
@@ -163,10 +163,10 @@ def _read(read: Callable[[], bytes], content: Content, size: tuple[int, int]) ->
 
 def _wrong_mode(mode: str, content: Content) -> str:
     if mode.startswith(("RGB", "P")):
-        return f"colour image: mode {mode}, expected {'16' if content == 'confidence' else '8'}-bit grey values"
+        return f"color image: mode {mode}, expected {'16' if content == 'confidence' else '8'}-bit gray values"
     if content == "confidence":
-        return f"8-bit confidence: mode {mode}, expected 16-bit grey values 0..65535"
-    return f"wrong values: mode {mode}, expected 8-bit grey values"
+        return f"8-bit confidence: mode {mode}, expected 16-bit gray values 0..65535"
+    return f"wrong values: mode {mode}, expected 8-bit gray values"
 
 
 def _judge_values(counts: np.ndarray, content: Content, where: str) -> list[str]:

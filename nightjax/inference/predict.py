@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
 
@@ -61,7 +62,7 @@ def predict_image(
 
     Logits of each scale (and of its mirror image) are resized to the size of the image, turned into
     probabilities, and averaged (mmseg's test-time augmentation). Resizing is bilinear with
-    half-pixel centres and never antialiased.
+    half-pixel centers and never antialiased.
 
     Args:
         apply_fn: uint8 [B, H, W, 3] RGB to logits float32 [B, h, w, K]. Pass
@@ -189,6 +190,6 @@ def _bilinear_weights(before: int, extent: jax.Array, after: int) -> jax.Array:
     return jnp.maximum(1.0 - jnp.abs(source[:, None] - jnp.arange(before)), 0.0)
 
 
-def _extend(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _extend(image: np.ndarray, size: Size) -> np.ndarray:
     below, right = size[0] - image.shape[0], size[1] - image.shape[1]
     return np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.ops.resize import resize
 
@@ -44,27 +45,25 @@ def label_and_confidence(
     return logits.argmax(-1).astype(jnp.uint8), jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, axis=-1))
 
 
-def resize_bytes(image: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize_bytes(image: jax.Array, size: Size) -> jax.Array:
     """uint8 [B, H, W, C] to uint8 [B, *size, C], bilinear, to the bit what ``cv2.resize`` of prediction makes of it.
 
     OpenCV counts in integers: weights are multiples of 1/2048, and sums lose their last bits between the two
         directions.
     """
     height, width = image.shape[1:3]
-    top, bottom, above, below = _neighbours(height, size[0])
-    left, right, before, after = _neighbours(width, size[1], border=True)
+    top, bottom, above, below = _neighbors(height, size[0])
+    left, right, before, after = _neighbors(width, size[1], border=True)
     x = image.astype(jnp.int32)
     x = x[:, :, left] * before[:, None] + x[:, :, right] * after[:, None] >> 4
     x = (x[:, top] * above[:, None, None] >> 16) + (x[:, bottom] * below[:, None, None] >> 16)
     return (x + 2 >> 2).astype(jnp.uint8)
 
 
-def _neighbours(
-    length: int, wanted: int, border: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of every output position the two neighbours and their weights, int32 [wanted].
+def _neighbors(length: int, wanted: int, border: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of every output position the two neighbors and their weights, int32 [wanted].
 
-    Beyond the centre of the first or last pixel both neighbours are that pixel; ``border`` then gives one of them all
+    Beyond the center of the first or last pixel both neighbors are that pixel; ``border`` then gives one of them all
     weight.
     """
     place = ((np.arange(wanted) + 0.5) * (length / wanted) - 0.5).astype(np.float32)
@@ -72,8 +71,8 @@ def _neighbours(
     share = place - first.astype(np.float32)
     if border:
         share[(first < 0) | (first >= length - 1)] = 0
-    weights = (np.rint(part * np.float32(2048)).astype(np.int32) for part in (1 - share, share))
-    return np.clip(first, 0, length - 1), np.clip(first + 1, 0, length - 1), *weights
+    before, after = (np.rint(part * np.float32(2048)).astype(np.int32) for part in (1 - share, share))
+    return np.clip(first, 0, length - 1), np.clip(first + 1, 0, length - 1), before, after
 
 
 def export(
@@ -113,7 +112,7 @@ def export(
     program = jax.export.export(jax.jit(predict), platforms=platforms)(shapes, image)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "program.bin").write_bytes(program.serialize())
+    (folder / "program.bin").write_bytes(bytes(program.serialize()))
     save_state_dict(folder / "weights.safetensors", {name: np.asarray(leaf) for name, leaf in flat.items()})
     seen = list(size if input_size is None else input_size)
     notes = {"size": list(size), "input_size": seen, "batch": batch, "platforms": list(platforms)} | (about or {})
@@ -195,8 +194,8 @@ def save_tensorflow(
 
     shape = (batch or "batch", *size, 3)
     converted = jax2tf.convert(predict, polymorphic_shapes=[None, f"({', '.join(map(str, shape))})"])
-    module = tf.Module()
-    module.weights = tf.nest.map_structure(lambda leaf: tf.Variable(np.asarray(leaf)), variables)
+    module: Any = tf.Module()
+    module.weights = tf.nest.map_structure(lambda leaf: tf.Variable(cast(Any, np.asarray(leaf))), variables)
     signature = tf.TensorSpec((batch, *size, 3), tf.uint8, name="image")
     module.predict = tf.function(
         lambda image: converted(module.weights, image), input_signature=[signature], autograph=False

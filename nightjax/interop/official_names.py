@@ -103,8 +103,8 @@ def _renamed(state, table, rules):
     for before, after, change in rules:
         for name in state:
             stars = _match(name, before[0])
-            names = [_fill(beginning, stars) for beginning in before] if stars else [None]
-            if all(name in left for name in names):
+            names = [_fill(beginning, stars) for beginning in before] if stars is not None else []
+            if stars is not None and all(name in left for name in names):
                 values = change(*(left.pop(name) for name in names))
                 found += zip((_fill(beginning, stars) for beginning in after), values, strict=True)
     found += [(_rename(name, table), value) for name, value in left.items()]

@@ -90,13 +90,14 @@ def from_torch(
     for path, leaf in _leaves(template_variables):
         names = _names(path, leaf)
         sources = [given.get(name) or loose.get(_loose(name)) for name in names]
-        if None in sources:
+        found = [source for source in sources if source is not None]
+        if len(found) < len(names):
             missing += [name for name, source in zip(names, sources, strict=True) if source is None]
             filled[path] = leaf
             continue
         stacked = stacks.is_stacked(path)
         values = []
-        for source in sources:
+        for source in found:
             given.pop(source, None)
             value = _from_layout(path[-1], np.asarray(state_dict[source]))
             shape = leaf.shape[stacked:]

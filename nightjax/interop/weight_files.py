@@ -11,7 +11,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +81,7 @@ def _load_npz(path: str) -> dict[str, np.ndarray]:
 
 
 def _save_npz(path: str, state: Mapping[str, np.ndarray]) -> None:
-    np.savez(path, **state)
+    np.savez(path, **cast(Mapping[str, Any], state))
 
 
 def _load_safetensors(path: str) -> dict[str, np.ndarray]:
@@ -118,7 +118,7 @@ def _save_safetensors(path: str, state: Mapping[str, np.ndarray]) -> None:
 
 def _torch(path: str) -> Any:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{path} needs torch: pip install 'nightjax[convert]'") from error
     return torch

@@ -25,10 +25,10 @@ def feature_matching_loss(fake: Sequence[Sequence[jax.Array]], real: Sequence[Se
     distances = [
         4.0
         / (len(ours) - 1)
-        * sum(reconstruction_loss(x, jax.lax.stop_gradient(y)) for x, y in zip(ours[:-1], theirs[:-1]))
+        * sum(reconstruction_loss(x, jax.lax.stop_gradient(y)) for x, y in zip(ours[:-1], theirs[:-1], strict=True))
         for ours, theirs in zip(fake, real, strict=True)
     ]
-    return sum(distances) / len(distances)
+    return jnp.asarray(sum(distances)) / len(distances)
 
 
 def vgg_loss(fake: Mapping[str, jax.Array], real: Mapping[str, jax.Array]) -> jax.Array:

@@ -1,7 +1,7 @@
 """DANNet's light loss: what keeps a relit image smooth, faithful and of one brightness.
 
 Source: arXiv 2104.10834 section 3.2, ``L_TV``, ``L_exp_z`` and ``SSIM`` of ``network/relighting.py``.
-Images are normalised, a relit image is the input plus the network's residual.
+Images are normalized, a relit image is the input plus the network's residual.
 """
 
 import jax
@@ -26,7 +26,7 @@ def light_loss(
     """Light loss of the images of one domain.
 
     Args:
-        image: [B, H, W, C] normalised input.
+        image: [B, H, W, C] normalized input.
         residual: [B, H, W, C] output of the relighting network.
         brightness: scalar mean of the night images of this step, which every domain is pulled to; gets no gradient.
         form: ``"official"`` or ``"paper"``, see the terms.

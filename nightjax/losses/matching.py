@@ -52,10 +52,11 @@ def warp_supervision(levels: Levels, truth: jax.Array, valid: jax.Array) -> jax.
         truth: [B, H, W, 2] the flow that made it.
         valid: [B, H, W] bool, where the warp stayed inside.
     """
-    return sum(
+    terms = (
         flow_likelihood(levels[f"flow{i}"], levels[f"logvar{i}"], *_at_level(truth, valid, levels[f"flow{i}"]))
         for i in NUMBERS
     )
+    return jnp.asarray(sum(terms))
 
 
 def bipath(
@@ -89,7 +90,7 @@ def bipath(
         visible = jnp.sum((composed - true_flow) ** 2, axis=-1) <= share * lengths + slack
         mask = mask & inside & (visible | ~jnp.asarray(visible_only))
         total += flow_likelihood(composed, jnp.logaddexp(log_variance, onward[..., 2:]), true_flow, mask)
-    return total
+    return jnp.asarray(total)
 
 
 def balanced(supervised: jax.Array, unsupervised: jax.Array, limit: float = 100.0) -> jax.Array:

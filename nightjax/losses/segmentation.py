@@ -78,7 +78,7 @@ def pixel_weighted_cross_entropy(
         logits: [B, h, w, K]; upsampled bilinearly.
         label: [B, H, W], 255 = ignore.
         weight: [B, H, W] float32 or None for 1.
-        normalizer: ``"all"`` pixels, or of the labelled ones the number (``"valid"``) or the weight
+        normalizer: ``"all"`` pixels, or of the labeled ones the number (``"valid"``) or the weight
             (``"weights"``).
         align_corners: corner rule of the upsampling; True in DANNet and AdaptSegNet.
 
@@ -136,23 +136,23 @@ def focal_mixture(
     """
     if mode not in ("pixel", "batch"):
         raise UserError(f"focal loss: unknown mode '{mode}'; use 'pixel' or 'batch'")
-    per_class = isinstance(alpha, Sequence)
-    if per_class and mode == "batch":
+    if isinstance(alpha, Sequence) and mode == "batch":
         raise UserError("focal loss: mode 'batch' sees no classes; give one alpha, or use mode 'pixel'")
     weight = (label != IGNORE) * (1.0 if weight is None else weight)
-    if per_class:
-        alpha = jnp.asarray(alpha, jnp.float32)[jnp.where(label == IGNORE, 0, label).astype(jnp.int32)]
+    factor = alpha
+    if isinstance(factor, Sequence):
+        factor = jnp.asarray(factor, jnp.float32)[jnp.where(label == IGNORE, 0, label).astype(jnp.int32)]
 
-    def mix(entropy: jax.Array, alpha: jax.Array | float) -> jax.Array:
-        return (beta + (1 - beta) * alpha * (-jnp.expm1(-entropy)) ** gamma) * entropy
+    def mix(entropy: jax.Array, factor: jax.Array | float) -> jax.Array:
+        return (beta + (1 - beta) * factor * (-jnp.expm1(-entropy)) ** gamma) * entropy
 
     @jax.checkpoint
     def loss(logits: jax.Array) -> jax.Array:
         full = resize(logits.astype(jnp.float32), label.shape[1:], align_corners=align_corners)
         entropy = cross_entropy(full, label)
         if mode == "batch":
-            return mix(masked_mean(entropy, weight, normalizer=normalizer), alpha)
-        return masked_mean(mix(entropy, alpha), weight, normalizer=normalizer)
+            return mix(masked_mean(entropy, weight, normalizer=normalizer), factor)
+        return masked_mean(mix(entropy, factor), weight, normalizer=normalizer)
 
     return loss(logits) / (label.shape[0] if divide_by_batch else 1)
 
@@ -163,7 +163,7 @@ def soft_cross_entropy(
     """Cross-entropy to a teacher's distribution, after upsampling.
 
     Args:
-        logits: [B, h, w, K]; upsampled bilinearly, half-pixel centres.
+        logits: [B, h, w, K]; upsampled bilinearly, half-pixel centers.
         probabilities: [B, H, W, K] of the teacher; no gradient flows into them.
         weight: [B, H, W] bool or float, or None for 1.
         normalizer: see `masked_mean`.
@@ -193,7 +193,7 @@ def class_weighted_cross_entropy(
         logits: [B, h, w, K].
         label: [B, H, W], 255 = ignore.
         class_weight: [K], above 0.
-        normalizer: ``"weights"`` of the labelled pixels (official code), their number times K
+        normalizer: ``"weights"`` of the labeled pixels (official code), their number times K
             (``"paper"``, about K times smaller), their number (``"valid"``) or ``"all"`` pixels.
 
     Returns:

@@ -25,7 +25,7 @@ def static_loss(
     gamma: float = 1.0,
     neighborhood: str = "center",
 ) -> jax.Array:
-    """Mean of ``-(1 - p)^gamma log p`` over labelled pixels.
+    """Mean of ``-(1 - p)^gamma log p`` over labeled pixels.
 
     ``p`` is the largest weighted probability among the classes that the label allows at a pixel.
     Source: arXiv 2104.10834 section 3.3, ``StaticLoss`` of ``network/loss.py``.
@@ -39,10 +39,10 @@ def static_loss(
         neighborhood: which classes a pixel allows. ``"center"``: its own label, what the official
             code comes down to. ``"3x3"``: the labels of its 3x3 window, the paper's form.
             ``"code"``: as "center", with the labels at the border moved as by the official code,
-            whose neighbour maps are all one tensor; to compare with it.
+            whose neighbor maps are all one tensor; to compare with it.
 
     Returns:
-        Scalar float32; 0 with zero gradient if no pixel is labelled (nan in the official code).
+        Scalar float32; 0 with zero gradient if no pixel is labeled (nan in the official code).
 
     Raises:
         UserError: for an unknown neighborhood.

@@ -50,7 +50,7 @@ def generator_loss(scores: Sequence[jax.Array], kind: str = "least_squares") -> 
         UserError: unknown kind.
     """
     criterion = choose(CRITERIA, kind, "method.adversarial")
-    return sum(criterion(score, REAL) for score in scores)
+    return jnp.asarray(sum(criterion(score, REAL) for score in scores))
 
 
 def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kind: str = "least_squares") -> jax.Array:
@@ -67,7 +67,7 @@ def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kin
         UserError: unknown kind.
     """
     criterion = choose(CRITERIA, kind, "method.adversarial")
-    return sum(criterion(f, FAKE) + criterion(r, REAL) for f, r in zip(fake, real, strict=True))
+    return jnp.asarray(sum(criterion(f, FAKE) + criterion(r, REAL) for f, r in zip(fake, real, strict=True)))
 
 
 def caffe_bgr(image: jax.Array) -> jax.Array:
@@ -85,9 +85,9 @@ PIXELS = {"caffe_bgr": caffe_bgr, "imagenet_rgb": imagenet_rgb}
 
 
 def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean squared difference of instance-normalised features.
+    """Mean squared difference of instance-normalized features.
 
-    The normalisation removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
+    The normalization removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
     down. It is 0 for equal pictures and at most 4.
 
     Args:
@@ -97,5 +97,5 @@ def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array
     Returns:
         Scalar float32.
     """
-    normalised = [instance_norm(features(x).astype(jnp.float32)) for x in (image, target)]
-    return jnp.square(normalised[0] - normalised[1]).mean()
+    normalized = [instance_norm(features(x).astype(jnp.float32)) for x in (image, target)]
+    return jnp.square(normalized[0] - normalized[1]).mean()

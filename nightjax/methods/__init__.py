@@ -5,6 +5,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from nightjax.core import config as configs
 from nightjax.core.errors import choose
 from nightjax.core.method import Trainable
@@ -71,7 +73,7 @@ def sees_pixels(name: str) -> bool:
     return bool(fields & {"network", "input"})
 
 
-def build(config: Mapping[str, Any]) -> Trainable:
+def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
     """Builds the method of a config from its sections ``method``, ``model``, ``optim`` and ``train``.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from nightjax.core.types import IGNORE
 
@@ -60,8 +61,8 @@ def pair_counts(
 
 
 def confusion_counts(
-    label: jax.Array,
-    prediction: jax.Array,
+    label: ArrayLike,
+    prediction: ArrayLike,
     num_classes: int,
     *,
     mask: jax.Array | None = None,
@@ -79,6 +80,7 @@ def confusion_counts(
     Returns:
         int32 [K, K], rows truth and columns prediction.
     """
+    label, prediction = jnp.asarray(label), jnp.asarray(prediction)
     valid = (label >= 0) & (label < num_classes) & (label != IGNORE)
     if mask is not None:
         valid &= (mask > 0)[:, None, None]

@@ -11,7 +11,7 @@ RADII = (1.0, 3.0, 5.0)
 BINS = 10
 """Number of equally wide bins of the confidence."""
 
-Sums = dict[str, np.ndarray]
+Sums = dict[str, Any]
 
 
 def flow_sums(flow: np.ndarray, truth: np.ndarray, valid: np.ndarray, confidence: np.ndarray) -> Sums:

@@ -11,6 +11,7 @@ import numpy as np
 from nightjax.core import config as configs
 from nightjax.core.classes import CLASS_MERGES
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.metrics import confusion
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
@@ -86,7 +87,7 @@ def predict(
     logits_fn: Callable[[jax.Array], jax.Array],
     image: jax.Array,
     protocol: EvalSet,
-    size: tuple[int, int],
+    size: Size,
     class_weights: np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Predicts a batch by a protocol; traceable.
@@ -127,7 +128,7 @@ def predict(
         total += jax.nn.softmax(view(scaled), axis=-1)
         if protocol.flip:
             total += jax.nn.softmax(view(scaled[:, :, ::-1])[:, :, ::-1], axis=-1)
-    average = total / (len(protocol.scales) * (1 + protocol.flip))
+    average = jnp.asarray(total) / (len(protocol.scales) * (1 + protocol.flip))
     return _decide(average), average.max(axis=-1)
 
 
@@ -139,7 +140,7 @@ def _scale(image: jax.Array, scale: float) -> jax.Array:
     return _resize_image(image, tuple(max(1, round(side * scale)) for side in image.shape[1:3]))
 
 
-def _resize_image(image: jax.Array, size: tuple[int, int], antialias: bool = False) -> jax.Array:
+def _resize_image(image: jax.Array, size: Size, antialias: bool = False) -> jax.Array:
     if tuple(size) == image.shape[1:3]:
         return image
     x = image.astype(jnp.float32)

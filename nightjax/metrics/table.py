@@ -100,9 +100,10 @@ def _layout(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]]) -> s
 
 
 def _lookup(summary: Summary, path: Sequence[str]) -> float | None:
+    found: Any = summary
     for key in path:
-        summary = summary.get(key) if summary is not None else None
-    return summary
+        found = found.get(key) if found is not None else None
+    return found
 
 
 def _union(mappings: Any) -> list[str]:

@@ -14,7 +14,7 @@ If nothing is declined, this is the ordinary IoU. All thresholds are scored from
 invalid, truth, prediction), so the counts of batches add up as confusion counts do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -125,7 +125,7 @@ def summarize_uiou(counts: np.ndarray, thresholds: np.ndarray, class_names: Sequ
     """
     per_class, mean = uiou_per_class(counts), mean_uiou(counts)
 
-    def percent(values: np.ndarray) -> list[float | None]:
+    def percent(values: Iterable[float]) -> list[float | None]:
         return [None if np.isnan(value) else 100.0 * float(value) for value in values]
 
     return {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -109,7 +108,7 @@ def build_segmenter(
     return Segmenter(**parts)
 
 
-def _attributes(builder: Callable) -> list[str]:
+def _attributes(builder: Any) -> list[str]:
     """Attributes that may be overridden by the caller of ``build_segmenter``."""
     module = getattr(builder, "func", builder)
     reserved = ("parent", "name", "dtype", "num_classes")

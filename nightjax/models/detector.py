@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.config import choose
+from nightjax.core.types import Size
 from nightjax.models.backbones.resnet import ResNet
 from nightjax.models.initializers import lecun_uniform, normal
 from nightjax.models.layers import Conv
@@ -141,11 +142,11 @@ class Detector(nn.Module):
         """What the sides of an image must be a multiple of."""
         return self.strides[-2]
 
-    def anchors(self, size: tuple[int, int]) -> list[np.ndarray]:
+    def anchors(self, size: Size) -> list[np.ndarray]:
         """Anchors float32 [N, 4] of each level, for images of ``size`` (H, W)."""
         every = []
         for stride, side in zip(self.strides, self.sizes, strict=True):
-            grid = tuple(-(-length // stride) for length in size)
+            grid = -(-size[0] // stride), -(-size[1] // stride)
             every.append(grid_anchors(cell_anchors(stride, (side,), self.ratios), grid, stride))
         return every
 
@@ -187,7 +188,8 @@ class Proposals:
             Boxes [P, 4], scores in [0, 1] [P], sorted, and bool [P] that says which there are.
         """
         levels = [self._level(*level, size) for level in zip(logits, code, anchors, strict=True)]
-        return best_boxes(*map(jnp.concatenate, zip(*levels)), self.total)
+        boxes, scores, valid = map(jnp.concatenate, zip(*levels, strict=True))
+        return best_boxes(boxes, scores, valid, self.total)
 
     def _level(self, logits, code, anchors, size):
         every = jnp.ones(logits.shape, bool)
@@ -199,7 +201,7 @@ class Proposals:
         return best_boxes(boxes, scores, nms(boxes, scores, self.threshold, valid), self.after)
 
 
-def proposal_input_size(size: tuple[int, int], short: int = 800, longest: int = 1333) -> tuple[int, int]:
+def proposal_input_size(size: Size, short: int = 800, longest: int = 1333) -> tuple[int, int]:
     """(height, width) to which maskrcnn-benchmark resizes an image: short side 800, unless the long one passes 1333."""
     least, most = min(size), max(size)
     if most / least * short > longest:

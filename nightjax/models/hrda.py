@@ -7,7 +7,7 @@ forms are those of refign's hrda.py: all views of a call go through the network 
 statistics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.models.segmenter import SegmentationModel
 from nightjax.ops.resize import resize
 
@@ -26,12 +27,12 @@ OFFSET_STRIDE = 2 * OUTPUT_STRIDE
 """Training offsets are multiples of this, so that windows fall on whole cells of both views."""
 
 
-def view_size(size: tuple[int, int]) -> tuple[int, int]:
+def view_size(size: Size) -> tuple[int, int]:
     """Height and width of every view of an image of ``size``."""
     return size[0] // 2, size[1] // 2
 
 
-def offset_choices(size: tuple[int, int]) -> np.ndarray:
+def offset_choices(size: Size) -> np.ndarray:
     """How many offsets (y, x) a detail window may be drawn at in an image of ``size``: int [2].
 
     As in the official code the last one that would fit is not drawn.
@@ -40,12 +41,12 @@ def offset_choices(size: tuple[int, int]) -> np.ndarray:
     return np.maximum((margins + 1) // OFFSET_STRIDE, 1)
 
 
-def draw_detail_offset(key: jax.Array, size: tuple[int, int]) -> jax.Array:
+def draw_detail_offset(key: jax.Array, size: Size) -> jax.Array:
     """Random offset int32 [2] (y, x) of a detail window: a multiple of 8, uniform."""
     return OFFSET_STRIDE * jax.random.randint(key, (2,), 0, offset_choices(size), jnp.int32)
 
 
-def detail_crop(x: jax.Array, offset: jax.Array | tuple[int, int]) -> jax.Array:
+def detail_crop(x: jax.Array, offset: jax.Array | Sequence[jax.Array | int]) -> jax.Array:
     """The detail window of images, labels or weights: [B, H, W, ...] to [B, H//2, W//2, ...].
 
     Args:
@@ -57,7 +58,7 @@ def detail_crop(x: jax.Array, offset: jax.Array | tuple[int, int]) -> jax.Array:
     return jax.lax.dynamic_slice(x, start, (x.shape[0], *size, *x.shape[3:]))
 
 
-def detail_windows(size: tuple[int, int]) -> list[tuple[int, int]]:
+def detail_windows(size: Size) -> list[tuple[int, int]]:
     """Offsets (y, x) of the overlapping windows that cover an image of ``size``, row by row."""
     starts = []
     for full, view in zip(size, view_size(size), strict=True):
@@ -137,7 +138,7 @@ class HRDA(SegmentationModel):
         Raises:
             UserError: for sides that are not multiples of 8.
         """
-        batch, *size, _ = x.shape
+        batch, size = x.shape[0], x.shape[1:3]
         if any(side % OFFSET_STRIDE for side in size):
             raise UserError(
                 f"HRDA needs image sides that are multiples of {OFFSET_STRIDE}, "
@@ -175,7 +176,7 @@ def fuse(
     lr_logits: jax.Array,
     hr_logits: jax.Array,
     attention: jax.Array,
-    offsets: list[tuple[jax.Array | int, jax.Array | int]],
+    offsets: Sequence[tuple[jax.Array | int, jax.Array | int]],
 ) -> jax.Array:
     """Context logits and the mean of overlapping detail logits, by attention: [B, h, w, K].
 

@@ -65,7 +65,7 @@ class Conv(nn.Module):
         size = _pair(self.kernel)
         padding = self.padding
         if padding is None:
-            padding = tuple(self.dilation * (k - 1) // 2 for k in size)
+            padding = self.dilation * (size[0] - 1) // 2, self.dilation * (size[1] - 1) // 2
         padding = _pair(padding)
         fan_out = math.prod(size) * (1 if depthwise else self.features)
         kernel_init = self.kernel_init or normal(math.sqrt(2 / fan_out))
@@ -139,7 +139,7 @@ def _taps(x, size, stride, dilation, padding, fill):
 
     ``padding`` holds the low and high padding of rows and columns, or one number for both sides.
     """
-    sides = [(p, p) if isinstance(p, int) else p for p in padding]
+    sides: list[Pair] = [(p, p) if isinstance(p, int) else p for p in padding]
     reach = [dilation * (k - 1) + 1 for k in size]
     out = [(n + sum(p) - r) // stride + 1 for n, p, r in zip(x.shape[1:3], sides, reach, strict=True)]
     padded = lax.pad(x, jnp.asarray(fill, x.dtype), [(0, 0, 0), *((*p, 0) for p in sides), (0, 0, 0)])
@@ -246,4 +246,4 @@ class Dropout2d(nn.Module):
 
 
 def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

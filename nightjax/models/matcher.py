@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.models.backbones.vgg import VGG, VGG16
 from nightjax.models.layers import Conv, max_pool
 from nightjax.models.norm import BatchNorm
@@ -171,7 +172,7 @@ class UAWarpCHead(nn.Module):
         self,
         target: tuple[jax.Array, ...],
         source: tuple[jax.Array, ...],
-        size: tuple[int, int],
+        size: Size,
         train: bool = False,
     ) -> dict[str, jax.Array]:
         """Where each target cell lies in the source.
@@ -267,7 +268,8 @@ class Matcher(nn.Module):
         # The images of a pair alternate in one batch: no example changes device.
         found = self.features(jnp.stack([target, source], axis=1).reshape(-1, *target.shape[1:]))
         pairs = [x.reshape(len(target), 2, *x.shape[1:]) for x in found]
-        levels = self.match(*(tuple(x[:, i] for x in pairs) for i in range(2)), size)
+        ours, theirs = (tuple(x[:, i] for x in pairs) for i in range(2))
+        levels = self.match(ours, theirs, size)
         return levels | {
             "flow": resize(levels["flow1"], size, align_corners=False),
             "logvar": resize(levels["logvar1"], size, align_corners=False),
@@ -284,7 +286,7 @@ class Matcher(nn.Module):
         self,
         target: tuple[jax.Array, ...],
         source: tuple[jax.Array, ...],
-        size: tuple[int, int],
+        size: Size,
         train: bool = False,
     ) -> dict[str, jax.Array]:
         """The head's levels from the `features` of targets and sources; see `UAWarpCHead`."""

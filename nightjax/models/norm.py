@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -63,7 +63,8 @@ class BatchNorm(nn.Module):
             return (x.astype(jnp.float32) * gain + (bias - mean.value * gain)).astype(self.dtype)
 
         split = x.reshape(-1, norm_groups, *x.shape[1:])
-        y, batch_mean, batch_var = _normalize(split, scale, bias, mean.value, self.epsilon)
+        normalized = _normalize(split, scale, bias, mean.value, self.epsilon)
+        y, batch_mean, batch_var = cast(tuple[jax.Array, jax.Array, jax.Array], normalized)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             count = _count(split)
             if self.unbiased_var:

@@ -7,14 +7,17 @@ the weights.
 """
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 from nightjax.models.norm import BatchNorm
 from nightjax.models.translation_blocks import double, pad
 
@@ -255,12 +258,12 @@ def tone_map(hdr: jax.Array) -> jax.Array:
     return jnp.clip(mu_law(0.5 * hdr / jnp.maximum(mean, jnp.finfo(jnp.float32).tiny)), 0.0, 1.0)
 
 
-def padded_size(size: tuple[int, int]) -> tuple[int, int]:
+def padded_size(size: Size) -> Size:
     """(height, width) that an image is resized to first: the next multiples of 64."""
     return tuple(-(-side // MULTIPLE) * MULTIPLE for side in size)
 
 
-def enhance(model: SingleHDR, variables: Any, curves: dict[str, jax.Array], image: jax.Array) -> jax.Array:
+def enhance(model: SingleHDR, variables: Any, curves: Mapping[str, ArrayLike], image: jax.Array) -> jax.Array:
     """Photos by the official test: enlarged to multiples of 64, mirrored at the border, run and cut back; then
     tone-mapped.
 
@@ -274,9 +277,9 @@ def enhance(model: SingleHDR, variables: Any, curves: dict[str, jax.Array], imag
     batch, *size, channels = image.shape
     grow = functools.partial(jax.image.resize, method="cubic", antialias=False)
     x = image.astype(jnp.float32) / 255.0
-    larger = padded_size(size)
+    larger = padded_size(image.shape[1:3])
     x = jnp.clip(grow(x, (batch, *larger, channels)), 0.0, 1.0)
     border = (BORDER, BORDER)
     x = jnp.pad(x, ((0, 0), border, border, (0, 0)), mode="symmetric")
-    hdr = model.apply(variables, x, curves)["hdr"][:, BORDER:-BORDER, BORDER:-BORDER]
+    hdr = cast(dict[str, jax.Array], model.apply(variables, x, curves))["hdr"][:, BORDER:-BORDER, BORDER:-BORDER]
     return tone_map(nn.relu(grow(hdr, (batch, *size, channels))))

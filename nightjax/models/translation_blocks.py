@@ -64,7 +64,8 @@ def average_pool(x: jax.Array) -> jax.Array:
     Returns:
         [B, ceil(H / 2), ceil(W / 2), C].
     """
-    return nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)
+    padding: Any = ((1, 1), (1, 1))  # flax takes numbers too, whatever its annotation says
+    return nn.avg_pool(x, (3, 3), (2, 2), padding, count_include_pad=False)
 
 
 def binomial_pool(x: jax.Array) -> jax.Array:

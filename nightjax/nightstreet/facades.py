@@ -44,7 +44,8 @@ def paint_row(surfaces: Surfaces, camera: Camera, street: Street, row: Row, knob
     ragged = value_noise(along * F(0.7), y * F(0.7), row.seed) if plant.any() else np.zeros_like(y)
     top = np.where(plant, top * (F(0.72) + F(0.45) * ragged), top)
     solid = (kind != OPEN) & (y < top) & _not_a_hole(kind, along, y, top, depth / F(camera.focal))
-    index, depth, along, y, segment, kind, ragged = (a[solid] for a in (index, depth, along, y, segment, kind, ragged))
+    index, depth, along, y, ragged = (a[solid] for a in (index, depth, along, y, ragged))
+    segment, kind = segment[solid], kind[solid]
     albedo = row.albedo[:, segment]
     shade = F(0.75) + F(0.5) * value_noise(along * F(1.7), y * F(1.7), row.seed + 1)
     shade = np.where(kind == VEGETATION, shade * (F(0.35) + F(1.2) * ragged), shade)

@@ -69,8 +69,8 @@ def draw_street(scene_seed: int, prior_shift: float) -> Street:
     paint = named_generator(scene_seed, "materials")
     road = float(rng.uniform(3.6, 6.2))
     sidewalk = float(rng.uniform(2.2, 4.2))
-    terrain = tuple(float(rng.uniform(1.5, 5.0)) if rng.random() < 0.65 else 0.0 for _ in range(2))
-    facade = (-(road + sidewalk + terrain[0]), road + sidewalk + terrain[1])
+    left, right = (float(rng.uniform(1.5, 5.0)) if rng.random() < 0.65 else 0.0 for _ in range(2))
+    facade = (-(road + sidewalk + left), road + sidewalk + right)
     junctions = _draw_junctions(rng)
     tall = float(rng.uniform(0.9, 1.4)) * (1 - 0.3 * prior_shift)
     rows = []
@@ -87,7 +87,7 @@ def draw_street(scene_seed: int, prior_shift: float) -> Street:
         curvature=float(np.clip(rng.normal(0, 0.0007), -0.0018, 0.0018)),
         road=road,
         sidewalk=sidewalk,
-        terrain=terrain,
+        terrain=(left, right),
         facade=facade,
         lanes=2 if road < 4.8 else 4,
         rails=bool(rng.random() < 0.5),

@@ -6,6 +6,7 @@ metering hides the difference), so that lamps and lit windows need no switch: by
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -85,8 +86,9 @@ def draw_air(scene_seed: int, time_of_day: str, knobs: Knobs) -> Air:
             horizon = level * float(rng.uniform(0.6, 2.5)) * tint
             zenith = level * float(rng.uniform(0.1, 0.4)) * np.array([0.8, 0.9, 1.2])
         air = (dome, none, up, 0.0, horizon, zenith, float(rng.uniform(0, 0.4)))
-    arrays = tuple(np.asarray(a, np.float32) if isinstance(a, np.ndarray) else a for a in air)
-    return Air(*arrays, haze, seed)
+    dome, sun, direction, shade_height, horizon, zenith, clouds = air
+    dome, sun, horizon, zenith = (np.asarray(light, np.float32) for light in (dome, sun, horizon, zenith))
+    return Air(dome, sun, direction, shade_height, horizon, zenith, clouds, haze, seed)
 
 
 def lamp_intensities(scene_seed: int, lamps: list[Lamp], knobs: Knobs) -> list[np.ndarray]:
@@ -136,8 +138,8 @@ def draw_lights(
     return lights
 
 
-def irradiance(position: np.ndarray, normal: np.ndarray, light: PointLight) -> np.ndarray:
-    """Scalar irradiance (per unit intensity) on surface points, float32; ``position`` and ``normal`` are [3, ...]."""
+def irradiance(position: Sequence[np.ndarray], normal: Sequence[np.ndarray], light: PointLight) -> np.ndarray:
+    """Scalar irradiance (per unit intensity) on surface points, float32; ``position`` and ``normal`` have 3 arrays."""
     vx, vy, vz = (F(light.position[i]) - position[i] for i in range(3))
     square = vx * vx + vy * vy + vz * vz
     distance = np.sqrt(square)

@@ -31,7 +31,7 @@ class Sensor:
 
 def luminance(image: np.ndarray) -> np.ndarray:
     """[3, H, W] to [H, W]."""
-    return sum(F(LUMINANCE[i]) * image[i] for i in range(3))
+    return np.asarray(sum(F(LUMINANCE[i]) * image[i] for i in range(3)))
 
 
 def draw_sensor(rng: np.random.Generator, radiance: np.ndarray, time_of_day: str, knobs: Knobs) -> Sensor:

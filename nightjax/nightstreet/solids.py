@@ -14,7 +14,9 @@ NEAREST = 0.7  # meters in front of the camera within which nothing is drawn
 class Part:
     """Look of one part of an object: train id, albedo [3], glow [3]."""
 
-    def __init__(self, label: int, albedo: Sequence[float], glow: Sequence[float] | None = None):
+    def __init__(
+        self, label: int, albedo: Sequence[float] | np.ndarray, glow: Sequence[float] | np.ndarray | None = None
+    ):
         self.label = label
         self.albedo = np.asarray(albedo, np.float32)
         self.glow = np.zeros(3, np.float32) if glow is None else np.asarray(glow, np.float32)
@@ -95,12 +97,12 @@ def paint_box(
     if window is None or low[2] - camera.position[2] < NEAREST:
         return
     rays = camera.rays[:, window[0], window[1]]
-    enter, leave, axis = None, None, None
+    enter = leave = axis = np.empty(0)
     for i in range(3):
         one = F(low[i] - camera.position[i]) / rays[i]
         two = F(high[i] - camera.position[i]) / rays[i]
         near, far = np.minimum(one, two), np.maximum(one, two)
-        if enter is None:
+        if i == 0:
             enter, leave, axis = near, far, np.zeros(near.shape, np.uint8)
         else:
             axis = np.where(near > enter, np.uint8(i), axis)

@@ -19,14 +19,14 @@ def cell_anchors(stride: int, sizes: Sequence[float], ratios: Sequence[float]) -
 
     The sides are rounded (half to even) at the size of the stride and then scaled, as in the original Faster R-CNN.
     """
-    centre = 0.5 * (stride - 1)
+    center = 0.5 * (stride - 1)
     rows = []
     for ratio in ratios:
         width = np.round(np.sqrt(stride**2 / ratio))
         sides = np.array([width, np.round(width * ratio)])
         for size in sizes:
             reach = 0.5 * (sides * size / stride - 1)
-            rows.append(np.concatenate([centre - reach, centre + reach]))
+            rows.append(np.concatenate([center - reach, center + reach]))
     return np.stack(rows).astype(np.float32)
 
 

@@ -58,7 +58,7 @@ def paste(
     """Pastes the rare classes of every entry, oldest first: the newest wins overlaps.
 
     Args:
-        bank: its images in the value range of ``image``: normalise them with
+        bank: its images in the value range of ``image``: normalize them with
             ``bank.replace(image=...)`` if the bank holds uint8.
         image: [B, H, W, 3] mixed images, after augmentation.
         label: [B, H, W] mixed labels.

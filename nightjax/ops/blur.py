@@ -55,4 +55,4 @@ def _blur_axis(x: jax.Array, sigma: jax.Array, radius: int, axis: int) -> jax.Ar
         kernel[:, i, None, None, None] * jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
         for i in range(2 * radius + 1)
     )
-    return sum(shifted)
+    return jnp.asarray(sum(shifted))

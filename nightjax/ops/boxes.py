@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.types import Size
+
 MAX_LOG_SCALE = math.log(1000 / 16)
 """Largest decoded log-ratio of sides."""
 
@@ -45,29 +47,29 @@ def encode_boxes(boxes: jax.Array, anchors: jax.Array, weights: tuple[float, ...
         weights: factors of the four numbers.
 
     Returns:
-        [..., 4]: shift of the centre in sides of the anchor, and log-ratio of the sides.
+        [..., 4]: shift of the center in sides of the anchor, and log-ratio of the sides.
     """
-    centre, sides = _centre_and_sides(anchors)
-    box_centre, box_sides = _centre_and_sides(boxes)
-    code = jnp.concatenate([(box_centre - centre) / sides, jnp.log(box_sides / sides)], -1)
+    center, sides = _center_and_sides(anchors)
+    box_center, box_sides = _center_and_sides(boxes)
+    code = jnp.concatenate([(box_center - center) / sides, jnp.log(box_sides / sides)], -1)
     return code * jnp.asarray(weights)
 
 
 def decode_boxes(code: jax.Array, anchors: jax.Array, weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> jax.Array:
     """The inverse of `encode_boxes`; log-ratios are cut at `MAX_LOG_SCALE`."""
-    centre, sides = _centre_and_sides(anchors)
+    center, sides = _center_and_sides(anchors)
     code = code / jnp.asarray(weights)
-    centre = code[..., :2] * sides + centre
+    center = code[..., :2] * sides + center
     sides = jnp.exp(jnp.minimum(code[..., 2:], MAX_LOG_SCALE)) * sides
-    return jnp.concatenate([centre - 0.5 * sides, centre + 0.5 * sides - 1], -1)
+    return jnp.concatenate([center - 0.5 * sides, center + 0.5 * sides - 1], -1)
 
 
-def _centre_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _center_and_sides(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
     sides = boxes[..., 2:] - boxes[..., :2] + 1
     return boxes[..., :2] + 0.5 * sides, sides
 
 
-def clip_boxes(boxes: jax.Array, size: tuple[int, int]) -> jax.Array:
+def clip_boxes(boxes: jax.Array, size: Size) -> jax.Array:
     """Cuts boxes [..., 4] to an image of ``size`` (H, W): corners in [0, W - 1] x [0, H - 1]."""
     return jnp.clip(boxes, 0.0, jnp.array([size[1] - 1, size[0] - 1] * 2, jnp.float32))
 
@@ -127,10 +129,10 @@ def largest(values: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return values[index], index
 
 
-def region_of(regions: jax.Array, size: tuple[int, int], *, context: float = 1.0, min_side: float = 0.0) -> jax.Array:
+def region_of(regions: jax.Array, size: Size, *, context: float = 1.0, min_side: float = 0.0) -> jax.Array:
     """Regions with their surroundings, inside the image.
 
-    Grows each about its centre, first by ``context``, then to ``min_side``; shifts it inside; cuts it only where the
+    Grows each about its center, first by ``context``, then to ``min_side``; shifts it inside; cuts it only where the
     image itself is smaller.
 
     Args:
@@ -143,10 +145,10 @@ def region_of(regions: jax.Array, size: tuple[int, int], *, context: float = 1.0
         Half-open [..., 4], not rounded.
     """
     limit = jnp.array([size[1], size[0]], jnp.float32)
-    centre = (regions[..., :2] + regions[..., 2:]) / 2
+    center = (regions[..., :2] + regions[..., 2:]) / 2
     sides = (regions[..., 2:] - regions[..., :2]) * context
     sides = jnp.minimum(jnp.maximum(sides, min_side), limit)
-    start = jnp.clip(centre - sides / 2, 0.0, limit - sides)
+    start = jnp.clip(center - sides / 2, 0.0, limit - sides)
     return jnp.concatenate([start, start + sides], -1)
 
 

@@ -1,4 +1,4 @@
-"""Colour work on the device: normalisation, exposure, jitter, and self-training's augmentation.
+"""Color work on the device: normalization, exposure, jitter, and self-training's augmentation.
 
 Images are float32 [B, H, W, 3], RGB, in [0, 1] unless said. Drawing is kept apart from applying.
 """
@@ -13,7 +13,7 @@ from nightjax.ops.blur import gaussian_blur
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MIDDLE_GREY = 0.46
-"""The photographers' middle grey, which reflects 18 % of the light, as sRGB stores it."""
+"""The photographers' middle gray, which reflects 18 % of the light, as sRGB stores it."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 ORDERS = {
@@ -48,14 +48,14 @@ def normalize_exposure(image: jax.Array, target: float = MIDDLE_GREY, floor: flo
     Returns:
         [B, H, W, 3] in [0, 1].
     """
-    luminance = (image * np.float32((0.2126, 0.7152, 0.0722))).sum(axis=-1)
+    luminance = (image * np.array((0.2126, 0.7152, 0.0722), np.float32)).sum(axis=-1)
     average = jnp.exp(jnp.log(luminance + floor).mean(axis=(1, 2), keepdims=True))
     return jnp.clip(image * (target / average)[..., None], 0.0, 1.0)
 
 
 @struct.dataclass
 class Jitter:
-    """Colour jitter of each image.
+    """Color jitter of each image.
 
     Attributes:
         brightness: [B], 1 changes nothing; ``brightness - 1`` is added to every channel.
@@ -94,7 +94,7 @@ def draw_jitter(
     """
     factor_key, order_key = jax.random.split(key)
     factor = jax.random.uniform(factor_key, (4, batch), minval=-strength, maxval=strength)
-    factor *= np.float32(ranges)[:, None]
+    factor *= np.array(ranges, np.float32)[:, None]
     if each < 1:
         factor *= jax.random.bernoulli(jax.random.fold_in(key, 1), each, (4, batch))
     if ORDERS[order] is None:
@@ -180,7 +180,7 @@ def shift_hsv(image: jax.Array, saturation: jax.Array, hue: jax.Array) -> jax.Ar
     scaled = jnp.clip(chroma / (value + 1e-6) * saturation[:, None, None], 0.0, 1.0)
     # Each channel falls from the value by the chroma times a trapezium of the hue, shifted by two
     # sextants each.
-    position = (sextant[..., None] + np.float32((5, 3, 1))) % 6
+    position = (sextant[..., None] + np.array((5, 3, 1), np.float32)) % 6
     fall = jnp.clip(jnp.minimum(position, 4 - position), 0.0, 1.0)
     return value[..., None] * (1 - scaled[..., None] * fall)
 
@@ -197,11 +197,11 @@ def photometric(
     blur_probability: float = 0.5,
     blur_sigma: tuple[float, float] = (0.15, 1.15),
 ) -> jax.Array:
-    """Strong augmentation of mixed images: colour jitter, then Gaussian blur.
+    """Strong augmentation of mixed images: color jitter, then Gaussian blur.
 
     Source: DACS ``strong_transform``. Whether to jitter and whether to blur is drawn once for the
     batch; factors, orders and sigmas for each image. `MMSEG_DISTORTION` makes it mmsegmentation's
-    ``PhotoMetricDistortion``, less its rounding to whole grey levels.
+    ``PhotoMetricDistortion``, less its rounding to whole gray levels.
 
     Args:
         image: [B, H, W, 3] in [0, 1].

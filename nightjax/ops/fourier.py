@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 
 Array = jax.Array | np.ndarray
 
 
-def half_width(size: tuple[int, int], beta: float) -> int:
+def half_width(size: Size, beta: float) -> int:
     """Half the width b of the window, whose side is 2b + 1, for images of ``size``: ``floor(beta * shorter side)``.
 
     Raises:
@@ -33,7 +34,7 @@ def spectrum(image: Array, half: int, xp: ModuleType = jnp) -> Array:
     """The low frequencies of images.
 
     Args:
-        image: [..., H, W, C], not normalised: with a negative mean the phase would carry the sign of the source's mean.
+        image: [..., H, W, C], not normalized: with a negative mean the phase would carry the sign of the source's mean.
         half: b, below half of both sides.
         xp: ``jax.numpy`` or ``numpy``.
 
@@ -56,7 +57,7 @@ def replace_amplitude(image: Array, amplitude: Array, xp: ModuleType = jnp) -> A
     """Images with another amplitude of their low frequencies and their own phase; values may leave the image's range.
 
     Args:
-        image: [..., H, W, C], not normalised.
+        image: [..., H, W, C], not normalized.
         amplitude: [..., 2b + 1, 2b + 1, C], absolute values of `spectrum`.
         xp: ``jax.numpy`` or ``numpy``.
     """
@@ -72,9 +73,9 @@ def fourier_adapt(source: jax.Array, target: jax.Array, beta: float = 0.01) -> j
     """Source images with the low-frequency amplitude of target images; labels stay valid.
 
     Args:
-        source: [B, H, W, 3] float32 in [0, 1], not normalised.
+        source: [B, H, W, 3] float32 in [0, 1], not normalized.
         target: the same of any size; image i lends its amplitude to source i.
-        beta: share of the shorter side that is half the window; 0 replaces the mean colour only.
+        beta: share of the shorter side that is half the window; 0 replaces the mean color only.
 
     Returns:
         [B, H, W, 3] float32 in [0, 1].
@@ -96,7 +97,7 @@ def adapt_within(image: jax.Array, key: jax.Array, beta: float = 0.01) -> jax.Ar
     batch leave a device.
 
     Args:
-        image: [B, H, W, 3] float32 in [0, 1], not normalised; a batch of one stays.
+        image: [B, H, W, 3] float32 in [0, 1], not normalized; a batch of one stays.
         key: random key.
         beta: see `fourier_adapt`.
 

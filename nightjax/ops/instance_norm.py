@@ -1,4 +1,4 @@
-"""Instance normalisation: every channel of every image to zero mean and unit variance."""
+"""Instance normalization: every channel of every image to zero mean and unit variance."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jax import lax
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-    """Normalises each channel of each image over its pixels, with the biased variance.
+    """Normalizes each channel of each image over its pixels, with the biased variance.
 
     There are no parameters and no running statistics (torch's ``InstanceNorm2d`` by default), so training and
     prediction are the same, and nothing crosses the batch axis.
@@ -19,6 +19,6 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
         [B, H, W, C] of x's dtype.
     """
     wide = x.astype(jnp.float32)
-    centred = wide - wide.mean((1, 2), keepdims=True)
-    variance = jnp.square(centred).mean((1, 2), keepdims=True)
-    return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
+    centered = wide - wide.mean((1, 2), keepdims=True)
+    variance = jnp.square(centered).mean((1, 2), keepdims=True)
+    return (centered * lax.rsqrt(variance + epsilon)).astype(x.dtype)

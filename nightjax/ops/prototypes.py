@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.core.types import IGNORE, NUM_CLASSES, Size
 from nightjax.ops.resize import nearest_index
 
 
-def cell_label_counts(label: jax.Array, size: tuple[int, int], num_classes: int = NUM_CLASSES) -> jax.Array:
+def cell_label_counts(label: jax.Array, size: Size, num_classes: int = NUM_CLASSES) -> jax.Array:
     """Pixels of each class that use each cell when a [h, w] map is repeated to the label's size.
 
     A loss against a nearest-repeated map is the count-weighted sum over cells: full-size maps are

@@ -33,7 +33,7 @@ def refine(
     """Holistic refinement: mixes the night prediction with the day prediction warped onto it.
 
     ``(1 - e_k) * p_k + e_k * r_k`` with ``e_k = s * max(P, M_k)``: ``s`` is the image's mean
-    normalised night entropy to the power ``gamma``, ``P`` the confidence of the alignment, ``M_k``
+    normalized night entropy to the power ``gamma``, ``P`` the confidence of the alignment, ``M_k``
     is 1 for static classes where both predictions are static. Source: DSR section 3.2.2, ``refine``
     (Refign's adaptive label correction).
 

@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.types import IGNORE
+from nightjax.core.types import IGNORE, Size
 from nightjax.ops.boxes import largest
 
 LEAST_SIDE = 8
@@ -45,7 +45,7 @@ def label_boxes(
     own = jnp.arange(pixels, dtype=jnp.int32).reshape(label.shape)
 
     def round_of(root):
-        """Takes the largest root among the neighbours, then the root's own root: a few rounds cross any part."""
+        """Takes the largest root among the neighbors, then the root's own root: a few rounds cross any part."""
         padded, kinds = jnp.pad(root, 1), jnp.pad(kind, 1, constant_values=-1)
         for dy in range(3):
             for dx in range(3):
@@ -69,7 +69,7 @@ def label_boxes(
 def crop(
     image: jax.Array, regions: jax.Array, size: int, *, antialias: bool = False, keep_aspect: bool = False
 ) -> jax.Array:
-    """Regions resampled to ``size`` x ``size``, bilinear, half-pixel centres, their borders repeated.
+    """Regions resampled to ``size`` x ``size``, bilinear, half-pixel centers, their borders repeated.
 
     Args:
         image: [B, H, W, C] float.
@@ -87,7 +87,7 @@ def crop(
 
 
 def crop_label(label: jax.Array, regions: jax.Array, size: int, *, keep_aspect: bool = False) -> jax.Array:
-    """The same of a label map [B, H, W], by the pixel under the centre: [B, M, size, size] of label's dtype; the rest
+    """The same of a label map [B, H, W], by the pixel under the center: [B, M, size, size] of label's dtype; the rest
     is 255."""
     rows, columns = _matrices(_nearest_in, regions, label.shape[1:3], size, keep_aspect)
     cut = _sample(rows, columns, label[..., None].astype(jnp.float32))[..., 0]
@@ -96,7 +96,7 @@ def crop_label(label: jax.Array, regions: jax.Array, size: int, *, keep_aspect: 
 
 
 def paste(
-    values: jax.Array, regions: jax.Array, size: tuple[int, int], *, keep_aspect: bool = False
+    values: jax.Array, regions: jax.Array, size: Size, *, keep_aspect: bool = False
 ) -> tuple[jax.Array, jax.Array]:
     """Values of one region an image, resized to the region and put in its place; the inverse of `crop`.
 
@@ -254,15 +254,15 @@ def _sample(rows, columns, image):
     return jnp.einsum("bmxw,bmywc->bmyxc", columns, cut, precision="highest")
 
 
-def _centres(span, cells):
+def _centers(span, cells):
     """Middles [..., cells] of equal cells of [0, span)."""
     return (jnp.arange(cells) + 0.5) * span[..., None] / cells
 
 
 def _bilinear_in(start, stop, span, before, after, antialias):
     """Weights [..., after, before] that resample [start, start + span) to ``after`` cells, zeros from ``stop`` on."""
-    start, length, centre = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centres(span, after)
-    source = start + jnp.clip(centre - 0.5, 0.0, length - 1)
+    start, length, center = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centers(span, after)
+    source = start + jnp.clip(center - 0.5, 0.0, length - 1)
     if not antialias:
         weights = _hat(source, before)
     else:
@@ -270,21 +270,21 @@ def _bilinear_in(start, stop, span, before, after, antialias):
         weights = jnp.maximum(1.0 - jnp.abs(source[..., None] - cell) / wide, 0.0)
         weights = jnp.where((cell > start[..., None] - 1) & (cell < (start + length)[..., None]), weights, 0.0)
         weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
-    return jnp.where((centre < length)[..., None], weights, 0.0)
+    return jnp.where((center < length)[..., None], weights, 0.0)
 
 
 def _nearest_in(start, stop, span, before, after):
     """The same with one weight of 1 a row."""
-    start, length, centre = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centres(span, after)
-    source = jnp.clip(jnp.floor(start + centre), 0, before - 1)
-    return ((source[..., None] == jnp.arange(before)) & (centre < length)[..., None]).astype(jnp.float32)
+    start, length, center = start[..., None], jnp.maximum(stop - start, 1.0)[..., None], _centers(span, after)
+    source = jnp.clip(jnp.floor(start + center), 0, before - 1)
+    return ((source[..., None] == jnp.arange(before)) & (center < length)[..., None]).astype(jnp.float32)
 
 
 def _bilinear_out(start, stop, span, before, after):
     """Weights [..., after, before] that resample ``before`` cells of [start, start + span) to [start, stop) of
     ``after`` pixels."""
     start, length, span = (x[..., None] for x in (start, jnp.maximum(stop - start, 1.0), span))
-    last = jnp.ceil(before * length / span - 0.5) - 1  # The last cell with its centre in the region.
+    last = jnp.ceil(before * length / span - 0.5) - 1  # The last cell with its center in the region.
     source = (jnp.arange(after) + 0.5 - start) * before / span - 0.5
     return _hat(jnp.clip(source, 0.0, jnp.maximum(last, 0.0)), before)
 

@@ -2,7 +2,7 @@
 
 Interpolation is two products with constant matrices, one for rows and one for columns, built with
 numpy while tracing. The gradient is the two transposed products, and nothing crosses the batch
-axis. On CPU, growing by a whole factor is a blend of neighbours instead, several times faster
+axis. On CPU, growing by a whole factor is a blend of neighbors instead, several times faster
 (``scripts/bench_ops.py``).
 """
 
@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nightjax.core.types import Size
+
 
 def resize(
     x: jax.Array,
-    size: tuple[int, int],
+    size: Size,
     *,
     method: str = "bilinear",
     align_corners: bool,
@@ -30,8 +32,8 @@ def resize(
         method: ``"bilinear"``, or ``"area"`` for the mean over each target cell's overlapping
             source cells (torch's adaptive average pooling: cell i covers floor(i * H / h) up to,
             not including, ceil((i + 1) * H / h)).
-        align_corners: True maps corner pixel centres onto each other, False maps the image borders
-            (half-pixel centres, clamped at the border). DANNet uses True, the DAFormer family
+        align_corners: True maps corner pixel centers onto each other, False maps the image borders
+            (half-pixel centers, clamped at the border). DANNet uses True, the DAFormer family
             False. Without effect on "area".
         antialias: widens the bilinear filter by the shrinking factor (Pillow's and torch's
             antialiasing). Needs ``align_corners=False``.
@@ -66,8 +68,8 @@ def resize(
     return x
 
 
-def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Nearest neighbour by torch's rule: row i shows source row floor(i * H / h), in float32.
+def resize_nearest(x: jax.Array, size: Size) -> jax.Array:
+    """Nearest neighbor by torch's rule: row i shows source row floor(i * H / h), in float32.
 
     Args:
         x: [B, H, W] labels or [B, H, W, C], any dtype.
@@ -92,7 +94,7 @@ def _apply(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
 
 
 def _blend(x: jax.Array, factor: int, axis: int) -> jax.Array:
-    """Grows one axis by a whole factor: each phase mixes a cell with its nearer neighbour."""
+    """Grows one axis by a whole factor: each phase mixes a cell with its nearer neighbor."""
     n = x.shape[axis]
     cell = functools.partial(lax.slice_in_dim, x, axis=axis)
     before = jnp.concatenate([cell(0, 1), cell(0, n - 1)], axis)
@@ -100,8 +102,8 @@ def _blend(x: jax.Array, factor: int, axis: int) -> jax.Array:
     phases = []
     for phase in range(factor):
         offset = (phase + 0.5) / factor - 0.5
-        neighbour = before if offset < 0 else after
-        phases.append(x * (1 - abs(offset)) + neighbour * abs(offset))
+        neighbor = before if offset < 0 else after
+        phases.append(x * (1 - abs(offset)) + neighbor * abs(offset))
     return jnp.stack(phases, axis + 1).reshape(*x.shape[:axis], n * factor, *x.shape[axis + 1 :])
 
 

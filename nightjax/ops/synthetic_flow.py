@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.types import Size
+
 GRID = 3
 """Control points a side of the bend."""
 
 
-def random_flow(key: jax.Array, batch: int, size: tuple[int, int], *, homography: float, bend: float) -> jax.Array:
+def random_flow(key: jax.Array, batch: int, size: Size, *, homography: float, bend: float) -> jax.Array:
     """A homography and a smooth bend for every image.
 
     Args:
@@ -28,7 +30,7 @@ def random_flow(key: jax.Array, batch: int, size: tuple[int, int], *, homography
     return homography_flow(corners, size) + jax.image.resize(points, (batch, *size, 2), "cubic")
 
 
-def homography_flow(corners: jax.Array, size: tuple[int, int]) -> jax.Array:
+def homography_flow(corners: jax.Array, size: Size) -> jax.Array:
     """The flow of the homography that moves the image's corners so.
 
     Solved in closed form for the unit square (Heckbert 1989, section 2.2.3).

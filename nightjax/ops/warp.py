@@ -24,7 +24,7 @@ def flow_warp(x: jax.Array, flow: jax.Array) -> tuple[jax.Array, jax.Array]:
     flow = flow.astype(jnp.float32)
     at_x = flow[..., 0] + jnp.arange(width, dtype=jnp.float32)
     at_y = flow[..., 1] + jnp.arange(height, dtype=jnp.float32)[:, None]
-    # The border test is made in normalised coordinates, with the rounding of the official code.
+    # The border test is made in normalized coordinates, with the rounding of the official code.
     norm_x, norm_y = 2 * at_x / max(width - 1, 1) - 1, 2 * at_y / max(height - 1, 1) - 1
     inside = (norm_x > -1) & (norm_x < 1) & (norm_y > -1) & (norm_y < 1)
 

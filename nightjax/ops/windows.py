@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 
 
-def window_size(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
+def window_size(size: Size, window: Size) -> tuple[int, int]:
     """The window that is really used: `window`, cut to an image of `size` where that is smaller."""
     return min(size[0], window[0]), min(size[1], window[1])
 
 
-def window_grid(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+def window_grid(size: Size, window: Size, stride: tuple[int, int]) -> np.ndarray:
     """Top-left corners of the windows that cover an image.
 
     Source: mmseg `EncoderDecoder.slide_inference`; the same in HRDA `hr_slide` and in DSR/Refign.
@@ -46,7 +47,7 @@ def window_grid(size: tuple[int, int], window: tuple[int, int], stride: tuple[in
     return np.stack([rows.ravel(), columns.ravel()], axis=-1).astype(np.int32)
 
 
-def gather_windows(x: jax.Array, offsets: np.ndarray, window: tuple[int, int]) -> jax.Array:
+def gather_windows(x: jax.Array, offsets: np.ndarray, window: Size) -> jax.Array:
     """Cuts windows out of a batch.
 
     Args:
@@ -65,7 +66,7 @@ def gather_windows(x: jax.Array, offsets: np.ndarray, window: tuple[int, int]) -
     return jax.vmap(cut, out_axes=1)(jnp.asarray(offsets))
 
 
-def window_cover(offsets: np.ndarray, window: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def window_cover(offsets: np.ndarray, window: Size, size: Size) -> np.ndarray:
     """How many windows cover each pixel, float32 [H, W]."""
     cover = np.zeros(size, np.float32)
     for y, x in offsets:
@@ -73,7 +74,7 @@ def window_cover(offsets: np.ndarray, window: tuple[int, int], size: tuple[int, 
     return cover
 
 
-def blend_windows(windows: jax.Array, offsets: np.ndarray, size: tuple[int, int]) -> jax.Array:
+def blend_windows(windows: jax.Array, offsets: np.ndarray, size: Size) -> jax.Array:
     """Puts windows back and averages where they overlap.
 
     Args:

@@ -1,8 +1,9 @@
-"""Charts as inline SVG, without any library; colours are CSS variables `--series-0..7`."""
+"""Charts as inline SVG, without any library; colors are CSS variables `--series-0..7`."""
 
 import html
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ NUM_COLORS = 8
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Name to (x, y). Values that are not finite are left out."""
+
+Position = TypeVar("Position", float, np.ndarray)
 
 
 def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
@@ -41,10 +44,10 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
     x_range = (every_x.min(), every_x.max())
     y_range = (min(y_ticks[0], every_y.min()), max(y_ticks[-1], every_y.max()))
 
-    def place_x(x: np.ndarray | float) -> np.ndarray | float:
+    def place_x(x: Position) -> Position:
         return LEFT + (x - x_range[0]) / (x_range[1] - x_range[0] or 1) * (WIDTH - LEFT - RIGHT)
 
-    def place_y(y: np.ndarray | float) -> np.ndarray | float:
+    def place_y(y: Position) -> Position:
         return HEIGHT - BOTTOM - (y - y_range[0]) / (y_range[1] - y_range[0] or 1) * (HEIGHT - TOP - BOTTOM)
 
     name = html.escape(title, quote=True)
@@ -137,8 +140,8 @@ def short(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.0e}"
 
 
-def _clean(x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+def _clean(every_x: Sequence[float], every_y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(every_x, np.float64), np.asarray(every_y, np.float64)
     kept = np.isfinite(x) & np.isfinite(y)
     x, y = x[kept], y[kept]
     if len(x) > MAX_POINTS:  # draw means of equal stretches

@@ -39,7 +39,7 @@ def write_panels(
         examples: rows at most; each process knows only its own, and the first process writes.
     """
     names = [name for name in ORDER if name in pictures] + [name for name in pictures if name not in ORDER]
-    grid = panel_grid({name: local_rows(pictures[name])[:examples] for name in names})
+    grid = panel_grid({name: list(local_rows(pictures[name])[:examples]) for name in names})
     if jax.process_index() == 0:
         folder = workdir / "panels"
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class Result(NamedTuple):
         memory: peak, GB.
     """
 
-    sets: dict[str, dict[str, Any]]
+    sets: Mapping[str, Mapping[str, Any]]
     finished: bool
     minutes: float | None
     memory: float | None

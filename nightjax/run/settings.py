@@ -1,4 +1,4 @@
-"""The sections of a config, checked and complete: every setting is there with its default, so every setting is a flag."""
+"""The sections of a config, checked and complete: every setting is there with its default, so each is a flag."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -110,8 +110,9 @@ def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
 def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: TrainState) -> dict[str, Variables]:
     """The weights of ``train.init`` for a new run, by network.
 
-    Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the checkpoint;
-    they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either is printed.
+    Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the
+    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either
+    is printed.
 
     Raises:
         UserError: another module is absent, the run saw its images in another form, or see `load_network`.
@@ -124,7 +125,8 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
         held, modules = checkpoint.modules(folder, network), set(wanted["params"])
         if missing := sorted(modules - held - set(method.optional_init)):
             raise UserError(
-                f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; give a run of its model"
+                f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; "
+                "give a run of its model"
             )
         for names, what in ((modules - held, "not in it, from scratch"), (held - modules, "in it, left out")):
             if names:

@@ -93,7 +93,7 @@ def split_day_night(
     parts = {"day": [], "twilight": [], "night": []}
     for name in sorted(gammas):
         found = time_of_day(gammas[name], night_max, day_min)
-        if policy != "agree" or official.get(name) == found:
+        if policy != "agree" or (official or {}).get(name) == found:
             parts[found].append(name)
     return parts
 

@@ -47,7 +47,10 @@ def select(rule: str, names: Sequence[str], features: np.ndarray, reference: np.
         raise UserError(f"cannot select {count} of {len(names)} pictures: choose a count from 1 to that")
     order = np.argsort(names)
     return function(
-        [names[i] for i in order], np.asarray(features, np.float64)[order], np.asarray(reference, np.float64), count
+        [names[int(i)] for i in order],
+        np.asarray(features, np.float64)[order],
+        np.asarray(reference, np.float64),
+        count,
     )
 
 
@@ -88,14 +91,14 @@ def take_groups(names: Sequence[str], groups: np.ndarray, scores: dict[int, floa
     for group in sorted(scores, key=lambda group: (scores[group], group)):
         if len(chosen) >= count:
             break
-        chosen += [(names[i], scores[group]) for i in np.flatnonzero(groups == group)]
+        chosen += [(names[int(i)], scores[group]) for i in np.flatnonzero(groups == group)]
     return chosen
 
 
 def drives(names: Sequence[str]) -> np.ndarray | None:
     """Groups by the drive in NEXET's file names, ``frame_<drive>_<clip>_...``; None if a name is of another form."""
-    found = [re.match(r"(?:.*/)?frame_([0-9a-f-]+)_", name) for name in names]
-    return np.unique([match[1] for match in found], return_inverse=True)[1] if all(found) else None
+    found = [match[1] for name in names if (match := re.match(r"(?:.*/)?frame_([0-9a-f-]+)_", name))]
+    return np.unique(found, return_inverse=True)[1] if len(found) == len(names) else None
 
 
 def _select_point(names: list[str], features: np.ndarray, reference: np.ndarray, count: int) -> Scored:
@@ -111,7 +114,7 @@ def _select_groups(names: list[str], features: np.ndarray, reference: np.ndarray
     groups = drives(names)
     if groups is None:
         clusters = -(-len(names) // GROUP_SIZE)
-        groups = kmeans2(features, clusters, minit="++", seed=np.random.default_rng(0))[1]
+        groups = kmeans2(features, clusters, minit="++", rng=np.random.default_rng(0))[1]
     groups = _merge_small(features, groups)
     return take_groups(names, groups, group_scores(features, groups, reference), count)
 
@@ -145,8 +148,8 @@ Fréchet distance; and one by one, towards the set with the smallest distance.""
 
 
 def _best(names: Sequence[str], scores: np.ndarray, count: int) -> Scored:
-    order = np.lexsort((names, scores))[:count]
-    return [(names[i], float(scores[i])) for i in order]
+    order = np.lexsort((np.asarray(names), scores))[:count]
+    return [(names[int(i)], float(scores[i])) for i in order]
 
 
 def _gaussian(rows: np.ndarray, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
@@ -169,11 +172,11 @@ def _merge_small(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
     large = labels[sizes >= LEAST_GROUP]
     if not len(large):
         return np.zeros_like(groups)
-    centres = np.stack([features[groups == label].mean(0) for label in large])
+    centers = np.stack([features[groups == label].mean(0) for label in large])
     merged = groups.copy()
     for label in labels[sizes < LEAST_GROUP]:
-        centre = features[groups == label].mean(0)
-        merged[groups == label] = large[((centres - centre) ** 2).sum(1).argmin()]
+        center = features[groups == label].mean(0)
+        merged[groups == label] = large[((centers - center) ** 2).sum(1).argmin()]
     return merged
 
 

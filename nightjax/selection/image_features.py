@@ -3,7 +3,7 @@ weights."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def describe_with(name: str, *, weights: str = "", rule: str = "pytorch_fid", ba
 
     Args:
         name: ``"inception"``, 2048 numbers, the network of FID and KID; or ``"random"``, 112 numbers of an untrained
-            network: its distances say whether one thing's colours and edges are nearer another's, and are no FID.
+            network: its distances say whether one thing's colors and edges are nearer another's, and are no FID.
         weights: file of the Inception weights, as pytorch-fid's.
         rule: see `fid.resize`.
         batch: pictures at a time, split over the devices of this process.
@@ -71,7 +71,11 @@ def _inception(weights: str) -> Network:
     model = inception.InceptionV3()
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *inception.INPUT_SIZE, 3)))
     variables = from_torch(load_state_dict(weights), shapes, allow_surplus=("fc.*", "AuxLogits.*"))
-    return inception.INPUT_SIZE, variables, lambda v, x: model.apply(v, x)["pool2048"]
+
+    def features(variables: Any, pixels: jax.Array) -> jax.Array:
+        return cast(dict[str, jax.Array], model.apply(variables, pixels))["pool2048"]
+
+    return inception.INPUT_SIZE, variables, features
 
 
 def _random(weights: str) -> Network:

@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class Pictures:
         """Every (height, width), from the files' headers alone."""
         return {transforms.image_size(self._record(index)) for index in range(len(self))}
 
-    def _record(self, index: int) -> dict[str, object]:
+    def _record(self, index: int) -> sources.Record:
         part, i = self._records[index]
         return part[i]
 
@@ -87,17 +87,6 @@ def scored_by(where: str) -> str:
     return ""
 
 
-def _open(where: str, data_dir: str, manual_dir: str) -> Sequence[Mapping[str, object]]:
-    dataset, at, split = where.rpartition("@")
-    if at and not pathlib.Path(where).is_dir():
-        records = sources.open_source(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
-    else:
-        records = _FolderRecords(pathlib.Path(where).expanduser())
-    if not len(records):
-        raise UserError(f"{where} holds no pictures: give a folder of PNG or JPEG files, or DATASET@SPLIT")
-    return records
-
-
 class _FolderRecords:
     def __init__(self, root: pathlib.Path):
         if not root.is_dir():
@@ -108,6 +97,17 @@ class _FolderRecords:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, index: int) -> dict[str, object]:
+    def __getitem__(self, index: int) -> sources.Record:
         path = self._paths[index]
         return {"image_id": path.relative_to(self._root).with_suffix("").as_posix(), "image": path.read_bytes()}
+
+
+def _open(where: str, data_dir: str, manual_dir: str) -> sources.Source | _FolderRecords:
+    dataset, at, split = where.rpartition("@")
+    if at and not pathlib.Path(where).is_dir():
+        records = sources.open_source(dataset, split, data_dir=data_dir, manual_dir=manual_dir)
+    else:
+        records = _FolderRecords(pathlib.Path(where).expanduser())
+    if not len(records):
+        raise UserError(f"{where} holds no pictures: give a folder of PNG or JPEG files, or DATASET@SPLIT")
+    return records

@@ -205,7 +205,8 @@ BENCHMARKS: dict[str, Section] = {
 
 ``streams``: domain to stream; ``eval``: set name to protocol; ``oracle``: what the source becomes for training on the
 labeled target; ``day``: labeled days to join to labeled nights; ``select``: the set whose best checkpoint is kept;
-``dropped_rows``; and ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise the paper's.
+``dropped_rows``; and ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise
+``"paper"``.
 
 Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
 """

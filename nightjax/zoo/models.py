@@ -45,14 +45,15 @@ MODELS: dict[str, Section] = {
         "head_width": 32,
     },
 }
-"""``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks; ``deeplab_multi`` is AdaptSegNet's too, where its
-auxiliary classifier is the first of two levels."""
+"""``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks; ``deeplab_multi`` is AdaptSegNet's too, where
+its auxiliary classifier is the first of two levels."""
 
 FULL_RESOLUTION = ("hrda",)
 """Networks that read crops of 1024 of images at their full size, and are tested by windows of that size."""
 
 RELIGHT = {"toy": {"relight": True, "relight_features": 4, "relight_blocks": 1}, "paper": {"relight": True}}
-"""Scale of a benchmark to DANNet's relighting in front of a network; one form a scale, so that runs can be fine-tuned."""
+"""Scale of a benchmark to DANNet's relighting in front of a network; one form a scale, so that runs can be
+fine-tuned."""
 
 INPUTS = {
     "torchvision": {},

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import ml_collections
 import numpy as np
@@ -145,7 +145,7 @@ def build(
     every = max(steps // recipe.evaluations, 1)
     config = {
         "seed": 0,
-        "model": {"dtype": recipe.dtype} | dict(recipe.model),
+        "model": {"dtype": recipe.dtype} | dict(cast(Mapping[str, Any], recipe.model)),
         "train": {"steps": steps, "batch": recipe.batch},
         "data": {"workers": recipe.workers, "streams": benchmark["streams"]},
         "eval": {"every": every, "sets": benchmark["eval"]},

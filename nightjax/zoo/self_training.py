@@ -13,8 +13,8 @@ TOY = recipes.toy(
         "method.teacher.decay": 0.99,
     },
 )
-"""Within a short run from scratch there is no pretrained network to stay close to, so there is no feature distance, and the
-teacher follows faster."""
+"""Within a short run from scratch there is no pretrained network to stay close to, so there is no feature distance, and
+the teacher follows faster."""
 
 PAPER = recipes.Recipe({})
 """DAFormer's, but for the optimizer, which depends on the network: see `optimizer`."""

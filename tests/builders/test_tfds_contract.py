@@ -1,4 +1,4 @@
-"""TFDS's own builder test, which needs TensorFlow: run with ``-m tf`` and the tf extra."""
+"""TFDS's own builder test, which needs TensorFlow: run with ``-m tf`` and the export extra."""
 
 import importlib
 import unittest
@@ -26,7 +26,7 @@ CASES = [
 @pytest.mark.tf
 @pytest.mark.parametrize("name,config,make,splits", CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_contract(name, config, make, splits, tmp_path):
-    pytest.importorskip("tensorflow", reason="needs the tf extra")
+    pytest.importorskip("tensorflow", reason="needs the export extra")
     make(tmp_path)
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
 

@@ -31,7 +31,7 @@ def test_anchors(golden):
 def test_anchors_of_one_level(golden):
     data = golden("nightlab", "anchors")
     c4 = data["c4_cell_anchors"]
-    stride = int(c4[0, 0] + c4[0, 2]) + 1  # Cells are centred at half of stride - 1.
+    stride = int(c4[0, 0] + c4[0, 2]) + 1  # Cells are centered at half of stride - 1.
     np.testing.assert_array_equal(anchors.cell_anchors(stride, data["sizes"], data["ratios"]), c4)
     odd = anchors.cell_anchors(int(data["odd_stride"][0]), data["odd_sizes"], data["odd_ratios"])
     np.testing.assert_array_equal(odd, data["odd_cell_anchors"])
@@ -123,7 +123,7 @@ def test_suppression(golden, name):
 
 @pytest.mark.parametrize("name", ["exact.keep_ge", "ties.keep_ge_stable", "ties.keep_ge_torch_order"])
 def test_suppression_at_equality(golden, name):
-    """The original's CPU rule is ours at the threshold's lower neighbour, and its order of ties ours of boxes in that
+    """The original's CPU rule is ours at the threshold's lower neighbor, and its order of ties ours of boxes in that
     order."""
     data = golden("nightlab", "nms")
     box, score = (data[f"{name.partition('.')[0]}.{part}"] for part in ("boxes", "scores"))

@@ -39,7 +39,7 @@ SELF_TRAINING = {"teacher": {"decay": 0.9}, "feature_distance": {}, "pseudo_labe
 
 
 def write_folder(root, *, split="train", count=6, size=SIZE, seed=0, references=False):
-    """A folder data set: blocks of a few classes, coloured by class, with noise."""
+    """A folder data set: blocks of a few classes, colored by class, with noise."""
     rng = np.random.default_rng(seed)
     parts = ["images", "labels"] + (["references"] if references else [])
     for part in parts:

@@ -28,18 +28,18 @@ def test_exif_rotation_is_applied():
     image = decode_image(data)
     assert image.shape == (72, 48, 3)
     error = np.abs(image[4::8, 4::8].astype(int) - np.rot90(RGB, -1).astype(int))
-    assert error.mean() < 30  # JPEG thins out the colours of this noise; an unrotated image is at about 85
+    assert error.mean() < 30  # JPEG thins out the colors of this noise; an unrotated image is at about 85
     assert np.abs(image[4::8, 4::8].astype(int) - np.rot90(RGB, 1).astype(int)).mean() > 50
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA"])
 def test_other_modes_become_rgb(mode):
-    grey = Image.fromarray(RGB).convert("L")
+    gray = Image.fromarray(RGB).convert("L")
     data = encode(Image.fromarray(RGB).convert(mode), "TIFF" if mode == "CMYK" else "PNG")
     image = decode_image(data)
     assert image.dtype == np.uint8 and image.shape == RGB.shape
     if mode in ("L", "LA"):
-        np.testing.assert_array_equal(image, np.repeat(np.asarray(grey)[..., None], 3, -1))
+        np.testing.assert_array_equal(image, np.repeat(np.asarray(gray)[..., None], 3, -1))
 
 
 def test_transparency_is_laid_on_black():

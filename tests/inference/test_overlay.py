@@ -21,7 +21,7 @@ def test_label_file_holds_train_ids():
     np.testing.assert_array_equal(np.asarray(image), LABEL)
 
 
-def test_palette_file_holds_ids_and_shows_colours():
+def test_palette_file_holds_ids_and_shows_colors():
     image = decode(overlay.encode_palette(LABEL))
     assert image.mode == "P"
     np.testing.assert_array_equal(np.asarray(image), LABEL)

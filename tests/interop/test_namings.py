@@ -300,7 +300,7 @@ def test_resnet(tmp_path, variant):
 
 def mit_names(prefix=""):
     """NVlabs' names and shapes of `MIT`."""
-    names, before, first = {}, 3, 0
+    names, before = {}, 3
     for i, (dim, depth, sr) in enumerate(zip(MIT["dims"], MIT["depths"], (8, 4, 2, 1), strict=True), start=1):
         kernel = 7 if i == 1 else 3
         names |= {f"patch_embed{i}.proj.weight": (dim, before, kernel, kernel)}

@@ -28,7 +28,7 @@ def test_a_common_factor_of_the_weights_cancels():
     np.testing.assert_allclose(class_weighted_cross_entropy(logits, label, 7 * WEIGHTS), loss, rtol=1e-5)
 
 
-def test_nothing_labelled():
+def test_nothing_labeled():
     label = jnp.full_like(LABEL, 255)
     loss, gradient = jax.value_and_grad(class_weighted_cross_entropy)(ZEROS, label, WEIGHTS)
     assert loss == 0

@@ -252,7 +252,7 @@ def predictions(make, state, batch):
     predict = jax.jit(method.predict)
     results = {"merged": predict(variables, image), "found": jax.jit(method.detect)(variables, image)}
     for name in ("image_level", "oracle_boxes"):
-        results[name] = jax.jit(lambda v, i, l, name=name: method.predict_as(name, v, i, l))(variables, image, label)
+        results[name] = jax.jit(method.predict_as, static_argnums=0)(name, variables, image, label)
     predict(variables, image[::-1])
     return results | {"programs": predict._cache_size()}
 

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.pulling import Keys, Pulling
 
 from nightjax.core.errors import UserError
-from nightjax.methods.pulling import Keys, Pulling
 from nightjax.models.projection import ProjectionHead
 
 K, M, N, D = 19, 6, 8, 3

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nightjax.methods.pulling import Pulling
 
 from configs import t2s_da
 from nightjax import methods
@@ -13,7 +14,6 @@ from nightjax.core.checkpoint import Checkpointer
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.methods.dacs import Dacs
-from nightjax.methods.pulling import Pulling
 from nightjax.methods.t2s_da import T2sDa
 from nightjax.methods.t2s_dg import T2sDg
 from nightjax.models import build_segmenter

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -89,7 +90,7 @@ def test_sets_of_other_models(scores, more):
 
 def test_a_higher_threshold_adds_classes():
     sets = [set(select_hard_classes(FIXTURE, step / 50)) for step in range(51)]
-    assert all(low <= high for low, high in zip(sets, sets[1:])) and sets[-1] == set(range(19))
+    assert all(low <= high for low, high in itertools.pairwise(sets)) and sets[-1] == set(range(19))
 
 
 def test_equal_absent_and_unknown():
@@ -102,7 +103,7 @@ def test_from_a_run(tmp_path):
     folder = tmp_path / "eval" / "val_night"
     folder.mkdir(parents=True)
     for step, scale in ((100, 1.0), (200, 100.0)):
-        iou = dict(zip(CITYSCAPES.names, [scale * value for value in FIXTURE]))
+        iou = dict(zip(CITYSCAPES.names, [scale * value for value in FIXTURE], strict=True))
         (folder / f"{step:07d}.json").write_text(json.dumps({"iou": iou | {"train": None}}))
     assert from_evaluation(tmp_path, "val_night", 0.5) == PUBLISHED[0.5]
     with pytest.raises(UserError, match="raise tau"):

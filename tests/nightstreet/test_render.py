@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 
 import cv2
 import numpy as np
@@ -511,7 +512,7 @@ def test_lesser_lights_are_whole_in_the_published_gaps():
 
 def test_seeds_of_splits_are_disjoint():
     starts = sorted(split.first_seed for split in SPLITS.values())
-    assert all(b - a >= SEEDS_PER_SPLIT for a, b in zip(starts, starts[1:]))
+    assert all(b - a >= SEEDS_PER_SPLIT for a, b in itertools.pairwise(starts))
     for preset in PRESETS.values():
         assert max(preset.counts.values()) < pairs.WRONG_SCENE < SEEDS_PER_SPLIT - max(preset.counts.values())
         assert set(preset.counts) == set(SPLITS)

@@ -1,4 +1,4 @@
-"""Normalisation, exposure, jitter and blur."""
+"""Normalization, exposure, jitter and blur."""
 
 import colorsys
 import itertools

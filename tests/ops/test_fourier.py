@@ -95,14 +95,14 @@ def test_the_other_image_may_have_another_size(images):
     np.testing.assert_allclose(adapt(source, small, 0.1), adapt(source, large, 0.1), atol=1e-9)
 
 
-def test_a_black_source_takes_the_mean_colour():
+def test_a_black_source_takes_the_mean_color():
     black, target = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), (10, 20, 30), np.uint8)
     np.testing.assert_array_equal(fourier.translate(black, target, 0.2), target)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_within_a_batch_nobody_keeps_its_own_amplitude(batch):
-    """All take the mean colour of one image, and that one takes another's."""
+    """All take the mean color of one image, and that one takes another's."""
     level = np.linspace(0.2, 0.8, batch, dtype=np.float32)
     image = jnp.asarray(np.broadcast_to(level[:, None, None, None], (batch, 8, 8, 3)))
     lent = np.asarray(fourier.adapt_within(image, jax.random.key(0), 0.0))[:, 0, 0, 0]

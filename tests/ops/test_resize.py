@@ -14,7 +14,7 @@ def torch_bilinear(x, size, align_corners):
     for i in range(size[0]):
         for j in range(size[1]):
             (y0, y1, v), (x0, x1, u) = (
-                neighbours(*args, align_corners) for args in ((i, height, size[0]), (j, width, size[1]))
+                neighbors(*args, align_corners) for args in ((i, height, size[0]), (j, width, size[1]))
             )
             top = (1 - u) * x[:, y0, x0] + u * x[:, y0, x1]
             bottom = (1 - u) * x[:, y1, x0] + u * x[:, y1, x1]
@@ -22,7 +22,7 @@ def torch_bilinear(x, size, align_corners):
     return out
 
 
-def neighbours(i, before, after, align_corners):
+def neighbors(i, before, after, align_corners):
     if align_corners:
         source = i * (before - 1) / (after - 1) if after > 1 else 0.0
     else:

@@ -80,7 +80,7 @@ def test_processes_share_the_pictures(sets, monkeypatch, capsys):
         )
         for i in range(2)
     ]
-    outputs, errors = zip(*(process.communicate(timeout=300) for process in processes))
+    outputs, errors = zip(*(process.communicate(timeout=300) for process in processes), strict=True)
     assert [process.returncode for process in processes] == [0, 0], errors
     first, second = ([line for line in output.splitlines() if not line.startswith("[Gloo]")] for output in outputs)
     assert len(first) == 2 and first[0] == alone[0] and not second  # The kernel distance is left out.

@@ -83,7 +83,7 @@ def test_windows_equal_a_slow_reference(size, window, stride, number):
     batch = {"image": images, "label": truth, "mask": np.ones(2, np.float32)}
     counts = jax.jit(lambda batch: evaluate.batch_counts(method, {}, batch, eval_set))(batch).confusion.total
     expected = np.zeros((K, K), np.int64)
-    for image, label in zip(images, truth):
+    for image, label in zip(images, truth, strict=True):
         logits, windows = slow_windows(image, window, stride)
         assert windows == number
         np.add.at(expected, (label[label != 255], logits.argmax(-1)[label != 255]), 1)

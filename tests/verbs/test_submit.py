@@ -39,7 +39,8 @@ def test_table_of_tests():
 
 def test_writes_a_package_that_passes(world, tmp_path, capsys):
     run, data = world
-    command = f"submit --benchmark=dark_zurich --workdir={run} --output={tmp_path}/out --dataset=folder:{data} --invalid_below=0.2"
+    command = f"submit --benchmark=dark_zurich --workdir={run} --output={tmp_path}/out --dataset=folder:{data}"
+    command += " --invalid_below=0.2"
     submit.main(command.split())
     assert "no fault found" in capsys.readouterr().out
     assert check_package(tmp_path / "out.zip", "dark_zurich", FRAMES) == []
@@ -64,7 +65,7 @@ def test_checks_a_strangers_package(tmp_path, capsys):
         submit.main(["submit", "--benchmark=acdc", f"--check={tmp_path}/theirs.zip"])
     assert stop.value.code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["missing file", "colour image"]
+    assert [line.partition(":")[0] for line in lines] == ["missing file", "color image"]
 
 
 @pytest.mark.parametrize(

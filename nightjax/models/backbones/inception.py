@@ -61,7 +61,9 @@ class Mixed(nn.Module):
                 own = name if len(chain) == 1 else f"{name}__{i}"
                 if kernel == FORK:
                     own = f"{name}_{i}"
-                    y = jnp.concatenate([conv(features, k, name=own + side)(y) for k, side in zip(FORK, "ab")], -1)
+                    y = jnp.concatenate(
+                        [conv(features, k, name=own + side)(y) for k, side in zip(FORK, "ab", strict=True)], -1
+                    )
                 elif i == len(chain) and not self.pool_features:
                     y = conv(features, kernel, stride=2, padding=0, name=own)(y)
                 else:

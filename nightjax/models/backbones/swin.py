@@ -98,12 +98,13 @@ class ShiftedAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         _, height, width, _ = x.shape
         x = _pad_to_multiple(x, self.window)
-        padded, mask = x.shape[1:3], None
+        rows, columns = x.shape[1:3]
+        mask = None
         if self.shift:
             x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
-            mask = shift_mask(*padded, self.window, self.shift)
+            mask = shift_mask(rows, columns, self.window, self.shift)
         attention = WindowAttention(self.heads, self.window, dtype=self.dtype, name="w_msa")
-        x = _merge_windows(attention(_windows(x, self.window), mask), *padded, self.window)
+        x = _merge_windows(attention(_windows(x, self.window), mask), rows, columns, self.window)
         if self.shift:
             x = jnp.roll(x, (self.shift, self.shift), (1, 2))
         return x[:, :height, :width]

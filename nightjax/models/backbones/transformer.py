@@ -1,7 +1,7 @@
 """What the transformer backbones share: norms, drop path, and loops over equal blocks that are compiled once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -66,4 +66,4 @@ def scan_blocks(
             x = block.apply({"params": layer_params[i]}, x, None if layer_keep is None else layer_keep[i])
         return x, None
 
-    return jax.lax.scan(body, x, (tuple(params), keep), unroll=unroll)[0]
+    return cast(jax.Array, jax.lax.scan(body, x, (tuple(params), keep), unroll=unroll)[0])

@@ -47,4 +47,4 @@ class DeepLabV2Head(Head):
             y = branch(x).astype(jnp.float32)
             if self.summed is None or i < self.summed:
                 logits = logits + y
-        return logits
+        return jnp.asarray(logits)

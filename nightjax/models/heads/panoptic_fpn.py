@@ -91,7 +91,7 @@ class SharedPanopticFPNHead(Head):
             for _ in range(repeats):
                 level = resize(nn.relu(wide_norm(wide(level))), size, align_corners=True)
             total = total + resize(nn.relu(narrow_norm(narrow(level))), size, align_corners=True)
-        return total
+        return jnp.asarray(total)
 
     def classify(self, x: jax.Array) -> jax.Array:
         """See `Head`."""

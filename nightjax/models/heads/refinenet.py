@@ -77,7 +77,7 @@ class RefineNetHead(Head):
             width = 2 * self.channels if level == 1 else self.channels
             x = conv(width, name=f"p_ims1d2_outl{level}_dimred")(drop(x) if level < 3 else x)
             x = units(2, name=f"adapt_stage{level}_b_0")(x)
-            if level > 1:
+            if coarser is not None:
                 x = conv(width, name=f"adapt_stage{level}_b2_joint_varout_dimred")(x)
                 x = x + resize(coarser, x.shape[1:3], align_corners=True)
             pool = ChainedResidualPooling(dtype=self.dtype, name=f"mflow_conv_g{level}_pool_0")
