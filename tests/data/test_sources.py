@@ -17,9 +17,8 @@ import tensorflow_datasets as tfds
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import BUILDERS, ListSource, TfdsSource, open_source
+from nightjax.data.sources import ListSource, TfdsSource, open_source
 from nightjax.prepare.check import check_prepared
-from tests.helpers.places import ROOT
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
 
@@ -41,13 +40,6 @@ def camvid(tmp_path_factory):
         write(manual / "CamVid" / "train" / f"{stem}.png", np.full((8, 12, 3), number, np.uint8))
         write(manual / "CamVid" / "trainannot" / f"{stem}.png", label_of(number))
     return manual
-
-
-def test_table_names_every_builder():
-    folder = ROOT / "tfds_builders"
-    found = {path.stem.removesuffix("_dataset_builder") for path in folder.glob("*/*_dataset_builder.py")}
-    assert found == set(BUILDERS)
-    assert all(module == f"tfds_builders.{name}.{name}_dataset_builder" for name, module in BUILDERS.items())
 
 
 @pytest.fixture

@@ -330,7 +330,7 @@ CASES = {
         flags=EVALUATE,
     ),
     "no label": Case(["frame_0", "'label'"], prepare=remove("data/labels/train/*")),
-    "no reference": Case(["frame_0", "'image_ref'"], prepare=remove("data/references"), method="dacs"),
+    "no reference": Case(["frame_0", "'reference'"], prepare=remove("data/references"), method="dacs"),
     "empty data set": Case(["no records"], prepare=remove("data/images/train/*")),
     "manual_dir missing": Case(["manual_dir"], flags=TRAIN + " --config.data.manual_dir="),
     "manual_dir is no folder": Case(["nowhere/images"], flags=TRAIN + " --config.data.manual_dir=nowhere"),
