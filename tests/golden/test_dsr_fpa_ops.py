@@ -76,7 +76,7 @@ def test_pseudo_weight(golden):
     np.testing.assert_array_equal(label, file["pseudo_label"])
     np.testing.assert_array_equal(confidence, file["confidence"])
     for name, threshold in decimals(file, "q_").items():
-        share = pseudo_label.confident_share(confidence, threshold)
+        share = pseudo_label.confident_fraction(confidence, threshold)
         np.testing.assert_allclose(share, np.full(len(label), file[name]), rtol=1e-6)
 
 

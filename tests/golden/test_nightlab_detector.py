@@ -22,6 +22,20 @@ def official_keys(golden):
     return {name: tuple(shape) for name, shape in found}
 
 
+def from_maskrcnn(state):
+    """A state dict of maskrcnn-benchmark under our names: no ``module.`` in front, no ``stem`` in the ResNet."""
+    return {name.removeprefix("module.").replace("body.stem.", "body."): value for name, value in state.items()}
+
+
+def to_maskrcnn(state):
+    """The inverse of `from_maskrcnn`."""
+    stem = ("backbone.body.conv1.", "backbone.body.bn1.")
+    return {
+        name.replace("body.", "body.stem.", 1) if name.startswith(stem) else name: value
+        for name, value in state.items()
+    }
+
+
 def shapes_of(model, x):
     return jax.eval_shape(model.init, jax.random.key(0), x)
 

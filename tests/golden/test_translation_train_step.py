@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from nightjax.methods.translator import to_signed
-from translation_names import MULTISCALE, PATCHGAN
 
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
@@ -29,6 +28,7 @@ from nightjax.methods.cyclegan import CycleGAN
 from nightjax.methods.pix2pixhd import Pix2PixHD
 from nightjax.models.cyclegan import ResnetGenerator
 from tests.helpers.golden import largest, nhwc, state_of
+from tests.helpers.translation_names import MULTISCALE, PATCHGAN
 
 NETWORKS = {
     "G_A": (("student", "to_b"), {}),
