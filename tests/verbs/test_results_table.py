@@ -7,14 +7,14 @@ import pytest
 
 from nightjax import table
 from nightjax.core import cli
+from nightjax.core.config import override, to_json
+from nightjax.run import settings
 
 
 def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, others=()):
     """A run folder with two evaluations of two sets and two lines of metrics; ``others`` were scored once, at step
     50."""
     folder = root / name
-    sections = {key: {} for key in ("model", "data", "method", "optim")}
-    sections["eval"] = {"sets": {"val_day": {}, "test_night": {}}}
     for step in (50, scored):
         for one_set, value in {
             "val_day": day,
@@ -29,7 +29,8 @@ def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, oth
             }
             summary |= {"iou": {}, "support": {}, "groups": groups or {}}
             path.write_text(json.dumps({"step": step} | summary))
-    (folder / "config.json").write_text(json.dumps(sections | {"seed": 0, "train": {"steps": steps}}))
+    config = override(settings.load("configs/supervised.py:data=nightstreet_tiny"), {"train.steps": steps})
+    (folder / "config.json").write_text(to_json(config))
     lines = [{"step": 50, "seconds": 30.0, "memory_gb": 2.5}, {"step": 100, "seconds": 90.0, "memory_gb": 2.0}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 

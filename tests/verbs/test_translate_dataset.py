@@ -180,7 +180,7 @@ def test_wrong_flags(workdir, folder, tmp_path, more, words):
 
 def test_a_run_that_translates_nothing(folder, tmp_path):
     other = toy.untrained_run(tmp_path / "source", toy.config(folder))
-    with pytest.raises(UserError, match="'supervised'.*translates no"):
+    with pytest.raises(UserError, match="for translation.*for segmentation"):
         make(other, folder, tmp_path)
 
 
