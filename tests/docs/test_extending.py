@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from nightjax import methods
-from nightjax.core import sharding
 from nightjax.core import config as configs
+from nightjax.core import sharding
 from nightjax.data import datasets, sources
 from nightjax.models import BACKBONES, build_segmenter
 from nightjax.run import settings, start

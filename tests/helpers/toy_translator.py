@@ -17,4 +17,6 @@ def config(root, *, steps=4, batch=2, **overrides):
     plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
     plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
     plain["log"]["every"] = 1
-    return override(settings.complete(ConfigDict(plain)), {key.replace("__", "."): value for key, value in overrides.items()})
+    return override(
+        settings.complete(ConfigDict(plain)), {key.replace("__", "."): value for key, value in overrides.items()}
+    )
