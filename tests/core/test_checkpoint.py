@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import checkpoint, sharding
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
+from nightjax.run import loaded, start
 from tests.helpers import toy
 
 
@@ -50,17 +51,17 @@ def test_a_run_starts_from_the_best_of_another(tmp_path):
     config = toy.config(tmp_path, train__init=f"{tmp_path}/run@best")
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
     saver = checkpoint.Checkpointer(tmp_path / "run", best="val")
-    state = run.abstract_state(config, method, mesh)
+    state = start.abstract_state(config, method, mesh)
     for step, score, level in ((1, 0.5, 1.0), (2, 0.4, 2.0)):
         whole, host = saver.restore(0, state)
         saver.save(
             step, whole.replace(params=jax.tree.map(lambda x, v=level: x * 0 + v, whole.params)), host, {"val": score}
         )
     saver.close()
-    started = run.first_state(config, method, mesh)
+    started = start.first_state(config, method, mesh)
     assert all((leaf == 1.0).all() for leaf in jax.tree.leaves(method.variables(started)["params"]))
     for step, level in (("best", 1.0), (None, 2.0)):
-        found = run.load(tmp_path / "run", step=step).variables
+        found = loaded.load(tmp_path / "run", step=step).variables
         assert all((leaf == level).all() for leaf in jax.tree.leaves(found["params"]))
 
 
