@@ -3,22 +3,22 @@
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/adaptsegnet.py --config.train.init=runs/source
 
-adapts a source-only network on the embedded benchmark, two CPU cores; without the first command and ``train.init`` it
-learns from nothing. There the network has one level.
+This adapts a source-only network on NightStreet, on two CPU cores. Without the first command and ``train.init`` the
+network learns from scratch. The small network has one level.
 
-The official setting is one GPU and batches of one image; the schedule is for 250,000 steps, of which the authors report
-the 150,000th (hours on our side: unmeasured). It starts from Caffe's ImageNet weights, for which images enter as
-``input=caffe``; a supervised run of ours that was trained without it needs ``input=torchvision``. The authors' mIoU
-from GTA5 to Cityscapes: 42.4 with two levels, 44.1 with ``gan=least_squares`` on one. DANNet's paper gives it 30.4 on
-    Dark Zurich test.
+The official setting takes one GPU and batches of one image; the schedule is for 250,000 steps, of which the authors
+report the 150,000th (hours are unmeasured here). It starts from Caffe's ImageNet weights, for which images enter as
+``input=caffe``; a supervised run of ours without that needs ``input=torchvision``. The authors' mIoU from GTA5 to
+Cityscapes: 42.4 with two levels, 44.1 with ``gan=least_squares`` on one. DANNet's paper gives it 30.4 on Dark Zurich
+    test.
 
-    python -m nightjax.convert --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
-        --allow_missing='head.*,auxiliary.*' --config=configs/adaptsegnet.py:data=gta5_to_cityscapes --output=pretrained/caffe
+    nightjax convert --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
+        --allow_missing='head.*,auxiliary.*' --config=configs/adaptsegnet.py:data=gta5_to_cityscapes \\
+        --output=pretrained/caffe
     python -m nightjax.main --config=configs/adaptsegnet.py:data=gta5_to_cityscapes \\
         --config.data.manual_dir=DIR --config.train.init=pretrained/caffe
 
-Of the authors' initial file (names ``Scale.*``) only the backbone is taken: its ``layer5`` is a classifier of other
-classes.
+Of the authors' initial file (names ``Scale.*``) only the backbone is taken: its ``layer5`` classifies other classes.
 """
 
 from typing import Literal
@@ -86,7 +86,7 @@ def get_config(
     levels: Literal["", "1", "2"] = "",
     gan: Literal["vanilla", "least_squares"] = "vanilla",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale, model = recipes.scale_of(data), NAMES.get(model or "", model)
     recipe = {"toy": TOY, "paper": PAPER}[scale]
     named = model or recipe.model

@@ -1,19 +1,18 @@
-"""CycleGAN: night to day and back without pairs and without labels (arXiv 1703.10593), NightLab's unpaired translation
-baseline.
+"""CycleGAN: night to day and back without pairs and labels (arXiv 1703.10593), NightLab's unpaired baseline.
 
     python -m nightjax.main --config=configs/cyclegan.py
-    python -m nightjax.translate --workdir=runs/cyclegan --to=day --data=nightstreet/std --split=test_night
+    nightjax translate --workdir=runs/cyclegan --to=day --data=nightstreet/std --split=test_night
 
-On the embedded benchmark a narrow network on whole pictures, two CPU cores. NightLab's setting (arXiv 2204.05538,
-supplement C): 50,000 steps of 2 crops, NightCity's training nights against Cityscapes' training days; crop 256 of
-pictures 1024 wide, identity weight 0.5 and the schedule are our choice, the paper does not give them. Hours on our
-side: unmeasured.
+On NightStreet a narrow network learns on whole images, on two CPU cores. NightLab's setting (arXiv 2204.05538,
+supplement C) takes 50,000 steps of 2 crops, NightCity's training nights against Cityscapes' training days. Crops of 256
+in images 1024 wide, the identity weight of 0.5 and the schedule are our choice, since the paper does not give them.
+Hours are unmeasured here.
 
     python -m nightjax.main --config=configs/cyclegan.py:data=nightcity --config.data.manual_dir=DIR
 
-Then translate NightCity's training nights with each of its ten checkpoints (``--to=day``), choose the one of the best FID
-to ``cityscapes_seg/half@train`` (the loop is in ``nightjax fid``), translate the test nights with that one too, and
-train ``configs/supervised.py`` on the result.
+Then translate NightCity's training nights with each of the ten checkpoints (``--to=day``), choose the one with the best
+FID to ``cityscapes_seg/half@train`` (``nightjax fid``), translate the test nights with it too, and train
+``configs/supervised.py`` on the result.
 """
 
 import ml_collections
@@ -34,7 +33,7 @@ STREAMS = {
 
 
 def get_config(data: str = "nightstreet", steps: int | None = None) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     if data in STREAMS:
         return translators.make(PAPER, STREAMS[data], steps)
     scale = recipes.scale_of(data)

@@ -1,10 +1,10 @@
-"""DACS self-training, DAFormer's recipe (arXiv 2111.14887).
+"""DACS self-training with DAFormer's recipe (arXiv 2111.14887).
 
     python -m nightjax.main --config=configs/dacs.py
 
-On the embedded benchmark, two CPU cores, about 5 minutes; results in `docs/results.md`. DAFormer's setting, one GPU,
-40,000 steps of 2 + 2 crops; the authors report 53.8 mIoU on Dark Zurich test (hours and result on our side:
-unmeasured):
+On NightStreet: two CPU cores, about 5 minutes; results in `docs/results.md`. DAFormer's setting takes one GPU and
+    40,000
+steps of 2 + 2 crops. The authors report 53.8 mIoU on Dark Zurich test; hours and result are unmeasured here:
 
     python -m nightjax.main --config=configs/dacs.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
 """
@@ -25,7 +25,7 @@ def get_config(
     exposure: bool = False,
     photometric: bool = False,
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale = recipes.scale_of(data)
     recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale].replace(method={"name": "dacs"})
     changes = [*common(data, photometric), {"data.streams.target.fields": ("image",)}]

@@ -3,22 +3,21 @@
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dannet.py --config.train.init=runs/source
 
-adapts a source-only network on the embedded benchmark, two CPU cores (results in `docs/results.md`); without the first
-command and ``train.init`` it learns from nothing. The ablation is ``without=light``, ``static``, ``adversarial``, or
-several joined by ``+``.
+This adapts a source-only network on NightStreet, on two CPU cores (results in `docs/results.md`). Without the first
+command and ``train.init`` the network learns from scratch. The ablation is ``without=light``, ``static``,
+``adversarial``, or several joined by ``+``.
 
-The official setting is one GPU, 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; on our side
-unmeasured). It starts from the same network trained on Cityscapes, 150,000 steps there, and reports the checkpoint of
-step 35,000. Dark Zurich
-test mIoU in the paper: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-only 28.8, 28.5, 28.8); validation, PSPNet:
-    36.76.
+The official setting takes one GPU and 50,000 steps of 2 + 2 pairs (the authors: 25 h on an RTX 2080 Ti; unmeasured
+here). It starts from the same network trained on Cityscapes, 150,000 steps there, and reports the checkpoint of step
+35,000. The paper's mIoU on Dark Zurich test: DeepLab-v2 42.5, RefineNet 44.3, PSPNet 45.2 (source-only: 28.8, 28.5,
+28.8); on Dark Zurich val, PSPNet: 36.76.
 
     python -m nightjax.main --config=configs/supervised.py:data=cityscapes_to_dark_zurich,model=pspnet,steps=150000 \\
         --config.data.manual_dir=DIR --workdir=runs/pspnet
     python -m nightjax.main --config=configs/dannet.py:data=cityscapes_to_dark_zurich,model=pspnet \\
         --config.data.manual_dir=DIR --config.train.init=runs/pspnet
 
-``model=deeplab`` here is DANNet's form of it, which the first command calls ``model=deeplab_multi``. Networks compute
+``model=deeplab`` is DANNet's form of it here, which the first command calls ``model=deeplab_multi``. Networks compute
 in bfloat16; the official program's float32 is ``--config.model.dtype=float32``.
 """
 
@@ -54,8 +53,8 @@ TOY = recipes.toy(
         "method.adversarial.discriminators.optimizer.lr": 1e-3,
     },
 )
-"""Batches of two, as in the paper, since every step passes three domains. In a run this short the discriminators learn ten
-times faster than in the paper."""
+"""Batches of two, as in the paper, since every step passes three domains. In a run this short the discriminators learn
+ten times faster than in the paper."""
 
 FROZEN = {
     "pspnet": "^auxiliary/",
@@ -114,7 +113,7 @@ def get_config(
     exposure: bool = False,
     without: str = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     removed = without.split("+") if without else []
     if unknown := sorted(set(removed) - set(WITHOUT)):
         raise UserError(f"config argument without={unknown[0]!r} is unknown; join any of {', '.join(WITHOUT)} by +")

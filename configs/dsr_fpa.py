@@ -2,50 +2,48 @@
 
     python -m nightjax.main --config=configs/dsr_fpa.py
 
-On the embedded benchmark, two CPU cores, 9 to 11 minutes; results in `docs/results.md`. Better by night and by day,
-with no more
-computing, is what the paper does too, to start from a trained network:
+On NightStreet: two CPU cores, 9 to 11 minutes; results in `docs/results.md`. The paper starts from a network trained by
+day, and so should you. It is better by night and by day at the same total cost:
 
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source
     python -m nightjax.main --config=configs/dsr_fpa.py:steps=400 --config.train.init=runs/source --workdir=runs/adapted
 
-On real CamVid, from day to dusk:
+Real CamVid, from day to dusk:
 
     python -m nightjax.main --config=configs/dsr_fpa.py:data=camvid_day_to_dusk --config.data.manual_dir=CAMVID
 
-Day and night may be aligned by a matcher, trained without labels (``configs/uawarpc.py``), or, as a bound, by the true
-flow:
+Day and night can be aligned by a matcher that is trained without labels (``configs/uawarpc.py``) or, as an upper bound,
+by the true flow:
 
     python -m nightjax.main --config=configs/dsr_fpa.py:aligner=uawarpc,matcher=runs/uawarpc
     python -m nightjax.main --config=configs/dsr_fpa.py:aligner=true_flow
 
-The rows of the paper's table, published mIoU on Dark Zurich test, 40,000 steps of 2 + 2 crops on one GPU; hours and
-results on
-our side: unmeasured. ``DZ`` stands for ``data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=pretrained/uawarpc``.
-    Each also
-needs ``--config.data.manual_dir=DIR`` and ``--config.train.init=FOLDER``: SegFormer-B5's backbone after Cityscapes for
-``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others. ``nightjax convert`` makes these folders from the
-published files.
+``parts=none|dsr|fpa|both`` is the paper's ablation (``none`` is its baseline); ``refign`` is Refign.
 
-    65.2  DSR+FPA, HRDA         dsr_fpa.py:DZ,model=hrda
-    53.7  DSR+FPA, DeepLab-v2   dsr_fpa.py:DZ,model=deeplab
-    50.7  DSR+FPA, RefineNet    dsr_fpa.py:DZ,model=refinenet  (the released program cannot run it: our reading,
-    D11) 63.9  Refign-HRDA           dsr_fpa.py:DZ,model=hrda,parts=refign
-    56.2  Refign-DAFormer       dsr_fpa.py:DZ,model=daformer,parts=refign  (from Refign's own table)
-    55.9  HRDA                  dacs.py:data=cityscapes_to_dark_zurich,model=hrda
-    53.8  DAFormer              dacs.py:data=cityscapes_to_dark_zurich
-    28.8  DeepLab-v2            supervised.py:data=cityscapes_to_dark_zurich,model=deeplab
-    28.5  RefineNet             supervised.py:data=cityscapes_to_dark_zurich,model=refinenet
+The paper's table: published mIoU on Dark Zurich test, one GPU, 40,000 steps of 2 + 2 crops; hours and results are
+unmeasured here. ``DZ`` stands for ``data=cityscapes_to_dark_zurich,aligner=uawarpc,matcher=pretrained/uawarpc``. Each
+row also needs ``--config.data.manual_dir=DIR`` and ``--config.train.init=FOLDER`` with the first weights:
+SegFormer-B5's backbone after Cityscapes for ``hrda``, ImageNet's MiT-B5 or ResNet-101 for the others (``nightjax
+convert`` makes the folder from a published file).
 
-No figure was published for ``model=daformer`` (the default on real data), nor that we could read for
-``data=cityscapes_to_acdc_night``, which has its own schedule. The papers test the student;
-``--config.eval.network=teacher`` tests the teacher.
+    65.2  DSR+FPA, HRDA        dsr_fpa.py:DZ,model=hrda
+    53.7  DSR+FPA, DeepLab-v2  dsr_fpa.py:DZ,model=deeplab
+    50.7  DSR+FPA, RefineNet   dsr_fpa.py:DZ,model=refinenet (the released program cannot run it, see DSR-11 in
+    fidelity) 63.9  Refign-HRDA          dsr_fpa.py:DZ,model=hrda,parts=refign
+    56.2  Refign-DAFormer      dsr_fpa.py:DZ,model=daformer,parts=refign (from Refign's own table)
+    55.9  HRDA                 dacs.py:data=cityscapes_to_dark_zurich,model=hrda
+    53.8  DAFormer             dacs.py:data=cityscapes_to_dark_zurich
 
-``mem=11``, ``24``, ``48`` or ``80`` (GB) makes a step smaller: the two images after one another, blocks of the backbone
-computed twice, and for HRDA at 11 GB crops of 768. Estimates, not measured. Only 80 is the paper's setting to the
-letter: norms and the feature distance then see one image at a time.
+The paper's source-only rows, 28.8 (DeepLab-v2) and 28.5 (RefineNet), are DANNet's, with DANNet's recipe of 150,000 SGD
+steps. No command here trains that recipe; ``supervised.py:data=cityscapes_to_dark_zurich,model=deeplab`` is source-only
+training with AdamW (ours).
 
-The paper's ablation is ``parts=none`` (its baseline), ``dsr``, ``fpa`` and ``both``.
+No figure was published for ``model=daformer``, the default on real data. ``data=cityscapes_to_acdc_night`` has its own
+schedule. The papers test the student; ``--config.eval.network=teacher`` tests the teacher.
+
+``mem=80|48|24|11`` (GB) makes a step smaller: images one after another, backbone blocks computed twice, and for HRDA at
+11 GB crops of 768. These are estimates. Only 80 is the paper's setting to the letter: with the others, norms and the
+feature distance see one image at a time.
 """
 
 from typing import Literal
@@ -62,7 +60,8 @@ RECIPES = {
 }
 
 FPA_START = {"cityscapes_to_dark_zurich": 9664, "cityscapes_to_acdc_night": 1600}
-"""First step with FPA of the official 40,000: epoch 8 (DSR-5 in docs/fidelity.md). Shorter runs keep its share, others begin after 24 %."""
+"""First step with FPA of the official 40,000: epoch 8 (DSR-5 in docs/fidelity.md). Shorter runs keep its share, others
+begin after 24 %."""
 
 PARTS = {
     "none": {"mixing.mode": "classmix", "bank": None, "refinement": None, "alignment": None},
@@ -83,7 +82,8 @@ REFERENCE_SWAP = {
     "cityscapes_to_acdc_night": ("*",),
     "cityscapes_to_dark_zurich": ("deeplab", "refinenet", "parts=refign"),
 }
-"""Where the day view stands in for the night at every second step, as in the official configs: benchmark to networks."""
+"""Where the day view stands in for the night at every second step, as in the official configs: benchmark to
+networks."""
 
 MATCHERS = {"toy": "uawarpc_tiny", "paper": "uawarpc"}
 """Scale of the benchmark to the network of the matcher."""
@@ -112,7 +112,7 @@ def get_config(
     matcher: str = "",
     mem: Literal["", "80", "48", "24", "11"] = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale = recipes.scale_of(data)
     recipe = RECIPES[scale]
     config = recipes.make(
@@ -153,8 +153,8 @@ def _check_aligner(data, aligner, matcher, paired):
         raise UserError(f"data={data} has no day references to align: aligner=uawarpc is not for it")
     if aligner == "uawarpc" and not matcher:
         raise UserError(
-            "config argument aligner=uawarpc needs the matcher's weights: matcher=FOLDER, a run of configs/uawarpc.py or "
-            "published weights converted by nightjax convert"
+            "config argument aligner=uawarpc needs the matcher's weights: matcher=FOLDER, a run of configs/uawarpc.py "
+            "or published weights converted by nightjax convert"
         )
     if matcher and aligner != "uawarpc":
         raise UserError(f"config argument matcher={matcher} needs aligner=uawarpc beside it")

@@ -1,28 +1,28 @@
 """NightLab: two levels of segmentation, joined by a detector of hard regions (arXiv 2204.05538).
 
-A reconstruction: the paper's body and code are not public. What is ours is marked so in `methods.two_level` and
-`methods.nightlab`; every such choice is a key under ``method``. Each stage is a run that starts from the one before:
+This is a reconstruction: the paper's body and code are not public. Each choice of ours is marked "(ours)" in the
+docstrings of the method's parts and is a key under ``method``. Each stage is a run that starts from the one before:
 
     python -m nightjax.main --config=configs/nightlab.py:stage=image --workdir=runs/image
     python -m nightjax.main --config=configs/nightlab.py:stage=regions,start=runs/image --workdir=runs/regions
     python -m nightjax.main --config=configs/nightlab.py:stage=detector,start=runs/regions --workdir=runs/rdn
     python -m nightjax.main --config=configs/nightlab.py:stage=hdm,start=runs/rdn --workdir=runs/hdm
 
-``stage=detector`` is the paper's RDN, ``stage=hdm`` its HDM, ``stage=all`` trains all three networks together at a
-hundredth of the rate. Every run is scored by the image level alone (``test_night_image_level``), merged with regions
-around the truth (``test_night_oracle_boxes``) and, once the detector has been trained, by the two levels merged
-(``test_night``). All three take the class weights of the loss off the logits (``method.unweight``); the image run's own
-scores do not.
+``stage=detector`` is the paper's RDN and ``stage=hdm`` its HDM; ``stage=all`` trains all three networks together at a
+hundredth of the rate. ``stage=regions,proposals=1`` is a second round that also learns from the detector's regions.
+Every run is scored by the image level alone (``test_night_image_level``), merged with regions around the truth
+(``test_night_oracle_boxes``) and, once the detector has been trained, by the two levels merged (``test_night``). All
+three take the class weights of the loss off the logits (``method.logit_adjustment``); the image run's own scores do
+not.
 
-The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which is no
-result: beside this, it chooses the checkpoint that is kept; on NightCity the published ones. ``hard=5+6+17`` names them
-    by train id,
-``hard=val`` takes the evaluation set, which on NightCity is the test set: results are then not to be compared. The
-paper (one GPU, hours and results on our side unmeasured):
+The hard classes are those with an IoU below ``tau`` in the image run's last evaluation of ``val_night``, which also
+chooses the checkpoint and is no result. On NightCity they are the published ones. ``hard=5+6+17`` names them by train
+id; ``hard=val`` takes the evaluation set, which on NightCity is the test set, so results are then not comparable. The
+paper's setting (one GPU; hours and results are unmeasured here):
 
     python -m nightjax.main --config=configs/nightlab.py:data=nightcity_plus,stage=image --config.data.manual_dir=DIR
 
-with ``model=deeplabv3plus`` (default) or ``upernet_swin_b``, ``light=1`` for light adaptation and ``joint=1`` for
+with ``model=deeplabv3plus`` (default) or ``upernet_swin_b``, ``relight=1`` for relighting and ``joint=1`` for
 Cityscapes.
 """
 
@@ -84,7 +84,7 @@ def get_config(
     tau: float = 0.5,
     hard: str = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale = recipes.scale_of(data)
     train_on = "oracle" if scale == "toy" and data != "folder" else "source"
     arguments = {
@@ -152,7 +152,8 @@ def _sets(sets, scale, merged):
 
 
 def _hard_classes(data, start, tau, hard, levels, config):
-    """Train ids, or a reference to the run that decides them; of a run of two levels, the image level's scores count."""
+    """Train ids, or a reference to the run that decides them; of a run of two levels, the image level's scores
+    count."""
     if hard not in ("", "val"):
         try:
             return tuple(map(int, hard.split("+")))

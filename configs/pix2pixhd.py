@@ -1,23 +1,21 @@
 """pix2pixHD: labels to days, and nights to days on pairs made with that (arXiv 1711.11585), NightLab's paired baseline.
 
     python -m nightjax.main --config=configs/pix2pixhd.py --workdir=runs/label2day
-    python -m nightjax.pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
+    nightjax pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
     python -m nightjax.main --config=configs/pix2pixhd.py:translates=image,data=folder --config.data.manual_dir=pairs
-    python -m nightjax.translate --workdir=runs/pix2pixhd --to=day --data=nightstreet/std --split=test_night
+    nightjax translate --workdir=runs/pix2pixhd --to=day --data=nightstreet/std --split=test_night
 
-On the embedded benchmark narrow networks, two CPU cores; ``translates=image`` alone learns from its coarsely aligned
-pairs of night and day. NightLab's setting (arXiv 2204.05538, supplement C), 50,000 steps of 2 pictures each time;
-sizes, schedule and the encoding of labels without instances are our choice, the paper does not give them. Hours on our
-side: unmeasured.
+On NightStreet narrow networks learn on two CPU cores; ``translates=image`` alone learns from its coarsely aligned pairs
+of night and day. NightLab's setting (arXiv 2204.05538, supplement C) takes 50,000 steps of 2 images each time. Sizes,
+schedule and the encoding of labels without instances are our choice. Hours are unmeasured here.
 
     python -m nightjax.main --config=configs/pix2pixhd.py:data=nightcity,vgg=VGG19.npz --config.data.manual_dir=DIR
-    python -m nightjax.pairs --workdir=RUN --data=nightcity/original --split=train --output=PAIRS --manual_dir=DIR
+    nightjax pairs --workdir=RUN --data=nightcity/original --split=train --output=PAIRS --manual_dir=DIR
     python -m nightjax.main --config=configs/pix2pixhd.py:data=folder,translates=image,size=full,vgg=VGG19.npz \\
         --config.data.manual_dir=PAIRS
 
-``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. The ten checkpoints of a run on real data are
-there for FID to
-choose from: see ``nightjax fid``.
+``vgg=`` names torchvision's VGG-19; without it there is no VGG loss. FID chooses among the ten checkpoints of a run on
+real data (``nightjax fid``).
 """
 
 from typing import Literal
@@ -52,7 +50,7 @@ def get_config(
     size: Literal["", "small", "full"] = "",
     vgg: str = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     stream, fields = FIELDS[translates]
     method = {"method.translates": translates, "method.vgg": {} if vgg else None, "train.frozen.vgg": vgg or None}
     if data == "nightcity" and translates == "image":

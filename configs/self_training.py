@@ -1,28 +1,27 @@
-r"""Training on labelled day, translated night and pseudo-labelled real night: the UIT thesis of 2021 and its journal
-form.
+"""Training on labeled days, translated nights and pseudo-labeled real nights (UIT thesis of 2021 and its journal form).
 
 "Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021); "Nighttime scene
-understanding with label transfer scene parser" (Image and Vision Computing 151, 2024). Rounds are joined by what is on
-disk; on NightStreet:
+understanding with label transfer scene parser" (Image and Vision Computing 151, 2024). Each round reads what the round
+before left on disk. On NightStreet:
 
     python -m nightjax.main --config=configs/self_training.py:night=NIGHT --workdir=runs/first
-    python -m nightjax.select --rule=fid_point --pool=POOL --reference=REFERENCE --count=200 --output=selected
-    python -m nightjax.pseudo_label --workdir=runs/first --images=POOL --list=selected/selected.csv --split=source_day \
+    nightjax select --rule=fid_point --pool=POOL --reference=REFERENCE --count=200 --output=selected
+    nightjax pseudo-label --workdir=runs/first --images=POOL --list=selected/selected.csv --split=source_day \\
         --output=pseudo
-    python -m nightjax.main --config=configs/self_training.py:night=NIGHT,pseudo=pseudo,loss=combined \
+    python -m nightjax.main --config=configs/self_training.py:night=NIGHT,pseudo=pseudo,loss=combined \\
         --config.train.init=runs/first --workdir=runs/second
 
-NIGHT is a translated data set, such as ``translated/unit`` (nightjax translate); POOL and REFERENCE are
-folders or DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's
-checkpoint with the best score on ``checkpoint.best`` instead of its last. With
-``unlabelled=DATASET,split=SPLIT,teacher=RUN`` the teacher labels crops in the step instead (``labels=hard`` or
-``soft``, ``threshold=0.9``). All rows of the thesis: ``scripts/sweep_thesis.py``.
+NIGHT is a translated data set such as ``translated/unit`` (``nightjax translate``); POOL and REFERENCE are folders or
+DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's best checkpoint
+instead of its last. With ``unlabeled=DATASET,split=SPLIT,teacher=RUN`` the teacher labels crops in the step instead
+(``labels=hard`` or ``soft``, ``threshold=0.9``). ``scripts/sweep_thesis.py`` runs all rows of the thesis.
 
-The thesis' setting, one GPU, 60 epochs of 1488 steps of 4 crops of 512x1024 (hours and results on our side:
-unmeasured). It reports 27.5 mIoU on Nighttime Driving from day alone and 40.7 with everything; ``zigzag=1488`` is its
-rate, which rises and falls:
+The thesis' setting takes one GPU and 60 epochs of 1488 steps of 4 crops of 512x1024 (hours and results are unmeasured
+here). It reports 27.5 mIoU on Nighttime Driving from day alone and 40.7 with everything. ``zigzag=1488`` is its rate,
+which falls and rises:
 
-    python -m nightjax.main --config=configs/self_training.py:data=cityscapes_to_nighttime_driving --config.data.manual_dir=DIR
+    python -m nightjax.main --config=configs/self_training.py:data=cityscapes_to_nighttime_driving \\
+        --config.data.manual_dir=DIR
 """
 
 from typing import Literal
@@ -73,7 +72,7 @@ def get_config(
     labels: Literal["hard", "soft"] = "hard",
     threshold: float = 0.0,
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale = recipes.scale_of(data)
     labeled = labeled or ("both" if night else "day")
     if labeled != "day" and not night:

@@ -1,19 +1,21 @@
-"""Supervised training: source-only, with exposure normalisation, with photometric augmentation, or the oracle.
+"""Supervised training: source-only, with exposure normalization or photometric augmentation, or on labeled nights.
 
     python -m nightjax.main --config=configs/supervised.py
     python -m nightjax.main --config=configs/supervised.py:train_on=oracle
     python -m nightjax.main --config=configs/supervised.py:exposure=1
     python -m nightjax.main --config=configs/supervised.py:photometric=1
 
-``light=1`` puts DANNet's relighting network in front of the segmenter; ``joint=1`` trains on labelled nights and
-labelled days, one of each in turn. NightLab's image level (arXiv 2204.05538; a reconstruction, its settings are
-mmsegmentation's of the time), one GPU, 80,000 steps of 8, hours and result on our side unmeasured:
+On NightStreet a small network learns in about 5 minutes on two CPU cores (results: `docs/results.md`). ``relight=1``
+puts DANNet's relighting in front of the segmenter. ``joint=1`` trains on labeled nights and labeled days, one of each
+in turn. After DANNet, ``--config.train.init=runs/dannet`` fine-tunes it on labels.
 
-    python -m nightjax.main --config=configs/supervised.py:data=nightcity_plus,model=deeplabv3plus,light=1,joint=1
+NightLab's image level (arXiv 2204.05538; a reconstruction with mmsegmentation's settings) takes one GPU and 80,000
+steps of 8 images; hours and result are unmeasured here:
 
-or ``model=upernet_swin_b``; weights of ImageNet come by ``--config.train.init``. Without light adaptation,
-``data=nightcity_with_cityscapes`` mixes the two data sets as one. After DANNet, ``--config.train.init=runs/dannet``
-fine-tunes it on labels.
+    python -m nightjax.main --config=configs/supervised.py:data=nightcity_plus,model=deeplabv3plus,relight=1,joint=1
+
+``model=upernet_swin_b`` is its other network; ImageNet weights come by ``--config.train.init``. Without relighting,
+``data=nightcity_with_cityscapes`` mixes both data sets as one.
 """
 
 from typing import Literal
@@ -33,8 +35,8 @@ MMSEG_DISTORTION = {
     "jitter": {"probability": 1.0, "strength": 1.0, "ranges": (32 / 255, 0.5, 0.5, 0.1), "each": 0.5, "order": "mmseg"},
     "blur": None,
 }
-"""mmsegmentation's augmentation: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each in
-half of the images, contrast before or after the other two."""
+"""mmsegmentation's augmentation: brightness +- 32 levels, contrast and saturation 0.5 to 1.5, hue +- 36 degrees, each
+in half of the images, contrast before or after the other two."""
 
 MMSEG = recipes.Recipe(
     {"name": "supervised", "loss": {"normalizer": "valid"}, "photometric": MMSEG_DISTORTION}, steps=80_000, batch=8
@@ -58,7 +60,7 @@ def get_config(
     relight: bool = False,
     joint: bool = False,
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     scale = recipes.scale_of(data)
     recipe = TOY if scale == "toy" else BY_MODEL.get(model or "", PAPER)
     changes = []

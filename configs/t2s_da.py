@@ -1,27 +1,26 @@
-"""T2S-DA: pulling target to source, for adaptation and for generalisation (arXiv 2305.13752).
+"""T2S-DA: pulling target to source, for adaptation and for generalization (arXiv 2305.13752).
 
     python -m nightjax.main --config=configs/t2s_da.py
 
-On the embedded benchmark, two CPU cores (results in `docs/results.md`). The structure is the paper's, the constants are
-ours: neither the paper's body nor its training code could be read, so there is no published number to compare with
-    here.
+On NightStreet: two CPU cores (results in `docs/results.md`). The structure is the paper's and the constants are ours,
+since neither the paper's body nor its training code could be read: see T2S-1 to T2S-17 in `docs/fidelity.md`. So there
+is no published number to compare with.
 
-Night and synthetic-to-real adaptation, one GPU, 40,000 steps of 2 + 2 crops (hours and result on our side: unmeasured):
+Adaptation, one GPU, 40,000 steps of 2 + 2 crops (hours and results are unmeasured here). ``DATA`` is one of
+``cityscapes_to_dark_zurich``, ``cityscapes_to_acdc_night``, ``gta5_to_cityscapes`` and ``synthia_to_cityscapes``:
 
-    python -m nightjax.main --config=configs/t2s_da.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
-    python -m nightjax.main --config=configs/t2s_da.py:data=cityscapes_to_acdc_night --config.data.manual_dir=DIR
-    python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes --config.data.manual_dir=DIR
-    python -m nightjax.main --config=configs/t2s_da.py:data=synthia_to_cityscapes --config.data.manual_dir=DIR
+    python -m nightjax.main --config=configs/t2s_da.py:data=DATA --config.data.manual_dir=DIR
 
-Generalisation reads no target at all. With the style randomiser (``nightjax convert --style`` makes the file), or
-without:
+Generalization reads no target. With the style randomizer (``nightjax convert --style`` makes the file), or without:
 
-    python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes,mode=dg,style=style.npz --config.data.manual_dir=DIR
+    python -m nightjax.main --config=configs/t2s_da.py:data=gta5_to_cityscapes,mode=dg,style=style.npz \\
+        --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:mode=dg
 
-The ablation is ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (and
-re-weighting, the default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target``
-(queries from the target too) and ``fda`` (translated source images under cross-entropy, no pull).
+The ablation: ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (with
+    re-weighting,
+the default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target`` (queries from
+the target too) and ``fda`` (translated source images under cross-entropy, no pull).
 """
 
 from typing import Literal
@@ -71,7 +70,7 @@ def get_config(
     parts: Literal["none", "fda", "uniform", "full", "source_negatives", "untranslated", "real_target"] = "full",
     style: str = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     if mode == "dg" and parts in NEEDS_TARGET:
         known = ", ".join(name for name in PARTS if name not in NEEDS_TARGET)
         raise UserError(f"config argument parts={parts} needs a target, and mode=dg has none; choose {known}")

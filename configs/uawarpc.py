@@ -1,19 +1,20 @@
 """UAWarpC: matching day with night without labels, to align the two in DSR+FPA (Refign, arXiv 2207.06825).
 
     python -m nightjax.main --config=configs/uawarpc.py
-    python -m nightjax.match --workdir=runs/uawarpc
+    nightjax match --workdir=runs/uawarpc
     python -m nightjax.main --config=configs/dsr_fpa.py:aligner=uawarpc,matcher=runs/uawarpc
 
-On the embedded benchmark a tiny matcher from scratch, on its unlabelled pairs alone; the true flow is used to score it
-only. A step takes about a second on two CPU cores. Its features are compared after their mean is taken off (ours):
-before that, 1500 steps had taught nothing. With it, the error on its own random warps falls from 17 to 7 pixels and is
-still falling at the end, but day and night are hardly matched yet (12.6 pixels, where no motion at all has 12.9): not
-ready to align with. On other benchmarks (``data=cityscapes_to_dark_zurich``) Refign's network, which starts from
-ImageNet's VGG-16 (``--config.train.init``); its features stay fixed. The authors trained on MegaDepth for 400,000 +
-225,000 steps of 6 pairs. Their
-published weights are the ones to use where they are at hand:
+On NightStreet a tiny matcher learns from scratch on unlabeled pairs; the true flow only scores it. A step takes about a
+second on two CPU cores. Its features are compared after their mean is taken off (ours): without that, 1500 steps taught
+nothing. With it, the error on its own random warps falls from 17 to 7 pixels and is still falling at the end, but day
+and
+night are hardly matched yet: 12.6 pixels, where no motion at all has 12.9. It is not ready to align with.
 
-    python -m nightjax.convert --input=uawarpc.ckpt --config=configs/uawarpc.py:data=cityscapes_to_dark_zurich \\
+On other benchmarks (``data=cityscapes_to_dark_zurich``) the network is Refign's, which starts from ImageNet's VGG-16
+(``--config.train.init``) and keeps those features fixed. The authors trained on MegaDepth for 400,000 + 225,000 steps
+of 6 pairs. Use their published weights where you have them:
+
+    nightjax convert --input=uawarpc.ckpt --config=configs/uawarpc.py:data=cityscapes_to_dark_zurich \\
         --output=pretrained/uawarpc
 """
 
@@ -43,7 +44,7 @@ PAPER = recipes.Recipe(
 def get_config(
     data: str = "nightstreet", steps: int | None = None, exposure: bool = False
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     recipe = {"toy": TOY, "paper": PAPER}[recipes.scale_of(data)]
     length = recipe.steps if steps is None else steps
     changes = [recipes.unscored(), {"method.visible_from": length // 2}]

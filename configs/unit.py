@@ -1,27 +1,25 @@
-"""UNIT: day to night and back without pairs and without labels (arXiv 1703.00848; NVIDIA's release of 2018).
+"""UNIT: day to night and back without pairs and labels (arXiv 1703.00848; NVIDIA's release of 2018).
 
     python -m nightjax.main --config=configs/unit.py
-    python -m nightjax.translate --workdir=runs/unit --data=nightstreet/std --split=source_day
+    nightjax translate --workdir=runs/unit --data=nightstreet/std --split=source_day
 
-On the embedded benchmark a narrow network with one halving, on 96x96 crops, learns in about 10 minutes of one CPU core,
-beside other work, to make nights of the same streets, somewhat blurred; half as wide it had painted white markings
-black. The Fréchet distance of random features (``nightjax fid --features=random``) from days to nights falls from
-10.5 to 0.3.
+On NightStreet a narrow network with one downsampling, on 96x96 crops, learns in about 10 minutes of one CPU core to
+make nights of the same streets, somewhat blurred. The Fréchet distance of random features (``nightjax fid
+--features=random``) from days to nights falls from 10.5 to 0.3.
 
-The thesis' setting, one GPU, 330,000 steps of one 256x256 crop of a picture with 512 pixels on the shorter side,
-discriminators with layer norm, perceptual loss of a VGG-16 (hours and memory on our side: unmeasured; about 4.7 GB were
-reported):
+The thesis' setting takes one GPU and 330,000 steps of one 256x256 crop of an image with 512 pixels on the shorter side,
+discriminators with layer norm, and the perceptual loss of a VGG-16 (hours and memory are unmeasured here; about 4.7 GB
+were reported):
 
     python -m nightjax.main --config=configs/unit.py:data=nexet,vgg=VGG16.npz --config.data.manual_dir=DIR
 
 The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with
-``--config.method.perceptual.pixels=imagenet_rgb``; without ``vgg=`` it is the thesis' run without that loss.
-``form=unit2017`` is the paper's network and losses, with shared blocks.
-Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Maintainers advise
-    the
-perceptual loss from 512-pixel crops on, and none at 256. The last ten checkpoints, 5000 steps apart, are there for FID
-to choose
-from: see ``nightjax fid``.
+``--config.method.perceptual.pixels=imagenet_rgb``; without ``vgg=`` there is no perceptual loss. ``form=unit2017`` is
+the paper's network and losses, with shared blocks.
+Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Its maintainers
+    advise
+the perceptual loss from 512-pixel crops on, and none at 256. FID chooses among the last ten checkpoints, 5000 steps
+apart (``nightjax fid``).
 """
 
 from typing import Literal
@@ -69,7 +67,7 @@ def get_config(
     form: Literal["unit2018", "unit2017"] = "unit2018",
     vgg: str = "",
 ) -> ml_collections.ConfigDict:
-    """See the file."""
+    """Arguments are described above."""
     own = BY_FORM[form]
     scale = "paper" if data == "nexet" else recipes.scale_of(data)
     recipe = {"toy": TOY, "paper": PAPER.replace(steps=own["steps"])}[scale]

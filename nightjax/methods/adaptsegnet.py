@@ -56,8 +56,8 @@ class AdaptSegNet(Segmenting):
     def __post_init__(self):
         if "level1" in self._levels() and self.network.model.auxiliary is None:
             raise UserError(
-                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, or "
-                "set the first of method.segmentation_weights and method.adversarial_weights to 0"
+                "AdaptSegNet's level 1 needs a model with an auxiliary classifier, such as deeplab_multi; choose one, "
+                "or set the first of method.segmentation_weights and method.adversarial_weights to 0"
             )
 
     @property

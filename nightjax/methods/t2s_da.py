@@ -40,7 +40,7 @@ from nightjax.ops.resize import resize
 SIMILARITY = ClassCurves(
     prefix="similarity/",
     title="Target features and source prototypes",
-    caption="Mean cosine of the target's features to the source prototype of their class, and to the nearest other one.",
+    caption="Mean cosine of target features to the source prototype of their class, and to those of other classes.",
 )
 
 
