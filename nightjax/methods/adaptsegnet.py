@@ -29,9 +29,8 @@ class AdaptSegNet(Segmenting):
     """AdaptSegNet with the official code's settings of the multi-level vanilla GAN.
 
     A level whose two weights are 0 is not used: the single-level forms have (0, 1) and (0, 0.001), or (0, 0.01) for
-        least
-    squares. If the network has an auxiliary classifier all the same, it gets no gradient then: freeze it by a group of
-    the optimizer.
+    least squares. If the network has an auxiliary classifier all the same, it gets no gradient then: freeze it by a
+    group of the optimizer.
 
     Attributes:
         network: the segmentation network.

@@ -1,8 +1,7 @@
 """DANNet: relighting, adversarial alignment and static pseudo-labels in one stage (arXiv 2104.10834).
 
 Every step passes three domains through one relighting network and one segmentation network: the coarsely aligned day,
-    the
-night, and the labeled source. Two discriminators tell the outputs of day and of night from those of the source.
+the night, and the labeled source. Two discriminators tell the outputs of day and of night from those of the source.
 """
 
 import dataclasses

@@ -53,9 +53,8 @@ class NightLab:
         hard_classes: train ids that the region level may overrule.
         logit_adjustment: take the logarithm of the loss's class weights off the logits of both levels wherever they
             predict: trained under weights, a softmax estimates weight times probability (Menon et al., arXiv
-                2007.07314),
-            and a merge that can only add hard classes adds too many (ours). Without weights there is nothing to take
-            off.
+            2007.07314), and a merge that can only add hard classes adds too many (ours). Without weights there is
+            nothing to take off.
         share_relighting: both levels relight by the image level's module; otherwise the region level has its own, which
             starts from it (ours: the paper has one symbol for both).
         detector: of hard regions.

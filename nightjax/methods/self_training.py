@@ -2,10 +2,8 @@
 
 After Zoph et al., "Rethinking pre-training and self-training" (NeurIPS 2020), and "Semantic image segmentation in the
 dark with domain adaptation method" (UIT, VNU-HCM, 2021). The latter labels whole images once, keeps every pixel, and
-trains on
-the union: that is `Supervised` on what ``nightjax pseudo-label`` wrote. Here the teacher labels each crop in the step,
-    so
-that labels may be soft, and the student may see it under stronger augmentation than the teacher.
+trains on the union: that is `Supervised` on what ``nightjax pseudo-label`` wrote. Here the teacher labels each crop in
+the step, so that labels may be soft, and the student may see it under stronger augmentation than the teacher.
 """
 
 import dataclasses

@@ -6,13 +6,13 @@ counts exact.
 
 import jax.numpy as jnp
 import numpy as np
-from nightjax.methods.network import Input
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import NUM_CLASSES
 from nightjax.data.loading import LoadExample, StreamSpec
 from nightjax.data.sampling import SampledRecord
 from nightjax.losses.segmentation import class_weights
+from nightjax.methods.parts.network import InputNormalization
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
 from nightjax.ops.resize import resize
@@ -116,7 +116,7 @@ def test_network_input(golden):
     protocol.predict(logits, jnp.asarray(file["image_uint8"][None]), rule, (2, 2))
     difference = np.abs(seen[0].astype(int) - resized)
     assert difference.max() <= 1 and (difference > 0).mean() < 0.01  # Pillow adds up in fixed point.
-    x = Input().normalize(Input().decode(jnp.asarray(resized)))
+    x = InputNormalization()(jnp.asarray(resized))
     expected = np.moveaxis(file["image_normalised_chw"], 0, -1)
     np.testing.assert_allclose(x, expected, atol=1e-5)
     assert np.abs(np.asarray(x)[..., ::-1] - expected).max() > 0.1  # Channels in another order would show.

@@ -3,6 +3,8 @@
 Losses to 1e-5 relative; final parameters and running statistics to 2e-5 (relighting) and 2e-6.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,16 +13,19 @@ import pytest
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.optim import Group, Optimizer
+from nightjax.core.step import Training
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses.adversarial import SOURCE, TARGET, least_squares
 from nightjax.losses.segmentation import class_weights
-from nightjax.methods.dannet import Dannet
+from nightjax.methods.dannet import AdversarialLoss, Dannet, StaticLoss
+from nightjax.methods.parts.discriminators import DiscriminatorForm, Discriminators
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.models.backbones.resnet import Bottleneck
-from nightjax.models.discriminator import Discriminator
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 from nightjax.models.relight import RelightNet
+from nightjax.models.segmenter import SegmentationModel
 from tests.helpers.golden import number, same_value, state_of
 
 DOMAINS = ("day", "night", "source")
@@ -28,17 +33,17 @@ NETWORKS = {"D1": "day", "D2": "night"}
 ATOL = {"light": 2e-5, "seg": 2e-6, "D1": 2e-6, "D2": 2e-6}
 
 
-class SmallDeepLab(nn.Module):
+class SmallDeepLab(SegmentationModel):
     """Relighting, stem, one bottleneck and the official classifier, as in the golden README."""
 
     stem: int
     width: int
     classes: int
-    light: nn.Module
+    relight: nn.Module
 
     @nn.compact
     def __call__(self, x, *, train=False, deterministic=None):
-        residual = self.light(x, train=train)
+        residual = self.relight(x, train=train)
         x = Conv(self.stem, stride=2, name="conv1")(x + residual)
         x = nn.relu(BatchNorm(name="bn1")(x, train=train))
         x = Bottleneck(self.width, dilation=2, style="caffe", name="block")(x, train)
@@ -46,15 +51,23 @@ class SmallDeepLab(nn.Module):
         return {"logits": logits, "residual": residual}
 
 
-class TermByTerm(Dannet):
+@dataclasses.dataclass(frozen=True)
+class TermByTerm(Discriminators):
     """Logs what each discriminator loses on either of its two domains, without the factor 1/2."""
 
-    def _judge_loss(self, params, pairs):
-        total, losses = super()._judge_loss(params, pairs)
-        for judge, probs in pairs.items():
-            for domain, x, wanted in zip(("source", "target"), probs, (SOURCE, TARGET), strict=True):
-                losses[f"{domain}_{judge}"] = least_squares(self.scores(params[judge], x), wanted)
-        return total, losses
+    def losses(self, names):
+        whole = super().losses(names)["discriminators"]
+
+        def loss(params, stats, part, i):
+            total, outcome = whole(params, stats, part, i)
+            terms = {}
+            for name in names:
+                for domain, wanted in (("source", SOURCE), ("target", TARGET)):
+                    scores = self.scores(params[name], part[f"{domain}_output_{name}"])
+                    terms[f"{domain}_{name}"] = least_squares(scores, wanted)
+            return total, outcome._replace(scalars=outcome.scalars | terms)
+
+        return {"discriminators": loss}
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +87,23 @@ def batch(file, i):
     }
 
 
-def method(file, share, **options):
+def method(file, share, neighborhood):
     lr, lr_d, momentum, decay, power = (float(v) for v in file["hyper_lr_g_lr_d_momentum_wd_power"])
     poly = {"schedule": "mmseg_poly", "power": power}
-    frozen = r"/block/bn\d/(scale|bias)$|/cls/conv2d_list_[23]/"
+    frozen = r"^block/bn\d/(scale|bias)$|^cls/conv2d_list_[23]/"
     size = number(file["input_size_target"])
     width, stem = file["init.seg.block.conv1.weight"].shape[:2]
     classes = len(file["init.seg.cls.conv2d_list.0.bias"])
     blocks = sum(name.startswith("init.light.") and name.endswith(".conv_block.1.weight") for name in file)
-    return TermByTerm(
-        model=SmallDeepLab(stem, width, classes, RelightNet(len(file["init.light.model.2.weight"]), blocks)),
-        optimizer=Optimizer(
+    relight = RelightNet(len(file["init.light.model.2.weight"]), blocks)
+    discriminators = TermByTerm(
+        DiscriminatorForm(len(file["init.D1.conv1.bias"])),
+        Optimizer(name="adam", lr=lr_d, b2=0.99, weight_decay=0.0, **poly),
+    )
+    weights = tuple(class_weights(share, 0.05))
+    return Dannet(
+        SegmentationNetwork(SmallDeepLab(stem, width, classes, relight)),
+        Optimizer(
             name="sgd",
             lr=lr,
             momentum=momentum,
@@ -93,13 +112,11 @@ def method(file, share, **options):
             groups=(Group(frozen, lr=0.0),),
             **poly,
         ),
-        discriminator_optimizer=Optimizer(name="adam", lr=lr_d, b2=0.99, weight_decay=0.0, **poly),
-        steps=number(file["num_steps"]),
-        discriminator=Discriminator(features=len(file["init.D1.conv1.bias"])),
+        Training(number(file["num_steps"])),
+        class_weights=weights,
         target_size=(size, size),
-        class_weights=tuple(class_weights(share, 0.05)),
-        static_class_weights=tuple(class_weights(share, 0.05)),
-        **options,
+        adversarial=AdversarialLoss(discriminators=discriminators),
+        static=StaticLoss(class_weights=weights, neighborhood=neighborhood),
     )
 
 
@@ -109,20 +126,20 @@ def first_state(method, file):
     def fill(name, tree):
         return from_torch(state_of(file, f"init.{name}."), tree)
 
-    def without_light(tree):
-        return {k: v for k, v in tree.items() if k != "light"}
+    def without_relighting(tree):
+        return {k: v for k, v in tree.items() if k != "relight"}
 
     student, stats = shapes.params["student"], shapes.batch_stats["student"]
-    seg = fill("seg", {"params": without_light(student), "batch_stats": without_light(stats)})
-    light = fill("light", {"params": student["light"], "batch_stats": stats["light"]})
-    params = {"student": seg["params"] | {"light": light["params"]}}
+    seg = fill("seg", {"params": without_relighting(student), "batch_stats": without_relighting(stats)})
+    light = fill("light", {"params": student["relight"], "batch_stats": stats["relight"]})
+    params = {"student": seg["params"] | {"relight": light["params"]}}
     for official, name in NETWORKS.items():
         params[name] = fill(official, {"params": shapes.params[name]})["params"]
     opt_state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.opt_state)
     return shapes.replace(
         step=jnp.int32(0),
         params=params,
-        batch_stats={"student": seg["batch_stats"] | {"light": light["batch_stats"]}},
+        batch_stats={"student": seg["batch_stats"] | {"relight": light["batch_stats"]}},
         opt_state=opt_state,
     )
 
@@ -130,8 +147,8 @@ def first_state(method, file):
 def networks(state):
     """Official names to arrays, for each network."""
     variables = {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
-    light = {kind: tree["light"] for kind, tree in variables.items()}
-    seg = {kind: {k: v for k, v in tree.items() if k != "light"} for kind, tree in variables.items()}
+    light = {kind: tree["relight"] for kind, tree in variables.items()}
+    seg = {kind: {k: v for k, v in tree.items() if k != "relight"} for kind, tree in variables.items()}
     critics = {k: to_torch({"params": state.params[v]}) for k, v in NETWORKS.items()}
     return {"seg": to_torch(seg), "light": to_torch(light), **critics}
 
@@ -157,7 +174,7 @@ def check_losses(file, prefix, i, scalars):
 @pytest.mark.parametrize("neighborhood", ["code", "center"])
 def test_iterations(file, neighborhood):
     share = np.array(CITYSCAPES.pixel_share)
-    official = method(file, share, neighborhood=neighborhood)
+    official = method(file, share, neighborhood)
     state = first_state(official, file)
     step = jax.jit(official.train_step)
     prefix = {"code": "loss", "center": "loss_center_variant"}[neighborhood]

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nightjax.methods.aligners import UAWarpC
 
 from nightjax.interop.torch_weights import from_torch, to_torch
+from nightjax.methods.parts.aligners import UAWarpC
 from nightjax.models.backbones.vgg import VGG
 from nightjax.models.matcher import (
     FlowDecoder,

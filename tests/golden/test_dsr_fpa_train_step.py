@@ -3,28 +3,39 @@
 import dataclasses
 import itertools
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from nightjax.methods.network import Input, NetworkMethod
 
 from nightjax.core.optim import Group, Optimizer
+from nightjax.core.step import Training
 from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
+from nightjax.methods.parts.alignment import PrototypeAlignment
+from nightjax.methods.parts.bank import RareClassBank
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.mixing import ClassMix
+from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
+from nightjax.methods.parts.pseudo_labels import PseudoLabels
+from nightjax.methods.parts.refinement import DayRefinement
 from nightjax.models.backbones.mit import MiT
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.hrda import HRDA, OFFSET_STRIDE
 from nightjax.models.segmenter import Segmenter
+from nightjax.ops import mixing
 from nightjax.ops.mixing import add_object_groups, present_classes
 from nightjax.ops.resize import resize
 from tests.helpers.golden import nhwc, number, state_of
+from tests.helpers.methods import changed
 
-BYTES = Input(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
+BYTES = InputNormalization(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
 """The programs were run on ``uint8 / 64 - 2``."""
 
 FPA_EPOCH = 8
@@ -40,7 +51,7 @@ TERMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What a replay adds to a method: recorded draws, factors on the terms, gradients to compare.
+    """What a replay adds to a method: recorded draws, factors on the terms.
 
     Attributes:
         drawn: bool [steps, B, classes + 1], the recorded classes, before any closure.
@@ -53,13 +64,15 @@ class Replay:
     def selected_classes(self, state, label):
         return jnp.asarray(self.drawn)[state.step]
 
-    def losses(self, state, params, stats, part, i):
-        terms, stats = super().losses(state, params, stats, part, i)
-        return {name: self.factors[name] * term for name, term in terms.items()}, stats
+    def prepare(self, state, teacher, batch):
+        recorded = lambda key, label, **options: self.selected_classes(state, label)
+        with mock.patch.object(mixing, "select_classes", recorded):
+            return super().prepare(state, teacher, batch)
 
-    def update(self, state, grads, stats, scalars, **changes):
-        state, scalars = super().update(state, grads, stats, scalars, **changes)
-        return state, scalars | {"grads": grads["student"]}
+    def student_loss(self, state, params, stats, part, i):
+        _, outcome = super().student_loss(state, params, stats, part, i)
+        terms = {name: self.factors[name] * term for name, term in outcome.scalars.items()}
+        return sum(terms.values()), outcome._replace(scalars=terms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,24 +82,54 @@ class DacsReplay(Replay, Dacs):
 
 @dataclasses.dataclass(frozen=True)
 class DsrFpaReplay(Replay, DsrFpa):
-    """DSR+FPA with recorded draws.
-
-    Attributes:
-        first_batch: index in the epoch of step 0.
-        offsets: of the detail window of each pass.
-    """
-
-    first_batch: int = 0
-    offsets: Any = None
+    """DSR+FPA with recorded draws."""
 
     def selected_classes(self, state, label):
         return add_object_groups(super().selected_classes(state, label), present_classes(label))
 
-    def bank_is_due(self, state):
-        return (state.step + self.first_batch) % self.bank_every == 0
 
-    def detail_offset(self, state, name, part, size):
-        return None if self.offsets is None else self.offsets[name]
+@dataclasses.dataclass(frozen=True)
+class BankOfEpoch(RareClassBank):
+    """The bank of a run that begins within an epoch.
+
+    Attributes:
+        first_batch: index in the epoch of step 0.
+    """
+
+    first_batch: int = 0
+
+    def __call__(self, state, *args):
+        return super().__call__(state.replace(step=state.step + self.first_batch), *args)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedWindows(SegmentationNetwork):
+    """HRDA with a recorded detail window.
+
+    Attributes:
+        offsets: of the window of each pass of the student.
+    """
+
+    offsets: Any = None
+
+    def student_pass(self, variables, image, keys, name):
+        return self.forward(variables, image, keys(f"dropout_{name}"), view={"detail_offset": self.offsets[name]})
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording(Optimizer):
+    """Keeps the last gradient in its state, see `last_gradients`."""
+
+    def build(self, params, steps):
+        keep = optax.GradientTransformation(
+            lambda params: jax.tree.map(jnp.zeros_like, params), lambda updates, state, params=None: (updates, updates)
+        )
+        return optax.chain(keep, super().build(params, steps))
+
+
+def last_gradients(state):
+    """The student's gradients of the step that led to this state."""
+    return state.opt_state["student"][0]["student"]
 
 
 # Networks
@@ -169,23 +212,22 @@ def find_model(recipe, file, shapes, expected, head="head.", offset=None):
 
 
 def source_loss(model, variables, image, label, offset):
-    method = NetworkMethod(model, Optimizer(), steps=1, input=BYTES)
+    network, view = SegmentationNetwork(model, BYTES), {} if offset is None else {"detail_offset": offset}
 
     @jax.jit
-    def loss(params, stats):
-        image01, key = BYTES.decode(image), jax.random.key(0)
-        outputs, _ = method.forward(params, stats, image01, key, detail_offset=offset)
-        return method.segmentation_loss(outputs, label)
+    def loss(variables):
+        outputs, _ = network.forward(variables, BYTES.decode(image), jax.random.key(0), view=view)
+        return SegmentationLoss()(outputs, label)
 
-    return float(loss(variables["params"], variables["batch_stats"]))
+    return float(loss(variables))
 
 
 def first_state(method, recipe, file, variables, batch, head="head."):
     """Student and teacher with the recipe's weights, and the frozen network with another seed's."""
     shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    state = method.with_weights(state, variables)
-    frozen = recipe_variables(recipe, method.model, file["base_seed_imnet"], head)
+    state = method.with_initial(state, {"student": variables})
+    frozen = recipe_variables(recipe, method.network.model, file["base_seed_imnet"], head)
     return state.replace(frozen={"initial": frozen})
 
 
@@ -216,27 +258,27 @@ def read_batch(file, step, label="semantic_src"):
 
 def dsr_optimizer(file):
     lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
-    return Optimizer(
+    return Recording(
         lr=lr,
         warmup=number(file["schedule_max_warmup"][1]),
         weight_decay=decay,
         eps=eps,
-        groups=(Group("^student/backbone/", lr=factor),),
+        groups=(Group("^backbone/", lr=factor),),
     )
 
 
 def make_step(method, terms):
     """A compiled ``(state, batch, only=None, **changes) -> state, scalars, targets, examples``.
 
-    ``only`` names the one loss term to keep; ``changes`` replaces numeric fields of the method.
+    ``only`` names the one loss term to keep; ``changes`` replaces numbers of the method's parts.
     """
 
     @jax.jit
     def compiled(state, batch, changes):
-        replay = dataclasses.replace(method, **changes)
+        replay = changed(method, **changes)
         new, scalars = replay.train_step(state, batch)
-        targets, _ = replay.targets(state, new.teacher, batch)
-        return new, scalars, targets, replay.mix(state, batch, targets)[0]
+        targets, examples, *_ = replay.prepare(state, new.teacher, batch)
+        return new, scalars, targets, examples
 
     def step(state, batch, only=None, **changes):
         factors = {name: jnp.float32(only in (None, name)) for name in terms}
@@ -294,22 +336,19 @@ def rates(optimizer, params, steps):
 def run_dsr_fpa(file, method, state):
     """Runs every step of the file, comparing all it stores, and returns the last state."""
     step_fn = make_step(method, TERMS.values())
-    zeta = method.fpa_mixed_weight
+    zeta = method.alignment.mixed_weight
     for i, step in enumerate(steps_of(file)):
         batch = read_batch(file, step)
         for name, ours in TERMS.items():
-            grads = step_fn(state, batch, ours, fpa_mixed_weight=zeta)[1]["grads"]
+            grads = last_gradients(step_fn(state, batch, ours, alignment__mixed_weight=zeta)[0])
             for part in grads:
                 want = file[f"{step}.gradnorm.{name}.{part}"]
                 np.testing.assert_allclose(norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
-        night, both = (step_fn(state, batch, fpa_mixed_weight=weight)[1]["loss_fpa"] for weight in (0.0, 1.0))
+        night, both = (step_fn(state, batch, alignment__mixed_weight=x)[1]["loss_fpa"] for x in (0.0, 1.0))
         np.testing.assert_allclose(night, file[f"{step}.loss_metric"], rtol=1e-5)
         np.testing.assert_allclose(both - night, file[f"{step}.loss_align"], rtol=1e-5)
 
-        before, (state, scalars, targets, examples) = (
-            state,
-            step_fn(state, batch, fpa_mixed_weight=zeta),
-        )
+        before, (state, scalars, targets, examples) = state, step_fn(state, batch, alignment__mixed_weight=zeta)
         for name, ours in TERMS.items():
             np.testing.assert_allclose(scalars[ours], file[f"{step}.loss.{name}"], rtol=1e-5, err_msg=name)
         for name, ours in {
@@ -322,10 +361,10 @@ def run_dsr_fpa(file, method, state):
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
         np.testing.assert_allclose(examples["mixed_weight"].min(), file[f"{step}.mixed_weight_min"], rtol=1e-6)
         if i == 0:
-            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"])
-        np.testing.assert_allclose(scalars["gradient_norm"], norm(scalars["grads"]), rtol=1e-5)
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", last_gradients(state))
+        np.testing.assert_allclose(scalars["gradient_norm"], norm(last_gradients(state)), rtol=1e-5)
         factor = method.optimizer.groups[0].lr
-        schedule = method.optimizer.schedule_fn(method.steps)
+        schedule = method.optimizer.schedule_fn(method.training.steps)
         np.testing.assert_allclose(scalars["learning_rate"], schedule(before.step))
         lr = schedule(state.step)
         np.testing.assert_allclose(lr * np.array([1, 1, factor, factor]), file[f"{step}.lr"], rtol=1e-6)
@@ -344,14 +383,13 @@ def dsr_settings(file):
     steps = steps_of(file)
     return {
         "optimizer": dsr_optimizer(file),
-        "steps": number(file["schedule_max_warmup"][0]),
-        "input": BYTES,
-        "threshold": float(file["pseudo_threshold"]),
-        "refine_gamma": float(file["gamma"]),
-        "photometric": None,
-        "fpa_start_step": 0 if file["epoch"] >= FPA_EPOCH else len(steps),
+        "training": Training(number(file["schedule_max_warmup"][0])),
+        "pseudo_labels": PseudoLabels(float(file["pseudo_threshold"])),
+        "mixing": ClassMix("object_groups", photometric=None),
+        "bank": BankOfEpoch(first_batch=number(file["batch_idx"])),
+        "refinement": DayRefinement(gamma=float(file["gamma"])),
+        "alignment": PrototypeAlignment(0 if file["epoch"] >= FPA_EPOCH else len(steps)),
         "drawn": np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps]),
-        "first_batch": number(file["batch_idx"]),
     }
 
 
@@ -362,12 +400,12 @@ def test_dsr_fpa(golden, recipe):
     batch = read_batch(file, "it0")
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     model, variables = find_model(recipe, file, shapes, expected)
-    method = DsrFpaReplay(model=model, **dsr_settings(file))
+    method = DsrFpaReplay(SegmentationNetwork(model, BYTES), **dsr_settings(file))
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)
-    lr, decay = rates(method.optimizer, state.params, method.steps)
+    lr, decay = rates(method.optimizer, state.params, method.training.steps)
     _, rate, _, factor = file["hyper_lr_wd_eps_backbonefactor"]
-    base = method.optimizer.schedule_fn(method.steps)(0)
+    base = method.optimizer.schedule_fn(method.training.steps)(0)
     for name in lr:
         np.testing.assert_allclose(lr[name], base * (factor if name.startswith("backbone.") else 1), rtol=1e-5)
         np.testing.assert_allclose(decay[name], rate * (lr[name].ndim > 1), rtol=1e-5, err_msg=name)
@@ -389,13 +427,8 @@ def test_dsr_fpa_hrda(golden, recipe):
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     shapes = golden.small_networks("dsr_fpa")["train_step_hrda_micro"]
     model, variables = find_model(recipe, file, shapes, expected, offset=offsets["source"])
-    method = DsrFpaReplay(
-        model=model,
-        mixed_weight=0.8,
-        fpa_mixed_weight=0.01,
-        offsets=offsets,
-        **dsr_settings(file),
-    )
+    method = DsrFpaReplay(RecordedWindows(model, BYTES, offsets), **dsr_settings(file))
+    method = changed(method, mixing__weight=0.8, alignment__mixed_weight=0.01)
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)
 
@@ -404,12 +437,12 @@ def accuracy(method, state, image, label):
     """Share of all pixels, ignored ones too, that the student names right in a training pass."""
 
     @jax.jit
-    def run(params, stats):
-        outputs, _ = method.forward(params, stats, image, jax.random.key(0))
+    def run(variables):
+        outputs, _ = method.network.forward(variables, image, jax.random.key(0))
         logits = resize(outputs["logits"], label.shape[1:], align_corners=False)
         return (logits.argmax(-1) == label).mean()
 
-    return run(state.params["student"], state.batch_stats["student"])
+    return run(method.variables(state))
 
 
 def test_dacs(golden, recipe):
@@ -420,10 +453,10 @@ def test_dacs(golden, recipe):
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.decode.loss_seg"]
     model, variables = find_model(recipe, file, shapes, expected, "decode_head.")
     lr, decay, eps, head_factor = map(float, file["hyper_lr_wd_eps_headmult"])
-    groups = Group("^student/head/", lr=head_factor), Group("norm", decay=0.0)
+    groups = Group("^head/", lr=head_factor), Group("norm", decay=0.0)
     method = DacsReplay(
-        model=model,
-        optimizer=Optimizer(
+        SegmentationNetwork(model, BYTES),
+        Recording(
             lr=lr,
             weight_decay=decay,
             eps=eps,
@@ -431,16 +464,16 @@ def test_dacs(golden, recipe):
             decay_vectors=True,
             groups=groups,
         ),
-        steps=len(steps_of(file)),
-        input=BYTES,
-        threshold=float(file["pseudo_threshold"]),
-        ignore_top=number(file["pseudo_weight_ignore_top"]),
-        photometric=None,
+        Training(len(steps_of(file))),
+        pseudo_labels=PseudoLabels(
+            float(file["pseudo_threshold"]), ignore_top=number(file["pseudo_weight_ignore_top"])
+        ),
+        mixing=ClassMix(photometric=None),
         drawn=np.stack([class_sets(file[f"{step}.drawn_classes"]) for step in steps_of(file)]),
     )
     state = first_state(method, recipe, file, variables, batch, "decode_head.")
 
-    got_lr, got_decay = rates(method.optimizer, state.params, method.steps)
+    got_lr, got_decay = rates(method.optimizer, state.params, method.training.steps)
     for name, (want_lr, want_decay) in zip(file["param_names"], file["param_lr_wd"], strict=True):
         ours = str(name).replace("decode_head.", "head.")
         np.testing.assert_allclose(got_lr[ours], want_lr, rtol=1e-5, err_msg=name)
@@ -470,7 +503,7 @@ def test_dacs(golden, recipe):
         np.testing.assert_array_equal(examples["mixed_label"], file[f"{step}.mixed_label"])
         np.testing.assert_allclose(examples["mixed_weight"], file[f"{step}.mixed_weight"], rtol=1e-6)
         if step == "it0":
-            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", scalars["grads"], "decode_head.")
+            check_gradients(file, "it0.grad.", "it0.gradnorm_tensor.", last_gradients(state), "decode_head.")
     student, teacher = method.variables(state), method.variables(state, "teacher")
     check_values(file, "final.", {"params": student["params"]}, "decode_head.")
     check_values(file, "final_teacher.", {"params": teacher["params"]}, "decode_head.")

@@ -17,25 +17,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nightjax.methods.translator import to_signed
 
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
+from nightjax.core.step import Training
 from nightjax.interop.official_names import from_official, to_official
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses import translation
 from nightjax.methods.cyclegan import CycleGAN
-from nightjax.methods.pix2pixhd import Pix2PixHD
+from nightjax.methods.parts.translating import to_signed
+from nightjax.methods.pix2pixhd import Pix2PixHD, VGGLoss
 from nightjax.models.cyclegan import ResnetGenerator
 from tests.helpers.golden import largest, nhwc, state_of
 from tests.helpers.translation_names import MULTISCALE, PATCHGAN
 
 NETWORKS = {
-    "G_A": (("student", "to_b"), {}),
-    "G_B": (("student", "to_a"), {}),
+    "G_A": (("generators", "to_b"), {}),
+    "G_B": (("generators", "to_a"), {}),
     "D_A": (("discriminator_b",), PATCHGAN),
     "D_B": (("discriminator_a",), PATCHGAN),
-    "G": (("student",), {}),
+    "G": (("generators",), {}),
     "D": (("discriminator",), MULTISCALE),
 }
 """Official network to ours, and the table of its names. The official D_A judges what G_A makes."""
@@ -88,7 +89,7 @@ def check(file, prefix, params, tolerance_of):
 
 @dataclasses.dataclass(frozen=True)
 class RecordedDraws(CycleGAN):
-    """One pool a domain, with the draws of the official run: domain to swaps and indices [iterations, B]."""
+    """One buffer a domain, with the draws of the official run: domain to swaps and indices [iterations, B]."""
 
     recorded: Any = None
 
@@ -136,11 +137,11 @@ def test_cyclegan(golden, request):
     method = RecordedDraws(
         model=generator_of(state_of(file, "init.G_A.")),
         optimizer=Optimizer(name="adam", lr=lr, b1=b1, b2=b2, weight_decay=0.0, schedule="constant"),
-        steps=iterations,
+        training=Training(iterations),
         discriminator_features=len(file["init.D_A.model.0.bias"]),
         cycle=tuple(cycle),
         identity=identity,
-        pool=int(pool),
+        buffer=int(pool),
         recorded=recorded_draws(file, iterations, batch_size),
     )
     batches = [
@@ -152,10 +153,12 @@ def test_cyclegan(golden, request):
     @jax.jit
     def first_gradients(params):
         part = {domain: to_signed(batches[0][stream]["image"]) for domain, stream in (("a", "source"), ("b", "target"))}
-        fakes = {f"shown_{d}": method._to(params["student"], d, part[o]) for d, o in (("a", "b"), ("b", "a"))}
-        judges = {name: params[name] for name in ("discriminator_a", "discriminator_b")}
-        student = jax.grad(lambda own: method.generator_loss(own, params, part)[0])(params["student"])
-        return {"student": student} | jax.grad(lambda own: method.discriminator_loss(own, part | fakes)[0])(judges)
+        fakes = {f"shown_{d}": method._to(params["generators"], d, part[o]) for d, o in (("a", "b"), ("b", "a"))}
+        own = {name: player.parameters(params) for name, player in method.players.items()}
+        loss = functools.partial(method.generator_loss, state)
+        generators = jax.grad(loss, has_aux=True)(own["generators"], {}, part, 0)[0]
+        judges = jax.grad(method.discriminator_loss, has_aux=True)(own["discriminators"], {}, part | fakes, 0)[0]
+        return generators | judges
 
     check(file, "grad0", first_gradients(state.params), lambda value: 1e-4 * largest(value))
     step = jax.jit(method.train_step)
@@ -198,12 +201,11 @@ def test_pix2pixhd(golden):
     method = Pix2PixHD(
         model=generator_of(state_of(file, "init.G.")),
         optimizer=Optimizer(name="adam", lr=2e-4, b1=0.5, weight_decay=0.0, schedule="constant"),
-        steps=iterations,
+        training=Training(iterations),
         translates="image",
         discriminator_features=len(file["init.D.scale0_layer0.0.bias"]),
         scales=scales,
-        vgg_channels=vgg_channels(vgg),
-        pixels="official",
+        vgg=VGGLoss(vgg_channels(vgg), "official"),
     )
     batches = [
         {"target": {"image": nhwc(file[f"it{i}.input"]), "reference": nhwc(file[f"it{i}.target"])}}
@@ -215,10 +217,12 @@ def test_pix2pixhd(golden):
 
     @jax.jit
     def first_gradients(state):
-        part = method._pair(batches[0])
-        student = jax.grad(lambda own: method.generator_loss(own, state, part)[0])(state.params["student"])
-        judge = jax.grad(lambda own: method.discriminator_loss(own, state, part)[0])(state.params["discriminator"])
-        return {"student": student, "discriminator": judge}
+        part, grads = method._pair(batches[0]), {}
+        losses = {"generators": method.generator_loss, "discriminators": method.discriminator_loss}
+        for name, player in method.players.items():
+            loss = functools.partial(losses[name], state)
+            grads |= jax.grad(loss, has_aux=True)(player.parameters(state.params), {}, part, 0)[0]
+        return grads
 
     check(file, "grad0", first_gradients(state), lambda value: 1e-4 * largest(value))
     step = jax.jit(method.train_step)
@@ -228,7 +232,7 @@ def test_pix2pixhd(golden):
         """What the discriminators' loss is of, before the step: real and generated pictures."""
         part, own = method._pair(batch), state.params["discriminator"]
         real = translation.generator_loss([maps[-1] for maps in method._judged(own, part["condition"], part["target"])])
-        return real, 2 * method.discriminator_loss(own, state, part)[0] - real
+        return real, 2 * method.discriminator_loss(state, {"discriminator": own}, {}, part, 0)[0] - real
 
     for i in range(iterations):
         real, fake = judged(state, batches[i])

@@ -5,6 +5,7 @@ Tolerances of the golden README: losses 1e-4 and 2e-3 relative at iterations 0 a
 1e-2 in relative L2 for each tensor. Biases before an instance norm have no true gradient and are left out.
 """
 
+import functools
 import re
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.optim import Optimizer
+from nightjax.core.step import Training, gradient_step
 from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.unit import Perceptual, Unit
@@ -66,10 +68,10 @@ def method(file, golden):
             weight_decay=settings.get("weight_decay", 1e-2),
             decay_vectors=True,
             schedule="step",
-            fall_every=1,
-            fall=fall,
+            step_every=1,
+            step_factor=fall,
         ),
-        steps=iterations(file),
+        training=Training(iterations(file)),
         discriminator=Discriminators(
             features=len(judge["cnns.0.0.conv.bias"]),
             layers=count(judge, r"cnns\.0\.(\d+)\.conv"),
@@ -87,9 +89,9 @@ def first(method, file):
     shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
     params = {}
     for domain in "ab":
-        own = {"params": shapes.params["student"][f"gen_{domain}"]}
+        own = {"params": shapes.params["generators"][f"gen_{domain}"]}
         params[f"gen_{domain}"] = from_torch(state_of(file, f"w0/gen_{domain}/"), own)["params"]
-    params = {"student": params}
+    params = {"generators": params}
     for domain in "ab":
         own = {"params": shapes.params[f"discriminator_{domain}"]}
         params[f"discriminator_{domain}"] = from_torch(state_of(file, f"w0/dis_{domain}/"), own)["params"]
@@ -120,7 +122,7 @@ def run(method, first, file):
     return state, scalars
 
 
-def test_losses_and_rates(run, file):
+def test_losses_and_rates(method, run, file):
     names = {official.format(x=x): ours.format(x=x) for official, ours in TERMS.items() for x in "ab"} | ONE_SIDED
     found = {name.removeprefix("loss_gen_").rpartition("_")[0] for name in file if name.startswith("loss_gen_")}
     assert found == set(names)
@@ -135,22 +137,19 @@ def test_losses_and_rates(run, file):
                 scalars[f"discriminator_{domain}"], expected, rtol=RTOL[min(i, 1)], err_msg=domain
             )
         np.testing.assert_allclose(scalars["loss_discriminators"], file[f"loss_dis_total_{i}"], rtol=RTOL[min(i, 1)])
-        np.testing.assert_allclose(scalars["learning_rate"], file[f"lr_{i}"], rtol=1e-6)
+        for player in method.players:
+            np.testing.assert_allclose(scalars[f"learning_rate_{player}"], file[f"lr_{i}"], rtol=1e-6)
 
 
 def test_gradients_of_the_autoencoders(method, first, file):
     """At iteration 0, against the discriminators after their turn."""
 
     def gradients(state, images, noise):
-        judges = {name: tree for name, tree in state.params.items() if name != "student"}
-        examples = images | noise
-        grads, _ = jax.grad(method.discriminator_loss, has_aux=True)(judges, state, examples)
-        transform = method.optimizer.build(judges, method.steps)
-        updates, _ = transform.update(grads, state.opt_state["discriminators"], judges)
-        judges = jax.tree.map(jnp.add, judges, updates)
-        state = state.replace(params=state.params | judges)
-        own = {"student": state.params["student"]}
-        return jax.grad(method.generator_loss, has_aux=True)(own, state, examples)[0]["student"]
+        examples, losses = images | noise, {"discriminators": functools.partial(method.discriminator_loss, state)}
+        state, _ = gradient_step(state, method.players, losses, examples, method.training, last=False)
+        own = {"generators": state.params["generators"]}
+        loss = functools.partial(method.generator_loss, state)
+        return jax.grad(loss, has_aux=True)(own, {}, examples, 0)[0]["generators"]
 
     grads = jax.jit(gradients)(first, *inputs(file, 0))
     found = {
@@ -174,7 +173,7 @@ def test_gradients_of_the_autoencoders(method, first, file):
 
 def test_parameters_after_two_iterations(run, file):
     params = run[0].params
-    found = {"gen_b": to_torch({"params": params["student"]["gen_b"]})}
+    found = {"gen_b": to_torch({"params": params["generators"]["gen_b"]})}
     found["dis_b"] = to_torch({"params": params["discriminator_b"]})
     for network, actual in found.items():
         for name, expected in state_of(file, f"w2/{network}/").items():
@@ -185,7 +184,7 @@ def test_parameters_after_two_iterations(run, file):
 
 
 def test_translations_after_two_iterations(method, run, file):
-    params = run[0].params["student"]
+    params = run[0].params["generators"]
     for origin, domain in (("a", "b"), ("b", "a")):
         code = method.model.apply({"params": params}, nhwc(file[f"x_{origin}_eval"]), origin, method="encode")
         picture = method.model.apply({"params": params}, code, domain, method="decode")

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from nightjax.core.fused_init import fused_init
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.models import build_segmenter
 from nightjax.models.hrda import HRDA
 from nightjax.models.segmenter import Segmenter
@@ -33,21 +34,23 @@ class PlainHead(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def plain_model():
+def plain():
     """A network whose gradient is the mean over its examples."""
-    return Segmenter(backbone=PlainBackbone(), head=PlainHead())
+    return SegmentationNetwork(Segmenter(backbone=PlainBackbone(), head=PlainHead()))
 
 
 @pytest.fixture(scope="session")
 def plain_hrda():
     """The same in HRDA."""
-    return HRDA(backbone=PlainBackbone(), head=PlainHead(), hrda_scale_attention=PlainHead())
+    return SegmentationNetwork(
+        HRDA(backbone=PlainBackbone(), head=PlainHead(), hrda_scale_attention=PlainHead()),
+    )
 
 
 @pytest.fixture(scope="session")
 def small_resnet():
     """The smallest network with batch norms, dilations and dropout."""
-    return build_segmenter(
+    model = build_segmenter(
         "resnet_tiny",
         "fpn",
         backbone_depths=(1, 1, 1, 1),
@@ -56,6 +59,14 @@ def small_resnet():
         backbone_stem_features=4,
         head_channels=8,
     )
+    return SegmentationNetwork(model)
+
+
+@pytest.fixture(scope="session")
+def without_dropout(small_resnet):
+    """`small_resnet`, in which nothing is random."""
+    model = small_resnet.model
+    return SegmentationNetwork(model.clone(head=model.head.clone(dropout=0.0)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""AdaptSegNet's step and its input."""
+"""AdaptSegNet's step."""
 
 import dataclasses
 
@@ -7,19 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from nightjax.methods.network import Input
 
-from configs import _base
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
+from nightjax.core.step import Training
 from nightjax.methods.adaptsegnet import AdaptSegNet
+from nightjax.methods.parts.discriminators import DiscriminatorForm, Discriminators
+from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
 from nightjax.models import build_segmenter
-from nightjax.models.discriminator import VARIANTS, Discriminator
+from nightjax.models.discriminator import VARIANTS
 from nightjax.models.segmenter import Segmenter
 from nightjax.ops.resize import resize
+from nightjax.zoo.models import INPUTS
 
-CAFFE = Input(**_base.INPUTS["caffe"])
+DISCRIMINATORS = Discriminators(DiscriminatorForm(2, **VARIANTS["adaptsegnet"]), kind="vanilla")
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +39,16 @@ def method():
         auxiliary_stage="stage3",
     )
     return AdaptSegNet(
-        model=model,
-        optimizer=Optimizer(
+        SegmentationNetwork(model, InputNormalization(**INPUTS["caffe"])),
+        Optimizer(
             name="sgd",
             lr=1e-2,
             weight_decay=5e-4,
             decay_vectors=True,
             groups=(Group("conv2d_list_[23]", lr=0.0),),
         ),
-        steps=10,
-        input=CAFFE,
-        discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
+        Training(10),
+        discriminators=DISCRIMINATORS,
     )
 
 
@@ -78,32 +79,30 @@ def test_two_steps(method, first, batch):
         np.testing.assert_array_equal(before, after)
 
 
-def test_no_gradient_across_networks(plain_model, batch):
-    """A far larger adversarial loss leaves the judges' step alone; the student's is the gradient of its own loss."""
+def test_no_gradient_across_networks(plain, batch):
+    """A far larger adversarial loss leaves the discriminators alone; the student steps by the gradient of its own."""
     usual = AdaptSegNet(
-        model=Segmenter(plain_model.backbone, plain_model.head, plain_model.head.clone()),
-        optimizer=Optimizer(name="sgd", lr=1.0, schedule="constant", weight_decay=0.0),
-        steps=10,
-        discriminator=Discriminator(features=2, **VARIANTS["adaptsegnet"]),
+        SegmentationNetwork(Segmenter(plain.model.backbone, plain.model.head, plain.model.head.clone())),
+        Optimizer(name="sgd", lr=1.0, schedule="constant", weight_decay=0.0),
+        Training(10),
+        discriminators=DISCRIMINATORS,
     )
-    weights = tuple(
-        1e5 * weight for weight in usual.adversarial_weights
-    )  # Its gradient is of the order of the other's.
+    # Its gradient is of the order of the other's.
+    weights = tuple(1e5 * weight for weight in usual.adversarial_weights)
     strong = dataclasses.replace(usual, adversarial_weights=weights)
     shapes, rng = jax.eval_shape(usual.init, jax.random.key(0), batch), np.random.default_rng(0)
-    first = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), shapes
-    )  # Compiling the real one takes longer than the steps.
+    # Compiling the real one takes longer than the steps.
+    first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
     before, after = (jax.jit(method.train_step)(first, batch)[0] for method in (usual, strong))
-    for judge in usual.judges:
-        jax.tree.map(np.testing.assert_array_equal, before.params[judge], after.params[judge])
+    for name in usual.judged:
+        jax.tree.map(np.testing.assert_array_equal, before.params[name], after.params[name])
 
     label, names = batch["source"]["label"], {"level1": "auxiliary_logits", "level2": "logits"}
 
     def forward(params, domain):
-        x = usual.input.normalize(usual.input.decode(batch[domain]["image"]))
-        outputs = usual.model.apply({"params": params}, x, train=True)
+        x = usual.network.input(batch[domain]["image"])
+        outputs = usual.network.model.apply({"params": params}, x, train=True)
         return {level: resize(outputs[name], label.shape[1:], align_corners=True) for level, name in names.items()}
 
     def loss(params, weights):
@@ -112,7 +111,7 @@ def test_no_gradient_across_networks(plain_model, batch):
             pixels = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(valid, label, 0))
             total += weight * (pixels * valid).sum() / valid.sum()
         for weight, (level, logits) in zip(weights, forward(params, "target").items(), strict=True):
-            scores = strong.discriminator.apply({"params": first.params[level]}, jax.nn.softmax(logits))
+            scores = strong.discriminators.scores(first.params[level], jax.nn.softmax(logits))
             total += weight * jax.nn.softplus(scores).mean()
         return total
 
@@ -122,21 +121,12 @@ def test_no_gradient_across_networks(plain_model, batch):
     assert error(gradient(student, weights)) < 1e-5 and error(gradient(student, (0.0, 0.0))) > 0.1
 
 
-def test_input_is_bgr_minus_the_caffe_mean():
-    pixels = jnp.array([[[[10, 20, 30]]]], jnp.uint8)
-    x = CAFFE.normalize(CAFFE.decode(pixels))
-    np.testing.assert_allclose(x[0, 0, 0], [30 - 104.00698793, 20 - 116.66876762, 10 - 122.67891434], rtol=1e-5)
-    np.testing.assert_allclose(CAFFE.denormalize(x), CAFFE.decode(pixels), atol=1e-6)
-    with pytest.raises(UserError, match="method.input.order='bgrr'.*'bgr'"):
-        Input(order="bgrr")
-
-
-def test_prediction_and_panels(method, first, batch):
-    panels = jax.jit(method.panels)(first, batch)
-    assert panels["prediction"].shape == batch["target"]["image"].shape[:3]
-    assert panels["prediction"].dtype == jnp.uint8
-    for level in method.judges:
-        assert panels[f"discriminator_{level}"].shape[-1] == 3
+def test_prediction_and_visualizations(method, first, batch):
+    shown = jax.jit(method.visualizations)(first, batch)
+    assert shown["prediction"].shape == batch["target"]["image"].shape[:3]
+    assert shown["prediction"].dtype == jnp.uint8
+    for level in method.judged:
+        assert shown[f"discriminator_{level}"].shape[-1] == 3
 
 
 @pytest.mark.slow
@@ -146,10 +136,8 @@ def test_one_level(method, batch):
         method,
         segmentation_weights=(0.0, 1.0),
         adversarial_weights=(0.0, 0.01),
-        adversarial="least_squares",
-        optimizer=dataclasses.replace(
-            method.optimizer, groups=(Group("^student/auxiliary/|conv2d_list_[23]", lr=0.0),)
-        ),
+        discriminators=dataclasses.replace(DISCRIMINATORS, kind="least_squares"),
+        optimizer=dataclasses.replace(method.optimizer, groups=(Group("^auxiliary/|conv2d_list_[23]", lr=0.0),)),
     )
     first = jax.jit(fused_init(one.init))(jax.random.key(0), batch)
     assert set(first.params) == {"student", "level2"}
@@ -163,6 +151,6 @@ def test_one_level(method, batch):
 
 def test_level_one_needs_an_auxiliary_classifier(method, small_resnet):
     with pytest.raises(UserError, match="auxiliary classifier"):
-        dataclasses.replace(method, model=small_resnet)
+        dataclasses.replace(method, network=small_resnet)
     single = {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.001)}
-    assert dataclasses.replace(method, model=small_resnet, **single).judges == ("level2",)
+    assert dataclasses.replace(method, network=small_resnet, **single).judged == ("level2",)

@@ -9,30 +9,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import dannet as config
+from nightjax.core import config as configs
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Group, Optimizer
+from nightjax.core.step import Training
 from nightjax.losses.adversarial import adversarial_loss
 from nightjax.losses.light import light_loss
 from nightjax.losses.segmentation import class_weighted_cross_entropy
 from nightjax.losses.static import static_loss
-from nightjax.methods.dannet import DOMAINS, Dannet
-from nightjax.models import DANNET_NETWORKS, build_segmenter
-from nightjax.models.discriminator import Discriminator
+from nightjax.methods.dannet import VIEWS, AdversarialLoss, Dannet, StaticLoss
+from nightjax.methods.parts.discriminators import DiscriminatorForm, Discriminators
+from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.models import build_segmenter
 from nightjax.models.relight import RelightNet
 from nightjax.ops.pseudo_label import static_pseudo_label
 from nightjax.ops.resize import resize
+from nightjax.zoo.models import MODELS
 
-FROZEN = config.FROZEN["deeplab_multi"]
+(FROZEN,) = configs.load("dannet:data=cityscapes_to_dark_zurich,model=deeplab").optim.groups
 LR, DECAY = 1e-2, 5e-4
 SGD = Optimizer(name="sgd", lr=LR, schedule="constant", weight_decay=DECAY, decay_vectors=True)
 WEIGHTS = tuple(np.linspace(0.9, 1.1, 19))
+ADVERSARIAL = AdversarialLoss(discriminators=Discriminators(DiscriminatorForm(2)))
 
 
 @pytest.fixture(scope="module")
 def method():
     """DeepLab-v2 of a few channels, with PSPNet's auxiliary classifier, since that has a norm."""
-    network = {k: v for k, v in DANNET_NETWORKS["deeplab"].items() if not k.startswith("auxiliary")}
+    network = {k: v for k, v in MODELS["deeplab_multi"].items() if not k.startswith("auxiliary")}
     model = build_segmenter(
         **network,
         backbone_depths=(1, 1, 1, 1),
@@ -40,17 +44,17 @@ def method():
         backbone_stem_features=4,
         auxiliary="psp_auxiliary",
         auxiliary_channels=4,
-        light=True,
-        light_features=2,
-        light_blocks=0,
+        relight=True,
+        relight_features=2,
+        relight_blocks=0,
     )
     return Dannet(
-        model=model,
-        optimizer=dataclasses.replace(SGD, groups=(Group(FROZEN, lr=0.0),)),
-        steps=10,
-        discriminator=Discriminator(features=2),
+        SegmentationNetwork(model),
+        dataclasses.replace(SGD, groups=(Group(**FROZEN),)),
+        Training(10),
         class_weights=WEIGHTS,
-        static_class_weights=WEIGHTS,
+        adversarial=ADVERSARIAL,
+        static=StaticLoss(class_weights=WEIGHTS),
     )
 
 
@@ -114,36 +118,32 @@ def test_the_loss_is_the_sum_of_its_weighted_terms(steps):
 
 
 def test_parts_can_be_switched_off(method, small_resnet, batch):
-    source_only = dataclasses.replace(
-        method, model=small_resnet, optimizer=SGD, adversarial_weight=0.0, static_weight=0.0
-    )
+    source_only = dataclasses.replace(method, network=small_resnet, optimizer=SGD, adversarial=None, static=None)
     first = jax.jit(fused_init(source_only.init))(jax.random.key(0), batch)
     assert set(first.params) == set(first.opt_state) == {"student"}
-    assert "light" not in first.params["student"]
+    assert "relight" not in first.params["student"]
     _, scalars = jax.jit(source_only.train_step)(first, batch)
     assert set(scalars) == {"loss", "segmentation", "gradient_norm", "learning_rate"}
     np.testing.assert_allclose(scalars["loss"], scalars["segmentation"], rtol=1e-6)
-    pictures = jax.eval_shape(source_only.panels, first, batch)
+    pictures = jax.eval_shape(source_only.visualizations, first, batch)
     assert not [name for name in pictures if "relit" in name or "discriminator" in name]
 
 
-def test_forms_of_the_paper(plain_model, batch):
+def test_forms_of_the_paper(plain, batch):
     """All of them in one step."""
     paper = Dannet(
-        model=plain_model.clone(light=RelightNet(2, 0)),
-        optimizer=SGD,
-        steps=10,
-        discriminator=Discriminator(features=2),
+        SegmentationNetwork(plain.model.clone(relight=RelightNet(2, 0))),
+        SGD,
+        Training(10),
         class_weights=WEIGHTS,
-        static_class_weights=WEIGHTS,
-        form="paper",
         normalizer="paper",
-        neighborhood="3x3",
+        adversarial=ADVERSARIAL,
+        static=StaticLoss(class_weights=WEIGHTS, neighborhood="3x3"),
+        form="paper",
     )
     shapes, rng = jax.eval_shape(paper.init, jax.random.key(0), batch), np.random.default_rng(0)
-    first = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), shapes
-    )  # Compiling the real one takes longer than the step.
+    # Compiling the real one takes longer than the step.
+    first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
     after, scalars = jax.jit(paper.train_step)(first, batch)
     assert all(np.isfinite(value) for value in scalars.values()) and scalars["static"] > 0
@@ -155,11 +155,11 @@ def test_forms_of_the_paper(plain_model, batch):
 def test_prediction_is_that_of_the_relit_image(method, steps, batch):
     variables, image = method.variables(steps[0][-1]), batch["target"]["image"]
     logits = jax.jit(method.predict)(variables, image)
-    x = method.input.normalize(method.input.decode(image))
-    light = {name: tree["light"] for name, tree in variables.items()}
-    rest = {name: {k: v for k, v in tree.items() if k != "light"} for name, tree in variables.items()}
-    dark = jax.jit(method.model.clone(light=None).apply)
-    residual = jax.jit(method.model.light.apply)(light, x)
+    x, model = method.network.input(image), method.network.model
+    relight = {name: tree["relight"] for name, tree in variables.items()}
+    rest = {name: {k: v for k, v in tree.items() if k != "relight"} for name, tree in variables.items()}
+    dark = jax.jit(model.clone(relight=None).apply)
+    residual = jax.jit(model.relight.apply)(relight, x)
     np.testing.assert_allclose(dark(rest, x + residual)["logits"], logits, rtol=1e-3, atol=1e-4)
     assert np.abs(dark(rest, x)["logits"] - logits).max() > 1e-4
 
@@ -168,21 +168,23 @@ def test_prediction_is_that_of_the_relit_image(method, steps, batch):
 def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
     """The official program runs day, night and source backwards one after the other."""
     state, after, _ = steps[0]
+    network, keys, judge = method.network, method.training.keys(steps[0][0]), ADVERSARIAL.discriminators
     target, weights = batch["target"], jnp.asarray(WEIGHTS, jnp.float32)
     images = {"day": target["reference"], "night": target["image"], "source": batch["source"]["image"]}
-    images = {name: method.input.decode(image) for name, image in images.items()}
-    level = method.input.normalize(images["night"]).mean()
+    images = {name: network.input.decode(image) for name, image in images.items()}
+    level = network.input.normalize(images["night"]).mean()
 
     @functools.partial(jax.jit, static_argnames="domain")
     def one_pass(params, stats, day_logits, domain):
         def loss_fn(params):
-            outputs, new = method.student_forward(state, params, stats, images[domain], domain)
-            light = light_loss(method.input.normalize(images[domain]), outputs["residual"], level)
+            variables = {"params": params, "batch_stats": stats}
+            outputs, new = network.student_pass(variables, images[domain], keys, domain)
+            light = light_loss(network.input.normalize(images[domain]), outputs["residual"], level)
             logits = resize(outputs["logits"], images[domain].shape[1:3], align_corners=True)
             if domain == "source":
                 loss = light["total"] + class_weighted_cross_entropy(logits, batch["source"]["label"], weights)
                 return loss, (new, logits)
-            scores = method.scores(state.params[domain], jax.nn.softmax(logits))
+            scores = judge.scores(state.params[domain], jax.nn.softmax(logits))
             loss = 0.01 * light["total"] + 0.01 * adversarial_loss(scores)
             if domain == "night":
                 label = static_pseudo_label(day_logits, logits, weights)
@@ -193,11 +195,11 @@ def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
 
     student, stats, day = state.params["student"], state.batch_stats["student"], None
     total = jax.tree.map(jnp.zeros_like, student)
-    for domain in DOMAINS:
+    for domain in VIEWS:
         grads, (stats, logits) = one_pass(student, stats, day, domain)
         day = logits if domain == "day" else day
         total = jax.tree.map(jnp.add, total, grads)
-    frozen = re.compile(FROZEN.replace("student/", ""))
+    frozen = re.compile(FROZEN["pattern"])
     for path, grad in flat(total).items():
         old, new = (flat(s.params["student"])[path] for s in (state, after))
         step = (old - new) / LR - DECAY * old
@@ -210,10 +212,10 @@ def test_one_loss_has_the_gradient_of_three_passes(method, steps, batch):
         np.testing.assert_allclose(value, after_all, rtol=1e-4, atol=1e-5, err_msg=path)
 
 
-def test_panels(method, steps, batch):
-    panels = jax.jit(method.panels)(steps[0][-1], batch)
-    assert {"night_relit", "night_residual", "discriminator_day", "pseudo_label"} <= set(panels)
-    for name, picture in panels.items():
+def test_visualizations(method, steps, batch):
+    shown = jax.jit(method.visualizations)(steps[0][-1], batch)
+    assert {"night_relit", "night_residual", "discriminator_day", "pseudo_label"} <= set(shown)
+    for name, picture in shown.items():
         assert picture.dtype in (jnp.uint8, jnp.float32), name
         if picture.dtype == jnp.float32:
             assert picture.shape[-1] == 3

@@ -7,7 +7,9 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
+from nightjax.core.method import matches, segments
 from nightjax.core.optim import Optimizer
+from nightjax.core.step import Training
 from nightjax.methods.matching import MatcherTraining
 from nightjax.models.matcher import MATCHERS, Matcher, build_matcher
 from nightjax.ops.warp import flow_warp
@@ -17,7 +19,7 @@ SMALL = Matcher(channels=((2,), (4,), (4,)), copy=128, narrow=8)
 
 @pytest.fixture(scope="module")
 def method():
-    return MatcherTraining(model=SMALL, optimizer=Optimizer(lr=1e-3), steps=10, photometric=None)
+    return MatcherTraining(SMALL, Optimizer(lr=1e-3), Training(10), photometric=None)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_triplets(method, abstract, batch):
     np.testing.assert_allclose(part["warped"], warped, atol=1e-6)
     np.testing.assert_array_equal(part["valid"], valid)
     assert 0.3 < valid.mean() < 1
-    night, day = (method.input.normalize(method.input.decode(batch["target"][name])) for name in ("image", "reference"))
+    night, day = (method.input(batch["target"][name]) for name in ("image", "reference"))
     seen = set()
     for step in range(6):
         part = method.triplets(abstract.replace(step=jnp.int32(step)), batch)
@@ -48,7 +50,7 @@ def test_triplets(method, abstract, batch):
 
 def test_photometric_changes_the_warped_image_alone(method, abstract, batch):
     plain = method.triplets(abstract, batch)
-    changing = MatcherTraining(model=SMALL, optimizer=Optimizer(), steps=10)
+    changing = MatcherTraining(SMALL, Optimizer(), Training(10))
     changed = changing.triplets(abstract, batch)
     for name in ("image", "other", "flow", "valid"):
         np.testing.assert_array_equal(plain[name], changed[name])
@@ -56,8 +58,9 @@ def test_photometric_changes_the_warped_image_alone(method, abstract, batch):
 
 
 def test_no_classes_are_predicted(method):
-    with pytest.raises(UserError, match="eval_matcher"):
-        method.predict({}, jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    assert matches(method) is method
+    with pytest.raises(UserError, match="nightjax match"):
+        segments(method)
 
 
 def test_variants():

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
-from nightjax.methods.pix2pixhd import Pix2PixHD
+from nightjax.core.step import Training
+from nightjax.methods.pix2pixhd import Pix2PixHD, VGGLoss
 from nightjax.models.cyclegan import ResnetGenerator
 
 VGG = ((2,), (2,), (2,), (2,), (2,))
@@ -19,9 +21,9 @@ def method():
     return Pix2PixHD(
         ResnetGenerator(2, blocks=1),
         Optimizer(name="adam", lr=1e-3, b1=0.5, weight_decay=0.0),
-        steps=10,
+        Training(10),
         discriminator_features=2,
-        vgg_channels=VGG,
+        vgg=VGGLoss(VGG),
     )
 
 
@@ -64,22 +66,31 @@ def test_real_branch_gets_no_gradient_in_the_generators_turn(method, batch, step
     part = method._pair(batch)
 
     def loss(target):
-        return method.generator_loss(steps[0].params["student"], steps[0], part | {"target": target})[0]
+        return method.generator_loss(steps[0], steps[0].params, {}, part | {"target": target}, 0)[0]
 
     np.testing.assert_array_equal(jax.jit(jax.grad(loss))(part["target"]), 0)
 
 
 def test_what_is_translated(method, batch):
-    assert method.streams == ("source",)
+    assert method.domains == ("source",)
     images = dataclasses.replace(method, translates="image")
-    assert images.streams == ("target",)
+    assert images.domains == ("target",)
     shapes = jax.eval_shape(images.init, jax.random.key(0), batch)
-    assert shapes.params["student"]["model_1"]["kernel"].shape[2] == 3
+    assert shapes.params["generators"]["model_1"]["kernel"].shape[2] == 3
     shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
-    assert shapes.params["student"]["model_1"]["kernel"].shape[2] == 20
+    assert shapes.params["generators"]["model_1"]["kernel"].shape[2] == 20
     assert shapes.params["discriminator"]["cnns_0"]["0"]["conv"]["kernel"].shape[2] == 23
-    with pytest.raises(UserError, match="label"):
-        dataclasses.replace(method, translates="labels")
+    with pytest.raises(UserError, match="did you mean 'label'"):
+        parts = {"model": method.model, "optimizer": method.optimizer, "training": method.training}
+        configs.build(Pix2PixHD, parts | {"translates": "labels"}, "method")
+
+
+def test_without_vgg(method, batch):
+    without = dataclasses.replace(method, vgg=None)
+    first = jax.eval_shape(without.init, jax.random.key(0), batch)
+    assert first.frozen == {}
+    scalars = jax.eval_shape(without.train_step, first, batch)[1]
+    assert "feature_matching" in scalars and "vgg" not in scalars
 
 
 def test_translation_of_labels_of_any_size(method, steps, batch):
@@ -87,11 +98,11 @@ def test_translation_of_labels_of_any_size(method, steps, batch):
     picture = method.translate(method.variables(steps[1]), label)
     assert picture.shape == (2, 30, 37, 3)
     assert float(picture.min()) >= 0 and float(picture.max()) <= 1
-    with pytest.raises(UserError, match="make_pairs"):
+    with pytest.raises(UserError, match="nightjax pairs"):
         method.translate(method.variables(steps[1]), batch["source"]["image"])
 
 
-def test_panels(method, steps, batch):
-    panels = jax.jit(method.panels)(steps[1], batch)
-    assert set(panels) == {"given", "wanted", "translation"}
-    assert panels["translation"].shape == (2, 32, 48, 3)
+def test_visualizations(method, steps, batch):
+    shown = jax.jit(method.visualizations)(steps[1], batch)
+    assert set(shown) == {"given", "wanted", "translation"}
+    assert shown["translation"].shape == (2, 32, 48, 3)

@@ -9,22 +9,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import unit as preset
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import sharding
-from nightjax.core.config import build
+from nightjax.core.config import build, override
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
+from nightjax.core.method import segments, translates
 from nightjax.core.optim import Optimizer
+from nightjax.core.step import Training
 from nightjax.interop.official_names import VGG16_CAFFE, to_official
 from nightjax.interop.torch_weights import to_torch
 from nightjax.methods.unit import Perceptual, Unit, Weights
 from nightjax.models.unit import Discriminators, build_unit
+from nightjax.run import settings, start
 from nightjax.train import compile_step, train
 from tests.helpers import toy, toy_translator
+from tests.helpers.methods import changed
 
 SIZE = (32, 48)
 OPTIMIZER = Optimizer(name="adam", lr=1e-3, b1=0.5, weight_decay=1e-4, decay_vectors=True, schedule="step")
+TERMS = ("adversarial", "reconstruction", "code", "cycle", "cycle_code")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +41,9 @@ def batch():
 @pytest.fixture(scope="module")
 def method():
     return Unit(
-        model=build_unit(features=2, blocks=1),
-        optimizer=OPTIMIZER,
-        steps=10,
+        build_unit(features=2, blocks=1),
+        OPTIMIZER,
+        Training(10),
         discriminator=Discriminators(features=2, layers=2, scales=2),
         perceptual=Perceptual(channels=((1,), (1,), (2,), (2,), (2, 2, 2))),
     )
@@ -56,22 +60,30 @@ def steps(method, batch):
     return first, state, scalars
 
 
-def test_total_of_terms_that_are_1():
-    terms = ("adversarial", "reconstruction", "code", "cycle", "cycle_code", "perceptual")
-    ones = {f"{term}_{domain}": 1.0 for term in terms for domain in "ab"}
-    assert Weights().total(ones) == pytest.approx(44.04)
-    assert Weights(perceptual=0.0).total(ones) == pytest.approx(42.04)
+def total(method, terms):
+    """The weighted sum of ``<term>_<domain>``."""
+    weights = dataclasses.asdict(method.weights)
+    if method.perceptual is not None:
+        weights["perceptual"] = method.perceptual.weight
+    return sum(weights[name.rpartition("_")[0]] * value for name, value in terms.items())
+
+
+def test_total_of_terms_that_are_1(method):
+    ones = {f"{term}_{domain}": 1.0 for term in (*TERMS, "perceptual") for domain in "ab"}
+    assert total(method, ones) == pytest.approx(44.04)
+    ones = {name: one for name, one in ones.items() if not name.startswith("perceptual")}
+    assert total(dataclasses.replace(method, perceptual=None), ones) == pytest.approx(42.04)
 
 
 def test_rate_of_the_published_schedule():
-    config = preset.get_config("data=nexet")
+    config = settings.load("unit:data=nexet")
     rate = build(Optimizer, config.optim, "optim").schedule_fn(config.train.steps)
     for step, expected in ((99_998, 1e-4), (99_999, 5e-5), (199_999, 2.5e-5)):
         np.testing.assert_allclose(rate(step), expected, rtol=1e-6)
 
 
 def test_published_settings():
-    config = preset.get_config("data=nexet,vgg=weights.npz")
+    config = settings.load("unit:data=nexet,vgg=weights.npz")
     method = methods.build(config)
     assert method.discriminator == Discriminators("unit2018", 64, 4, 3, "layer")
     assert method.weights == Weights() and method.perceptual == Perceptual()
@@ -79,20 +91,20 @@ def test_published_settings():
     assert config.train.frozen.to_dict() == {"vgg": "weights.npz"} and config.train.batch == 1
     datasets = {(stream.dataset, stream.split) for stream in config.data.streams.values()}
     assert all(stream.antialias for stream in config.data.streams.values())
-    assert not any("antialias" in stream for stream in preset.get_config().data.streams.values())
+    assert not any(stream.antialias for stream in settings.load("unit").data.streams.values())
     assert datasets == {("nexet/day_agree", "train"), ("nexet/night_agree", "train")}
-    config = preset.get_config("data=nexet,form=unit2017")
+    config = settings.load("unit:data=nexet,form=unit2017")
     older = methods.build(config)
     assert older.optimizer.schedule == "constant" and config.data.streams.target.crop == (480, 640)
     assert older.noisy_code_loss and older.adversarial == "vanilla" and older.model.dropout == 0.5
-    assert older.weights == Weights(10.0, 100.0, 0.1, 100.0, 0.1, 0.0)
+    assert older.weights == Weights(10.0, 100.0, 0.1, 100.0, 0.1) and older.perceptual is None
 
 
 def test_two_steps_are_finite_and_move_all_but_the_frozen(steps):
     first, state, scalars = steps
     assert state.step == 2 and all(np.isfinite(value) for values in scalars for value in values.values())
     assert scalars[0]["loss"] != scalars[1]["loss"]
-    assert set(state.params) == {"student", "discriminator_a", "discriminator_b"}
+    assert set(state.params) == {"generators", "discriminator_a", "discriminator_b"}
     for name in state.params:
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), first.params[name], state.params[name])
         assert all(jax.tree.leaves(changed)), name
@@ -101,11 +113,10 @@ def test_two_steps_are_finite_and_move_all_but_the_frozen(steps):
 
 def test_the_losses_are_sums_of_their_terms(method, steps):
     for scalars in steps[2]:
-        terms = {
-            name: value for name, value in scalars.items() if name.rpartition("_")[0] in Weights.__dataclass_fields__
-        }
+        names = (*TERMS, "perceptual")
+        terms = {name: value for name, value in scalars.items() if name.rpartition("_")[0] in names}
         assert len(terms) == 12
-        np.testing.assert_allclose(scalars["loss"], method.weights.total(terms), rtol=1e-5)
+        np.testing.assert_allclose(scalars["loss"], total(method, terms), rtol=1e-5)
         both = scalars["discriminator_a"] + scalars["discriminator_b"]
         np.testing.assert_allclose(scalars["loss_discriminators"], both, rtol=1e-5)
 
@@ -117,12 +128,13 @@ def test_each_player_moves_its_own_parameters_only(method, steps, batch):
     part |= method.draw_noise(first, part)
 
     def cross_gradients(state):
-        judges = {name: tree for name, tree in state.params.items() if name != "student"}
+        discriminators = {name: state.params[name] for name in method.discriminator_names}
 
-        def judge_loss(params):
-            return method.discriminator_loss(judges, state.replace(params=judges | {"student": params}), part)[0]
+        def loss(params):
+            now = state.replace(params=state.params | {"generators": params})
+            return method.discriminator_loss(now, discriminators, {}, part, 0)[0]
 
-        return jax.grad(judge_loss)(state.params["student"])
+        return jax.grad(loss)(state.params["generators"])
 
     assert not any(leaf.any() for leaf in jax.tree.leaves(jax.jit(cross_gradients)(first)))
 
@@ -140,11 +152,10 @@ def test_noise_depends_on_step_and_name_and_is_that_of_the_code(method, steps):
 @pytest.mark.slow
 def test_accumulated_parts_are_the_batch(method, steps, batch):
     first = steps[0]
-    halves, _ = jax.jit(dataclasses.replace(method, accumulate=2).train_step)(first, batch)
+    halves, _ = jax.jit(changed(method, training__accumulate=2).train_step)(first, batch)
     whole, _ = jax.jit(method.train_step)(first, batch)
-    for (
-        name
-    ) in whole.params:  # Biases before an instance norm have no true gradient, and Adam makes steps of its rounding.
+    for name in whole.params:
+        # Biases before an instance norm have no true gradient, and Adam makes steps of its rounding.
         pairs = zip(*(jax.tree.leaves(state.params[name]) for state in (halves, whole)), strict=True)
         same = np.concatenate([np.isclose(a, b, atol=1e-5).ravel() for a, b in pairs])
         assert same.mean() > 0.9, name
@@ -156,29 +167,31 @@ def test_translation_of_any_size_from_the_mean(method, steps):
     night = jax.jit(method.translate)(variables, image)
     assert night.shape == image.shape and night.min() > 0 and night.max() < 1
     np.testing.assert_array_equal(night, jax.jit(method.translate)(variables, image))
-    day = jax.jit(method.translate, static_argnames="to")(variables, image, to="a")
+    day = jax.jit(method.translate, static_argnames="to")(variables, image, to="day")
     assert np.abs(day - night).max() > 0
-    with pytest.raises(UserError, match="predicts no classes"):
-        method.predict(variables, image)
+    assert translates(method) is method
+    with pytest.raises(UserError, match="nightjax translate"):
+        segments(method)
 
 
-def test_panels(method, steps, batch):
-    panels = jax.jit(method.panels)(steps[1], batch)
-    assert list(panels) == ["a", "a_to_b", "a_to_b_to_a", "b", "b_to_a", "b_to_a_to_b"]
-    assert all(picture.shape == batch["source"]["image"].shape for picture in panels.values())
-    assert all(picture.min() >= 0 and picture.max() <= 1 for picture in panels.values())
-    np.testing.assert_allclose(panels["a"], batch["source"]["image"] / 255, atol=1e-6)
+def test_visualizations(method, steps, batch):
+    shown = jax.jit(method.visualizations)(steps[1], batch)
+    assert list(shown) == ["a", "a_to_b", "a_to_b_to_a", "b", "b_to_a", "b_to_a_to_b"]
+    assert all(picture.shape == batch["source"]["image"].shape for picture in shown.values())
+    assert all(picture.min() >= 0 and picture.max() <= 1 for picture in shown.values())
+    np.testing.assert_allclose(shown["a"], batch["source"]["image"] / 255, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_network_of_2017(batch):
     method = Unit(
-        model=build_unit("unit2017", features=2, blocks=1),
-        optimizer=OPTIMIZER,
-        steps=10,
+        build_unit("unit2017", features=2, blocks=1),
+        OPTIMIZER,
+        Training(10),
         discriminator=Discriminators("unit2017", 2, 2, 2, "none"),
         adversarial="vanilla",
-        weights=Weights(10.0, 100.0, 0.1, 100.0, 0.1, 0.0),
+        weights=Weights(10.0, 100.0, 0.1, 100.0, 0.1),
+        perceptual=None,
         noisy_code_loss=True,
     )
     state = jax.jit(fused_init(method.init))(jax.random.key(0), batch)
@@ -188,7 +201,7 @@ def test_the_network_of_2017(batch):
     def losses(state, image):
         images = {domain: image / 127.5 - 1 for domain in "ab"}
         part = images | method.draw_noise(state, images)
-        return method.generator_loss({"student": state.params["student"]}, state, part)[1]
+        return method.generator_loss(state, state.params, {}, part, 0)[1].scalars
 
     terms = losses(state, batch["source"]["image"].astype(jnp.float32))
     assert np.isfinite(terms["loss"]) and not any("perceptual" in name for name in terms)
@@ -198,7 +211,7 @@ def test_the_network_of_2017(batch):
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_four_devices_agree_with_one_and_gather_no_batch(method, steps, batch, accumulate):
-    method = dataclasses.replace(method, accumulate=accumulate)
+    method = changed(method, training__accumulate=accumulate)
     many = jax.tree.map(lambda x: jnp.concatenate([x, x[::-1, :, ::-1], 255 - x, x[:, ::-1]]), batch)
     results = []
     for devices in (1, 4):
@@ -249,12 +262,10 @@ def test_four_steps_equal_two_save_load_two(folder, straight, tmp_path):
 
 @pytest.mark.parametrize("names", ["caffe", "torchvision"])
 def test_perceptual_weights_come_from_a_file(folder, tmp_path, names):
-    config = toy_translator.config(folder)
-    with config.unlocked():
-        config.method.perceptual.channels = ((1, 1), (1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
-        config.method.weights.perceptual = 1.0
+    channels = ((1, 1), (1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    config = toy_translator.config(folder, method__perceptual={"channels": channels})
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
-    abstract = run.abstract_state(config, method, mesh).frozen["vgg"]
+    abstract = start.abstract_state(config, method, mesh).frozen["vgg"]
     rng = np.random.default_rng(0)
     weights = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), abstract)
     state = to_torch(weights)
@@ -264,13 +275,12 @@ def test_perceptual_weights_come_from_a_file(folder, tmp_path, names):
     else:
         state["classifier.0.weight"] = np.zeros((3, 3), np.float32)
     np.savez(tmp_path / "vgg.npz", **state)
-    loaded = run.load_frozen(tmp_path / "vgg.npz", abstract)
+    loaded = start.load_frozen(tmp_path / "vgg.npz", abstract)
     jax.tree.map(np.testing.assert_array_equal, loaded, weights)
 
 
 def test_evaluation_sets_are_refused_in_one_line(folder, tmp_path):
     config = toy_translator.config(folder, steps=1)
-    with config.unlocked():
-        config.eval.sets = {"val": {"dataset": "folder", "split": "train", "batch": 2}}
-    with pytest.raises(UserError, match="leave eval.sets empty"):
+    config = override(config, {"eval.sets": {"val": {"dataset": "folder", "split": "train", "batch": 2}}})
+    with pytest.raises(UserError, match="nightjax translate"):
         train(config, tmp_path)

@@ -75,8 +75,7 @@ class TwoLevel:
         """Merged logits with regions around the truth.
 
         True regions have no score: the largest parts make them, and of those the smallest region, the closest look, is
-            on
-        top (ours).
+        on top (ours).
         """
         label = resize_nearest(label, image.shape[1:3])
         return self.merge(variables, image, *self.geometry.oracle_regions(label, self.hard_classes))

@@ -1,4 +1,4 @@
-"""Auxiliary classifier, light adaptation and joint training of the supervised method."""
+"""Auxiliary classifier, relighting and joint training of supervised segmenters."""
 
 import dataclasses
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nightjax.methods.network import in_turn, out_of_turn
 
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
+from nightjax.core.step import Training
 from nightjax.losses.light import light_loss
+from nightjax.methods.parts.network import SegmentationNetwork, interleave
 from nightjax.methods.supervised import Supervised
 from nightjax.models import build_segmenter
 
@@ -21,7 +22,7 @@ def method():
         "resnet_tiny",
         "deeplab_v3plus",
         auxiliary="fcn",
-        light=True,
+        relight=True,
         backbone_depths=(1, 1, 1, 1),
         backbone_dilations=(1, 1, 2, 4),
         backbone_widths=(4, 4, 8, 8),
@@ -32,10 +33,10 @@ def method():
         head_dropout=0.0,
         auxiliary_channels=4,
         auxiliary_dropout=0.0,
-        light_features=2,
-        light_blocks=1,
+        relight_features=2,
+        relight_blocks=1,
     )
-    return Supervised(model, Optimizer(lr=1e-2, weight_decay=0.0), steps=10, joint=True)
+    return Supervised(SegmentationNetwork(model), Optimizer(lr=1e-2, weight_decay=0.0), Training(10), joint=True)
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +64,24 @@ def test_loss_is_the_sum_of_its_weighted_terms(method, first, joint_batch):
 
 @pytest.mark.slow
 def test_light_losses_are_each_domains_own(method, first, joint_batch):
-    images = [method.input.decode(joint_batch[name]["image"]) for name in ("source", "day")]
-    level = method.input.normalize(images[0]).mean()
-    x = in_turn(images)
-    outputs, _ = method.forward(first.params["student"], first.batch_stats["student"], x, jax.random.key(0))
-    _, values = method._loss(outputs, x, in_turn([joint_batch[name]["label"] for name in ("source", "day")]), level)
+    network, variables, keys = method.network, method.variables(first), method.training.keys(first)
+    images = [network.input.decode(joint_batch[name]["image"]) for name in ("source", "day")]
+    level = network.input.normalize(images[0]).mean()
+    outputs, _ = network.student_pass(variables, interleave(images), keys, "source")
+    examples = method.supervision.examples(joint_batch, keys)
+    np.testing.assert_allclose(method.supervision.level(examples), level, rtol=1e-6)
+    _, values, _ = method.supervision(variables, examples, level, keys)
     for i, name in enumerate(("source", "day")):
-        expected = light_loss(method.input.normalize(images[i]), outputs["residual"][i::2], level)["total"]
+        expected = light_loss(network.input.normalize(images[i]), outputs["residual"][i::2], level)["total"]
         np.testing.assert_allclose(values[f"light_{name}"], expected, rtol=1e-4)
 
 
-def test_one_of_each_in_turn():
-    night, day = jnp.array([1, 2]), jnp.array([10, 20])
-    both = in_turn([night, day])
-    np.testing.assert_array_equal(both, [1, 10, 2, 20])
-    np.testing.assert_array_equal(out_of_turn(both, 2)[1], day)
+def test_domains(method):
+    assert method.domains == ("source", "day")
+    assert dataclasses.replace(method, joint=False).domains == ("source",)
 
 
-def test_streams(method):
-    assert method.streams == ("source", "day")
-    assert dataclasses.replace(method, joint=False).streams == ("source",)
-
-
-def test_panels_show_the_relit_image(method, first, joint_batch):
-    panels = jax.jit(method.panels)(first, joint_batch)
-    assert panels["relit"].shape == joint_batch["source"]["image"].shape
-    assert float(panels["relit"].min()) >= 0 and float(panels["relit"].max()) <= 1
+def test_visualizations_show_the_relit_image(method, first, joint_batch):
+    shown = jax.jit(method.visualizations)(first, joint_batch)
+    assert shown["relit"].shape == joint_batch["source"]["image"].shape
+    assert float(shown["relit"].min()) >= 0 and float(shown["relit"].max()) <= 1

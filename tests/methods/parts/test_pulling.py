@@ -2,13 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from nightjax.methods.pulling import Keys, Pulling
 
+from nightjax.core import config as configs
 from nightjax.core.errors import UserError
+from nightjax.methods.parts.pulling import Keys, Negatives, Pulling, QueueSize
 from nightjax.models.projection import ProjectionHead
 
 K, M, N, D = 19, 6, 8, 3
 SOURCE, TARGET = 1.0, 2.0
+PULL = Pulling(channels=D, queries=M, negatives=Negatives(N))
 
 
 def key_map(cells, domain):
@@ -27,13 +29,13 @@ def domains():
 
 def contrast(pulling, source, target, memory=None):
     return jax.jit(lambda memory: pulling.contrast(jax.random.key(0), memory, source, target))(
-        memory or pulling.memory()
+        memory or pulling.tables()
     )
 
 
 @pytest.mark.parametrize("per_query", [False, True])
 def test_half_of_the_negatives_are_of_either_domain(domains, per_query):
-    found = contrast(Pulling(channels=D, queries=M, negatives=N, per_query=per_query), *domains)
+    found = contrast(Pulling(channels=D, queries=M, negatives=Negatives(N, per_query=per_query)), *domains)
     assert found.negatives.shape == ((K, M, N, D) if per_query else (K, N, D))
     values = np.asarray(found.negatives).reshape(K, -1, N, D)
     for k in range(K):
@@ -44,12 +46,12 @@ def test_half_of_the_negatives_are_of_either_domain(domains, per_query):
 
 
 def test_negatives_from_the_source_alone(domains):
-    found = contrast(Pulling(channels=D, queries=M, negatives=N, negatives_from="source"), domains[0], None)
+    found = contrast(Pulling(channels=D, queries=M, negatives=Negatives(N, "source")), domains[0], None)
     assert found.negatives.shape == (K, N, D) and (found.negatives[..., 2] == SOURCE).all()
 
 
 def test_prototypes_are_means_of_the_source(domains):
-    found = contrast(Pulling(channels=D, queries=M, negatives=N), *domains)
+    found = contrast(PULL, *domains)
     keys, cells = (np.asarray(x) for x in domains[0][:2])
     for k in (0, 1, 5):
         np.testing.assert_allclose(found.prototype[k], keys[cells == k].mean(axis=0), rtol=1e-5)
@@ -57,11 +59,11 @@ def test_prototypes_are_means_of_the_source(domains):
 
 
 def test_running_prototypes(domains):
-    pulling = Pulling(channels=D, queries=M, negatives=N, prototype_decay=0.9)
+    pulling = Pulling(channels=D, queries=M, negatives=Negatives(N), prototype_decay=0.9)
     (keys, cells, _), (_, label, _) = domains
     confidence = jnp.full(label.shape, 0.5)
     step = jax.jit(lambda memory, keys: pulling.remember(memory, Keys(keys, cells), label, confidence))
-    memory = step(pulling.memory(), keys)
+    memory = step(pulling.tables(), keys)
     memory = step(memory, keys + 1)
     found = contrast(pulling, *domains, memory)
     mean = np.asarray(keys)[np.asarray(cells) == 1].mean(axis=0)
@@ -74,12 +76,11 @@ def test_running_prototypes(domains):
 def test_a_class_without_negatives_is_dropped():
     """All of the image is road: no source negative, loss 0 and a finite gradient."""
     cells = jnp.zeros((1, 3, 3), jnp.uint8)
-    pulling = Pulling(channels=D, queries=M, negatives=N)
 
     @jax.jit
     def run(keys):
-        found = pulling.contrast(jax.random.key(0), pulling.memory(), Keys(keys, cells), Keys(keys, cells + 1))
-        return jax.value_and_grad(lambda x: pulling.loss(jax.random.key(1), Keys(x, cells), found))(keys)
+        found = PULL.contrast(jax.random.key(0), PULL.tables(), Keys(keys, cells), Keys(keys, cells + 1))
+        return jax.value_and_grad(lambda x: PULL.loss(jax.random.key(1), Keys(x, cells), found))(keys)
 
     loss, grads = run(jnp.ones((1, 3, 3, D)))
     assert loss == 0 and (grads == 0).all()
@@ -89,34 +90,43 @@ def test_loss_of_separated_classes_is_the_floor():
     """Queries equal to their prototype, negatives opposite: ln(1 + N e^(-2/t)), the same for every class."""
     cells = jnp.asarray([[[0, 0, 1, 1, 255]]], jnp.uint8)
     keys = jnp.where((cells == 0)[..., None], 1.0, -1.0) * jnp.array([1.0, 0, 0])
-    pulling = Pulling(channels=D, queries=M, negatives=50)
+    pulling = Pulling(channels=D, queries=M, negatives=Negatives(50))
     found = contrast(pulling, Keys(keys, cells), Keys(keys, cells))
     loss = pulling.loss(jax.random.key(1), Keys(keys, cells), found)
     np.testing.assert_allclose(loss, 0.002267, rtol=2e-4)
 
 
-def test_ring_drops_its_oldest_batch():
-    pulling = Pulling(channels=D, queries=M, negatives=N, ring=2, ring_cells=4)
-    ring = pulling.empty_ring(1)
-    push = jax.jit(lambda ring, key, keys, cells: pulling.push(ring, key, Keys(keys, cells)))
-    assert (ring["label"] == 255).all()
+def test_queue_drops_its_oldest_batch():
+    pulling = Pulling(channels=D, queries=M, queue=QueueSize(batches=2, cells=4))
+    memory = pulling.tables() | pulling.empty_queue(1)
+    push = jax.jit(lambda memory, key, keys, cells: pulling.push(memory, key, Keys(keys, cells)))
+    assert (memory["key_queue"].label == 255).all()
     for k in (3, 4, 5):
         cells = jnp.full((1, 2, 5), k, jnp.uint8)
-        ring = push(ring, jax.random.key(k), key_map(cells, TARGET), cells)
-    np.testing.assert_array_equal(ring["label"][:, 0], [[4] * 4, [5] * 4])
-    np.testing.assert_array_equal(ring["key"][:, 0, :, 0], [[4] * 4, [5] * 4])
+        memory = push(memory, jax.random.key(k), key_map(cells, TARGET), cells)
+    queue = memory["key_queue"]
+    np.testing.assert_array_equal(queue.label[:, 0], [[4] * 4, [5] * 4])
+    np.testing.assert_array_equal(queue.key[:, 0, :, 0], [[4] * 4, [5] * 4])
+    np.testing.assert_array_equal(memory["confidence"], pulling.tables()["confidence"])
 
 
-def test_ring_keeps_keys_that_have_been_through_the_last_layer():
+def test_nothing_is_queued_without_a_queue(domains):
+    assert PULL.empty_queue(2) == {}
+    memory = PULL.tables()
+    assert PULL.push(memory, jax.random.key(0), domains[1]) is memory
+
+
+def test_queue_keeps_keys_that_have_been_through_the_last_layer():
     """The layer moves on with the teacher, so what was remembered must not be read through a later one."""
-    pulling = Pulling(channels=D, queries=M, negatives=N, ring=1, ring_cells=30)
+    pulling = Pulling(channels=D, queries=M, queue=QueueSize(batches=1, cells=30))
     cells = jnp.arange(10, dtype=jnp.uint8).reshape(1, 2, 5)
     keys = key_map(cells, TARGET)
-    ring = pulling.push(pulling.empty_ring(1), jax.random.key(0), Keys(keys, cells, lambda x: 2 * x[..., ::-1] + 1))
-    classes = np.asarray(ring["label"]).astype(np.float32)
+    memory = pulling.push(pulling.empty_queue(1), jax.random.key(0), Keys(keys, cells, lambda x: 2 * x[..., ::-1] + 1))
+    queue = memory["key_queue"]
+    classes = np.asarray(queue.label).astype(np.float32)
     assert len(np.unique(classes)) > 5
     expected = np.stack([np.full(classes.shape, 2 * TARGET + 1), 2 * classes + 1, 2 * classes + 1], axis=-1)
-    np.testing.assert_allclose(ring["key"], expected)
+    np.testing.assert_allclose(queue.key, expected)
 
 
 def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
@@ -124,7 +134,6 @@ def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
     head = ProjectionHead(D)
     variables = jax.jit(head.init)(jax.random.key(0), domains[0].hidden)
     variables = jax.tree.map(lambda x: x + 0.3, variables)  # Biases that are not 0.
-    pulling = Pulling(channels=D, queries=M, negatives=N)
 
     @jax.jit
     def both(variables):
@@ -132,8 +141,8 @@ def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
         last = lambda x: head.apply(variables, x, method="last")
         for change in (lambda keys: keys._replace(last=last), lambda keys: keys._replace(hidden=last(keys.hidden))):
             source, target = map(change, domains)
-            found = pulling.contrast(jax.random.key(0), pulling.memory(), source, target)
-            pairs.append((found, pulling.loss(jax.random.key(1), source, found)))
+            found = PULL.contrast(jax.random.key(0), PULL.tables(), source, target)
+            pairs.append((found, PULL.loss(jax.random.key(1), source, found)))
         return pairs
 
     (found, loss), (expected, expected_loss) = both(variables)
@@ -148,12 +157,13 @@ def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
     "setting, message",
     [
         ({"temperature": 0.0}, "method.pull.temperature=0.0 must be above 0"),
-        ({"negatives": 51}, "method.pull.negatives=51 must be even"),
+        ({"negatives": {"count": 51}}, "method.pull.negatives.count=51 must be even"),
+        ({"queue": {"cells": 0}}, "method.pull.queue.cells=0 must be 1 or more"),
         ({"queries": 0}, "method.pull.queries=0 must be 1 or more"),
-        ({"negatives_from": "boths"}, "did you mean 'both'"),
+        ({"negatives": {"domains": "boths"}}, "did you mean 'both'"),
     ],
 )
 def test_wrong_settings(setting, message):
     with pytest.raises(UserError, match=message) as error:
-        Pulling(**setting)
+        configs.build(Pulling, setting, "method.pull")
     assert "\n" not in str(error.value)

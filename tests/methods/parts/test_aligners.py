@@ -1,7 +1,5 @@
 """Aligners by hand, and the place of a matcher's weights in the state."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +7,14 @@ import pytest
 from flax import linen as nn
 
 from nightjax.core.optim import Optimizer
-from nightjax.methods import aligners
+from nightjax.core.step import Training
 from nightjax.methods.dsr_fpa import DsrFpa
+from nightjax.methods.parts import aligners
+from nightjax.methods.parts.mixing import ClassMix
+from nightjax.methods.parts.refinement import DayRefinement
+from nightjax.methods.parts.source_terms import teacher_logits
 from nightjax.ops import pseudo_label
+from tests.helpers.methods import changed
 
 RAMP = jnp.tile(jnp.arange(5.0), (4, 1))[None, :, :, None]
 ONE_RIGHT = jnp.broadcast_to(jnp.array([1.0, 0.0]), (1, 4, 5, 2))
@@ -71,42 +74,48 @@ def test_aligner_has_no_gradient():
     assert slope["params"]["flow"].tolist() == [0.0, 0.0]
 
 
-def make_method(model, **changes):
-    settings = {"threshold": 0.3, "photometric": None, "aligner": "uawarpc", "fpa": False, "bank": False}
-    return DsrFpa(model=model, optimizer=Optimizer(lr=1e-2), steps=10, **settings | changes)
+@pytest.fixture
+def method(shifting, plain):
+    return DsrFpa(
+        plain,
+        Optimizer(lr=1e-2),
+        Training(10),
+        mixing=ClassMix("object_groups", photometric=None),
+        bank=None,
+        refinement=DayRefinement("uawarpc"),
+        alignment=None,
+    )
 
 
-def test_weights_are_frozen_in_the_state(shifting, plain_model, batch):
-    method = make_method(plain_model)
+def test_weights_are_frozen_in_the_state(method, batch):
     state = method.init(jax.random.key(0), batch)
     assert set(state.frozen) == {"initial", "aligner"}
     moved = jax.tree.map(lambda x: 2 * x, state.frozen["aligner"])
     state = state.replace(frozen=state.frozen | {"aligner": moved})
-    state = method.with_weights(state, method.variables(state))
+    state = method.with_initial(state, method.initial(state))
     after, _ = jax.jit(method.train_step)(state, batch)
     for kept in (state, after):
         assert kept.frozen["aligner"]["params"]["flow"].tolist() == [2.0, 2.0]
     assert set(after.params) == {"student"}
-    assert "aligner" not in make_method(plain_model, aligner="none").init(jax.random.key(0), batch).frozen
+    unaligned = changed(method, refinement__aligner="none")
+    assert "aligner" not in unaligned.init(jax.random.key(0), batch).frozen
 
 
-def test_refinement_uses_warp_confidence_and_mask(shifting, plain_model, batch):
-    method = make_method(plain_model, feature_weight=0.0)
+def test_refinement_uses_warp_confidence_and_mask(method, batch):
+    method = changed(method, feature_distance=None)
     state = method.init(jax.random.key(0), batch)
-    teacher = method.variables(state, "teacher")
-    target = batch["target"]
-    night, day = (
-        method.teacher_logits(state, teacher, method.input.decode(target[name]))[0] for name in ("image", "reference")
-    )
+    teacher, keys = method.variables(state, "teacher"), method.training.keys(state)
+    images = method.network.decode(batch)["target"]
+    night, day = (teacher_logits(method.network, teacher, images[name], keys)[0] for name in ("image", "reference"))
     flow = jnp.broadcast_to(jnp.array([1.0, 0.0]), (*night.shape[:3], 2))
     warped, _ = aligners.flow_warp(day, flow)
     valid = np.zeros(night.shape[:3], bool)
     valid[:, 1:-1, :-2] = True
     confidence = jnp.full(valid.shape, 1 - np.exp(-0.5), jnp.float32)
     scores = pseudo_label.refine(night, warped, confidence, valid)
-    targets, _ = method.targets(state, teacher, batch)
+    targets, _ = method.targets(state, teacher, batch, images)
     np.testing.assert_allclose(targets.confidence, scores.max(-1), rtol=1e-4)
-    plain, _ = dataclasses.replace(method, refine=False).targets(state, teacher, batch)
+    plain, _ = changed(method, refinement=None).targets(state, teacher, batch, images)
     border = ~valid
     np.testing.assert_array_equal(np.asarray(targets.label)[border], np.asarray(plain.label)[border])
     assert np.abs(targets.confidence - plain.confidence).max() > 1e-3

@@ -1,0 +1,27 @@
+import jax
+import numpy as np
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.losses.segmentation import pixel_weighted_cross_entropy
+from nightjax.methods.parts.loss import SegmentationLoss
+
+
+def test_class_weights_and_normalizer(batch):
+    label = batch["source"]["label"]
+    assert SegmentationLoss().label_weight(label) is None
+    table = np.linspace(0.5, 2, 19)
+    weight = SegmentationLoss(tuple(table)).label_weight(label)
+    pixels = np.where(label == 255, 0, table[np.minimum(label, 18)])
+    np.testing.assert_allclose(weight, pixels, rtol=1e-6)
+    outputs = {"logits": jax.random.normal(jax.random.key(0), (2, 16, 16, 19))}
+    for normalizer in ("all", "valid", "weights"):
+        loss = SegmentationLoss(tuple(table), normalizer)
+        expected = pixel_weighted_cross_entropy(outputs["logits"], label, pixels, normalizer=normalizer)
+        np.testing.assert_allclose(loss(outputs, label, weight), expected, rtol=1e-6)
+        np.testing.assert_allclose(loss.on_labels(outputs, label), expected, rtol=1e-6)
+
+
+def test_a_class_without_weight():
+    with pytest.raises(UserError, match="class_weights has 3 numbers; give one for each of 19"):
+        SegmentationLoss((1.0, 2.0, 3.0))
