@@ -2,6 +2,7 @@
 
 A reference is a text in the place of a value: ``run:FOLDER:KEY``, a setting of another run's config, or
 ``hard_classes:FOLDER:SET:THRESHOLD``, the classes that another run's newest evaluation of a set puts below a threshold.
+``FOLDER@best`` is the same folder.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
+from nightjax.core import checkpoint
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.metrics import hard_classes
@@ -42,9 +44,14 @@ def _resolved(node: Any, saved: Any, where: str) -> Any:
     return KINDS[kind](where.rstrip("."), node) if saved is None else saved
 
 
+def _folder(names: list[str]) -> str:
+    """The run's folder, which may itself hold colons (``gs://bucket/run``)."""
+    return ":".join(names).removesuffix(f"@{checkpoint.BEST}")
+
+
 def _of_run(where: str, reference: str) -> Any:
     _, *folder, key = reference.split(":")
-    path = epath.Path(":".join(folder)) / "config.json"
+    path = epath.Path(_folder(folder)) / "config.json"
     if not path.exists():
         raise UserError(f"{where}: {path.parent} holds no run (no config.json); give the folder of a run")
     node: Any = configs.from_json(path.read_text())
@@ -60,7 +67,7 @@ def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
     _, *folder, name, threshold = reference.split(":")
     if name != "val_night" and not name.startswith("val_night_"):
         print(f"hard classes by {name}, a set that is reported: do not compare its results with others'", flush=True)
-    return hard_classes.from_evaluation(":".join(folder), name, float(threshold))
+    return hard_classes.from_evaluation(_folder(folder), name, float(threshold))
 
 
 KINDS = {"run": _of_run, "hard_classes": _hard_classes}
