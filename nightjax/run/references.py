@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-from etils import epath
 
 from nightjax.core import checkpoint
-from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.metrics import hard_classes
+from nightjax.run import settings
 
 
 def resolve(
@@ -49,25 +48,37 @@ def _folder(names: list[str]) -> str:
     return ":".join(names).removesuffix(f"@{checkpoint.BEST}")
 
 
+def _words(where: str, reference: str, form: str) -> list[str]:
+    words = reference.split(":")
+    if len(words) < form.count(":") + 1:
+        raise UserError(f"{where}={reference!r} must be {form}")
+    return words
+
+
 def _of_run(where: str, reference: str) -> Any:
-    _, *folder, key = reference.split(":")
-    path = epath.Path(_folder(folder)) / "config.json"
-    if not path.exists():
-        raise UserError(f"{where}: {path.parent} holds no run (no config.json); give the folder of a run")
-    node: Any = configs.from_json(path.read_text())
+    _, *folder, key = _words(where, reference, "run:FOLDER:KEY")
+    workdir = _folder(folder)
+    try:
+        node: Any = settings.saved(workdir)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     for name in key.split("."):
         if not isinstance(node, Mapping | ml_collections.ConfigDict) or name not in node:
-            raise UserError(f"{where}: the run {path.parent} has no setting {key}; it is another kind of run")
+            raise UserError(f"{where}: the run {workdir} has no setting {key}; it is another kind of run")
         node = node[name]
     return node.to_dict() if isinstance(node, ml_collections.ConfigDict) else node
 
 
 def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
-    del where
-    _, *folder, name, threshold = reference.split(":")
+    form = "hard_classes:FOLDER:SET:THRESHOLD"
+    _, *folder, name, text = _words(where, reference, form)
+    try:
+        threshold = float(text)
+    except ValueError:
+        raise UserError(f"{where}={reference!r} must be {form}, a number at its end") from None
     if name != "val_night" and not name.startswith("val_night_"):
         print(f"hard classes by {name}, a set that is reported: do not compare its results with others'", flush=True)
-    return hard_classes.from_evaluation(_folder(folder), name, float(threshold))
+    return hard_classes.from_evaluation(_folder(folder), name, threshold)
 
 
 KINDS = {"run": _of_run, "hard_classes": _hard_classes}

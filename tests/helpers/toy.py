@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from nightjax import methods
 from nightjax.core import checkpoint, hooks, sharding
 from nightjax.core import config as configs
-from nightjax.core.config import override, to_json
+from nightjax.core.config import to_json
 from nightjax.run import settings, start
 from nightjax.train import train
 
@@ -95,7 +95,7 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         "log": {"every": 1},
     }
     complete = settings.complete(ConfigDict(plain))
-    return settings.complete(override(complete, {key.replace("__", "."): value for key, value in overrides.items()}))
+    return settings.override(complete, {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def train_until(config, workdir, step):
