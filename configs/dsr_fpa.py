@@ -51,6 +51,7 @@ from typing import Literal
 import ml_collections
 
 from nightjax.core.errors import UserError
+from nightjax.interop.weight_files import SAVED, TORCH
 from nightjax.zoo import optimizers, recipes
 from nightjax.zoo.self_training import PAPER, TOY, common
 
@@ -136,7 +137,8 @@ def get_config(
         method["refinement"] = None
     if aligner == "uawarpc":
         method["refinement.matcher"] = MATCHERS[scale]
-        method["refinement.matcher_input"] = f"run:{matcher}:model.input"
+        if not matcher.endswith((*SAVED, *TORCH)):  # A file of weights does not say what they were trained on.
+            method["refinement.matcher_input"] = f"run:{matcher}:model.input"
     method |= PARTS[parts]
     changes = [{f"method.{key}": value for key, value in method.items()}, MEMORY[int(mem or 80)]]
     if aligner == "true_flow":

@@ -16,7 +16,6 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from nightjax.core import config as configs
 from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
@@ -121,7 +120,7 @@ def get_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = No
     Raises:
         UserError: no such file or key, or a value of the wrong type.
     """
-    return settings.complete(configs.override(settings.load(os.fspath(path)), overrides or {}))
+    return settings.override(settings.load(os.fspath(path)), overrides or {})
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> Model:

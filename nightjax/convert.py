@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_list("allow_missing", [], "Patterns of the model's names that the file may lack.", flag_values=values)
     flags.DEFINE_list("allow_surplus", [], "Patterns of the file's names that the model may lack.", flag_values=values)
     if any(word.startswith(("--config", "-config")) for word in argv):
-        _, argv = cli.define_config(values, argv, settings.load, settings.complete)
+        _, argv = cli.define_config(values, argv, settings.load, settings.override)
     else:
         flags.DEFINE_string("config", None, cli.CONFIG_HELP, flag_values=values)
     cli.parse(values, argv, __doc__)

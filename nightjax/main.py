@@ -25,7 +25,7 @@ from nightjax.train import train
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, joins the other processes if there are any, and trains."""
     values = flags.FlagValues()
-    name, argv = cli.define_config(values, argv, settings.load, settings.complete)
+    name, argv = cli.define_config(values, argv, settings.load, settings.override)
     flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/CONFIG.", flag_values=values)
     flags.DEFINE_bool("print_config", False, "Print the resolved config and stop.", flag_values=values)
     cli.define_processes(values)

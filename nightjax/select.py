@@ -2,7 +2,7 @@ r"""Selects the images of an unlabeled pool that are most like a reference set, 
 
     nightjax select --rule=his_dark --pool=my_nights --count=200 --output=selected/dark
     nightjax select --rule=fid_point --count=200 --output=selected/fid --features=random \
-        --pool=nightstreet/std_pairs@target_pairs,nightstreet/std_unlabelled@target_twilight \
+        --pool=nightstreet/std_pairs@target_pairs,nightstreet/std_unlabeled@target_twilight \
         --reference=translated/images
 
 Sets are folders or DATASET@SPLIT. Rules: his_dark (the darkest nights), his_ref (the nearest luminance histograms),

@@ -177,12 +177,12 @@ def _devices(limit: int) -> list[jax.Device]:  # pyright: ignore[reportInvalidTy
 
 def _saved(workdir: epath.Path) -> ml_collections.ConfigDict | None:
     """What the run in a workdir began with, or None."""
-    return loaded.read_config(workdir) if (workdir / loaded.CONFIG).exists() else None
+    return loaded.read_config(workdir) if (workdir / settings.CONFIG).exists() else None
 
 
 def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     """Refuses a workdir that holds another config's run or cannot be one."""
-    if (workdir / loaded.CONFIG).exists():
+    if (workdir / settings.CONFIG).exists():
         configs.check_same_run(loaded.read_config(workdir), config, workdir)
     elif jax.process_index() == 0:
         with _writing_to(workdir):
@@ -195,10 +195,10 @@ def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
     Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
     apart meet, before the first program that needs them all.
     """
-    path = workdir / loaded.CONFIG
+    path = workdir / settings.CONFIG
     if jax.process_index() == 0 and not path.exists():
         with _writing_to(workdir):
-            draft = workdir / f"{loaded.CONFIG}.tmp"
+            draft = workdir / f"{settings.CONFIG}.tmp"
             draft.write_text(configs.to_json(config))
             draft.replace(path)
     sharding.wait_for_all("claim")

@@ -32,8 +32,8 @@ class Row(NamedTuple):
     """One row of the thesis' tables.
 
     Attributes:
-        labelled: D, DN or N (day, both, night), with p or n for a translator with or without perceptual loss.
-        unlabelled: "day" or "night" pool, or "".
+        labeled: D, DN or N (day, both, night), with p or n for a translator with or without perceptual loss.
+        unlabeled: "day" or "night" pool, or "".
         select: all, his or fid.
         start: row whose network labels the pool and, unless ``scratch``, whose weights are the first.
         loss: see ``configs/self_training.py``.
@@ -42,8 +42,8 @@ class Row(NamedTuple):
         scratch: start from scratch although there is a teacher.
     """
 
-    labelled: str
-    unlabelled: str = ""
+    labeled: str
+    unlabeled: str = ""
     select: str = ""
     start: str = ""
     loss: str = "ce"
@@ -168,8 +168,8 @@ def plan(options: flags.FlagValues, wanted: Sequence[str]) -> Iterator[tuple[pat
     for seed in seeds:
         for name in wanted:
             row, folder = rows[name], root / f"thesis-{name}-seed{seed}"
-            if row.unlabelled:
-                pseudo = root / f"pseudo-{row.start}-{row.unlabelled}-{row.select}-seed{seed}"
+            if row.unlabeled:
+                pseudo = root / f"pseudo-{row.start}-{row.unlabeled}-{row.select}-seed{seed}"
                 yield pseudo / "pseudo_labels.json", _label(options, row, seed, pseudo)
             yield folder / "report.html", _train(options, row, seed, folder)
 
@@ -196,7 +196,7 @@ def _select(options: flags.FlagValues, rule: str, seed: str) -> list[str]:
 def _label(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
     settings = {
         "workdir": f"{options.root}/thesis-{row.start}-seed{seed}",
-        "images": options.day_pool if row.unlabelled == "day" else options.night_pool,
+        "images": options.day_pool if row.unlabeled == "day" else options.night_pool,
         "list": "" if row.select == "all" else f"{_selected(options, row.select, seed)}/selected.csv",
         "split": options.split,
         "step": "best" if options.best else "",
@@ -207,12 +207,12 @@ def _label(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path)
 
 def _train(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path) -> list[str]:
     """The row as a chain of config overrides."""
-    kind, translator = row.labelled.rstrip("pn"), row.labelled[-1]
+    kind, translator = row.labeled.rstrip("pn"), row.labeled[-1]
     night = {"p": options.night, "n": options.night_plain}.get(translator, "")
     if kind != "D" and not night:
         flag = {"p": "--night", "n": "--night_plain"}[translator]
         raise UserError(
-            f"rows on {row.labelled} need {flag}=DATASET, the translated days; or leave them out with --only"
+            f"rows on {row.labeled} need {flag}=DATASET, the translated days; or leave them out with --only"
         )
     arguments = {
         "data": options.data,
@@ -221,8 +221,8 @@ def _train(options: flags.FlagValues, row: Row, seed: str, folder: pathlib.Path)
         "loss": row.loss,
         "converted": options.converted,
     }
-    if row.unlabelled:
-        arguments["pseudo"] = f"{options.root}/pseudo-{row.start}-{row.unlabelled}-{row.select}-seed{seed}"
+    if row.unlabeled:
+        arguments["pseudo"] = f"{options.root}/pseudo-{row.start}-{row.unlabeled}-{row.select}-seed{seed}"
     words = [f"{key}={value}" for key, value in arguments.items() if value] + ([options.args] if options.args else [])
     start = f"{options.root}/thesis-{row.start}-seed{seed}" + ("@best" if options.best else "")
     settings = {

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import ml_collections
@@ -148,7 +148,7 @@ def define_config(
     values: flags.FlagValues,
     argv: Sequence[str],
     load: Callable[[str], ml_collections.ConfigDict] = configs.load,
-    complete: Callable[[ml_collections.ConfigDict], ml_collections.ConfigDict] = lambda config: config,
+    override: Callable[[ml_collections.ConfigDict, Mapping[str, str]], ml_collections.ConfigDict] = configs.override,
 ) -> tuple[str, list[str]]:
     """Loads the file of ``--config=FILE.py[:key=value,...]`` and replaces what ``--config.a.b=value`` in argv says.
 
@@ -158,7 +158,7 @@ def define_config(
         values: gets the flag ``config``.
         argv: the words of the command.
         load: from ``FILE.py:key=value`` to a locked config.
-        complete: fills in the defaults of parts that were switched on.
+        override: replaces values by dotted key.
 
     Returns:
         The file and argument as written, and the rest of argv, for `parse`.
@@ -185,7 +185,7 @@ def define_config(
             words.append(word)
     config = load(own.config)
     if overrides:
-        config = complete(configs.override(config, overrides))
+        config = override(config, overrides)
     about = f"{own.config}\n\n{config_docstring(own.config)}"
     flags.DEFINE_string("config", None, about, flag_values=values)
     values["config"].value = config

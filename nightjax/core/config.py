@@ -308,7 +308,8 @@ def _read(old: Any, text: str, where: str) -> Any:
     try:
         return ast.literal_eval(literal)
     except (ValueError, SyntaxError):
-        return text
+        names = isinstance(old, (tuple, list)) and old and all(isinstance(item, str) for item in old)
+        return tuple(name.strip() for name in text.split(",")) if names else text
 
 
 def _kind(value: Any) -> str:
@@ -321,13 +322,6 @@ def _same_kind(old: Any, new: Any) -> bool:
     if isinstance(old, float):
         return isinstance(new, (int, float))
     return _kind(old) == _kind(new)
-
-
-def lines(config: ml_collections.ConfigDict) -> list[str]:
-    """The config as a person reads it: ``key = value``, one a line, sections in their order."""
-    flat = _flat(config.to_dict())
-    width = max(map(len, flat), default=0)
-    return [f"{key.ljust(width)} = {value!r}" for key, value in flat.items()]
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -10,15 +10,13 @@ from jax.sharding import Mesh
 
 from nightjax import methods
 from nightjax.core import checkpoint, sharding
-from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable, segments
 from nightjax.core.types import Variables
 from nightjax.run import settings, start
 
-CONFIG = "config.json"
-OLDER = {"method": ("input", "detail_weight", "mask_mode", "steps"), "eval": ("which",)}
-"""Section to settings that only runs of earlier versions have."""
+REQUIRED = {"seed", "model", "train", "data", "eval", "method", "optim"}
+"""Sections of every run's config."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +53,10 @@ def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
     Raises:
         UserError: the folder holds no run, or one of an earlier version.
     """
-    path = epath.Path(workdir) / CONFIG
-    if not path.exists():
-        raise UserError(f"{workdir} holds no run (no {CONFIG}); give --workdir a folder that training wrote")
-    try:
-        config = configs.from_json(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
-    if missing := {"seed", "model", "train", "data", "eval", "method", "optim"} - set(config):
+    config = settings.saved(workdir)
+    if missing := REQUIRED - set(config):
+        path = epath.Path(workdir) / settings.CONFIG
         raise UserError(f"{path} is damaged (it has no {sorted(missing)[0]!r}); restore it or start the run again")
-    for section, names in OLDER.items():
-        for name in names:
-            if name in config[section]:
-                raise UserError(
-                    f"{workdir} is a run of an earlier version (its {CONFIG} has {section}.{name}), which this version "
-                    "cannot read: train it again, or use the version that made it"
-                )
     return settings.complete(config)
 
 

@@ -2,17 +2,18 @@
 
 A reference is a text in the place of a value: ``run:FOLDER:KEY``, a setting of another run's config, or
 ``hard_classes:FOLDER:SET:THRESHOLD``, the classes that another run's newest evaluation of a set puts below a threshold.
+``FOLDER@best`` is the same folder.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-from etils import epath
 
-from nightjax.core import config as configs
+from nightjax.core import checkpoint
 from nightjax.core.errors import UserError
 from nightjax.metrics import hard_classes
+from nightjax.run import settings
 
 
 def resolve(
@@ -42,25 +43,42 @@ def _resolved(node: Any, saved: Any, where: str) -> Any:
     return KINDS[kind](where.rstrip("."), node) if saved is None else saved
 
 
+def _folder(names: list[str]) -> str:
+    """The run's folder, which may itself hold colons (``gs://bucket/run``)."""
+    return ":".join(names).removesuffix(f"@{checkpoint.BEST}")
+
+
+def _words(where: str, reference: str, form: str) -> list[str]:
+    words = reference.split(":")
+    if len(words) < form.count(":") + 1:
+        raise UserError(f"{where}={reference!r} must be {form}")
+    return words
+
+
 def _of_run(where: str, reference: str) -> Any:
-    _, *folder, key = reference.split(":")
-    path = epath.Path(":".join(folder)) / "config.json"
-    if not path.exists():
-        raise UserError(f"{where}: {path.parent} holds no run (no config.json); give the folder of a run")
-    node: Any = configs.from_json(path.read_text())
+    _, *folder, key = _words(where, reference, "run:FOLDER:KEY")
+    workdir = _folder(folder)
+    try:
+        node: Any = settings.saved(workdir)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     for name in key.split("."):
         if not isinstance(node, Mapping | ml_collections.ConfigDict) or name not in node:
-            raise UserError(f"{where}: the run {path.parent} has no setting {key}; it is another kind of run")
+            raise UserError(f"{where}: the run {workdir} has no setting {key}; it is another kind of run")
         node = node[name]
     return node.to_dict() if isinstance(node, ml_collections.ConfigDict) else node
 
 
 def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
-    del where
-    _, *folder, name, threshold = reference.split(":")
+    form = "hard_classes:FOLDER:SET:THRESHOLD"
+    _, *folder, name, text = _words(where, reference, form)
+    try:
+        threshold = float(text)
+    except ValueError:
+        raise UserError(f"{where}={reference!r} must be {form}, a number at its end") from None
     if name != "val_night" and not name.startswith("val_night_"):
         print(f"hard classes by {name}, a set that is reported: do not compare its results with others'", flush=True)
-    return hard_classes.from_evaluation(":".join(folder), name, float(threshold))
+    return hard_classes.from_evaluation(_folder(folder), name, threshold)
 
 
 KINDS = {"run": _of_run, "hard_classes": _hard_classes}

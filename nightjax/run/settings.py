@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from etils import epath
 
 from nightjax import methods
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError, choose
+from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
@@ -46,7 +47,7 @@ class Data:
         manual_dir: where downloaded files are.
         workers: reading processes; 0 reads in the main one.
         threads: reading threads of each.
-        streams: domain to `StreamSpec`.
+        streams: domain to `StreamSpec`, or to None to leave a domain out.
     """
 
     streams: dict
@@ -101,6 +102,15 @@ class Log:
     profile_steps: int = 0
 
 
+CONFIG = "config.json"
+"""File of a run folder with the config it was started with."""
+
+OLDER = {"method": ("input", "detail_weight", "mask_mode", "steps"), "eval": ("which",)}
+"""Section to settings that only runs of earlier versions have."""
+
+NETWORK = ("backbone", "head", "auxiliary", "relight", "hrda", "variant", "form")
+"""Settings of the section ``model`` that say which network it is; all others are settings of that network."""
+
 SECTIONS = {"train": Train, "data": Data, "eval": Evaluation, "checkpoint": Checkpoint, "log": Log}
 
 LEAST = {
@@ -121,6 +131,58 @@ LEAST = {
 def load(path: str) -> ml_collections.ConfigDict:
     """The complete config of a file; see `core.config.load` and `complete`."""
     return complete(configs.load(path))
+
+
+def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """A complete config with values replaced by dotted key, see `core.config.override`, complete again.
+
+    A part that is switched on brings its defaults, and so does another network: of the settings of the former one only
+    those stay that are not its defaults.
+
+    Raises:
+        UserError: no such key, or a value of another type.
+    """
+    first = {key: value for key, value in values.items() if _brings_settings(key, value)}
+    if first:
+        given = config.to_dict()
+        network = {name: given["model"][name] for name in (*NETWORK, "dtype") if name in given["model"]}
+        former = _model(given["method"]["name"], network)
+        given["model"] = {
+            name: value
+            for name, value in given["model"].items()
+            if name in (*network, "input") or name not in former or value != former[name]
+        }
+        config = complete(configs.override(ml_collections.ConfigDict(given), first))
+    rest = {key: value for key, value in values.items() if key not in first}
+    return complete(configs.override(config, rest)) if rest else config
+
+
+def _brings_settings(key: str, value: Any) -> bool:
+    section, _, name = key.partition(".")
+    return (section == "model" and name in NETWORK) or value == "{}" or isinstance(value, Mapping)
+
+
+def saved(folder: epath.PathLike) -> ml_collections.ConfigDict:
+    """The config a run folder was started with, as it was written.
+
+    Raises:
+        UserError: the folder holds no run, or one of an earlier version.
+    """
+    path = epath.Path(folder) / CONFIG
+    if not path.exists():
+        raise UserError(f"{folder} holds no run (no {CONFIG}); give the folder of a run, one that training wrote")
+    try:
+        config = configs.from_json(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
+    for section, names in OLDER.items():
+        for name in names:
+            if name in (config.get(section) or {}):
+                raise UserError(
+                    f"{folder} is a run of an earlier version (its {CONFIG} has {section}.{name}), which this version "
+                    "cannot read: train it again, or use the version that made it"
+                )
+    return config
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -144,16 +206,17 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
     streams, sets = sections["data"]["streams"], sections["eval"]["sets"]
     sections["data"]["streams"] = {
-        name: configs.with_defaults(StreamSpec, stream, ("name",)) for name, stream in streams.items()
+        name: configs.with_defaults(StreamSpec, _section(stream, f"data.streams.{name}"), ("name",))
+        for name, stream in streams.items()
+        if stream is not None
     }
     sections["eval"]["sets"] = {
-        name: None if section is None else configs.with_defaults(EvalSet, section) for name, section in sets.items()
+        name: None if section is None else configs.with_defaults(EvalSet, _section(section, f"eval.sets.{name}"))
+        for name, section in sets.items()
     }
-    unknown = sorted(set(given) - {"seed", "model", "method", "optim", *SECTIONS})
-    if unknown:
-        raise UserError(
-            f"config: {unknown[0]!r} is no section; the sections are {', '.join(SECTIONS)}, model, method, optim"
-        )
+    known = ("seed", "model", "method", "optim", *SECTIONS)
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"config: {unknown[0]!r} is no section{suggestion(unknown[0], known)}")
     return ml_collections.ConfigDict(
         {
             "seed": given.get("seed", 0),
@@ -198,6 +261,12 @@ def _starts(config: ml_collections.ConfigDict) -> dict[str, int]:
     return starts
 
 
+def _section(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}={value!r} must be a section of settings")
+    return value
+
+
 def _collections(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a section that hold sections by name."""
     fields = [field.name for field in dataclasses.fields(cls) if field.type is dict]
@@ -207,6 +276,6 @@ def _collections(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
 def _model(method: str, section: Mapping[str, Any]) -> dict[str, Any]:
     own, pixels = dict(section), {}
     if methods.sees_pixels(method):
-        pixels = {"input": configs.with_defaults(methods.InputNormalization, own.pop("input", {}))}
+        pixels = {"input": configs.with_defaults(methods.InputNormalization, own.pop("input", None) or {})}
     builder = methods.BUILDERS.get(method, build_segmenter)
     return model_with_defaults(builder, own) | pixels

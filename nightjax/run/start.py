@@ -21,6 +21,7 @@ from nightjax.data.streams import StreamSpec
 from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import from_torch, torch_name
 from nightjax.interop.weight_files import load_state_dict
+from nightjax.run import settings
 
 FIELDS = {
     "image": ((3,), jnp.uint8),
@@ -138,10 +139,10 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
 
 def _check_pixels(config: ml_collections.ConfigDict, folder: epath.Path) -> None:
     """Refuses weights that saw images in another form, where both runs say in which."""
-    saved = folder.parent.parent / "config.json"
-    if "input" not in config.model or not saved.exists():
+    workdir = folder.parent.parent
+    if "input" not in config.model or not (workdir / settings.CONFIG).exists():
         return
-    before = configs.from_json(saved.read_text()).get("model", {}).get("input", {})
+    before = settings.saved(workdir).get("model", {}).get("input", {})
     before = configs.with_defaults(methods.InputNormalization, dict(before))
     for name in ("mean", "std", "order"):
         if tuple(before[name]) != tuple(config.model.input[name]):

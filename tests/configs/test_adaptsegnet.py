@@ -2,25 +2,28 @@
 
 import pytest
 
-from nightjax import run
-from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.methods import build
 from nightjax.models.discriminator import VARIANTS
+from nightjax.run import settings, start
 from tests.helpers.rates import learning_rates
 
 DARK_ZURICH = "configs/dannet.py:data=cityscapes_to_dark_zurich"
 GTA5 = "configs/adaptsegnet.py:data=gta5_to_cityscapes"
 
 
+def method_of(path):
+    return build(settings.load(path))
+
+
 def test_adaptsegnet_has_the_official_settings():
-    config = configs.load(GTA5)
+    config = settings.load(GTA5)
     method = build(config)
     assert method.segmentation_weights == (0.1, 1.0) and method.adversarial_weights == (0.0002, 0.001)
-    assert method.adversarial == "vanilla" and method.judges == ("level1", "level2")
-    assert method.discriminator.strides == VARIANTS["adaptsegnet"]["strides"]
-    assert method.input.order == "bgr" and method.steps == 250_000
-    streams = run.stream_specs(config, method)
+    assert method.discriminators.kind == "vanilla" and method.judged == ("level1", "level2")
+    assert method.discriminators.network.strides == VARIANTS["adaptsegnet"]["strides"]
+    assert method.network.input.order == "bgr" and method.training.steps == 250_000
+    streams = start.stream_specs(config, method)
     assert {name: spec.size for name, spec in streams.items()} == {"source": (720, 1280), "target": (512, 1024)}
     assert not any(spec.flip for spec in streams.values())
     rates = learning_rates(GTA5)
@@ -34,27 +37,28 @@ def test_adaptsegnet_has_the_official_settings():
 
 def test_one_network_of_adaptsegnet_and_dannet():
     """The same module; only DANNet's has relighting in front."""
-    dannet, adaptsegnet = build(configs.load(f"{DARK_ZURICH},model=deeplab")), build(configs.load(GTA5))
-    assert dannet.model.clone(light=None) == adaptsegnet.model
-    assert dannet.model.light is not None
+    dannet, adaptsegnet = (method_of(path).network.model for path in (f"{DARK_ZURICH},model=deeplab", GTA5))
+    assert dannet.clone(relight=None) == adaptsegnet
+    assert dannet.relight is not None
 
 
 def test_single_level_recipes():
-    least_squares = build(configs.load(f"{GTA5},gan=least_squares"))
-    assert least_squares.adversarial_weights == (0.0, 0.01) and least_squares.judges == ("level2",)
-    assert build(configs.load(f"{GTA5},levels=1")).adversarial_weights == (0.0, 0.001)
-    assert build(configs.load("configs/adaptsegnet.py")).judges == ("level2",)
+    least_squares = method_of(f"{GTA5},gan=least_squares")
+    assert least_squares.adversarial_weights == (0.0, 0.01) and least_squares.judged == ("level2",)
+    assert method_of(f"{GTA5},levels=1").adversarial_weights == (0.0, 0.001)
+    assert method_of("configs/adaptsegnet.py").judged == ("level2",)
     assert learning_rates(f"{GTA5},levels=1")["auxiliary/conv2d_list_0/kernel"] == 0
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("configs/adaptsegnet.py:gan=ls", "levels,gan='1,ls'"),
+        ("configs/adaptsegnet.py:gan=ls", "gan='ls'"),
+        (f"{GTA5},levels=2,gan=least_squares", "levels,gan='2,least_squares'"),
         ("configs/adaptsegnet.py:levels=2", "auxiliary classifier"),
     ],
 )
 def test_refused(path, words):
     with pytest.raises(UserError) as error:
-        build(configs.load(path))
+        method_of(path)
     assert words in str(error.value) and "\n" not in str(error.value)

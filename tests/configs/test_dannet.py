@@ -3,43 +3,48 @@
 import numpy as np
 import pytest
 
-from nightjax import run
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.methods import build
 from nightjax.metrics.protocol import EvalSet
+from nightjax.run import settings, start
 from nightjax.zoo.benchmarks import EVAL_SETS
 from tests.helpers.rates import learning_rates
 
 DARK_ZURICH = "configs/dannet.py:data=cityscapes_to_dark_zurich"
-GTA5 = "configs/adaptsegnet.py:data=gta5_to_cityscapes"
+
+
+def method_of(path):
+    return build(settings.load(path))
 
 
 def test_dannet_has_the_official_settings():
-    method = build(configs.load(DARK_ZURICH))
-    assert method.target_size == (960, 960) and method.steps == 50_000
-    assert (method.static_weight, method.adversarial_weight) == (1.0, 0.01)
-    assert (method.source_light_weight, method.target_light_weight) == (1.0, 0.01)
-    assert (method.form, method.divisor, method.neighborhood) == ("official", "weights", "center")
-    assert method.class_weights == method.static_class_weights
+    method = method_of(DARK_ZURICH)
+    assert method.target_size == (960, 960) and method.training.steps == 50_000
+    assert (method.static.weight, method.adversarial.weight) == (1.0, 0.01)
+    assert (method.relight.source, method.relight.target) == (1.0, 0.01)
+    assert (method.form, method.normalizer, method.static.neighborhood) == ("official", "weights", "center")
+    assert method.class_weights == method.static.class_weights
     np.testing.assert_allclose(method.class_weights[:2], [0.9041376, 0.9542429], atol=1e-6)
-    student, judges = method.optimizer, method.discriminator_optimizer
+    student, discriminators = method.optimizer, method.adversarial.discriminators.optimizer
     assert (student.name, student.lr, student.momentum, student.weight_decay) == ("sgd", 2.5e-4, 0.9, 5e-4)
-    assert (judges.name, judges.lr, judges.b1, judges.b2, judges.eps) == ("adam", 1e-4, 0.9, 0.99, 1e-8)
-    assert student.decay_vectors and judges.weight_decay == 0
-    for optimizer in (student, judges):
-        factor = optimizer.schedule_fn(method.steps)(35_000) / optimizer.lr
+    adam = (discriminators.name, discriminators.lr, discriminators.b1, discriminators.b2, discriminators.eps)
+    assert adam == ("adam", 1e-4, 0.9, 0.99, 1e-8)
+    assert student.decay_vectors and discriminators.weight_decay == 0
+    for optimizer in (student, discriminators):
+        factor = optimizer.schedule_fn(method.training.steps)(35_000) / optimizer.lr
         np.testing.assert_allclose(factor, 0.3**0.9, rtol=1e-5)
 
 
 def test_dannet_reads_and_tests_as_the_official_code():
-    config = configs.load(DARK_ZURICH)
-    streams = run.stream_specs(config, build(config))
+    config = settings.load(DARK_ZURICH)
+    streams = start.stream_specs(config, build(config))
     assert {name: spec.size for name, spec in streams.items()} == {"source": (512, 512), "target": (512, 512)}
     assert streams["target"].crop == (960, 960) and streams["target"].scale_range == (0.9, 1.1)
     assert streams["source"].scale_range == (0.5, 1.0) and streams["source"].rare_class is None
     assert all(spec.bicubic and spec.flip and spec.resize is None for spec in streams.values())
     assert config.train.batch == 2 and 35_000 % config.checkpoint.every == 0
+    assert set(config.eval.sets) == {"dark_zurich_val_dannet", "nighttime_driving_dannet"}
     for section in config.eval.sets.values():
         rule = configs.build(EvalSet, section, "eval")
         assert rule.input_size == (540, 960) and rule.class_weight_std == 0.16
@@ -61,23 +66,25 @@ def test_dannet_freezes_what_the_official_code_does(network):
 
 
 def test_every_part_can_be_left_out():
-    whole = build(configs.load("configs/dannet.py"))
-    assert whole.model.light is not None and whole.static_weight and whole.judges
+    whole = method_of("configs/dannet.py")
+    assert whole.network.model.relight is not None and whole.static.weight and whole.judged
     without = {
-        "light": lambda method: method.model.light is None,
-        "static": lambda method: method.static_weight == 0,
-        "adversarial": lambda method: not method.judges,
+        "light": lambda method: method.network.model.relight is None,
+        "static": lambda method: method.static is None,
+        "adversarial": lambda method: method.adversarial is None,
     }
+    nothing = method_of("configs/dannet.py:without=" + "+".join(without))
     for part, is_out in without.items():
-        method = build(configs.load(f"configs/dannet.py:without={part}"))
+        method = method_of(f"configs/dannet.py:without={part}")
         assert [name for name, other in without.items() if other(method)] == [part]
-        assert is_out(build(configs.load("configs/dannet.py:without=" + "+".join(without))))
+        assert is_out(nothing)
+    assert nothing.judged == ()
 
 
 def test_the_input_is_a_choice_of_every_config():
-    assert build(configs.load("configs/supervised.py:input=caffe")).input.order == "bgr"
-    assert build(configs.load("configs/dannet.py:input=caffe")).input.order == "bgr"
-    assert build(configs.load("configs/adaptsegnet.py")).input.order == "rgb"
+    for file in ("supervised", "dannet", "dacs", "dsr_fpa", "t2s_da"):
+        assert method_of(f"{file}:input=caffe").network.input.order == "bgr"
+    assert method_of("configs/adaptsegnet.py").network.input.order == "rgb"
 
 
 @pytest.mark.parametrize(
@@ -90,5 +97,5 @@ def test_the_input_is_a_choice_of_every_config():
 )
 def test_refused(path, words):
     with pytest.raises(UserError) as error:
-        build(configs.load(path))
+        method_of(path)
     assert words in str(error.value) and "\n" not in str(error.value)

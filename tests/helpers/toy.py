@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from nightjax import methods
 from nightjax.core import checkpoint, hooks, sharding
 from nightjax.core import config as configs
-from nightjax.core.config import override, to_json
+from nightjax.core.config import to_json
 from nightjax.run import settings, start
 from nightjax.train import train
 
@@ -63,6 +63,8 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
     streams = {"source": source}
     if method != "supervised":
         streams["target"] = source | {"fields": ("image", "reference")}
+    if method == "uawarpc":
+        streams.pop("source")
     section = {"name": method, **METHODS.get(method, {})}
     if method in ("dacs", "dsr_fpa", "t2s_da"):
         section = configs.merged(SELF_TRAINING, section)
@@ -76,8 +78,11 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         "backbone_stem_features": 4,
         "head_channels": 8,
     }
+    if method == "uawarpc":
+        model = {"variant": "uawarpc_tiny", "dtype": "float32"}
     if method == "dannet":
         model |= {"relight": True, "relight_features": 2, "relight_blocks": 0}
+    sets = {"val": {"dataset": "folder", "split": "train", "batch": 4}}
     plain = {
         "seed": 0,
         "method": section,
@@ -85,12 +90,12 @@ def config(root, method="supervised", *, steps=4, batch=4, **overrides):
         "optim": {"name": "adamw", "lr": 1e-3, "warmup": 0},
         "train": {"steps": steps, "batch": batch, "devices": 1},
         "data": {"streams": streams, "manual_dir": str(root)},
-        "eval": {"every": 0, "sets": {"val": {"dataset": "folder", "split": "train", "batch": 4}}},
+        "eval": {"every": 0, "sets": {} if method == "uawarpc" else sets},
         "checkpoint": {"every": 2, "keep": 10, "best": ""},
         "log": {"every": 1},
     }
     complete = settings.complete(ConfigDict(plain))
-    return settings.complete(override(complete, {key.replace("__", "."): value for key, value in overrides.items()}))
+    return settings.override(complete, {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def train_until(config, workdir, step):

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from nightjax.core.config import call, override
+from nightjax.core.config import call
 from nightjax.run import settings
 from tests.helpers import toy
 
@@ -17,6 +17,5 @@ def config(root, *, steps=4, batch=2, **overrides):
     plain["train"] |= {"steps": steps, "batch": batch, "devices": 1}
     plain["checkpoint"] = {"every": 2, "keep": 10, "best": ""}
     plain["log"]["every"] = 1
-    return override(
-        settings.complete(ConfigDict(plain)), {key.replace("__", "."): value for key, value in overrides.items()}
-    )
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    return settings.override(settings.complete(ConfigDict(plain)), changes)

@@ -7,14 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from nightjax import main, run
+from nightjax import main
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.methods import build
+from nightjax.run import start
 from tests.helpers import toy
 
-CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n"
-    "    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
+CONFIG = """from tests.helpers import toy
+def get_config():
+    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def source(folder, tmp_path_factory):
     return toy.untrained_run(workdir, toy.config(folder, "supervised", seed=7))
 
 
-def start(folder, workdir, method, *flags):
+def train(folder, workdir, method, *flags):
     file = workdir.with_suffix(".py")
     file.write_text(CONFIG.format(data=str(folder), method=method))
     main.main(["main", f"--config={file}", f"--workdir={workdir}", *flags])
@@ -39,16 +42,16 @@ def start(folder, workdir, method, *flags):
 def test_from_a_source_only_run_to_a_report(method, folder, source, tmp_path, capsys):
     workdir, again = tmp_path / method, tmp_path / f"{method}_again"
     init = f"--config.train.init={source}"
-    start(folder, workdir, method, init)
+    train(folder, workdir, method, init)
     printed = capsys.readouterr().out
-    assert ("light not in it, from scratch" in printed) == (method == "dannet")
+    assert ("relight not in it, from scratch" in printed) == (method == "dannet")
     assert (workdir / "report.html").stat().st_size > 0
     assert json.loads((workdir / "eval/val/0000002.json").read_text())["miou"]["skip"] is not None
     assert len(list((workdir / "panels").iterdir())) == 1
 
     shutil.copytree(workdir, again)
     shutil.rmtree(again / "checkpoints/0000002")
-    start(folder, again, method, init)
+    train(folder, again, method, init)
     assert "from step 1" in capsys.readouterr().out
     straight, continued = (toy.saved_state(path, 2) for path in (workdir, again))
     assert straight.keys() == continued.keys()
@@ -57,7 +60,7 @@ def test_from_a_source_only_run_to_a_report(method, folder, source, tmp_path, ca
 
 
 def first_state(config):
-    return run.first_state(config, build(config), sharding.make_mesh(jax.devices()[:1]))
+    return start.first_state(config, build(config), sharding.make_mesh(jax.devices()[:1]))
 
 
 def test_weights_come_from_the_source_only_run(folder, source):
@@ -67,14 +70,14 @@ def test_weights_come_from_the_source_only_run(folder, source):
     for part, tree in state.params["student"].items():
         for path, value in jax.tree_util.tree_leaves_with_path(tree):
             name = f"['params']['student'][{part!r}]{jax.tree_util.keystr(path)}"
-            if part == "light":
+            if part == "relight":
                 assert name not in saved
             else:
                 np.testing.assert_array_equal(value, saved[name], err_msg=name)
     for network in ("day", "night"):
         jax.tree.map(np.testing.assert_array_equal, state.params[network], scratch.params[network])
-    light = (s.params["student"]["light"] for s in (state, scratch))
-    jax.tree.map(np.testing.assert_array_equal, *light)
+    relight = (s.params["student"]["relight"] for s in (state, scratch))
+    jax.tree.map(np.testing.assert_array_equal, *relight)
 
 
 @pytest.mark.slow
@@ -82,24 +85,19 @@ def test_fine_tuning_after_dannet_leaves_the_relighting_out(folder, tmp_path, ca
     dannet = toy.untrained_run(tmp_path / "dannet", toy.config(folder, "dannet"))
     state = first_state(toy.config(folder, "supervised", train__init=str(dannet)))
     assert set(state.params["student"]) == {"backbone", "head"}
-    assert "light in it, left out" in capsys.readouterr().out
+    assert "relight in it, left out" in capsys.readouterr().out
     kept = first_state(toy.config(folder, "dannet", seed=3, train__init=str(dannet)))
     saved = toy.saved_state(dannet, 0)
-    name = "['params']['student']['light']['model_1']['kernel']"
-    np.testing.assert_array_equal(kept.params["student"]["light"]["model_1"]["kernel"], saved[name])
+    name = "['params']['student']['relight']['model_1']['kernel']"
+    np.testing.assert_array_equal(kept.params["student"]["relight"]["model_1"]["kernel"], saved[name])
 
 
 def test_what_is_missing_is_named(folder, source, tmp_path):
-    config = toy.config(folder, "dannet", train__init=str(source))
-    config.unlock()
-    config.model.update({"auxiliary": "deeplab_v2", "auxiliary_stage": "stage3"})
+    config = toy.config(folder, "dannet", train__init=str(source), model__auxiliary="deeplab_v2")
     with pytest.raises(UserError, match=r"'auxiliary'.*\['backbone', 'head'\]"):
         first_state(config)
-    config = toy.config(folder, "dannet", train__init=str(source))
-    config.unlock()
-    config.method.input = {"order": "bgr"}
-    with pytest.raises(UserError, match="method.input.order=rgb.*bgr"):
-        first_state(config)
+    with pytest.raises(UserError, match="model.input.order=rgb.*bgr"):
+        first_state(toy.config(folder, "dannet", train__init=str(source), model__input__order="bgr"))
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match="holds no checkpoint"):

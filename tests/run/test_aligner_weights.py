@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models.matcher import Matcher, build_matcher
+from nightjax.run import start
 from tests.helpers import toy
 
 SIZE = (1, *toy.SIZE, 3)
@@ -21,11 +21,8 @@ def folder(tmp_path_factory):
 
 
 def config_of(folder, weights):
-    config = toy.config(folder, "dsr_fpa", batch=2)
-    with config.unlocked():
-        config.method.aligner, config.method.matcher = "uawarpc", "uawarpc_tiny"
-        config.train.frozen = {"aligner": str(weights)}
-    return config
+    refinement = {"method__refinement__aligner": "uawarpc", "method__refinement__matcher": "uawarpc_tiny"}
+    return toy.config(folder, "dsr_fpa", batch=2, train__frozen__aligner=str(weights), **refinement)
 
 
 def abstract_matcher(matcher):
@@ -40,8 +37,8 @@ def random_weights(matcher):
 
 def load(config, name="aligner"):
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
-    shapes = run.abstract_state(config, method, mesh)
-    return run.load_frozen(config.train.frozen[name], shapes.frozen[name])
+    shapes = start.abstract_state(config, method, mesh)
+    return start.load_frozen(config.train.frozen[name], shapes.frozen[name])
 
 
 def test_file_of_official_names(folder, tmp_path):
@@ -67,25 +64,19 @@ def test_nothing_there(folder, tmp_path):
 
 
 def test_a_network_that_the_method_has_not(folder, tmp_path):
-    config = toy.config(folder, "dsr_fpa", batch=2)
-    with config.unlocked():
-        config.train.frozen = {"aligner": str(tmp_path)}
+    config = toy.config(folder, "dsr_fpa", batch=2, train__frozen__aligner=str(tmp_path))  # It aligns nothing.
     with pytest.raises(UserError, match="train.frozen"):
-        run.first_state(config, methods.build(config), sharding.make_mesh(jax.devices()[:1]))
+        start.first_state(config, methods.build(config), sharding.make_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.slow
 def test_run_of_the_matcher_becomes_the_aligner(folder, tmp_path):
-    config = toy.config(folder, "dacs", batch=2).to_dict()
-    config["method"], config["model"] = {"name": "uawarpc"}, {"variant": "uawarpc_tiny"}
-    config["data"]["streams"].pop("source")
-    config["eval"]["sets"] = {}
-    toy.untrained_run(tmp_path / "uawarpc", ConfigDict(config))
+    toy.untrained_run(tmp_path / "uawarpc", toy.config(folder, "uawarpc", batch=2))
     aligning = config_of(folder, tmp_path / "uawarpc")
     mesh = sharding.make_mesh(jax.devices()[:1])
-    state = run.first_state(aligning, methods.build(aligning), mesh)
+    state = start.first_state(aligning, methods.build(aligning), mesh)
     saved = toy.saved_state(tmp_path / "uawarpc", 0)
     for path, value in jax.tree.leaves_with_path(state.frozen["aligner"]):
         collection, *names = path
-        key = jax.tree_util.keystr((collection, jax.tree_util.DictKey("student"), *names))
+        key = jax.tree_util.keystr((collection, jax.tree_util.DictKey("matcher"), *names))
         np.testing.assert_array_equal(value, saved[key], err_msg=key)

@@ -18,14 +18,14 @@ def folder(tmp_path_factory):
     return toy.write_folder(tmp_path_factory.mktemp("data"), references=True)
 
 
-def settings(folder, devices):
+def config_on(folder, devices):
     return toy.config(folder, "dsr_fpa", steps=3, checkpoint__every=3, train__devices=devices)
 
 
 @pytest.fixture(scope="module")
 def one_device(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one")
-    results = train(settings(folder, 1), workdir)
+    results = train(config_on(folder, 1), workdir)
     return toy.saved_state(workdir, 3), results
 
 
@@ -37,7 +37,7 @@ def assert_close(one, two):
 
 
 def test_four_devices(folder, one_device, tmp_path):
-    results = train(settings(folder, 4), tmp_path)
+    results = train(config_on(folder, 4), tmp_path)
     state, reference = one_device
     assert_close(state, toy.saved_state(tmp_path, 3))
     assert abs(results["val"]["miou"]["skip"] - reference["val"]["miou"]["skip"]) < 0.5

@@ -5,8 +5,12 @@ import re
 import jax
 import pytest
 
-from nightjax import methods, run
+from ml_collections import ConfigDict
+
+from nightjax import methods
+from nightjax.core import config as configs
 from nightjax.core import sharding
+from nightjax.run import settings, start
 from nightjax.train import compile_step
 from tests.helpers import toy
 
@@ -25,10 +29,13 @@ VARIANTS = {
     "hrda": {"model": DAFORMER | {"hrda": True, "attention_channels": 8}},
     "deeplab_v2": {"model": {"backbone": "resnet_tiny", "head": "deeplab_v2"}},
     "refinenet": {"model": {"backbone": "resnet_tiny", "head": "refinenet", "head_channels": 8}},
-    "adapt_to_ref": {"method": {"adapt_to_ref": True}},
-    "true_flow": {"method": {"aligner": "true_flow"}, "fields": ("image", "reference", "flow", "flow_valid")},
+    "reference_swap": {"method.reference_swap": True},
+    "true_flow": {
+        "method.refinement.aligner": "true_flow",
+        "data.streams.target.fields": ("image", "reference", "flow", "flow_valid"),
+    },
 }
-"""Of DSR+FPA: another network, other settings of the method, other fields of the target."""
+"""Of DSR+FPA: another network, or other settings."""
 
 
 WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "adaptsegnet"))) for name in METHODS]
@@ -48,19 +55,15 @@ def test_no_step_gathers_the_batch(folder, name, accumulate):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_no_variant_gathers_the_batch(folder, variant, accumulate):
     config = toy.config(folder, "dsr_fpa", batch=8, train__devices=4, train__accumulate=accumulate)
-    changes = VARIANTS[variant]
-    with config.unlocked():
-        config.model = changes.get("model", config.model)
-        config.method.update(changes.get("method", {}))
-        config.data.streams.target.fields = changes.get("fields", config.data.streams.target.fields)
-        for stream in config.data.streams.values():
-            stream.crop = (64, 96)  # HRDA's views are half of it, and a MiT reduces them by 32.
-    assert_no_gather(config, variant)
+    crops = {f"data.streams.{name}.crop": (64, 96) for name in config.data.streams}
+    # HRDA's views are half of it, and a MiT reduces them by 32.
+    whole = configs.merged(config.to_dict(), crops, {"model": None} if "model" in VARIANTS[variant] else {})
+    assert_no_gather(settings.complete(ConfigDict(configs.merged(whole, VARIANTS[variant]))), variant)
 
 
 def assert_no_gather(config, name):
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:4])
-    state, batch = run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh)
+    state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
     text = compile_step(method, state, batch, mesh).as_text()
     assert "all-reduce" in text  # Gradients and statistics are global.
     found = re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
@@ -71,11 +74,11 @@ def test_another_shape_is_an_error_and_not_a_second_program(folder):
     config = toy.config(folder, "supervised")
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
     step = compile_step(
-        method, run.abstract_state(config, method, mesh), run.abstract_batch(config, method, mesh), mesh
+        method, start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh), mesh
     )
-    state = run.first_state(config, method, mesh)
+    state = start.first_state(config, method, mesh)
     batch = jax.tree.map(
-        lambda x: jax.numpy.zeros((2, *x.shape[1:]), x.dtype), run.abstract_batch(config, method, mesh)
+        lambda x: jax.numpy.zeros((2, *x.shape[1:]), x.dtype), start.abstract_batch(config, method, mesh)
     )
     with pytest.raises(TypeError, match="compiled with uint8"):
         step(state, batch)

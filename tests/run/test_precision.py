@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nightjax import methods, run
+from nightjax import methods
 from nightjax.core import sharding
+from nightjax.run import start
 from tests.helpers import toy
 
 
 def losses(folder, dtype, steps=20):
     config = toy.config(folder, "dsr_fpa", model__dtype=dtype)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
-    state = run.first_state(config, method, mesh)
+    state = start.first_state(config, method, mesh)
     rng = np.random.default_rng(0)
 
     def fill(x):
@@ -22,7 +23,7 @@ def losses(folder, dtype, steps=20):
             jnp.asarray(rng.integers(0, high, x.shape), x.dtype) if x.dtype == jnp.uint8 else jnp.ones(x.shape, x.dtype)
         )
 
-    batch = jax.tree.map(fill, run.abstract_batch(config, method, mesh))
+    batch = jax.tree.map(fill, start.abstract_batch(config, method, mesh))
     step = jax.jit(method.train_step)
     values = []
     for _ in range(steps):

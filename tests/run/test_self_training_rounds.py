@@ -16,14 +16,13 @@ from ml_collections import ConfigDict
 from nightjax import methods, pseudo_label, select, table
 from nightjax.core import cli, sharding
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.config import load
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.data import sources
 from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
 from nightjax.report import results_table
-from nightjax.run import loaded, start
+from nightjax.run import loaded, settings, start
 from nightjax.selection.images import Pictures, scored_by
 from nightjax.train import compile_step
 from tests.helpers import toy
@@ -59,13 +58,13 @@ def write_pictures(folder, count, level, seed):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A labelled folder, a pool that is half night and half day, nights as reference, and an untrained teacher."""
+    """A labeled folder, a pool that is half night and half day, nights as reference, and an untrained teacher."""
     root = tmp_path_factory.mktemp("rounds")
-    toy.write_folder(root / "labelled", count=5)
+    toy.write_folder(root / "labeled", count=5)
     write_pictures(root / "pool" / "dark", 8, 30, 0)
     write_pictures(root / "pool" / "bright", 8, 140, 1)
     write_pictures(root / "night", 10, 30, 2)
-    toy.untrained_run(root / "teacher", toy.config(root / "labelled"))
+    toy.untrained_run(root / "teacher", toy.config(root / "labeled"))
     return root
 
 
@@ -227,7 +226,7 @@ def test_wrong_flags_of_the_labels(words, message, root, pseudo, tmp_path, monke
 
 
 def test_union_draws_every_picture_alike(root, pseudo):
-    joined = sources.open_source(f"folder:{root}/labelled+folder:{pseudo}/all", "train")
+    joined = sources.open_source(f"folder:{root}/labeled+folder:{pseudo}/all", "train")
     assert len(joined) == 5 + 3 and joined[7]["image_id"] == "dark/dark_00"
 
 
@@ -255,22 +254,20 @@ def test_train_ids_and_label_ids_convert_both_ways():
 
 
 def test_config_joins_what_was_asked_for(pseudo):
-    config = load("configs/self_training.py:night=folder:/night,pseudo=/pseudo,loss=combined")
+    config = settings.load("self_training:night=folder:/night,pseudo=/pseudo,loss=combined")
     assert config.data.streams.source.dataset == "nightstreet/std+folder:/night+folder:/pseudo"
-    assert config.method.loss.beta == 0.5 and config.method.name == "supervised" and config.train.batch == 4
-    assert methods.build(config).loss.gamma == 2.0
-    assert (
-        load("configs/self_training.py:labelled=night,night=folder:/night").data.streams.source.dataset
-        == "folder:/night"
-    )
-    assert methods.build(load("configs/self_training.py")).loss is None
-    converted = load("configs/self_training.py:converted=folder:/day").eval.sets.converted
+    assert config.method.loss.focal.beta == 0.5 and config.method.name == "supervised" and config.train.batch == 4
+    assert methods.build(config).loss.focal.gamma == 2.0
+    night = settings.load("self_training:labeled=night,night=folder:/night")
+    assert night.data.streams.source.dataset == "folder:/night"
+    assert methods.build(settings.load("self_training")).loss.focal is None
+    converted = settings.load("self_training:converted=folder:/day").eval.sets.converted
     assert converted.dataset == "folder:/day" and converted.split == "test_night"
 
 
 def test_config_labels_in_the_step(root):
-    where = "unlabelled=nightstreet/std_pairs,split=target_pairs,teacher=runs/a"
-    config = load(f"configs/self_training.py:{where},labels=soft,threshold=0.5")
+    where = "unlabeled=nightstreet/std_pairs,split=target_pairs,teacher=runs/a"
+    config = settings.load(f"self_training:{where},labels=soft,threshold=0.5")
     method = methods.build(config)
     assert method.labels == "soft" and method.threshold == 0.5 and config.train.frozen.teacher == "runs/a"
     assert start.stream_specs(config, method)["target"].fields == ("image",)
@@ -279,38 +276,39 @@ def test_config_labels_in_the_step(root):
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("labelled=night", "needs night=DATASET"),
-        ("labelled=dusk", "choose day, night or both"),
+        ("labeled=night", "needs night=DATASET"),
+        ("labeled=dusk", "day, night"),
         ("loss=focl", "did you mean 'focal'"),
-        ("unlabelled=nightstreet/std_pairs", "needs teacher=RUN"),
+        ("unlabeled=nightstreet/std_pairs", "needs teacher=RUN"),
     ],
 )
 def test_wrong_arguments_of_the_config(arg, message):
     with pytest.raises(UserError, match=message):
-        load(f"configs/self_training.py:{arg}")
+        settings.load(f"self_training:{arg}")
 
 
 def test_the_thesis_setting():
-    config = load("configs/self_training.py:data=cityscapes_to_nighttime_driving,night=folder:/n,zigzag=1488")
+    config = settings.load("self_training:data=cityscapes_to_nighttime_driving,night=folder:/n,zigzag=1488")
     method = methods.build(config)
-    assert config.train.steps == 60 * 1488 and method.class_weights is None and method.divisor == "valid"
+    assert config.train.steps == 60 * 1488
+    assert method.loss.class_weights is None and method.loss.normalizer == "valid"
     assert method.optimizer == Optimizer(
         name="sgd", lr=0.01, momentum=0.9, weight_decay=1e-5, decay_vectors=True, schedule="cosine", cosine_steps=1488
     )
     spec = start.stream_specs(config, method)["source"]
     assert spec.crop == (512, 1024) and spec.scale_range == (0.5, 2.0) and not spec.flip
-    assert spec.antialias and not start.stream_specs(load("configs/self_training.py"), method)["source"].antialias
+    assert spec.antialias and not start.stream_specs(settings.load("self_training"), method)["source"].antialias
     assert "nighttime_driving_ltsp" in config.eval.sets
 
 
 def in_the_step(root, **overrides):
     """A config of the method whose teacher labels in the step."""
-    plain = toy.config(root / "labelled", **overrides).to_dict()
+    plain = toy.config(root / "labeled", **overrides).to_dict()
     plain["method"] = {"name": "self_training"}
     plain["data"]["streams"]["target"] = plain["data"]["streams"]["source"] | {"fields": ("image",)}
     plain["train"]["frozen"] = {"teacher": str(root / "teacher")}
     plain["seed"] = 5
-    return ConfigDict(plain).lock()
+    return settings.complete(ConfigDict(plain))
 
 
 def test_teacher_of_the_step_is_the_run(root):
@@ -351,7 +349,7 @@ def test_rows_of_the_thesis_are_config_chains():
         assert labeled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labeled)
     assert sum("nightjax.select" in line for line in lines) == 2 + 2
     for line in trained:  # Every chain is a config that exists.
-        load(line.split("--config=")[1].split()[0])
+        settings.load(line.split("--config=")[1].split()[0])
 
 
 def test_rounds_go_on_from_the_best_checkpoint():

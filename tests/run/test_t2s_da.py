@@ -5,11 +5,19 @@ import shutil
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from nightjax.run import settings
 from nightjax.train import train
 from tests.helpers import toy
 
-PULL = {"channels": 8, "queries": 8, "negatives": 6, "ring": 2, "ring_cells": 8, "prototype_decay": 0.9}
+PULL = {
+    "channels": 8,
+    "queries": 8,
+    "negatives": {"count": 6},
+    "queue": {"batches": 2, "cells": 8},
+    "prototype_decay": 0.9,
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,22 +27,21 @@ def folder(tmp_path_factory):
 
 def config(folder, **overrides):
     """With everything that is remembered from step to step."""
-    config = toy.config(folder, "t2s_da", **overrides).unlock()
-    config.method.pull = PULL
-    config.method.feature_weight = 0.0
-    return config.lock()
+    plain = toy.config(folder, "t2s_da", **overrides).to_dict()
+    plain["method"] |= {"pull": PULL, "feature_distance": None}
+    return settings.complete(ConfigDict(plain))
 
 
 @pytest.mark.slow
 def test_a_continued_run_ends_with_the_same_bits(folder, tmp_path):
-    settings = config(folder, steps=4, checkpoint__every=2)
-    train(settings, tmp_path / "straight")
+    made = config(folder, steps=4, checkpoint__every=2)
+    train(made, tmp_path / "straight")
     shutil.copytree(tmp_path / "straight", tmp_path / "continued")
     shutil.rmtree(tmp_path / "continued" / "checkpoints" / "0000004")
-    train(settings, tmp_path / "continued")
+    train(made, tmp_path / "continued")
     one, two = (toy.saved_state(tmp_path / name, 4) for name in ("straight", "continued"))
     assert one.keys() == two.keys()
-    for part in ("projection", "confidence", "prototypes", "similarity", "bank"):
+    for part in ("projection", "confidence", "prototypes", "similarity", "key_queue"):
         assert any(part in name for name in one), part
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 
-from configs import cyclegan, pix2pixhd
 from nightjax import methods
-from nightjax.core.config import load, override
+from nightjax.core.config import override
 from nightjax.core.errors import UserError
 from nightjax.data.sources import ListSource
 from nightjax.data.streams import StreamSpec, make_stream
 from nightjax.inference.translators import network_translator
-from nightjax.run import loaded
+from nightjax.run import loaded, settings
 from tests.helpers import toy
-from tests.helpers.places import ROOT
 
 
 def tiny(config):
@@ -23,7 +21,7 @@ def tiny(config):
 
 @pytest.mark.slow
 def test_cyclegan_translates_nights_to_days(tmp_path):
-    workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(cyclegan.get_config()))
+    workdir = toy.untrained_run(tmp_path / "cyclegan", tiny(settings.load("cyclegan")))
     run = loaded.load(workdir)
     translate, facts = network_translator(run.method.translate, run.variables, to="day")
     image = np.random.RandomState(0).randint(0, 256, (30, 46, 3)).astype(np.uint8)
@@ -45,8 +43,8 @@ def test_cyclegan_translates_nights_to_days(tmp_path):
     ],
 )
 def test_configs(path, streams, steps):
-    config = load(f"{ROOT}/configs/{path}")
-    assert set(config.data.streams) == streams and set(methods.build(config).streams) == streams
+    config = settings.load(f"configs/{path}")
+    assert set(config.data.streams) == streams and set(methods.build(config).domains) == streams
     assert config.train.steps == steps and config.train.batch == 2
     _check_candidates(config, steps == 50_000)
     assert all("val" not in stream.split and "test" not in stream.split for stream in config.data.streams.values())
@@ -65,8 +63,8 @@ def test_both_domains_are_seen_in_as_many_steps_as_the_larger_has_images():
 
 
 def test_checkpoints_of_unit():
-    _check_candidates(load(f"{ROOT}/configs/unit.py:data=nexet"), True)
-    _check_candidates(load(f"{ROOT}/configs/unit.py"), False)
+    _check_candidates(settings.load("unit:data=nexet"), True)
+    _check_candidates(settings.load("unit"), False)
 
 
 def _check_candidates(config, real):
@@ -77,4 +75,4 @@ def _check_candidates(config, real):
 
 def test_nights_of_nightcity_have_no_days():
     with pytest.raises(UserError, match="nightjax pairs"):
-        pix2pixhd.get_config("data=nightcity,translates=image")
+        settings.load("pix2pixhd:data=nightcity,translates=image")

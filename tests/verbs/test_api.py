@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nightjax import api
+from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
 from tests.helpers import toy
 
@@ -62,11 +63,17 @@ def test_evaluate_repeats_the_last_evaluation(trained):
 
 def test_teacher_can_be_loaded(trained):
     model, workdir = trained
-    teacher = api.load(workdir, which="teacher")
+    teacher = api.load(workdir, network="teacher")
     one, two = (m.run.variables["params"]["head"]["conv_seg"]["kernel"] for m in (model, teacher))
     assert np.abs(np.asarray(one) - np.asarray(two)).max() > 0
 
 
 def test_get_config():
-    config = api.get_config("configs/dsr_fpa.py:parts=dsr", train__steps=7)
-    assert config.train.steps == 7 and not config.method.fpa and config.method.bank
+    config = api.get_config("configs/dsr_fpa.py:parts=dsr", {"train.steps": 7, "data.streams.source.resize": "64,96"})
+    assert config.train.steps == 7 and config.data.streams.source.resize == (64, 96)
+    assert config.method.alignment is None and config.method.bank.size == 3
+    assert api.get_config("dsr_fpa:parts=dsr").train.steps == 1000
+    switched = api.get_config("dsr_fpa:parts=dsr", {"method.alignment": {}, "method.bank": None})
+    assert switched.method.alignment.weight == 0.1 and switched.method.bank is None
+    with pytest.raises(UserError, match="did you mean 'steps'"):
+        api.get_config("dsr_fpa", {"train.stesp": 7})

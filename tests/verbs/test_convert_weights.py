@@ -14,7 +14,7 @@ from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.run import loaded, start
 from tests.helpers import toy
 
-CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n    return toy.config({data!r}, {method!r})\n"
+CONFIG = "from tests.helpers import toy\ndef get_config():\n    return toy.config({data!r}, {method!r})\n"
 
 
 class World:
@@ -101,8 +101,8 @@ def test_student_and_teacher_are_both_there(tmp_path):
     world = World(tmp_path, "dacs")
     save_state_dict(tmp_path / "x.npz", world.state)
     world.convert(f"--input={tmp_path}/x.npz", f"--config={tmp_path}/cfg.py", f"--output={tmp_path}/run")
-    for which in ("student", "teacher"):
-        variables = loaded.load(tmp_path / "run", which).variables
+    for network in ("student", "teacher"):
+        variables = loaded.load(tmp_path / "run", network).variables
         jax.tree.map(np.testing.assert_array_equal, variables, world.variables)
 
 

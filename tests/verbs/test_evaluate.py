@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from nightjax import evaluate
+from nightjax import evaluate, evaluator
 from nightjax.core import sharding
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
@@ -81,14 +81,14 @@ def test_windows_equal_a_slow_reference(size, window, stride, number):
     eval_set = EvalSet("x", "val", mode="slide", window=window, stride=stride)
     method = SimpleNamespace(predict=lambda variables, image: coarse_logits(image))
     batch = {"image": images, "label": truth, "mask": np.ones(2, np.float32)}
-    counts = jax.jit(lambda batch: evaluate.batch_counts(method, {}, batch, eval_set))(batch).confusion.total
+    counts = jax.jit(lambda batch: evaluator.batch_counts(method, {}, batch, eval_set))(batch).confusion.total
     expected = np.zeros((K, K), np.int64)
     for image, label in zip(images, truth, strict=True):
         logits, windows = slow_windows(image, window, stride)
         assert windows == number
         np.add.at(expected, (label[label != 255], logits.argmax(-1)[label != 255]), 1)
     assert np.abs(np.asarray(counts) - expected).sum() <= 1e-4 * truth.size  # a tie or two in 20,000 pixels
-    whole = evaluate.batch_counts(method, {}, batch, EvalSet("x", "val")).confusion.total
+    whole = evaluator.batch_counts(method, {}, batch, EvalSet("x", "val")).confusion.total
     assert np.abs(np.asarray(whole) - expected).sum() > 100
 
 
@@ -117,10 +117,10 @@ def test_one_view_gives_the_probability_of_its_class():
 
 
 def test_dannet_weights_lower_frequent_classes():
-    weights = evaluate.logit_weights(EvalSet("x", "val", class_weight_std=0.16))
+    weights = evaluator.logit_weights(EvalSet("x", "val", class_weight_std=0.16))
     np.testing.assert_allclose(weights, class_weights(np.array(CITYSCAPES.pixel_share), 0.16))
     np.testing.assert_allclose(weights[[0, 2, 17]], [0.6932401, 0.7359217, 1.2204231], atol=1e-6)
-    assert evaluate.logit_weights(EvalSet("x", "val")) is None
+    assert evaluator.logit_weights(EvalSet("x", "val")) is None
     logits = np.zeros((1, 1, 1, K), np.float32)
     logits[..., 0], logits[..., 17] = 1.2, 1.0  # road before motorcycle, the other way round when weighted
     rule = EvalSet("x", "val", class_weight_std=0.16)
@@ -147,15 +147,28 @@ def painted_logits(image):
 
 
 def open_list(records, monkeypatch):
-    monkeypatch.setattr(evaluate.sources, "open_source", lambda *args, **kwargs: ListSource(records))
+    monkeypatch.setattr(evaluator.sources, "open_source", lambda *args, **kwargs: ListSource(records))
 
 
-def evaluator(tmp_path, sets, streams=None):
-    config = ConfigDict(
-        {"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"which": "student", "sets": sets}}
+def config_of(sets, streams=None):
+    return ConfigDict(
+        {"data": {"dir": "", "manual_dir": "", "streams": streams or {}}, "eval": {"network": "student", "sets": sets}}
     )
-    method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
-    return evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path))
+
+
+def painted():
+    """A method whose network says what `painted_logits` says."""
+    return SimpleNamespace(
+        task="segmentation",
+        networks=("student",),
+        predictions=(),
+        predict=lambda variables, image: painted_logits(image),
+    )
+
+
+def open_evaluator(tmp_path, sets, streams=None):
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    return evaluator.Evaluator(config_of(sets, streams), painted(), mesh, epath.Path(tmp_path))
 
 
 def four_pixels():
@@ -172,7 +185,7 @@ def four_pixels():
 def test_uiou_equals_hand_numbers(tmp_path, monkeypatch, capsys):
     """Ten thresholds from 1/19 to 1: three below .3, six below .99, and 1, where everything is declined."""
     open_list([four_pixels()] * 3, monkeypatch)
-    run = evaluator(tmp_path, {"night": {"dataset": "acdc/night", "split": "validation", "uiou": True, "batch": 2}})
+    run = open_evaluator(tmp_path, {"night": {"dataset": "acdc/night", "split": "validation", "uiou": True, "batch": 2}})
     result = run({}, 7)["night"]
     # Nothing declined: TP 1, FP 1, FN 1 in both classes.  Two declined: class 0 has TP 1, TI 1; class 1 TP 1, FI 1.
     # All declined: class 0 has TI 1, FI 1; class 1 has FI 2.
@@ -181,14 +194,14 @@ def test_uiou_equals_hand_numbers(tmp_path, monkeypatch, capsys):
     assert result["uiou"]["average"] == pytest.approx(57.5, abs=1e-4)
     assert result["miou"]["skip"] == pytest.approx(100 / 3) and result["pixels"] == 12
     assert json.loads((tmp_path / "eval" / "night" / "0000007.json").read_text())["uiou"] == result["uiou"]
-    assert evaluate.headlines({"night": result})["eval/night/uiou"] == result["uiou"]["average"]
+    assert evaluator.headlines({"night": result})["eval/night/uiou"] == result["uiou"]["average"]
     assert "average UIoU" in capsys.readouterr().out
 
 
 def test_uiou_needs_masks(tmp_path, monkeypatch):
     open_list([{key: value for key, value in four_pixels().items() if key != "invalid"}], monkeypatch)
     with pytest.raises(UserError, match="no invalid masks"):
-        evaluator(tmp_path, {"night": {"dataset": "x", "split": "val", "uiou": True}})
+        open_evaluator(tmp_path, {"night": {"dataset": "x", "split": "val", "uiou": True}})
 
 
 def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, monkeypatch, capsys):
@@ -200,7 +213,7 @@ def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, mon
         "native_size": (1080, 1920),
         "headline": "zero",
     }
-    result = evaluator(tmp_path, {"dz": section, "other": {"dataset": "x", "split": "y"}}, streams)({}, 0)["dz"]
+    result = open_evaluator(tmp_path, {"dz": section, "other": {"dataset": "x", "split": "y"}}, streams)({}, 0)["dz"]
     assert result["label_version"] == "in memory" and result["protocol"] == section
     assert len(result["notes"]) == 2
     assert (
@@ -255,14 +268,14 @@ def test_a_runs_scores_are_never_replaced_by_others(tmp_path, capsys):
     run = toy.untrained_run(tmp_path / "run", toy.config(data, "dsr_fpa"))
     evaluate.main(["evaluate", f"--workdir={run}"])
     own = (run / "eval" / "val" / "0000000.json").read_text()
-    assert json.loads(own)["which"] == "student" and "kept apart" not in capsys.readouterr().out
-    evaluate.main(["evaluate", f"--workdir={run}", "--which=teacher"])
+    assert json.loads(own)["network"] == "student" and "kept apart" not in capsys.readouterr().out
+    evaluate.main(["evaluate", f"--workdir={run}", "--network=teacher"])
     assert f"val is not the run's own evaluation: kept apart, in {run}/eval/teacher.val" in capsys.readouterr().out
     evaluate.main(["evaluate", f"--workdir={run}", "--data=folder"])
-    evaluate.main(["evaluate", f"--workdir={run}", "--data=folder", "--which=teacher"])
+    evaluate.main(["evaluate", f"--workdir={run}", "--data=folder", "--network=teacher"])
     assert (run / "eval" / "val" / "0000000.json").read_text() == own
     found = {path.parent.name: json.loads(path.read_text()) for path in (run / "eval").rglob("*.json")}
-    assert {name: (result["which"], result["dataset"], result["split"]) for name, result in found.items()} == {
+    assert {name: (result["network"], result["dataset"], result["split"]) for name, result in found.items()} == {
         "val": ("student", "folder", "train"),
         "teacher.val": ("teacher", "folder", "train"),
         "folder.val": ("student", "folder", "all"),
@@ -273,7 +286,7 @@ def test_a_runs_scores_are_never_replaced_by_others(tmp_path, capsys):
 
 def test_a_folder_of_scores_says_what_is_not_the_runs_own():
     std, large = (EvalSet(f"nightstreet/{preset}", "test_night") for preset in ("std", "large"))
-    folder = evaluate.score_folder
+    folder = evaluator.score_folder
     assert (
         folder("test_night", std, std) == folder("test_night", dataclasses.replace(std, batch=1), std) == "test_night"
     )
@@ -286,14 +299,9 @@ def test_a_folder_of_scores_says_what_is_not_the_runs_own():
 def test_sets_known_by_name_need_no_other(tmp_path, monkeypatch):
     open_list([four_pixels()], monkeypatch)
     sets = {name: benchmarks.EVAL_SETS[name] for name in ("acdc_night_val", "dark_zurich_val")}
-    own = {"which": "student", "sets": {"dark_zurich_val": sets["dark_zurich_val"] | {"flip": True}}}
-    config = ConfigDict(
-        {"data": {"dir": "", "manual_dir": "", "streams": {}}, "eval": {"which": "student", "sets": sets}}
-    )
-    method = SimpleNamespace(predict=lambda variables, image: painted_logits(image))
-    evaluate.Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), epath.Path(tmp_path), ConfigDict(own))(
-        {}, 3
-    )
+    own = config_of({"dark_zurich_val": sets["dark_zurich_val"] | {"flip": True}})
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    evaluator.Evaluator(config_of(sets), painted(), mesh, epath.Path(tmp_path), own)({}, 3)
     assert {path.name for path in (tmp_path / "eval").iterdir()} == {
         "acdc_night_val",
         "dark_zurich_val.dark_zurich_val",

@@ -54,9 +54,7 @@ def test_agrees_with_prediction_for_any_batch(run_folder, exported):
 )
 def test_network_sees_what_it_sees_in_prediction(tmp_path, size, flags, options):
     data = toy.write_folder(tmp_path / "data", count=1)
-    config = toy.config(data)
-    with config.unlocked():
-        config.data.streams.source.resize = toy.SIZE
+    config = toy.config(data, data__streams__source__resize=toy.SIZE)
     run_folder = toy.untrained_run(tmp_path / "run", config)
     model, image = api.load(run_folder), np.random.default_rng(7).integers(0, 255, (*size, 3), np.uint8)
     arguments = [

@@ -7,6 +7,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from nightjax import submit
 from nightjax.core.errors import UserError
@@ -109,20 +110,15 @@ def test_real_pieces_from_builder_to_package(tmp_path, capsys):
     dark, _ = dark_zurich_tree(tmp_path / "zurich")
     benchmark = benchmarks.BENCHMARKS["camvid_day_to_dusk"]
     small = {"resize": (96, 128), "crop": (64, 96)}
-    config = toy.config(REAL_DATA / "camvid", "dsr_fpa", steps=2, data__dir=str(tmp_path / "tfds"))
-    with config.unlocked():
-        config.data.streams = {
-            "source": benchmark["streams"]["source"] | small,
-            "target": small
-            | {
-                "dataset": f"dark_zurich/twilight_pairs:{tmp_path}/zurich",
-                "split": "train",
-                "fields": ("image", "reference"),
-            },
-        }
-        bdd = {"dataset": f"bdd100k_seg/full:{REAL_DATA}/bdd100k", "split": "train", "input_size": (180, 320)}
-        config.eval.sets = benchmark["eval"] | {"bdd": bdd}
-    results = train(config, tmp_path / "run")
+    plain = toy.config(REAL_DATA / "camvid", "dsr_fpa", steps=2, data__dir=str(tmp_path / "tfds")).to_dict()
+    pairs = {"dataset": f"dark_zurich/twilight_pairs:{tmp_path}/zurich", "split": "train"}
+    plain["data"]["streams"] = {
+        "source": benchmark["streams"]["source"] | small,
+        "target": small | pairs | {"fields": ("image", "reference")},
+    }
+    bdd = {"dataset": f"bdd100k_seg/full:{REAL_DATA}/bdd100k", "split": "train", "input_size": (180, 320)}
+    plain["eval"]["sets"] = benchmark["eval"] | {"bdd": bdd}
+    results = train(ConfigDict(plain), tmp_path / "run")
     assert results["dusk_test"]["label_version"] == "CamVid segnet" and results["dusk_test"]["pixels"] > 1e6
     assert results["bdd"]["label_version"] == "BDD100K masks" and results["bdd"]["pixels"] > 4e6
 

@@ -155,10 +155,8 @@ def test_network_size_and_stretch(workdir, folder, tmp_path):
 
 
 def test_a_supervised_run_trains_on_days_and_translated_nights(straight, folder, tmp_path):
-    config = toy.config(folder, steps=2, data__dir=str(straight))
-    with config.unlocked():
-        config.data.streams.source.dataset = "translated/night"
-        config.eval.sets = {}
+    changes = {"data__streams__source__dataset": "translated/night", "eval__sets__val": None}
+    config = toy.config(folder, steps=2, data__dir=str(straight), **changes)
     assert train(config, tmp_path / "nights") == {}
     joined = sources.open_source("translated/night+translated/night", "train", data_dir=str(straight))
     assert len(joined) == 2 * COUNT
@@ -180,7 +178,7 @@ def test_wrong_flags(workdir, folder, tmp_path, more, words):
 
 def test_a_run_that_translates_nothing(folder, tmp_path):
     other = toy.untrained_run(tmp_path / "source", toy.config(folder))
-    with pytest.raises(UserError, match="for translation.*for segmentation"):
+    with pytest.raises(UserError, match="translation.*segmentation"):
         make(other, folder, tmp_path)
 
 

@@ -22,7 +22,7 @@ from tests.helpers import toy
 
 VERBS = {"main": main.main, "evaluate": evaluate.main, "predict": predict.main}
 CONFIG = """from tests.helpers import toy
-def get_config(arg=''):
+def get_config():
     config = toy.config({data!r}, {method!r}, steps=2)
     {change}
     return config
@@ -149,23 +149,27 @@ CASES = {
     "word that is no flag": Case(["'fast'", "flag"], flags=TRAIN + " fast"),
     "unknown key": Case(["'train.stpes'", "'steps'"], flags=TRAIN + " --config.train.stpes=3"),
     "key inside a number": Case(["'train.steps.x'", "section"], flags=TRAIN + " --config.train.steps.x=3"),
-    "key of wrong type": Case(["config.train.steps", "many"], flags=TRAIN + " --config.train.steps=many"),
-    "section given as text": Case(["config.train", "fast"], flags=TRAIN + " --config.train=fast"),
+    "key of wrong type": Case(["train.steps='many'", "int"], flags=TRAIN + " --config.train.steps=many"),
+    "section given as text": Case(["train='fast'", "section"], flags=TRAIN + " --config.train=fast"),
     "processes without a coordinator": Case(["--coordinator=HOST:PORT"], flags=TRAIN + " --distributed"),
     # Methods, models, optimisers.
     "unknown method": Case(["method.name='dsr'", "'dsr_fpa'"], flags=TRAIN + " --config.method.name=dsr"),
     "unknown method setting": Case(
-        ["method.fpa_wieght", "'fpa_weight'"],
-        change=set_key("method.fpa_wieght", 0.1),
+        ["method.alignment.wieght", "'weight'"],
+        change=set_key("method.alignment.wieght", 0.1),
         method="dsr_fpa",
     ),
-    "method setting of wrong type": Case(["method.normalizer=3", "str"], change=set_key("method.divisor", 3)),
+    "method setting of wrong type": Case(["method.joint=3", "bool"], change=set_key("method.joint", 3)),
+    "method setting that is no choice": Case(
+        ["method.loss.normalizer='vaild'", "'valid'"], flags=TRAIN + " --config.method.loss.normalizer=vaild"
+    ),
+    "part that cannot be off": Case(["method.loss"], flags=TRAIN + " --config.method.loss=None"),
     "unknown backbone": Case(["resnet_tny", "'resnet_tiny'"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
     "unknown model option": Case(["'head_chanels'", "'head_channels'"], change=set_key("model.head_chanels", 8)),
     "unknown dtype": Case(["model.dtype='float16'", "bfloat16"], flags=TRAIN + " --config.model.dtype=float16"),
     "unknown optimiser": Case(["optim.name='lion'", "adamw"], flags=TRAIN + " --config.optim.name=lion"),
     "optimiser group that matches nothing": Case(
-        ["optim.groups", "'encoder/'", "student/"],
+        ["optim.groups", "'encoder/'", "'backbone/"],
         change=set_key("optim.groups", ({"pattern": "encoder/", "lr": 0.1},)),
     ),
     "method without its domain": Case(
@@ -178,11 +182,11 @@ CASES = {
         change="config.data.streams.target.fields = ('image',)",
         method="dsr_fpa",
     ),
-    "no such network to evaluate": Case(["'teacher'"], flags=TRAIN + " --config.eval.which=teacher"),
+    "no such network to evaluate": Case(["'teacher'"], flags=TRAIN + " --config.eval.network=teacher"),
     "best of an unknown set": Case(["checkpoint.best='vla'", "'val'"], flags=TRAIN + " --config.checkpoint.best=vla"),
     "switch that is neither on nor off": Case(
-        ["exposure=true"],
-        flags="--config=configs/supervised.py:exposure=true --workdir={world}/new",
+        ["exposure=maybe", "0 or 1"],
+        flags="--config=configs/supervised.py:exposure=maybe --workdir={world}/new",
     ),
     "argument without effect": Case(
         ["'photometric'"], flags="--config=configs/dannet.py:photometric=1 --workdir={world}/new"
@@ -201,13 +205,13 @@ CASES = {
         flags=TRAIN + " --config.optim.warmup=9 --config.train.steps=4",
     ),
     "weights of too few classes": Case(
-        ["method.class_weights", "2", "19"], flags=TRAIN + " --config.method.class_weights=(1.0,2.0)"
+        ["loss.class_weights", "2", "19"], flags=TRAIN + " --config.method.loss.class_weights=1.0,2.0"
     ),
     "bank never": Case(
-        ["method.bank_every=0", "1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank_every=0"
+        ["method.bank.every=0", "1 or more"], method="dsr_fpa", flags=TRAIN + " --config.method.bank.every=0"
     ),
     "teacher that never learns": Case(
-        ["method.teacher_decay=1.0", "below 1"], method="dsr_fpa", flags=TRAIN + " --config.method.teacher_decay=1.0"
+        ["method.teacher.decay=1.0", "below 1"], method="dsr_fpa", flags=TRAIN + " --config.method.teacher.decay=1.0"
     ),
     "crops of two sizes": Case(
         ["crops", "one size"], method="dsr_fpa", flags=TRAIN + " --config.data.streams.target.crop=(32,32)"
@@ -277,7 +281,7 @@ CASES = {
     ),
     "no checkpoint of that step": Case(["step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
     "step is no number": Case(["step last", "[2]"], "evaluate", flags=EVALUATE + " --step=last"),
-    "teacher where there is none": Case(["'teacher'", "student"], "predict", flags=PREDICT + " --which=teacher"),
+    "teacher where there is none": Case(["'teacher'", "student"], "predict", flags=PREDICT + " --network=teacher"),
     "disk full": Case(
         ["No space left on device"],
         prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC),
