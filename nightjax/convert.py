@@ -83,7 +83,9 @@ def export(values: flags.FlagValues) -> None:
     """Writes the weights of a run to a file and says what is in it."""
     run = loaded.load(values.export, values.network, values.step)
     variables = sharding.to_host(run.variables)
-    notes = convert.export_file(values.output, variables, values.naming, allow_missing=values.allow_missing)
+    notes = convert.export_file(
+        values.output, variables, values.naming, run.method.stacks, allow_missing=values.allow_missing
+    )
     print("\n".join(notes))
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast
 import jax
 
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars, Variables
 
@@ -74,6 +75,14 @@ class Trainable(Protocol):
     @property
     def networks(self) -> tuple[str, ...]:
         """Networks that can be evaluated, the default one first."""
+        ...
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Stacks of equal blocks among the parameters that `variables` returns, see `core.stacks`.
+
+        Frozen networks have these stacks or none.
+        """
         ...
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:

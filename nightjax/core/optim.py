@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-from nightjax.core import schedules, stacks
+from nightjax.core import schedules
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack, find_stack
 from nightjax.core.types import PyTree
 
 
@@ -97,13 +99,18 @@ class Optimizer:
         factor = table[self.schedule]
         return lambda t: self.min_lr + (self.lr - self.min_lr) * factor(t)
 
-    def build(self, params: PyTree, steps: int) -> optax.GradientTransformation:
+    def build(self, params: PyTree, steps: int, stacks: Sequence[Stack] = ()) -> optax.GradientTransformation:
         """The optax transformation for parameters of this structure.
+
+        Args:
+            params: network name to parameters.
+            steps: length of the run.
+            stacks: of equal blocks, paths inside the network: their leading axis is no axis of a parameter.
 
         Raises:
             UserError: the optimizer is unknown, or a group matches no parameter.
         """
-        lr_factor, decay_factor = self._factors(params)
+        lr_factor, decay_factor = self._factors(params, stacks)
         scale = optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, lr_factor))
         decay = _decay(self.weight_decay, decay_factor)
         adam = optax.scale_by_adam(self.b1, self.b2, self.eps)
@@ -116,7 +123,7 @@ class Optimizer:
         clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
         return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
-    def _factors(self, params: PyTree) -> tuple[PyTree, PyTree]:
+    def _factors(self, params: PyTree, stacks: Sequence[Stack]) -> tuple[PyTree, PyTree]:
         flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
         unused = {g.pattern for g in self.groups}
         lr, decay = {}, {}
@@ -125,7 +132,8 @@ class Optimizer:
             group = next((g for g in self.groups if re.search(g.pattern, inside)), Group(""))
             unused.discard(group.pattern)
             lr[path] = group.lr
-            decays = value.ndim - stacks.is_stacked(path.split("/")) > 1 or self.decay_vectors
+            stacked = find_stack(stacks, inside.split("/")) is not None
+            decays = value.ndim - stacked > 1 or self.decay_vectors
             decay[path] = group.decay * decays * (group.lr != 0)
         if unused:
             raise UserError(

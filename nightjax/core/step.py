@@ -14,6 +14,7 @@ import optax
 
 from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
+from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Scalars
 
@@ -48,10 +49,12 @@ class Player:
     Attributes:
         optimizer: of all their parameters together.
         networks: keys of ``TrainState.params``.
+        stacks: of equal blocks in each of the networks, see `core.stacks`.
     """
 
     optimizer: Optimizer
     networks: tuple[str, ...]
+    stacks: tuple[Stack, ...] = ()
 
     def parameters(self, params: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """This player's share of all parameters."""
@@ -85,7 +88,7 @@ def first_opt_state(players: Players, params: Mapping[str, PyTree], steps: int) 
     states = {}
     for name, player in players.items():
         own = player.parameters(params)
-        states[name] = player.optimizer.build(own, steps).init(own)
+        states[name] = player.optimizer.build(own, steps, player.stacks).init(own)
     return states
 
 
@@ -129,7 +132,7 @@ def gradient_step(
     for name in losses:
         player = players[name]
         own = player.parameters(state.params)
-        transform = player.optimizer.build(own, training.steps)
+        transform = player.optimizer.build(own, training.steps, player.stacks)
         updates, opt_state[name] = transform.update(grads[name], state.opt_state[name], own)
         params |= cast(dict[str, Any], optax.apply_updates(own, updates))
         suffix = f"_{name}" if len(players) > 1 else ""

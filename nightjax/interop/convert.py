@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack
 from nightjax.interop import namings
 from nightjax.interop.official_names import from_official
 from nightjax.interop.torch_weights import Variables, brief, from_torch, matches, named_leaves, to_torch
@@ -27,6 +28,7 @@ class Imported(NamedTuple):
 def import_files(
     paths: Sequence[str],
     template: Variables,
+    stacks: Sequence[Stack] = (),
     *,
     naming: str = "",
     network: str = "student",
@@ -41,6 +43,7 @@ def import_files(
     Args:
         paths: of the files, such as DANNet's segmentation and relighting network.
         template: structure and shapes of the model's variables, as ``jax.eval_shape`` gives them.
+        stacks: of the model, see `core.stacks`.
         naming: key of `namings.NAMINGS` for all files; by default each file's own is found.
         network: ``"student"`` or ``"teacher"`` of checkpoints that hold both.
         allow_missing: globs of our names that need not be in the files.
@@ -49,7 +52,7 @@ def import_files(
     Raises:
         UserError: a file cannot be read, names differ beyond what is allowed, or a shape does.
     """
-    ours = named_leaves(template)
+    ours = named_leaves(template, stacks)
     state, notes = {}, []
     for path in paths:
         whole = from_official(load_state_dict(path), {})
@@ -64,12 +67,19 @@ def import_files(
         notes.append(f"{path}: {name}, {len(whole)} entries, sha256 {sha256(path)}")
         notes += [f"  not used: {brief(unused, part)}"] * bool(unused)
         notes += [f"  not used: {others} entries of other networks"] * bool(others)
-    variables = from_torch(state, template, allow_missing=allow_missing, allow_surplus=allow_surplus)
-    missing = [entry for entry, value in named_leaves(variables).items() if value is ours[entry]]
+    variables = from_torch(state, template, stacks, allow_missing=allow_missing, allow_surplus=allow_surplus)
+    missing = [entry for entry, value in named_leaves(variables, stacks).items() if value is ours[entry]]
     return Imported(variables, missing, notes)
 
 
-def export_file(path: str, variables: Variables, naming: str, *, allow_missing: Sequence[str] = ()) -> list[str]:
+def export_file(
+    path: str,
+    variables: Variables,
+    naming: str,
+    stacks: Sequence[Stack] = (),
+    *,
+    allow_missing: Sequence[str] = (),
+) -> list[str]:
     """Writes a model's variables under official names.
 
     Weights that were imported come back bit for bit; the counters of batch norms are zeros.
@@ -78,6 +88,7 @@ def export_file(path: str, variables: Variables, naming: str, *, allow_missing: 
         path: to write to; its suffix is the format, see `weight_files.SAVED`.
         variables: of the model, as numpy or jax arrays.
         naming: key of `namings.NAMINGS`.
+        stacks: of the model, see `core.stacks`.
         allow_missing: globs of our names that the naming need not have.
 
     Returns:
@@ -87,7 +98,7 @@ def export_file(path: str, variables: Variables, naming: str, *, allow_missing: 
         UserError: parameters without an official name that are not allowed to be missing.
     """
     family = namings.find(naming)
-    state = to_torch(variables, counters=True)
+    state = to_torch(variables, stacks, counters=True)
     known = set(family.known(state))
     missing = sorted(state.keys() - known)
     if lost := [entry for entry in missing if not matches(entry, allow_missing)]:

@@ -5,7 +5,7 @@ flax                      torch                                    layout
 ========================  =======================================  ==========================
 path ``layer1_0/conv1``   ``layer1.0.conv1``                       ``_N`` stands for ``.N``
 path ``conv__0``          ``conv_0``                               ``__N`` for a literal ``_N``
-path ``block_each``       ``block.0``, ``block.1``, ...            the leading axis, see `core.stacks`
+path of a stack           ``block.0``, ``block.1``, ...            the leading axis, see `core.stacks`
 ``kernel``, 4-D           ``weight``                               HWIO from OIHW
 ``kernel``, 2-D           ``weight``                               (in, out) from (out, in)
 ``kernel_t``, 4-D         ``weight`` of a transposed convolution   HWIO from IOHW
@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from nightjax.core import stacks
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack, find_stack
 
 Variables = Mapping[str, Any]
 
@@ -40,11 +40,12 @@ _COLLECTIONS = ("params", "batch_stats")
 _COUNTER = "num_batches_tracked"
 
 
-def to_torch(variables: Variables, *, counters: bool = False) -> dict[str, np.ndarray]:
+def to_torch(variables: Variables, stacks: Sequence[Stack] = (), *, counters: bool = False) -> dict[str, np.ndarray]:
     """Variables as a torch state dict.
 
     Args:
         variables: with ``params`` and possibly ``batch_stats``.
+        stacks: of the module that the variables are of; each block is written on its own.
         counters: also write each batch norm's ``num_batches_tracked`` (zeros).
 
     Returns:
@@ -53,7 +54,8 @@ def to_torch(variables: Variables, *, counters: bool = False) -> dict[str, np.nd
     state = {}
     for path, leaf in _leaves(variables):
         leaf = np.asarray(leaf)
-        for name, value in zip(_names(path, leaf), leaf if stacks.is_stacked(path) else [leaf], strict=True):
+        blocks = [leaf] if find_stack(stacks, path) is None else leaf
+        for name, value in zip(_names(path, leaf, stacks), blocks, strict=True):
             state[name] = np.ascontiguousarray(_to_layout(path[-1], value))
             if counters and path[-1] == "mean":
                 state[f"{name.rpartition('.')[0]}.{_COUNTER}"] = np.zeros((), np.int64)
@@ -63,6 +65,7 @@ def to_torch(variables: Variables, *, counters: bool = False) -> dict[str, np.nd
 def from_torch(
     state_dict: Mapping[str, Any],
     template_variables: Variables,
+    stacks: Sequence[Stack] = (),
     *,
     allow_missing: Sequence[str] = (),
     allow_surplus: Sequence[str] = (),
@@ -73,6 +76,7 @@ def from_torch(
         state_dict: torch names to arrays. Counters of batches are ignored.
         template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
             ``jax.eval_shape``.
+        stacks: of the module that the template is of.
         allow_missing: glob patterns of torch names that may be missing; the template's value stays, of equal blocks
             that of all.
         allow_surplus: glob patterns of torch names that may be left over.
@@ -88,14 +92,14 @@ def from_torch(
     loose = {_loose(name): name for name in given}
     missing, filled = [], {}
     for path, leaf in _leaves(template_variables):
-        names = _names(path, leaf)
+        names = _names(path, leaf, stacks)
         sources = [given.get(name) or loose.get(_loose(name)) for name in names]
         found = [source for source in sources if source is not None]
         if len(found) < len(names):
             missing += [name for name, source in zip(names, sources, strict=True) if source is None]
             filled[path] = leaf
             continue
-        stacked = stacks.is_stacked(path)
+        stacked = find_stack(stacks, path) is not None
         values = []
         for source in found:
             given.pop(source, None)
@@ -114,16 +118,16 @@ def from_torch(
     if missing or surplus:
         raise UserError(
             "checkpoint and model differ: "
-            f"{len(missing)} missing in the checkpoint ({brief(missing, named_leaves(template_variables))}), "
+            f"{len(missing)} missing in the checkpoint ({brief(missing, named_leaves(template_variables, stacks))}), "
             f"{len(surplus)} unknown to the model ({brief(surplus, state_dict)}); "
             "if that is intended, name them in allow_missing or allow_surplus"
         )
     return _tree(template_variables, filled)
 
 
-def named_leaves(variables: Variables) -> dict[str, Any]:
+def named_leaves(variables: Variables, stacks: Sequence[Stack] = ()) -> dict[str, Any]:
     """torch names to leaves, whatever these are; in flax's layouts, equal blocks each to the array of all."""
-    return {name: leaf for path, leaf in _leaves(variables) for name in _names(path, leaf)}
+    return {name: leaf for path, leaf in _leaves(variables) for name in _names(path, leaf, stacks)}
 
 
 def torch_name(path: Sequence[str]) -> str:
@@ -132,11 +136,12 @@ def torch_name(path: Sequence[str]) -> str:
     return ".".join([*modules, _LEAF_NAMES.get(path[-1], path[-1])])
 
 
-def _names(path, leaf):
+def _names(path, leaf, stacks):
     """torch names of a leaf, one for each block if it is an array of equal blocks."""
-    if stacks.is_stacked(path):
-        return [torch_name(each) for each in stacks.block_paths(path, leaf.shape[0])]
-    return [torch_name(path)]
+    stack = find_stack(stacks, path)
+    if stack is None:
+        return [torch_name(path)]
+    return [torch_name(block) for block in stack.block_paths(path, leaf.shape[0])]
 
 
 def _to_layout(leaf: str, value: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from nightjax.core.method import ReportSection, Task
 from nightjax.core.optim import Optimizer
+from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
 from nightjax.core.types import Batch, Scalars, Variables
@@ -53,6 +54,7 @@ class MatcherTraining:
 
     task: ClassVar[Task] = "matching"
     networks: ClassVar[tuple[str, ...]] = ("matcher",)
+    stacks: ClassVar[tuple[Stack, ...]] = ()
     optional_init: ClassVar[tuple[str, ...]] = ()
     pretrained: ClassVar[tuple[str, ...]] = ()
     report_sections: ClassVar[tuple[ReportSection, ...]] = ()

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError, choose
 from nightjax.core.method import PredictionTable, ReportSection, Task
 from nightjax.core.optim import Optimizer
+from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
 from nightjax.core.types import NUM_CLASSES, Batch, PyTree, Scalars, Variables
@@ -106,9 +107,15 @@ class NightLab:
         return ("source", "day") if self.joint else ("source",)
 
     @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """See `core.method.Trainable`; those of both levels."""
+        return tuple(stack for name in LEVELS for stack in stacks_of(self.network.model, name))
+
+    @property
     def players(self) -> Players:
         """The networks of the stage, each under an optimizer of its own."""
-        every = {name: Player(self.optimizer, (name,)) for name in LEVELS}
+        stacks = stacks_of(self.network.model)
+        every = {name: Player(self.optimizer, (name,), stacks) for name in LEVELS}
         every["detector"] = Player(self.detector.optimizer, ("detector",))
         return {name: every[name] for name in STAGES[self.stage]}
 

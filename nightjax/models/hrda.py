@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.types import Size
 from nightjax.models.segmenter import SegmentationModel
 from nightjax.ops.resize import resize
@@ -96,6 +97,11 @@ class HRDA(SegmentationModel):
     hrda_scale_attention: nn.Module
 
     shares_pass = False
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Those of the backbone, see `core.stacks`."""
+        return stacks_of(self.backbone, "backbone")
 
     @nn.nowrap
     def draw_view(self, key: jax.Array, size: tuple[int, int]) -> dict[str, Any]:

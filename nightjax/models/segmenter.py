@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from nightjax.core.stacks import Stack, stacks_of
+
 
 class SegmentationModel(nn.Module):
     """Base of segmentation networks, with the answers of a network that sees an image once and whole.
@@ -61,6 +63,11 @@ class Segmenter(SegmentationModel):
     head: nn.Module
     auxiliary: nn.Module | None = None
     relight: nn.Module | None = None
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Those of the backbone, see `core.stacks`."""
+        return stacks_of(self.backbone, "backbone")
 
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Runs all parts.

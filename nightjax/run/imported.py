@@ -40,13 +40,13 @@ def import_run(
         raise UserError(f"--output={output} holds a run; choose another folder")
     method = methods.build(config)
     state = start.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
-    variables, missing, notes = convert.import_files(inputs, method.variables(state), **options)
+    variables, missing, notes = convert.import_files(inputs, method.variables(state), method.stacks, **options)
     if missing:
         fresh = jax.jit(lambda: method.variables(start.init_fn(config, method)()))()
         variables = jax.tree.map(
             lambda old, new: new if isinstance(old, jax.ShapeDtypeStruct) else old, variables, fresh
         )
-        notes.append(f"  initialized from seed {config.seed}: {brief(missing, named_leaves(variables))}")
+        notes.append(f"  initialized from seed {config.seed}: {brief(missing, named_leaves(variables, method.stacks))}")
     network = method.networks[0]
     config.train.init = ",".join(inputs)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The first state of a run: shapes, shardings, fresh weights and those of other runs."""
 
 import os
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose
 from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Trainable
+from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Variables
 from nightjax.data.streams import StreamSpec
@@ -98,7 +100,10 @@ def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     initial = load_initial(config, method, shapes) if config.train.init else None
     places = {name: place for name, place in config.train.frozen.items() if place}
-    frozen = {name: load_frozen(place, choose(shapes.frozen, name, "train.frozen")) for name, place in places.items()}
+    frozen = {
+        name: load_frozen(place, choose(shapes.frozen, name, "train.frozen"), method.stacks)
+        for name, place in places.items()
+    }
     # It runs once, so on a CPU it is compiled at the lowest level.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     state = jax.jit(init_fn(config, method), out_shardings=shardings, compiler_options=options)()
@@ -174,8 +179,13 @@ def load_network(
     return {key: found[key][network] if key in found else {} for key in abstract}
 
 
-def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
+def load_frozen(path: epath.PathLike, abstract: Variables, stacks: Sequence[Stack] = ()) -> Variables:
     """One network's weights from a run (its first network) or from a file of torch names (.npz, .safetensors, .pth).
+
+    Args:
+        path: of the run or the file.
+        abstract: shapes, types and shardings.
+        stacks: of the network, see `core.stacks`.
 
     Raises:
         UserError: nothing there, or the weights of another network.
@@ -186,7 +196,8 @@ def load_frozen(path: epath.PathLike, abstract: Variables) -> Variables:
         return load_network(folder, abstract, checkpoint.first_network(folder))
     modules = {torch_name((module, "kernel")).split(".")[0] for module in abstract["params"]}
     state = from_official(load_state_dict(path), VGG16_CAFFE)
-    weights = from_torch({name: value for name, value in state.items() if name.split(".")[0] in modules}, abstract)
+    own = {name: value for name, value in state.items() if name.split(".")[0] in modules}
+    weights = from_torch(own, abstract, stacks)
     # Copied, because the state is donated and numpy's memory may be shared.
     return jax.tree.map(lambda x, like: jnp.copy(jax.device_put(x, like.sharding)), weights, abstract)
 

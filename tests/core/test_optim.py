@@ -6,6 +6,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Group, Optimizer, accumulate
+from nightjax.core.stacks import Stack
 
 PARAMS = jax.tree.map(
     np.float32,
@@ -14,8 +15,8 @@ PARAMS = jax.tree.map(
 GRADS = jax.tree.map(lambda x: 0.5 * np.ones_like(x), PARAMS)
 
 
-def step(optimizer, params=PARAMS, grads=GRADS, steps=10, times=1):
-    transform = optimizer.build(params, steps)
+def step(optimizer, params=PARAMS, grads=GRADS, steps=10, times=1, stacks=()):
+    transform = optimizer.build(params, steps, stacks)
     state = transform.init(params)
     for _ in range(times):
         updates, state = transform.update(grads, state, params)
@@ -36,10 +37,13 @@ def test_vectors_decay_if_asked():
 
 
 def test_vectors_of_equal_blocks_are_vectors():
-    params = {"student": {name: {"norm": {"scale": np.ones((4, 3), np.float32)}} for name in ("blocks_each", "blocks")}}
-    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0), params, jax.tree.map(np.ones_like, params))
-    np.testing.assert_allclose(new["blocks_each"]["norm"]["scale"], 1 - 0.1, rtol=1e-6)
-    np.testing.assert_allclose(new["blocks"]["norm"]["scale"], 1 - 0.1 - 0.02, rtol=1e-6)
+    names = ("blocks", "for_each", "even", "odd")
+    params = {"student": {name: {"norm": {"scale": np.ones((4, 3), np.float32)}} for name in names}}
+    grads = jax.tree.map(np.ones_like, params)
+    new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0), params, grads, stacks=(Stack("blocks"),))
+    np.testing.assert_allclose(new.pop("blocks")["norm"]["scale"], 1 - 0.1, rtol=1e-6)
+    for name in new:  # No stack, whatever the name.
+        np.testing.assert_allclose(new[name]["norm"]["scale"], 1 - 0.1 - 0.02, rtol=1e-6)
 
 
 def test_sgd_with_momentum_follows_torch():

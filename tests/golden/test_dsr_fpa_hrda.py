@@ -40,7 +40,7 @@ def network(golden, recipe):
         model, x = build_model(shapes, (1, 1, 1, 1)), jnp.zeros((1, 64, 64, 3))
         template = jax.eval_shape(model.init, jax.random.key(0), x)
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-        return from_torch(weights, template)
+        return from_torch(weights, template, model.stacks)
 
     file, sizes = golden("dsr_fpa", "hrda_tiny_train"), mit_sizes(shapes)
     backbone = {"params": variables(number(file["base_seed"]))["params"]["backbone"]}
@@ -140,7 +140,7 @@ def test_hrda_train(golden, network, mode):
     for part, tree in grad.items():
         norm = np.sqrt(sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(tree)))
         np.testing.assert_allclose(norm, file[f"{mode}.gradnorm_src.{part}"], rtol=1e-4)
-    grads = to_torch({"params": grad})
+    grads = to_torch({"params": grad}, model.stacks)
     stored = state_of(file, f"{mode}.grad.")
     assert stored
     for name, expected in stored.items():
@@ -151,7 +151,7 @@ def test_hrda_train(golden, network, mode):
         details = nchw(views.reshape(len(x), 2, *views.shape[1:])[:, 1])  # Views alternate: context, detail.
         assert_within(details, file["hr_feat_stage4"], 1e-4, "detail stage4")
     else:
-        after = to_torch({"params": variables["params"], "batch_stats": batch_stats})
+        after = to_torch({"params": variables["params"], "batch_stats": batch_stats}, model.stacks)
         stored = state_of(file, "after_train.")
         assert stored
         for name, expected in stored.items():

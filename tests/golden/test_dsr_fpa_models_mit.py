@@ -21,14 +21,14 @@ def template(model, *args):
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-def stored_weights(file, variables):
-    return from_torch(state_of(file), variables)
+def stored_weights(file, variables, stacks=()):
+    return from_torch(state_of(file), variables, stacks)
 
 
-def recipe_weights(recipe, prefix, seed, variables):
-    shapes = {name: value.shape for name, value in to_torch(variables).items()}
+def recipe_weights(recipe, prefix, seed, variables, stacks=()):
+    shapes = {name: value.shape for name, value in to_torch(variables, stacks).items()}
     weights = {name: recipe(prefix + name, shape, seed) for name, shape in shapes.items()}
-    return from_torch(weights, variables)
+    return from_torch(weights, variables, stacks)
 
 
 def assert_running_statistics(file, prefix, batch_stats, variables):
@@ -45,7 +45,7 @@ def test_mit_tiny(golden, scan):
     names = ("dims", "depths", "heads", "mlp_ratios", "sr_ratios")
     model = MiT(**{name: tuple(file[name].tolist()) for name in names}, scan=scan)
     x = nhwc(file["x"])
-    variables = stored_weights(file, template(model, x))
+    variables = stored_weights(file, template(model, x), model.stacks)
 
     def loss(variables, x):
         features = model.apply(variables, x)
@@ -58,7 +58,7 @@ def test_mit_tiny(golden, scan):
     expected, step = every(file, r"grad_x_every(\d+)px")
     assert_within(nchw(grad[1])[:, :, ::step, ::step], expected, 1e-4, "grad_x")
     if model.sr_ratios[0] > 1:
-        weight = to_torch(grad[0])["block1.0.attn.sr.weight"]
+        weight = to_torch(grad[0], model.stacks)["block1.0.attn.sr.weight"]
         assert_within(weight, file["grad_block1_0_attn_sr_weight"], 1e-4, "grad_sr")
 
 
@@ -91,7 +91,7 @@ def test_head_tiny(golden, name):
 
 def mit_b5(recipe, seed, x):
     model = MiT(**VARIANTS["mit_b5"])
-    return model, recipe_weights(recipe, "backbone.", seed, template(model, x))
+    return model, recipe_weights(recipe, "backbone.", seed, template(model, x), model.stacks)
 
 
 def module_outputs(model, params, x):
@@ -103,7 +103,7 @@ def module_outputs(model, params, x):
         x = taps[f"patch_embed{stage}"] = embed.apply({"params": params[f"patch_embed{stage}"]}, x)
         block = jax.jit(Block(model.heads[i], model.mlp_ratios[i], model.sr_ratios[i]).apply)
         for j in range(depth):
-            one = jax.tree.map(lambda leaf, j=j: leaf[j], params[f"block{stage}_each"])
+            one = jax.tree.map(lambda leaf, j=j: leaf[j], params[f"block{stage}"])
             x = taps[f"block{stage}.{j}"] = block({"params": one}, x)
         norm = layer_norm(BLOCK_EPSILON, jnp.float32, f"norm{stage}")
         x = norm.apply({"params": params[f"norm{stage}"]}, x)

@@ -13,6 +13,7 @@ import pytest
 
 from nightjax.core.optim import Group, Optimizer
 from nightjax.core.step import Training
+from nightjax.core.stacks import Stack
 from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.dacs import Dacs
@@ -40,6 +41,9 @@ BYTES = InputNormalization(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
 
 FPA_EPOCH = 8
 """The first epoch with FPA."""
+
+STACKS = tuple(Stack(f"backbone/block{stage}") for stage in (1, 2, 3, 4))
+"""Of every network here."""
 
 TERMS = {
     "src": "loss_source",
@@ -176,10 +180,10 @@ def empty_variables(model):
 def recipe_variables(recipe, model, seed, head="head."):
     """Recipe weights under the names of a program that calls the decoder ``head``."""
     template, weights = empty_variables(model), {}
-    for name, value in to_torch(template).items():
+    for name, value in to_torch(template, STACKS).items():
         weights[name] = recipe(torch_name(name, head), value.shape, number(seed))
     weights["head.conv_seg.weight"] *= 9
-    return from_torch(weights, template)
+    return from_torch(weights, template, STACKS)
 
 
 def torch_name(name, head):
@@ -297,7 +301,7 @@ def norm(tree):
 
 def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
     """Against stored tensors (1e-4 of their maximum) and stored norms of the large ones."""
-    grads = {torch_name(name, head): value for name, value in to_torch({"params": grads}).items()}
+    grads = {torch_name(name, head): value for name, value in to_torch({"params": grads}, STACKS).items()}
     stored = state_of(file, prefix)
     assert stored
     for name, want in stored.items():
@@ -309,7 +313,7 @@ def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
 
 def check_values(file, prefix, variables, head="head.", mark=""):
     """Stored values within 5e-5; ``mark`` precedes the program's names of the teacher."""
-    values = {torch_name(name, head): value for name, value in to_torch(variables).items()}
+    values = {torch_name(name, head): value for name, value in to_torch(variables, STACKS).items()}
     stored = [name for name in file if name.startswith(prefix + mark)]
     assert stored, prefix
     for name in stored:
@@ -322,7 +326,7 @@ def check_values(file, prefix, variables, head="head.", mark=""):
 def rates(optimizer, params, steps):
     """Learning rate and weight decay of each parameter, from what the first updates do."""
     ones = jax.tree.map(jnp.ones_like, params)
-    transform = optimizer.build(params, steps)
+    transform = optimizer.build(params, steps, STACKS)
 
     def update(grads):
         return transform.update(grads, transform.init(params), ones)[0]
@@ -330,7 +334,7 @@ def rates(optimizer, params, steps):
     decay = jax.tree.map(lambda u: -u, update(jax.tree.map(jnp.zeros_like, params)))
     lr = jax.tree.map(lambda u, d: (-u - d) * (1 + optimizer.eps), update(ones), decay)
     decay = jax.tree.map(lambda d, r: d / r, decay, lr)
-    return to_torch({"params": lr["student"]}), to_torch({"params": decay["student"]})
+    return tuple(to_torch({"params": tree["student"]}, STACKS) for tree in (lr, decay))
 
 
 def run_dsr_fpa(file, method, state):
@@ -414,7 +418,7 @@ def test_dsr_fpa(golden, recipe):
 @pytest.mark.parametrize("name", ["train_step_micro", "train_step_hrda_micro"])
 def test_names_and_shapes(golden, name):
     shapes = golden.small_networks("dsr_fpa")[name]
-    ours = to_torch(empty_variables(build_model(shapes, (1, 1, 1, 1))), counters=True)
+    ours = to_torch(empty_variables(build_model(shapes, (1, 1, 1, 1))), STACKS, counters=True)
     assert {name: value.shape for name, value in ours.items()} == shapes
 
 

@@ -58,14 +58,22 @@ def shapes_of(model, *args, **options):
     return jax.eval_shape(functools.partial(model.init, **options), jax.random.key(0), *args)
 
 
-def names_and_shapes(shapes, counters=True):
+def names_and_shapes(shapes, stacks=(), counters=True):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return {name: list(value.shape) for name, value in to_torch(zeros, counters=counters).items()}
+    return {name: list(value.shape) for name, value in to_torch(zeros, stacks, counters=counters).items()}
 
 
 @functools.cache
 def network_shapes(network):
     return shapes_of(build_segmenter(**NETWORKS[network]), jnp.zeros((1, 64, 64, 3)))
+
+
+def network_stacks(network):
+    return build_segmenter(**NETWORKS[network]).stacks
+
+
+SWIN_STACKS = build_segmenter("swin_b", "upernet").backbone.stacks
+"""Of the backbone alone, with either window."""
 
 
 def fits(variables, shapes):
@@ -81,24 +89,26 @@ def swin_shapes(window):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_names_and_shapes(network, official_keys):
-    actual = MMSEG.to_official(names_and_shapes(network_shapes(network)))
+    actual = MMSEG.to_official(names_and_shapes(network_shapes(network), network_stacks(network)))
     assert actual == without_constants(official_keys[KEYS[network]])
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_mmsegmentation_checkpoints_fit(network, official_keys):
     state = {name: np.zeros(shape, np.float32) for name, shape in official_keys[KEYS[network]].items()}
-    variables = from_torch(MMSEG.to_ours(state), network_shapes(network), allow_surplus=CONSTANTS)
-    assert fits(variables, network_shapes(network))
+    shapes = network_shapes(network)
+    assert fits(from_torch(MMSEG.to_ours(state), shapes, network_stacks(network), allow_surplus=CONSTANTS), shapes)
 
 
 @pytest.mark.parametrize(("official", "window"), [("swin_b_w7_224_official", 7), ("swin_b_w12_384_official", 12)])
 def test_official_swin_checkpoints_fit(official, window, official_keys):
     state = {name: np.zeros(shape, np.float32) for name, shape in official_keys[official].items()}
     shapes = swin_shapes(window)
-    assert namings.detect(state, [f"backbone.{name}" for name in names_and_shapes(shapes)], official) == "swin"
+    ours = [f"backbone.{name}" for name in names_and_shapes(shapes, SWIN_STACKS)]
+    assert namings.detect(state, ours, official) == "swin"
     state = backbone_part(SWIN.to_ours(state))
-    assert fits(from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS), shapes)
+    variables = from_torch(state, shapes, SWIN_STACKS, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
+    assert fits(variables, shapes)
 
 
 def test_mmsegmentation_swin_backbone_with_window_12_fits(official_keys):
@@ -106,7 +116,7 @@ def test_mmsegmentation_swin_backbone_with_window_12_fits(official_keys):
         name.removeprefix("backbone."): np.zeros(shape, np.float32)
         for name, shape in official_keys["swin_b_w12_backbone_mmseg"].items()
     }
-    assert fits(from_torch(state, swin_shapes(12), allow_surplus=CONSTANTS), swin_shapes(12))
+    assert fits(from_torch(state, swin_shapes(12), SWIN_STACKS, allow_surplus=CONSTANTS), swin_shapes(12))
 
 
 def test_parameter_counts():
@@ -230,7 +240,7 @@ def block_output(model, params, captured, stage, number):
         if f"blocks_{i}" in params:
             one = params[f"blocks_{i}"]
         else:
-            one = jax.tree.map(lambda leaf, i=i: leaf[i // 2], params["blocks_odd" if i % 2 else "blocks_even"])
+            one = jax.tree.map(lambda leaf, i=i: leaf[i // 2], params["blocks_shifted" if i % 2 else "blocks_regular"])
         x = jax.jit(block.apply)({"params": one}, x)
     return np.asarray(x)
 
@@ -247,7 +257,7 @@ def test_swin_mmseg_small(golden, scan):
     file = golden("nightlab", "swin_mmseg_small")
     state, x = state_of(file), nhwc(file["x"])
     model = swin_of(state, file["num_heads"], number(file["window"]), scan=scan)
-    variables = from_torch(state, shapes_of(model, x), allow_surplus=CONSTANTS)
+    variables = from_torch(state, shapes_of(model, x), model.stacks, allow_surplus=CONSTANTS)
     features = jax.jit(model.apply)(variables, x)
     for i in range(len(file["num_heads"])):
         np.testing.assert_allclose(nchw(features[f"stage{i + 1}"]), file[f"out{i}"], rtol=0, atol=2e-5)
@@ -275,7 +285,7 @@ def test_swin_official_small(golden):
     state |= {f"norm{last}.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
     shapes = shapes_of(model, x)
     shapes = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    variables = from_torch(state, shapes, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
+    variables = from_torch(state, shapes, model.stacks, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
     stages = {name: int(name[5:]) for name in file if re.fullmatch(r"stage\d", name)}
     ends = {
         name: (f"stages_{i}", "downsample" if i < last else f"blocks_{model.depths[i] - 1}")
@@ -298,9 +308,9 @@ def test_full_network(network, golden, recipe):
     file = golden("nightlab", FILES[network])
     x, seed = nhwc(file["x"]), number(file["base_seed"])
     model = build_segmenter(**NETWORKS[network])
-    names = MMSEG.to_official(names_and_shapes(network_shapes(network)))
+    names = MMSEG.to_official(names_and_shapes(network_shapes(network), model.stacks))
     state = {name: recipe(name, tuple(shape), seed) for name, shape in names.items()}
-    variables = from_torch(MMSEG.to_ours(state), network_shapes(network))
+    variables = from_torch(MMSEG.to_ours(state), network_shapes(network), model.stacks)
     outputs = jax.jit(model.apply)(variables, x)
     for i in range(4):
         value = nchw(outputs[f"stage{i + 1}"])

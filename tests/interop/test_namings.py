@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import stacks_of
 from nightjax.interop.convert import export_file, import_files
 from nightjax.interop.namings import NAMINGS, detect, find, one_network
 from nightjax.interop.torch_weights import from_torch, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import build_segmenter
+from nightjax.models.backbones.mit import MiT
 from nightjax.models.matcher import Matcher
 from nightjax.models.relight import RelightNet
 from nightjax.zoo.models import MODELS
 
 MIT = {"dims": (8, 16, 40, 64), "depths": (1, 2, 3, 1)}
+STACKS = stacks_of(MiT(**MIT), "backbone")
+"""Of every MiT here; the other networks have no parameters at these paths."""
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +77,12 @@ def assert_same(actual, expected):
 def round_trip(tmp_path, state, template, naming, missing=(), dropped=()):
     """Import finds the naming by itself; export gives the same file, but for what is dropped."""
     save_state_dict(tmp_path / "in.npz", state)
-    imported = import_files([str(tmp_path / "in.npz")], template, allow_missing=missing)
+    imported = import_files([str(tmp_path / "in.npz")], template, STACKS, allow_missing=missing)
     assert f": {naming}, " in imported.notes[0]
     variables = jax.tree.map(
         lambda x: np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, imported.variables
     )
-    export_file(str(tmp_path / "out.npz"), variables, naming, allow_missing=missing)
+    export_file(str(tmp_path / "out.npz"), variables, naming, STACKS, allow_missing=missing)
     kept = {name: value for name, value in state.items() if not name.startswith(dropped)}
     assert_same(load_state_dict(tmp_path / "out.npz"), kept)
     return imported
@@ -91,7 +95,7 @@ def random_variables(template, seed=0):
 
 def official_state(template, naming, seed=0):
     """Random weights of one of our models under a family's names."""
-    return find(naming).to_official(to_torch(random_variables(template, seed), counters=True))
+    return find(naming).to_official(to_torch(random_variables(template, seed), STACKS, counters=True))
 
 
 LISTS = {
@@ -126,9 +130,9 @@ def test_full_size_lists(official, naming):
     network, options = LISTS[naming]
     state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     template = shapes_of(network, **options)
-    assert detect(state, named_leaves(template), "x") == naming
-    variables = from_torch(find(naming).to_ours(state), template)
-    back = find(naming).to_official(to_torch(variables, counters=True))
+    assert detect(state, named_leaves(template, STACKS), "x") == naming
+    variables = from_torch(find(naming).to_ours(state), template, STACKS)
+    back = find(naming).to_official(to_torch(variables, STACKS, counters=True))
     assert {name: list(value.shape) for name, value in back.items()} == shapes
 
 
@@ -203,7 +207,7 @@ def test_daformer_with_teacher(tmp_path, official):
     state = {prefix + name: value for prefix, part in networks.items() for name, value in part.items()}
     save_state_dict(tmp_path / "uda.npz", state)
     for which, prefix in (("student", "model."), ("teacher", "ema_model.")):
-        imported = import_files([str(tmp_path / "uda.npz")], template, network=which)
+        imported = import_files([str(tmp_path / "uda.npz")], template, STACKS, network=which)
         bias = imported.variables["params"]["head"]["conv_seg"]["bias"]
         np.testing.assert_array_equal(bias, networks[prefix]["decode_head.conv_seg.bias"])
         assert imported.notes[1].endswith(f"{2 * len(shapes)} entries of other networks")
@@ -240,7 +244,7 @@ def test_refinenet_of_dsr_fpa(tmp_path, official):
     matcher = {"alignment_head.decoder4.predict_mapping.weight": np.zeros((2, 32, 3, 3), np.float32)}
     save_state_dict(tmp_path / "whole.npz", state | {f"m_{name}": x for name, x in teacher.items()} | matcher)
     for which, network in (("student", state), ("teacher", teacher)):
-        imported = import_files([str(tmp_path / "whole.npz")], template, network=which)
+        imported = import_files([str(tmp_path / "whole.npz")], template, STACKS, network=which)
         assert ": dsr_fpa_refinenet, " in imported.notes[0]
         bias = imported.variables["params"]["head"]["clf_conv"]["bias"]
         np.testing.assert_array_equal(bias, network["backbone.clf_conv.bias"])
@@ -414,12 +418,14 @@ def test_differences_end_the_import_unless_named(tmp_path):
     save_state_dict(tmp_path / "mit.npz", random_state(names | {"extra.weight": (3,)}))
     template, path = shapes_of("", **SEGFORMER), [str(tmp_path / "mit.npz")]
     with pytest.raises(UserError, match=r"missing.*backbone\.norm3\.bias, head\.\*.*1 unknown.*extra\.\*"):
-        import_files(path, template)
+        import_files(path, template, STACKS)
     with pytest.raises(UserError, match="0 missing"):
-        import_files(path, template, allow_missing=["head.*", "backbone.norm3.*"])
+        import_files(path, template, STACKS, allow_missing=["head.*", "backbone.norm3.*"])
     with pytest.raises(UserError, match="0 unknown"):
-        import_files(path, template, allow_missing=["head.*"], allow_surplus=["extra.*"])
-    imported = import_files(path, template, allow_missing=["head.*", "backbone.norm3.bias"], allow_surplus=["extra.*"])
+        import_files(path, template, STACKS, allow_missing=["head.*"], allow_surplus=["extra.*"])
+    imported = import_files(
+        path, template, STACKS, allow_missing=["head.*", "backbone.norm3.bias"], allow_surplus=["extra.*"]
+    )
     assert "backbone.norm3.bias" in imported.missing and "backbone.norm3.weight" not in imported.missing
 
 
@@ -427,7 +433,7 @@ def test_export_without_a_name_ends_unless_named(tmp_path):
     template = shapes_of("", **SEGFORMER)
     variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     with pytest.raises(UserError, match=r"'mit' has no names for head\.\*"):
-        export_file(str(tmp_path / "x.npz"), variables, "mit")
+        export_file(str(tmp_path / "x.npz"), variables, "mit", STACKS)
     assert not (tmp_path / "x.npz").exists()
 
 

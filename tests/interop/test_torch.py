@@ -209,7 +209,7 @@ def test_huggingface_segformer_agrees_and_comes_back(tmp_path, suffix):
     else:
         torch.save(theirs.state_dict(), path)
     model, template = our_segformer()
-    imported = import_files([str(path)], template)
+    imported = import_files([str(path)], template, model.stacks)
     naming = imported.notes[0].split(": ")[1].split(",")[0]
     assert not imported.missing and naming.startswith("huggingface_segformer")
     x = torch.randn(2, 3, 64, 96)
@@ -218,7 +218,7 @@ def test_huggingface_segformer_agrees_and_comes_back(tmp_path, suffix):
     logits = jax.jit(model.apply)(imported.variables, jnp.asarray(x.permute(0, 2, 3, 1).numpy()))["logits"]
     difference = np.abs(np.moveaxis(np.asarray(logits), -1, 1) - expected).max() / np.abs(expected).max()
     assert difference < 1e-4, difference
-    export_file(str(back), imported.variables, naming)
+    export_file(str(back), imported.variables, naming, model.stacks)
     before, after = load_state_dict(path), load_state_dict(back)
     assert after.keys() == before.keys()
     for name, value in before.items():
@@ -266,7 +266,7 @@ def test_huggingface_classifier_gives_a_backbone(tmp_path):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.SegformerForImageClassification(transformers.SegformerConfig(**SIZES))
     torch.save(theirs.state_dict(), tmp_path / "mit.bin")
-    _, template = our_segformer()
-    imported = import_files([str(tmp_path / "mit.bin")], template, allow_missing=["head.*"])
+    model, template = our_segformer()
+    imported = import_files([str(tmp_path / "mit.bin")], template, model.stacks, allow_missing=["head.*"])
     assert all(name.startswith("head.") for name in imported.missing)
     assert "not used: classifier.*" in imported.notes[1]

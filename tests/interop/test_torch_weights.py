@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import Stack
 from nightjax.interop.torch_weights import brief, from_torch, named_leaves, to_torch, torch_name
 from nightjax.models import build_segmenter
 
@@ -77,35 +78,51 @@ def test_round_trip_is_exact(variables):
     same(from_torch(to_torch(real), shapes), real)
 
 
+STACKS = (
+    Stack("block1"),
+    Stack("stages_0/blocks_plain", block="stages_0/blocks", first=0, step=2),
+    Stack("stages_0/blocks_shifted", block="stages_0/blocks", first=1, step=2),
+)
+
+
 @pytest.fixture
-def stacks():
+def stacked():
+    """Variables with the arrays of `STACKS`."""
     rng = np.random.default_rng(0)
     kernel = lambda count: {"fc": {"kernel": rng.normal(size=(count, 4, 5))}}
-    return {"params": {"block1_each": kernel(3), "stages_0": {"blocks_even": kernel(2), "blocks_odd": kernel(2)}}}
+    return {"params": {"block1": kernel(3), "stages_0": {"blocks_plain": kernel(2), "blocks_shifted": kernel(2)}}}
 
 
-def test_equal_blocks_are_entries_of_their_own(stacks):
-    state = to_torch(stacks)
+def test_equal_blocks_are_entries_of_their_own(stacked):
+    state = to_torch(stacked, STACKS)
     assert list(state) == [f"block1.{i}.fc.weight" for i in range(3)] + [
         f"stages.0.blocks.{i}.fc.weight" for i in range(4)
     ]
-    same(from_torch(state, stacks), stacks)
-    np.testing.assert_array_equal(state["block1.2.fc.weight"], stacks["params"]["block1_each"]["fc"]["kernel"][2].T)
+    same(from_torch(state, stacked, STACKS), stacked)
+    assert named_leaves(stacked, STACKS).keys() == state.keys()
+    np.testing.assert_array_equal(state["block1.2.fc.weight"], stacked["params"]["block1"]["fc"]["kernel"][2].T)
     np.testing.assert_array_equal(
-        state["stages.0.blocks.3.fc.weight"], stacks["params"]["stages_0"]["blocks_odd"]["fc"]["kernel"][1].T
+        state["stages.0.blocks.3.fc.weight"], stacked["params"]["stages_0"]["blocks_shifted"]["fc"]["kernel"][1].T
     )
 
 
-def test_equal_blocks_come_all_together(stacks):
-    state = to_torch(stacks)
+@pytest.mark.parametrize("name", ["for_each", "even", "odd", "blocks_even"])
+def test_a_name_alone_makes_no_stack(name):
+    variables = {"params": {name: {"kernel": np.zeros((3, 4))}}}
+    assert {key: value.shape for key, value in to_torch(variables, STACKS).items()} == {f"{name}.weight": (4, 3)}
+    same(from_torch({f"{name}.weight": np.zeros((4, 3))}, variables, STACKS), variables)
+
+
+def test_equal_blocks_come_all_together(stacked):
+    state = to_torch(stacked, STACKS)
     del state["block1.1.fc.weight"]
     with pytest.raises(UserError, match=r"1 missing.*block1.1.fc.weight.*2 unknown"):
-        from_torch(state, stacks)
-    filled = from_torch(state, stacks, allow_missing=["block1.1.*"], allow_surplus=["block1.*"])
-    assert filled["params"]["block1_each"]["fc"]["kernel"] is stacks["params"]["block1_each"]["fc"]["kernel"]
-    state = to_torch(stacks) | {"block1.1.fc.weight": np.zeros((5, 3))}
+        from_torch(state, stacked, STACKS)
+    filled = from_torch(state, stacked, STACKS, allow_missing=["block1.1.*"], allow_surplus=["block1.*"])
+    assert filled["params"]["block1"]["fc"]["kernel"] is stacked["params"]["block1"]["fc"]["kernel"]
+    state = to_torch(stacked, STACKS) | {"block1.1.fc.weight": np.zeros((5, 3))}
     with pytest.raises(UserError, match=r"'block1.1.fc.weight'.*\(5, 3\).*\(5, 4\)"):
-        from_torch(state, stacks)
+        from_torch(state, stacked, STACKS)
 
 
 def test_import_takes_a_literal_underscore(variables):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.core.method import ReportSection, Task
 from nightjax.core.optim import Optimizer
+from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
 from nightjax.core.step import Player, Players, Training, first_opt_state
 from nightjax.core.types import Batch, PyTree, Variables
@@ -30,9 +31,14 @@ class Segmenting:
     report_sections: ClassVar[tuple[ReportSection, ...]] = ()
 
     @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """See `core.method.Trainable`."""
+        return stacks_of(self.network.model)
+
+    @property
     def players(self) -> Players:
         """The student under its optimizer."""
-        return {"student": Player(self.optimizer, ("student",))}
+        return {"student": Player(self.optimizer, ("student",), self.stacks)}
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from nightjax.core.method import ReportSection, Task
 from nightjax.core.optim import Optimizer
+from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.step import Player, Players, Training, first_opt_state
 from nightjax.core.types import PyTree, Variables
@@ -34,6 +35,7 @@ class Translating:
 
     task: ClassVar[Task] = "translation"
     networks: ClassVar[tuple[str, ...]] = ("generators",)
+    stacks: ClassVar[tuple[Stack, ...]] = ()
     optional_init: ClassVar[tuple[str, ...]] = ()
     pretrained: ClassVar[tuple[str, ...]] = ()
     report_sections: ClassVar[tuple[ReportSection, ...]] = ()

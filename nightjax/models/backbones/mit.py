@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.stacks import Stack
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
@@ -133,6 +134,11 @@ class MiT(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
 
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The blocks of each stage, see `core.stacks`."""
+        return tuple(Stack(f"block{stage}") for stage, depth in enumerate(self.depths, start=1) if depth)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
         """Features of a normalised image.
@@ -163,7 +169,7 @@ class MiT(nn.Module):
             x = embed(x)
             block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, parent=None)
             if depth:
-                params = stacked_params(self, f"block{stage}_each", block, depth, x)
+                params = stacked_params(self, f"block{stage}", block, depth, x)
                 x = scan_blocks(
                     [block], [params], x, None if keep is None else keep[first : first + depth], unroll=not self.scan
                 )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.core.stacks import Stack
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
@@ -181,8 +182,17 @@ class PatchMerging(nn.Module):
         return reduction(x)
 
 
+def stage_stacks(depth: int) -> tuple[Stack, ...]:
+    """The stacks of a stage, see `core.stacks`: one for each kind of windows; none in a stage of a single block."""
+    if depth < 2:
+        return ()
+    regular = Stack("blocks_regular", block="blocks", first=0, step=2)
+    shifted = Stack("blocks_shifted", block="blocks", first=1, step=2)
+    return regular, shifted
+
+
 class Stage(nn.Module):
-    """Blocks without and with shift in turn, and the merging that leads to the next stage."""
+    """Blocks of regular and shifted windows in turn, and the merging that leads to the next stage."""
 
     depth: int
     heads: int
@@ -192,6 +202,11 @@ class Stage(nn.Module):
     scan: bool
     remat: bool
     dtype: Any = jnp.float32
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """See `stage_stacks`."""
+        return stage_stacks(self.depth)
 
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -205,8 +220,7 @@ class Stage(nn.Module):
         if pairs := self.depth // 2:
             pair = [block(i, parent=None) for i in range(2)]
             params = [
-                stacked_params(self, f"blocks_{name}", each, pairs, x)
-                for name, each in zip(("even", "odd"), pair, strict=True)
+                stacked_params(self, stack.path, each, pairs, x) for stack, each in zip(self.stacks, pair, strict=True)
             ]
             x = scan_blocks(pair, params, x, None if keep is None else keep[: 2 * pairs], unroll=not self.scan)
         if self.depth % 2:
@@ -239,6 +253,13 @@ class Swin(nn.Module):
     scan: bool = True
     remat: bool = False
     dtype: Any = jnp.float32
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Those of the stages, see `stage_stacks`."""
+        return tuple(
+            stack.inside(f"stages_{i}") for i, depth in enumerate(self.depths) for stack in stage_stacks(depth)
+        )
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:

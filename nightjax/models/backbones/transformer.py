@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from nightjax.core.fused_init import stacked_init
+from nightjax.core.stacks import stacks_of
 from nightjax.models.initializers import normal
 
 linear_init = normal(0.02)
@@ -35,11 +36,16 @@ def stacked_params(module: nn.Module, name: str, block: nn.Module, count: int, x
 
     Args:
         module: whose compact method calls.
-        name: ends as `core.stacks` says, which is how optimisers and checkpoints of torch know of the axis.
+        name: path of one of the module's `stacks`, from which optimizers and torch checkpoints know of the axis.
         block: unbound, called with ``(x, keep)``; has parameters only.
         count: at least one.
         x: an input.
+
+    Raises:
+        ValueError: the module does not declare the stack.
     """
+    if name not in [stack.path for stack in stacks_of(module)]:
+        raise ValueError(f"{type(module).__name__} makes a stack {name!r} that its attribute `stacks` does not declare")
     if module.is_initializing():
         module.param(name, stacked_init(lambda key: block.init(key, x)["params"], count))
     return module.variables["params"][name]
