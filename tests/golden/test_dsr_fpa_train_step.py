@@ -43,7 +43,7 @@ class Replay:
     """What a replay adds to a method: recorded draws, factors on the terms, gradients to compare.
 
     Attributes:
-        drawn: bool [steps, B, classes + 1], the recorded classes, before any closure.
+        drawn: bool [steps, B, classes + 1], the recorded classes, before object groups are added.
         factors: of each loss term, to take the gradient of one at a time.
     """
 

@@ -159,7 +159,7 @@ CASES = {
         change=set_key("method.fpa_wieght", 0.1),
         method="dsr_fpa",
     ),
-    "method setting of wrong type": Case(["method.normalizer=3", "str"], change=set_key("method.divisor", 3)),
+    "method setting of wrong type": Case(["method.divisor=3", "str"], change=set_key("method.divisor", 3)),
     "unknown backbone": Case(["resnet_tny", "'resnet_tiny'"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
     "unknown model option": Case(["'head_chanels'", "'head_channels'"], change=set_key("model.head_chanels", 8)),
     "unknown dtype": Case(["model.dtype='float16'", "bfloat16"], flags=TRAIN + " --config.model.dtype=float16"),
