@@ -1,6 +1,5 @@
 """The tables of data sets that installed packages offer, and the builders as TFDS finds them from outside."""
 
-import pathlib
 import subprocess
 import sys
 from importlib import metadata
@@ -12,8 +11,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.data import datasets
 from nightjax.data.sources import open_source
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.helpers.places import ROOT
 
 
 @pytest.fixture

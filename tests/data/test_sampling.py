@@ -64,6 +64,20 @@ def test_too_high_minimum_is_a_user_error(class_pixels):
         RareClassSampler(class_pixels, RareClass(min_pixels=5000), seed=0)
 
 
+def test_fingerprints_tell_orders_apart(class_pixels):
+    rule = RareClass(temperature=0.5, min_pixels=100)
+    orders = [shuffled_records(7, 0), shuffled_records(7, 1), rare_class_records(class_pixels, rule, 0)]
+    orders.append(rare_class_records(class_pixels[:, ::-1], rule, 0))
+    assert len({fingerprint(order, 7)["sha256"] for order in orders}) == 4
+    assert fingerprint(shuffled_records(7, 0), 7) == fingerprint(orders[0], 7)
+
+
+def test_the_order_of_released_runs_is_kept():
+    """The fingerprint under the versions that the first runs were made with: whoever breaks it cannot continue them."""
+    expected = "79d5cd358dbb6a0b6aecafdb26cdc4905db775885aaa58fd4c2851170730c593"
+    assert fingerprint(shuffled_records(400, 3), 400)["sha256"] == expected
+
+
 def test_rare_class_probabilities():
     probs = rare_class_probabilities(np.array([[50, 20, 0], [25, 0, 5]]), temperature=0.5)
     expected = np.exp((1 - np.array([0.75, 0.2, 0.05])) / 0.5)

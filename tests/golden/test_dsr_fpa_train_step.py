@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from nightjax.core.optim import Group, Optimizer
-from nightjax.core.step import Training
 from nightjax.core.stacks import Stack
+from nightjax.core.step import Training
 from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.dacs import Dacs
@@ -58,7 +58,7 @@ class Replay:
     """What a replay adds to a method: recorded draws, factors on the terms.
 
     Attributes:
-        drawn: bool [steps, B, classes + 1], the recorded classes, before any closure.
+        drawn: bool [steps, B, classes + 1], the recorded classes, before object groups are added.
         factors: of each loss term, to take the gradient of one at a time.
     """
 

@@ -169,9 +169,9 @@ def test_cross_entropy(golden):
     upsampled = nchw(resize(logits, label.shape[1:], align_corners=False))
     expected = file["ce.upsampled_slice"]
     np.testing.assert_allclose(thinned(upsampled, expected, 7), expected, atol=1e-5)
-    for divisor in ("all", "valid"):
-        loss = pixel_weighted_cross_entropy(logits, label, normalizer=divisor)
-        np.testing.assert_allclose(loss, np.ravel(file[f"ce.loss_{divisor}_pixels"])[0], rtol=1e-5)
+    for normalizer in ("all", "valid"):
+        loss = pixel_weighted_cross_entropy(logits, label, normalizer=normalizer)
+        np.testing.assert_allclose(loss, np.ravel(file[f"ce.loss_{normalizer}_pixels"])[0], rtol=1e-5)
     grad = nchw(jax.grad(lambda x: pixel_weighted_cross_entropy(x, label, normalizer="valid"))(logits))
     assert_within(grad, file["ce.grad_logits_valid"], 1e-4)
 

@@ -4,7 +4,6 @@ import re
 
 import jax
 import pytest
-
 from ml_collections import ConfigDict
 
 from nightjax import methods

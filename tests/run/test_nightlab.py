@@ -6,7 +6,6 @@ import re
 import jax
 import numpy as np
 import pytest
-
 from ml_collections import ConfigDict
 
 from nightjax import methods
@@ -100,7 +99,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(folder, stages, tmp_path):
 
 @pytest.mark.slow
 def test_no_step_gathers_the_batch(folder):
-    made = config(folder, "all", "", train__batch=8, train__devices=4, train__accumulate=2, method__sampling__detected=0.5)
+    made = config(
+        folder, "all", "", train__batch=8, train__devices=4, train__accumulate=2, method__sampling__detected=0.5
+    )
     method, mesh = methods.build(made), sharding.make_mesh(jax.devices()[:4])
     text = compile_step(
         method, starting.abstract_state(made, method, mesh), starting.abstract_batch(made, method, mesh), mesh

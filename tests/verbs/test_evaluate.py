@@ -185,7 +185,9 @@ def four_pixels():
 def test_uiou_equals_hand_numbers(tmp_path, monkeypatch, capsys):
     """Ten thresholds from 1/19 to 1: three below .3, six below .99, and 1, where everything is declined."""
     open_list([four_pixels()] * 3, monkeypatch)
-    run = open_evaluator(tmp_path, {"night": {"dataset": "acdc/night", "split": "validation", "uiou": True, "batch": 2}})
+    run = open_evaluator(
+        tmp_path, {"night": {"dataset": "acdc/night", "split": "validation", "uiou": True, "batch": 2}}
+    )
     result = run({}, 7)["night"]
     # Nothing declined: TP 1, FP 1, FN 1 in both classes.  Two declined: class 0 has TP 1, TI 1; class 1 TP 1, FI 1.
     # All declined: class 0 has TI 1, FI 1; class 1 has FI 2.
