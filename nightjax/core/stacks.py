@@ -1,7 +1,7 @@
 """Names of the parameters of equal blocks, which are kept as one array with a leading axis.
 
 A network of forty equal blocks has forty times as many arrays as one block. Kept apart, each is a small program of its
-own in the optimiser and in the teacher's average, and most of the time to compile goes there.
+own in the optimizer and in the teacher's average, and most of the time to compile goes there.
 """
 
 from collections.abc import Sequence

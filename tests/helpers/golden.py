@@ -1,7 +1,8 @@
 """Reference files of the official programs, and how tests compare with them.
 
-A folder of such files has a sub-folder for each system, as `OFFICIAL` has; ``--golden-dir`` names another one. Tests take
-every shape, count and setting from the files, so sets of other sizes, seeds and settings run through the same tests.
+A folder of such files has a sub-folder for each system, as `OFFICIAL` has; ``--golden-dir`` names another one. Tests
+take every shape, count and setting from the files, so sets of other sizes, seeds and settings run through the same
+tests.
 """
 
 import json

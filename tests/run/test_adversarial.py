@@ -13,8 +13,10 @@ from nightjax.core.errors import UserError
 from nightjax.methods import build
 from tests.helpers import toy
 
-CONFIG = "from tests.helpers import toy\ndef get_config(arg=''):\n"
-    "    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)\n"
+CONFIG = """from tests.helpers import toy
+def get_config(arg=''):
+    return toy.config({data!r}, {method!r}, steps=2, checkpoint__every=1)
+"""
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,11 @@ def renamed_key(key: str, table: dict) -> str | None:
     for length in range(len(names), 0, -1):
         for old, new in table.items():
             pattern = old.split(".")
-            if len(pattern) != length or any(p not in ("*", n) for p, n in zip(pattern, names)):
+            if len(pattern) != length or any(p not in ("*", n) for p, n in zip(pattern, names, strict=False)):
                 continue
             if new is None:
                 return None
-            stars = iter([n for p, n in zip(pattern, names) if p == "*"])
+            stars = iter([n for p, n in zip(pattern, names, strict=False) if p == "*"])
             return ".".join([next(stars) if n == "*" else n for n in new.split(".")] + names[length:])
     return key
 

@@ -152,7 +152,7 @@ CASES = {
     "key of wrong type": Case(["config.train.steps", "many"], flags=TRAIN + " --config.train.steps=many"),
     "section given as text": Case(["config.train", "fast"], flags=TRAIN + " --config.train=fast"),
     "processes without a coordinator": Case(["--coordinator=HOST:PORT"], flags=TRAIN + " --distributed"),
-    # Methods, models, optimisers.
+    # Methods, models, optimizers.
     "unknown method": Case(["method.name='dsr'", "'dsr_fpa'"], flags=TRAIN + " --config.method.name=dsr"),
     "unknown method setting": Case(
         ["method.fpa_wieght", "'fpa_weight'"],
@@ -163,8 +163,8 @@ CASES = {
     "unknown backbone": Case(["resnet_tny", "'resnet_tiny'"], flags=TRAIN + " --config.model.backbone=resnet_tny"),
     "unknown model option": Case(["'head_chanels'", "'head_channels'"], change=set_key("model.head_chanels", 8)),
     "unknown dtype": Case(["model.dtype='float16'", "bfloat16"], flags=TRAIN + " --config.model.dtype=float16"),
-    "unknown optimiser": Case(["optim.name='lion'", "adamw"], flags=TRAIN + " --config.optim.name=lion"),
-    "optimiser group that matches nothing": Case(
+    "unknown optimizer": Case(["optim.name='lion'", "adamw"], flags=TRAIN + " --config.optim.name=lion"),
+    "optimizer group that matches nothing": Case(
         ["optim.groups", "'encoder/'", "student/"],
         change=set_key("optim.groups", ({"pattern": "encoder/", "lr": 0.1},)),
     ),

@@ -35,7 +35,7 @@ def stacked_params(module: nn.Module, name: str, block: nn.Module, count: int, x
 
     Args:
         module: whose compact method calls.
-        name: ends as `core.stacks` says, which is how optimisers and checkpoints of torch know of the axis.
+        name: ends as `core.stacks` says, which is how optimizers and checkpoints of torch know of the axis.
         block: unbound, called with ``(x, keep)``; has parameters only.
         count: at least one.
         x: an input.
