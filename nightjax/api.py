@@ -82,7 +82,7 @@ class Model:
         return trained[0], max(round(trained[0] * size[1] / size[0] / 32), 1) * 32
 
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
-        """The picture under the colours of its predicted classes, uint8 [H, W, 3]."""
+        """The picture under the colors of its predicted classes, uint8 [H, W, 3]."""
         image = _image(image)
         return overlay.blend(image, self.predict(image, **options).label, opacity)
 

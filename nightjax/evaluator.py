@@ -110,7 +110,8 @@ class Evaluator:
         return results
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
-        source, total, sizes = self._sources[name], None, set()
+        source, sizes = self._sources[name], set()
+        total: Any = None
         for batch in streams.make_eval_batches(
             source,
             batch_size=-(-eval_set.batch // self._mesh.devices.size) * self._mesh.devices.size,
@@ -190,7 +191,7 @@ def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
     return class_weights(np.array(CITYSCAPES.pixel_share), std) if std else None
 
 
-def summarize(counts: metrics.Collection, eval_set: EvalSet) -> dict[str, Any]:
+def summarize(counts: Any, eval_set: EvalSet) -> dict[str, Any]:
     """All scores of one set from its merged `batch_counts`."""
     total, names, groups = counts.confusion.total, CITYSCAPES.names, GROUPS
     if eval_set.merge:

@@ -10,6 +10,7 @@ into 512x512 training crops (or their own size, if smaller). With a data set, a 
 """
 
 import concurrent.futures
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -72,8 +73,8 @@ def made_up_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tu
         load = streams.LoadExample(source, streams.StreamSpec("source", "", "", window, fields))
         rng = np.random.default_rng(0)
         megabytes = sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in source[0].values()) / 1e6
-        decodes = rate(lambda: transforms.decode(source[0], fields), values.seconds)
-        examples = rate(lambda: load.random_map(SampledRecord(0), rng), values.seconds)
+        decodes = rate(functools.partial(transforms.decode, source[0], fields), values.seconds)
+        examples = rate(functools.partial(load.random_map, SampledRecord(0), rng), values.seconds)
         yield name, f"{megabytes:.2f}", f"{decodes:.0f}", f"{examples:.0f}", f"{1000 / examples:.1f}"
 
 
@@ -83,7 +84,7 @@ def dataset_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tu
     fields = ("image", *(field for field in ("label", "reference", "flow", "flow_valid") if field in source[0]))
     spec = streams.StreamSpec("source", values.dataset, values.split, crop, fields)
     stream = streams.make_stream(source, spec, batch_size=values.batch, seed=0, workers=values.workers)
-    records = values.batch * rate(lambda: next(stream), values.seconds)
+    records = values.batch * rate(functools.partial(next, stream), values.seconds)
     stream.close()
     name = f"{values.dataset} {values.split}: {', '.join(fields)}"
     yield name, str(len(source)), str(values.workers), f"{records:.0f}"
@@ -105,7 +106,7 @@ def against_rows(values: flags.FlagValues, crop: tuple[int, int]) -> Iterator[tu
         spec = streams.StreamSpec("source", "", "", crop)
         stream = streams.make_stream(source, spec, batch_size=values.batch, seed=0, threads=2)
         next(stream)
-        examples = values.batch * rate(lambda: next(stream), values.seconds)
+        examples = values.batch * rate(functools.partial(next, stream), values.seconds)
         stream.close()
         yield "", f"{decodes:.1f}", f"{examples:.1f}", f"{examples / decodes:.0%}"
 

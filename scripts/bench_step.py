@@ -11,6 +11,7 @@ is timed. Every config runs in a process of its own, since peak memory is that o
 """
 
 import concurrent.futures
+import functools
 import multiprocessing
 import statistics
 import tempfile
@@ -80,7 +81,7 @@ def measure(path: str, dtype: str, batch_size: int, accumulate: int, warmup: int
         batch = made_up_batch(batch_shapes)
         seconds = []
         for _ in range(warmup + steps):
-            taken, (state, _) = timed(lambda: step(state, batch))
+            taken, (state, _) = timed(functools.partial(step, state, batch))
             seconds.append(taken)
         median = statistics.median(seconds[warmup:])
         speed = (f"{1000 * median:.0f}", f"{config.train.batch * len(batch) / median:.1f}")

@@ -158,7 +158,7 @@ def _is_part(value: Any) -> bool:
 
 def _on_default(field: dataclasses.Field, section: Mapping[str, Any]) -> dict[str, Any]:
     """A part's section on top of the default that this field has, which may differ from the defaults of its class."""
-    return merged(dataclasses.asdict(field.default), section) if _is_part(field.default) else dict(section)
+    return merged(dataclasses.asdict(cast(Any, field.default)), section) if _is_part(field.default) else dict(section)
 
 
 def part_of(hint: Any) -> type | None:
@@ -183,7 +183,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return value
         if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
             raise UserError(f"{where}={value!r} must be a section of settings")
-        return build(hint, value, where)
+        return build(hint, cast(Mapping[str, Any], value), where)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             raise UserError(f"{where}={value!r} must be a tuple")

@@ -93,7 +93,7 @@ CAMVID_32: Mapping[str, tuple[tuple[int, int, int], int]] = {
     "Void": ((0, 0, 0), 255),
     "Wall": ((64, 192, 0), 3),
 }
-CAMVID_COLOR_TO_TRAIN_ID = dict(CAMVID_32.values())
+CAMVID_COLOR_TO_TRAIN_ID: Mapping[tuple[int, int, int], int] = dict(CAMVID_32.values())
 """RGB in the 32-color files to train id."""
 
 

@@ -136,7 +136,7 @@ def fingerprint(order: grain.MapDataset, count: int) -> dict[str, Any]:
     """
     probe = order.random_map(_Probe())
     positions = (*range(COMPARED), *range(count, count + COMPARED))
-    text = "\n".join(probe[position] for position in positions)
+    text = "\n".join(str(probe[position]) for position in positions)
     return {
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
         "records": count,

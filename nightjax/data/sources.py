@@ -39,8 +39,11 @@ class Source(Protocol):
 
     name: str
     split: str
-    label_version: str
-    """Release of the labels; "none" if there are none."""
+
+    @property
+    def label_version(self) -> str:
+        """Release of the labels; "none" if there are none."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -48,6 +51,7 @@ class Source(Protocol):
 
     def class_pixels(self) -> np.ndarray:
         """int32 [N, 19]: how many pixels each record has of each class, for rare-class sampling."""
+        ...
 
 
 def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> Source:
@@ -131,7 +135,7 @@ class TfdsSource:
 
     def class_pixels(self) -> np.ndarray:
         """See `Source`. Reads every record once and keeps the result beside the prepared data."""
-        if "class_pixels" not in self._builder.info.features:
+        if "class_pixels" not in self._features:
             raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
         # Only whole splits: a slice or a sum of splits makes no file name.
         cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
@@ -148,20 +152,22 @@ class TfdsSource:
         return pixels
 
     @functools.cached_property
-    def _builder(self) -> tfds.core.DatasetBuilder:
+    def _builder(self) -> Any:  # A `tfds.core.DatasetBuilder`, whose decorators hide the parameters of its methods.
         return tfds.builder_from_directory(self._path)
+
+    @property
+    def _features(self) -> Mapping[str, Any]:
+        return self._builder.info.features
 
     @functools.cached_property
     def _texts(self) -> frozenset[str]:
-        features = self._builder.info.features
-        return frozenset(key for key, feature in features.items() if isinstance(feature, tfds.features.Text))
+        return frozenset(key for key, feature in self._features.items() if isinstance(feature, tfds.features.Text))
 
     @functools.cached_property
     def _reader(self) -> Sequence[Record]:
-        features = self._builder.info.features
         encoded = {
             key: tfds.decode.SkipDecoding()
-            for key, feature in features.items()
+            for key, feature in self._features.items()
             if isinstance(feature, tfds.features.Image)
         }
         with self._damage_explained():

@@ -13,6 +13,7 @@ Colors are augmented elsewhere, on the device and inside the step.
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,16 +75,17 @@ def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def image_size(record: Mapping[str, object]) -> tuple[int, int]:
+def image_size(record: Mapping[str, Any]) -> tuple[int, int]:
     """(height, width) of what `decode_image` returns for a record's image, read from the header of the file."""
     data = record["image"]
     if isinstance(data, np.ndarray):
-        return data.shape[:2]
+        return data.shape[0], data.shape[1]
     where = f"record {record.get('image_id', '?')!r}, image"
     _check_complete(data, where)
     with Image.open(io.BytesIO(data)) as image:
         rotated = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5..8 swap the axes.
-        return image.size if rotated else image.size[::-1]
+        width, height = image.size
+        return (width, height) if rotated else (height, width)
 
 
 def empty(fields: Sequence[str]) -> Example:
@@ -208,7 +210,7 @@ def has_mixed_classes(label: np.ndarray, max_share: float = 0.75) -> bool:
     The rule of DSR+FPA and DAFormer for source crops.
     """
     counts = _histogram(label)[:NUM_CLASSES]
-    return np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum()
+    return bool(np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum())
 
 
 def flip(example: Example) -> Example:
@@ -262,7 +264,7 @@ def _resize_field(field: str, value: np.ndarray, size: tuple[int, int], pillow: 
     smooth = field in ("image", "reference", "flow")
     if pillow is not None and value.dtype == np.uint8:
         chosen = pillow if smooth else Image.Resampling.NEAREST
-        return np.asarray(Image.fromarray(value).resize(size[::-1], chosen))
+        return np.asarray(Image.fromarray(value).resize((size[1], size[0]), chosen))
     source = value.astype(np.uint8) if value.dtype == bool else value
     resized = cv2.resize(source, size[::-1], interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
     if field == "flow":

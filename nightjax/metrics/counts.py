@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics
+from jax.typing import ArrayLike
 
 from nightjax.metrics import confusion, uiou
 
@@ -43,7 +44,7 @@ class Counts(metrics.Metric):
 
     def merge(self, other: Self) -> Self:
         """The sum, int64 on the host."""
-        return self.replace(counts=self.total + other.total)
+        return type(self)(counts=self.total + other.total)
 
     def compute(self) -> Any:
         """The counts themselves."""
@@ -56,7 +57,7 @@ class Confusion(Counts):
 
     @classmethod
     def from_model_output(
-        cls, *, label: jax.Array, prediction: jax.Array, num_classes: int, mask: jax.Array | None = None, **_: Any
+        cls, *, label: ArrayLike, prediction: ArrayLike, num_classes: int, mask: jax.Array | None = None, **_: Any
     ) -> Self:
         """See `confusion.confusion_counts`."""
         return cls(counts=confusion.confusion_counts(label, prediction, num_classes, mask=mask))
@@ -123,7 +124,7 @@ class Differing(Counts):
 @functools.cache
 def evaluation_counts(*, uiou: bool = False, differing: bool = False) -> type[metrics.Collection]:
     """The collection of what one evaluation counts: ``confusion``, and ``uiou`` and ``differing`` if asked for."""
-    wanted = {"confusion": Confusion}
+    wanted: dict[str, type[metrics.Metric]] = {"confusion": Confusion}
     if uiou:
         wanted["uiou"] = Uiou
     if differing:

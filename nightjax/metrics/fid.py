@@ -18,6 +18,7 @@ from PIL import Image
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.core.types import Size
 
 CHUNK = 2048
 """How many rows are gathered before their scatter is added: one large product costs less than many small ones."""
@@ -180,7 +181,7 @@ def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     return others(kernel(x, x)) + others(kernel(y, y)) - 2 * kernel(x, y).mean()
 
 
-def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+def resize(image: np.ndarray, size: Size, rule: str) -> np.ndarray:
     """Resizes one image for a feature network, not keeping its aspect ratio.
 
     Distances of features under different rules cannot be compared.
@@ -201,13 +202,13 @@ def resize(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
     return function(np.asarray(image, np.float32), tuple(size))
 
 
-def network_input(image: np.ndarray, size: tuple[int, int], rule: str) -> np.ndarray:
+def network_input(image: np.ndarray, size: Size, rule: str) -> np.ndarray:
     """Resizes and scales to about -1..1, as the program behind the rule does; float32 [h, w, 3]."""
     middle = RESIZE_RULES[rule][1]
     return resize(image, size, rule) / np.float32(middle) - 1
 
 
-def _resize_pytorch_fid(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_pytorch_fid(image: np.ndarray, size: Size) -> np.ndarray:
     for axis, after in enumerate(size):
         before = image.shape[axis]
         # Coordinates in float32, whose rounding torch has too.
@@ -220,11 +221,12 @@ def _resize_pytorch_fid(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _resize_clean(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_clean(image: np.ndarray, size: Size) -> np.ndarray:
     channels = [
-        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BICUBIC) for c in range(image.shape[-1])
+        Image.fromarray(image[..., c]).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+        for c in range(image.shape[-1])
     ]
-    return np.stack(channels, -1).clip(0, 255)
+    return np.stack([np.asarray(channel) for channel in channels], -1).clip(0, 255)
 
 
 RESIZE_RULES = {"pytorch_fid": (_resize_pytorch_fid, 127.5), "clean": (_resize_clean, 128.0)}

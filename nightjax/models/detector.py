@@ -37,7 +37,7 @@ class FeaturePyramid(nn.Module):
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array]) -> list[jax.Array]:
-        """Levels [B, h, w, features]. Sizes of neighbouring stages must differ by 2 exactly."""
+        """Levels [B, h, w, features]. Sizes of neighboring stages must differ by 2 exactly."""
         conv = functools.partial(Conv, self.features, use_bias=True, kernel_init=lecun_uniform, dtype=self.dtype)
         levels, above = [], None
         for number, stage in reversed(list(enumerate(stages, start=1))):
@@ -126,7 +126,7 @@ class Detector(nn.Module):
         """Runs the network.
 
         Args:
-            x: [B, H, W, 3] float32, normalised; H and W are multiples of `multiple`.
+            x: [B, H, W, 3] float32, normalized; H and W are multiples of `multiple`.
             train: batch norms that are not frozen use batch statistics.
 
         Returns:

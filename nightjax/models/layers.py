@@ -33,7 +33,7 @@ class Conv(nn.Module):
             channels.
         kernel: kernel size, one number or (height, width).
         stride: step in both directions.
-        dilation: distance of neighbouring kernel taps in input pixels.
+        dilation: distance of neighboring kernel taps in input pixels.
         groups: 1, or ``"depthwise"`` for one filter a channel (kernel shape (kh, kw, 1, C)). Other
             group counts are not offered: they gather the batch on every device under sharding.
         padding: zeros on each side, one number or (rows, columns). None is torch's usual

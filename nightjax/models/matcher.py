@@ -160,12 +160,12 @@ class UAWarpCHead(nn.Module):
     Attributes:
         copy: side of the square copy on which the two coarse levels work.
         narrow: divisor of all widths.
-        centred: see `Matcher`.
+        centered: see `Matcher`.
     """
 
     copy: int = 256
     narrow: int = 1
-    centred: bool = False
+    centered: bool = False
 
     @nn.compact
     def __call__(
@@ -230,7 +230,7 @@ class UAWarpCHead(nn.Module):
 
     def directions(self, x: jax.Array) -> jax.Array:
         """Features [B, h, w, C] as they are compared: of unit norm."""
-        return unit(x - x.mean((1, 2), keepdims=True) if self.centred else x)
+        return unit(x - x.mean((1, 2), keepdims=True) if self.centered else x)
 
 
 class Matcher(nn.Module):
@@ -240,25 +240,25 @@ class Matcher(nn.Module):
         channels: of the VGG's convolutions, by group; as many groups as are used.
         copy: side of the square copies on which the two coarse levels work: 64 times a power of 2.
         narrow: divisor of the head's widths.
-        centred: features are compared after each image's mean is taken off (ours, for matchers from scratch: after a
+        centered: features are compared after each image's mean is taken off (ours, for matchers from scratch: after a
             ReLU all features of an untrained network point the same way, and their correlations say nothing).
     """
 
     channels: tuple[tuple[int, ...], ...] = VGG16
     copy: int = 256
     narrow: int = 1
-    centred: bool = False
+    centered: bool = False
 
     def setup(self):
         self.alignment_backbone = VGG(self.channels)
-        self.alignment_head = UAWarpCHead(self.copy, self.narrow, self.centred)
+        self.alignment_head = UAWarpCHead(self.copy, self.narrow, self.centered)
 
     def __call__(self, target: jax.Array, source: jax.Array) -> dict[str, jax.Array]:
         """Matches pairs in evaluation mode.
 
         Args:
-            target: [B, H, W, 3] float32, normalised: the night image.
-            source: [B, H, W, 3] float32, normalised: the day image.
+            target: [B, H, W, 3] float32, normalized: the night image.
+            source: [B, H, W, 3] float32, normalized: the day image.
 
         Returns:
             ``flow`` [B, H, W, 2] (dx, dy) in pixels: target pixel p is seen at p + flow(p) in the
@@ -295,7 +295,7 @@ class Matcher(nn.Module):
 
 MATCHERS = {
     "uawarpc": {},
-    "uawarpc_tiny": {"channels": ((8,), (16, 16), (24, 24)), "copy": 128, "narrow": 4, "centred": True},
+    "uawarpc_tiny": {"channels": ((8,), (16, 16), (24, 24)), "copy": 128, "narrow": 4, "centered": True},
 }
 """Name to the attributes of a `Matcher`: Refign's, and one that trains on two CPU cores."""
 

@@ -30,7 +30,7 @@ class RelightNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Residual of normalised images.
+        """Residual of normalized images.
 
         Args:
             x: [B, H, W, C] float32. Where a side is no multiple of 4 the output of the official

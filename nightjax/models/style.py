@@ -65,7 +65,7 @@ class ConvInstanceNorm(nn.Module):
     Attributes:
         features: output channels.
         kernel, stride: of the convolution.
-        upsample: doubles the input first (nearest neighbour).
+        upsample: doubles the input first (nearest neighbor).
         activation: ReLU at the end.
         dtype: compute dtype.
     """

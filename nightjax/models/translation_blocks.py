@@ -86,7 +86,7 @@ POOLS = {"average": average_pool, "binomial": binomial_pool}
 
 
 def double(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, 2H, 2W, C], every pixel four times (nearest neighbour)."""
+    """[B, H, W, C] to [B, 2H, 2W, C], every pixel four times (nearest neighbor)."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
@@ -105,11 +105,11 @@ class SampleNorm(nn.Module):
         gamma = self.param("gamma", lambda *of: 0.5 + uniform(0.5)(*of), x.shape[-1:], jnp.float32)
         beta = self.param("beta", nn.initializers.zeros, x.shape[-1:], jnp.float32)
         wide = x.astype(jnp.float32)
-        centred = wide - wide.mean((1, 2, 3), keepdims=True)
-        variance = jnp.square(centred).sum((1, 2, 3), keepdims=True) / (x[0].size - 1)
+        centered = wide - wide.mean((1, 2, 3), keepdims=True)
+        variance = jnp.square(centered).sum((1, 2, 3), keepdims=True) / (x[0].size - 1)
         # The root of 0, of a constant example, would have no finite gradient.
         deviation = jnp.sqrt(jnp.maximum(variance, jnp.finfo(jnp.float32).tiny))
-        return (centred / (deviation + self.epsilon) * gamma + beta).astype(x.dtype)
+        return (centered / (deviation + self.epsilon) * gamma + beta).astype(x.dtype)
 
 
 NORMS: dict[str, Callable[[jax.Array], jax.Array]] = {

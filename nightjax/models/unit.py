@@ -127,7 +127,7 @@ class SeparateVAEs(nn.Module):
         self.gen_a, self.gen_b = Autoencoder(*settings), Autoencoder(*settings)
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Both reconstructions; for initialisation."""
+        """Both reconstructions; for initialization."""
         return self.gen_a(x), self.gen_b(x)
 
     def encode(self, x: jax.Array, domain: str, *, train: bool = False) -> jax.Array:
@@ -184,7 +184,7 @@ class SharedVAE(nn.Module):
         self.enc_shared, self.dec_shared = residual(self.shared), residual(self.shared)
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """Both reconstructions; for initialisation."""
+        """Both reconstructions; for initialization."""
         return [self.decode(self.encode(x, domain), domain) for domain in DOMAINS]
 
     def encode(self, x: jax.Array, domain: str, *, train: bool = False) -> jax.Array:

@@ -110,15 +110,15 @@ def _windows(row: Row, knobs: Knobs, albedo, glow, footprint, along, y, segment,
     house = np.flatnonzero((kind == BUILDING) & (footprint < F(0.9)))
     along, y, segment = along[house], y[house], segment[house]
     spacing = F(1.8) + F(1.8) * hash_unit(segment, segment * 0 + 1, row.seed)
-    column, storey = np.floor(along / spacing), np.floor(y / F(FLOOR))
-    u, v = along / spacing - column, y / F(FLOOR) - storey
-    pane = (storey > 0) & (np.abs(u - F(0.5)) < F(0.24)) & (np.abs(v - F(0.55)) < F(0.27))
-    shop = (storey < 1) & has_shop(row, segment) & (np.abs(u - F(0.5)) < F(0.42)) & (np.abs(v - F(0.46)) < F(0.32))
-    door = (storey < 1) & ~shop & (np.abs(u - F(0.5)) < F(0.2)) & (v < F(0.7)) & (v > F(0.05))
-    draw = hash_unit(column, storey + segment * 16, row.seed + 2)
+    column, story = np.floor(along / spacing), np.floor(y / F(FLOOR))
+    u, v = along / spacing - column, y / F(FLOOR) - story
+    pane = (story > 0) & (np.abs(u - F(0.5)) < F(0.24)) & (np.abs(v - F(0.55)) < F(0.27))
+    shop = (story < 1) & has_shop(row, segment) & (np.abs(u - F(0.5)) < F(0.42)) & (np.abs(v - F(0.46)) < F(0.32))
+    door = (story < 1) & ~shop & (np.abs(u - F(0.5)) < F(0.2)) & (v < F(0.7)) & (v > F(0.05))
+    draw = hash_unit(column, story + segment * 16, row.seed + 2)
     lit = pane & (draw < F(0.26))
     cold, warm = _tones(knobs)
-    tone = np.where(hash_unit(column, storey, row.seed + 3) < F(0.65), warm, cold)
+    tone = np.where(hash_unit(column, story, row.seed + 3) < F(0.65), warm, cold)
     albedo[:, house] = np.where(pane | shop | door, F(0.04) + F(0.1) * draw, albedo[:, house])
     light = lit * (F(0.03) + F(1.4) * draw) * tone
     sold = shop_glow(row, segment, knobs) * (F(0.4) + F(0.8) * draw) * F(last_to_go(knobs.lamps))

@@ -57,11 +57,11 @@ class Gap:
             drawn = list(parallel_map(draw, range(count), desc=name))
             used = self.networks if name == "std" else {**self.networks, "O": ()}
             scores = {column: [self.score(network, drawn) for network in group] for column, group in used.items()}
-            s, e, o = (np.mean(scores[column]) if scores[column] else np.nan for column in "SEO")
+            s, e, o = (float(np.mean(scores[column])) if scores[column] else math.nan for column in "SEO")
             derived = ratios(s, e, o)
             shares = ("-" if np.isnan(value) else f"{value:.0f} %" for value in derived.values())
             if name == "std":
-                self.measured |= derived | {"O": o}
+                self.measured.update(derived | {"O": o})
             yield f"| {name} | {' | '.join(text(scores[column]) for column in 'SEO')} | {' | '.join(shares)} |"
 
     def by_day(self, count: int) -> str:

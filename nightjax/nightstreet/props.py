@@ -149,7 +149,7 @@ def _lens_parts(seed: int) -> tuple[Part, ...]:
 
 
 def _housing(part, a, y, middle, half):
-    """Adds a housing of height 3.2 * half, centerd on (0, middle), with its lenses."""
+    """Adds a housing of height 3.2 * half, centered on (0, middle), with its lenses."""
     part = np.where((np.abs(a) < F(half)) & (np.abs(y - F(middle)) < F(2.6 * half)), 2, part)
     for i in range(3):
         away = a * a + (y - F(middle + (1 - i) * 1.65 * half)) ** 2

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any, cast
 
 from nightjax.core.errors import UserError
 
@@ -131,7 +131,8 @@ def _check_name(archive: pathlib.Path, member: _Member) -> None:
 
 
 def _open(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:
-    return opened.open(member.handle) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(member.handle)
+    handle: Any = member.handle
+    return opened.open(handle) if isinstance(opened, zipfile.ZipFile) else cast(IO[bytes], opened.extractfile(handle))
 
 
 def _copy(archive: pathlib.Path, source: IO[bytes], path: pathlib.Path, member: _Member) -> None:

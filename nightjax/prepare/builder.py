@@ -13,10 +13,11 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import registered
 
 from nightjax.core.errors import UserError
 from nightjax.core.parallel import parallel_map
@@ -87,7 +88,7 @@ def features(
     return tfds.features.FeaturesDict(schema)
 
 
-with tfds.core.registered.skip_registration():
+with registered.skip_registration():
 
     class ArrayRecordBuilder(tfds.core.GeneratorBasedBuilder):
         """Writes ArrayRecord files unless another format is asked for: TFDS's own default needs TensorFlow."""
@@ -112,6 +113,16 @@ with tfds.core.registered.skip_registration():
                 cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.LAYOUT.instructions
             super().__init_subclass__(**kwargs)
 
+        @property
+        def own_config(self) -> Config:
+            """The config, of the class that all builders here have."""
+            return cast(Config, self.builder_config)
+
+        @property
+        def report(self) -> dict[str, Any]:
+            """What the prepared data says of itself: TFDS's metadata."""
+            return cast(dict[str, Any], self.info.metadata)
+
         def scan(self, tree: layouts.Tree) -> Scan:
             """Lists the records of this config without opening the images."""
             raise NotImplementedError
@@ -128,7 +139,7 @@ with tfds.core.registered.skip_registration():
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
                 raise UserError(
-                    f"{self.LAYOUT.title}: nothing for config {self.builder_config.name} in "
+                    f"{self.LAYOUT.title}: nothing for config {self.own_config.name} in "
                     f"{manual_dir} ({found}); the layout is in the builder's README; "
                     f"download: {self.LAYOUT.page}"
                 )
@@ -136,10 +147,10 @@ with tfds.core.registered.skip_registration():
 
         def encoder(self) -> Callable[[ExampleFiles], Outcome]:
             """The picklable function that worker processes turn files into examples with."""
-            return functools.partial(encode_record, recipe=self.builder_config.recipe)
+            return functools.partial(encode_record, recipe=self.own_config.recipe)
 
         def _info(self) -> tfds.core.DatasetInfo:
-            config = self.builder_config
+            config = self.own_config
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"{self.LAYOUT.title}: {config.description}",
@@ -174,8 +185,8 @@ with tfds.core.registered.skip_registration():
                     f"empty; {self.LAYOUT.instructions}"
                 ) from error
             scan = self.find(manual_dir, pathlib.Path(dl_manager.download_dir) / "extracted")
-            self.info.metadata.update(
-                config=self.builder_config.name,
+            self.report.update(
+                config=self.own_config.name,
                 manual_dir=os.path.realpath(manual_dir),
                 label_version=scan.label_version,
                 splits={},
@@ -200,7 +211,7 @@ with tfds.core.registered.skip_registration():
                 report.add(outcome)
                 if outcome.example is not None:
                     yield outcome.key, outcome.example
-            self.info.metadata["splits"][split] = report.as_json()
+            self.report["splits"][split] = report.as_json()
             if not report.images:
                 name, fault = next(iter(report.broken.items()))
                 raise UserError(
@@ -218,16 +229,16 @@ with tfds.core.registered.skip_registration():
             for split, records in self._scan.splits.items():
                 report = integrity.SplitReport(self._scan.expected.get(split))
                 report.images = self.info.splits[split].num_examples
-                report.labels = report.images * self.builder_config.labeled
+                report.labels = report.images * self.own_config.labeled
                 report.left_out = len(records) - report.images
-                self.info.metadata["splits"][split] = report.as_json()
-                self.info.metadata["notes"].append(
+                self.report["splits"][split] = report.as_json()
+                self.report["notes"].append(
                     f"{split}: prepared by Beam, {report.left_out} of {len(records)} records left out"
                 )
 
         def _post_download_and_prepare_hook(self) -> None:
             print(f"{self.info.full_name}")
-            print("\n".join(f"  {line}" for line in integrity.lines(self.info.metadata)))
+            print("\n".join(f"  {line}" for line in integrity.lines(self.report)))
 
 
 def _key(record: ExampleFiles) -> str:

@@ -10,7 +10,7 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import get_args
+from typing import cast, get_args
 
 import tensorflow_datasets as tfds
 
@@ -70,7 +70,7 @@ def check_dataset(data: str, manual_dir: str, extract_dir: str = "") -> list[str
     with tempfile.TemporaryDirectory() as scratch:
         builder = builder_class(config=config or None, data_dir=scratch, file_format="array_record")
         scan = builder.find(manual_dir, pathlib.Path(extract_dir or scratch))
-        return check_scan(scan, builder.builder_config.recipe)
+        return check_scan(scan, builder.own_config.recipe)
 
 
 def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
@@ -129,7 +129,7 @@ def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
     reading = LabelEncoding(
         read_indexed,
         labels.IDENTITY if table is None else table,
-        encoding if encoding in get_args(labels.Encoding) else None,
+        cast(labels.Encoding, encoding) if encoding in get_args(labels.Encoding) else None,
     )
     images, references = (_by_name(folder / part) for part in ("images", "references"))
     if not images:
@@ -189,7 +189,8 @@ def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
     for split, items in seen.items():
         paired = [item for item in items if item.views is not None]
         paired = paired[:: max(1, -(-len(paired) // MAX_PAIRS))]
-        suspects = alignment.suspects([item.views for item in paired], [item.reference_id for item in paired])
+        views = [item.views for item in paired if item.views is not None]
+        suspects = alignment.suspects(views, [item.reference_id for item in paired])
         if suspects is None:
             faults.append(f"alignment: {split}: references fit their images no better than wrong ones do")
         else:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -92,7 +93,7 @@ def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
 @functools.lru_cache(maxsize=4)
 def open_prepared(folder: str, split: str) -> Sequence[dict]:
     """Opens a split of a prepared data set; images stay encoded."""
-    builder = tfds.builder_from_directory(folder)
+    builder: Any = cast(Any, tfds.builder_from_directory(folder))
     images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
     return builder.as_data_source(split=split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
 
@@ -123,7 +124,10 @@ def duplicates(first: Sequence[Inspection], second: Sequence[Inspection]) -> lis
     )
     if not first or not second:
         return []
-    a, b = (np.stack([item.thumbnail.ravel() for item in items]).astype(np.float64) for items in (first, second))
+    a, b = (
+        np.stack([np.ravel(cast(np.ndarray, item.thumbnail)) for item in items]).astype(np.float64)
+        for items in (first, second)
+    )
     found = []
     for start in range(0, len(a), 1024):
         block = a[start : start + 1024]

@@ -15,10 +15,11 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer, registered
 from tqdm import tqdm
 
 from nightjax.core.errors import UserError
@@ -74,7 +75,7 @@ class Translation:
         """
         if not (self.path / "dataset_info.json").exists():
             return False
-        found = tfds.builder_from_directory(self.path).info.metadata["provenance"]
+        found = (tfds.builder_from_directory(self.path).info.metadata or {})["provenance"]
         self._check_same(found, self.path)
         return True
 
@@ -214,7 +215,7 @@ def default_name(maker: str, data: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in words)
 
 
-with tfds.core.registered.skip_registration():
+with registered.skip_registration():
 
     class _Builder(builder.ArrayRecordBuilder):
         """Writes the records of a `Translation`."""
@@ -235,7 +236,7 @@ with tfds.core.registered.skip_registration():
             versions = dict.fromkeys(source.label_version for source in sources)
             return tfds.core.DatasetInfo(
                 builder=self,
-                description=self.builder_config.description,
+                description=cast(tfds.core.BuilderConfig, self.builder_config).description,
                 features=builder.features(labeled=labeled),
                 metadata=tfds.core.MetadataDict(
                     label_version=" + ".join(versions),
@@ -256,7 +257,7 @@ with tfds.core.registered.skip_registration():
 @contextlib.contextmanager
 def _ordered_fields() -> Iterator[None]:
     """Makes TFDS write the fields of a record in the order of their names; its own differs from process to process."""
-    serializer = tfds.core.example_serializer.ExampleSerializer
+    serializer = example_serializer.ExampleSerializer
     unordered = serializer.serialize_example
     serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
         deterministic=True

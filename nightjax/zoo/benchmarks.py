@@ -73,7 +73,7 @@ OVERLAPS = {
 """Evaluation data set to the (beginnings of names of) training sets that hold frames of the same drives."""
 
 RARE = {"temperature": 0.01, "min_pixels": 3000, "crop_ratio": 0.5}
-"""Rare-class sampling of DAFormer's recipe on labelled sources."""
+"""Rare-class sampling of DAFormer's recipe on labeled sources."""
 
 DROPPED_ROWS = (15, 120)
 """Top and bottom rows of Cityscapes crops whose pseudo-labels have no weight: sky and hood (DAFormer's rule)."""
@@ -108,14 +108,14 @@ _NIGHT_DAY = _NIGHT_SOURCE | {"dataset": "cityscapes_seg/half"}
 
 
 def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
-    labelled, pairs, whole = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs", {"crop": crop, "resize": crop}
+    labeled, pairs, whole = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs", {"crop": crop, "resize": crop}
     return {
         "streams": {
-            "source": whole | {"dataset": labelled, "split": "source_day", "fields": ("image", "label")},
+            "source": whole | {"dataset": labeled, "split": "source_day", "fields": ("image", "label")},
             "target": whole | {"dataset": pairs, "split": "target_pairs", "fields": ("image", "reference")},
         },
-        "oracle": {"dataset": labelled, "split": "oracle_night"},
-        "day": whole | {"dataset": labelled, "split": "source_day", "fields": ("image", "label")},
+        "oracle": {"dataset": labeled, "split": "oracle_night"},
+        "day": whole | {"dataset": labeled, "split": "source_day", "fields": ("image", "label")},
         "eval": _nightstreet_sets(preset),
         "select": "val_night",
         "scale": "toy",

@@ -33,7 +33,7 @@ def test_only_static_channels_count():
     assert static_loss(logits, label, ONES) == static_loss(logits[..., :11], label, ONES)
 
 
-def test_window_allows_more_than_the_centre():
+def test_window_allows_more_than_the_center():
     logits, label = night()
     window = static_loss(logits, label, ONES, neighborhood="3x3")
     assert window < static_loss(logits, label, ONES)
@@ -45,13 +45,13 @@ def test_window_allows_more_than_the_centre():
     )
 
 
-def test_window_takes_the_neighbour_that_fits():
+def test_window_takes_the_neighbor_that_fits():
     logits = jnp.zeros((1, 3, 3, 11)).at[0, 1, 1, 5].set(20.0)
     label = jnp.full((1, 3, 3), 255, jnp.uint8).at[0, 1, 1].set(2)
     alone = static_loss(logits, label, ONES, neighborhood="3x3")
     np.testing.assert_allclose(alone, -np.log(1e-7), rtol=1e-2)  # p is cut at 1e-7
     beside = label.at[0, 0, 0].set(5)
-    uniform = (1 - 1 / 11) * np.log(11)  # of the neighbour itself
+    uniform = (1 - 1 / 11) * np.log(11)  # of the neighbor itself
     loss = static_loss(logits, beside, ONES, neighborhood="3x3")
     np.testing.assert_allclose(loss, uniform / 2, rtol=1e-5)
 
@@ -66,7 +66,7 @@ def test_code_moves_labels_of_the_border_only():
 
 
 @pytest.mark.parametrize("neighborhood", NEIGHBORHOODS)
-def test_nothing_labelled(neighborhood):
+def test_nothing_labeled(neighborhood):
     logits, label = night()
 
     def loss(logits):

@@ -50,16 +50,16 @@ def test_global_correlation_finds_each_cell():
     np.testing.assert_array_equal(best[0], np.arange(20).reshape(4, 5))
 
 
-def test_centred_features_are_compared_by_their_differences():
+def test_centered_features_are_compared_by_their_differences():
     """What all cells share, as after a ReLU, says nothing."""
     x = random_features((2, 4, 5, 8))
     common = jnp.arange(8.0)
-    for centred in (False, True):
-        head = UAWarpCHead(centred=centred)
+    for centered in (False, True):
+        head = UAWarpCHead(centered=centered)
         one, two = head.directions(x), head.directions(x + common)
         np.testing.assert_allclose(jnp.linalg.norm(two, axis=-1), 1, rtol=1e-5)
-        assert np.allclose(one, two, atol=1e-4) is centred
-    assert not UAWarpCHead(centred=True).directions(jnp.ones((1, 4, 5, 8))).any()
+        assert np.allclose(one, two, atol=1e-4) is centered
+    assert not UAWarpCHead(centered=True).directions(jnp.ones((1, 4, 5, 8))).any()
 
 
 def test_identity_mapping_is_zero_flow():

@@ -50,7 +50,7 @@ def test_parameter_count(name, millions):
 
 
 def test_more_blocks_are_no_more_arrays():
-    """What optimiser and teacher compile grows with arrays, not with their size."""
+    """What optimizer and teacher compile grows with arrays, not with their size."""
     x = jnp.zeros((1, 64, 64, 3))
     arrays = [
         len(jax.tree.leaves(jax.eval_shape(MiT(**VARIANTS[name]).init, jax.random.key(0), x)))

@@ -41,7 +41,7 @@ def renamed_key(key: str, table: dict) -> str | None:
                 continue
             if new is None:
                 return None
-            stars = iter([n for p, n in zip(pattern, names) if p == "*"])
+            stars = iter([n for p, n in zip(pattern, names, strict=False) if p == "*"])
             return ".".join([next(stars) if n == "*" else n for n in new.split(".")] + names[length:])
     return key
 

@@ -138,7 +138,7 @@ PAIRED = "configs/pix2pixhd.py:data=nightstreet_tiny,steps=8"
 PAPER = "data=cityscapes_to_dark_zurich,steps=8"
 
 VARIANTS = {
-    # Labelled images alone.
+    # Labeled images alone.
     "supervised": (SUPERVISED, TINY),
     "supervised_photometric_exposure": (f"{SUPERVISED},photometric=1,exposure=1", TINY | {"optim.warmup": 2}),
     "supervised_caffe_focal": (
@@ -441,7 +441,7 @@ def compile_step(config, method, mesh):
 
 
 def random_batch(shapes: dict, step: int) -> dict:
-    """Images of coloured blocks with noise, blocky labels, gentle flow. Depends on step, stream and field alone."""
+    """Images of colored blocks with noise, blocky labels, gentle flow. Depends on step, stream and field alone."""
     return {
         stream: {
             field: random_field(STREAM_NAMES.get(stream, stream), field, leaf, step) for field, leaf in fields.items()

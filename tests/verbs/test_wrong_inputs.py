@@ -152,7 +152,7 @@ CASES = {
     "key of wrong type": Case(["train.steps='many'", "int"], flags=TRAIN + " --config.train.steps=many"),
     "section given as text": Case(["train='fast'", "section"], flags=TRAIN + " --config.train=fast"),
     "processes without a coordinator": Case(["--coordinator=HOST:PORT"], flags=TRAIN + " --distributed"),
-    # Methods, models, optimisers.
+    # Methods, models, optimizers.
     "unknown method": Case(["method.name='dsr'", "'dsr_fpa'"], flags=TRAIN + " --config.method.name=dsr"),
     "unknown method setting": Case(
         ["method.alignment.wieght", "'weight'"],

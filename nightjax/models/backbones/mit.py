@@ -141,7 +141,7 @@ class MiT(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
-        """Features of a normalised image.
+        """Features of a normalized image.
 
         Args:
             x: [B, H, W, 3] float32.

@@ -19,7 +19,7 @@ EPSILON = 1e-5
 """LayerNorm epsilon everywhere."""
 
 BLOCKED = -100.0
-"""Added to the attention logits between tokens that the cyclic shift made neighbours."""
+"""Added to the attention logits between tokens that the cyclic shift made neighbors."""
 
 
 def relative_position_index(window: int) -> np.ndarray:
@@ -169,7 +169,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Four neighbouring cells, channel by channel, to one of twice the channels."""
+    """Four neighboring cells, channel by channel, to one of twice the channels."""
 
     dtype: Any = jnp.float32
 
@@ -263,7 +263,7 @@ class Swin(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, deterministic: bool | None = None) -> dict[str, jax.Array]:
-        """Features of a normalised image.
+        """Features of a normalized image.
 
         Args:
             x: [B, H, W, 3] float32.
