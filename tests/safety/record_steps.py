@@ -31,6 +31,9 @@ STEPS = 3
 SIZE = (64, 96)
 """(height, width) of crops; not square, so that a mix-up of the two shows."""
 
+CLASSES = (0, 1, 2, 5, 6, 7, 8, 10, 11, 12, 13, 17, 18, 255)
+"""Labels that batches hold."""
+
 COMMON = {
     "data.streams.*.crop": SIZE,
     "data.streams.*.resize": SIZE,
@@ -82,6 +85,9 @@ ACCUMULATE = {"train.batch": 4, "train.accumulate": 2}
 FEATURE_DISTANCE = {"method.feature_distance": {"weight": 0.005}}
 SURE = {"method.pseudo_labels.threshold": 0.054}
 """A new network is sure of nothing: with the usual threshold pseudo-labels would have no weight. 1/19 is 0.053."""
+
+ANY_MAJORITY = {"method.feature_distance.min_ratio": 0.1}
+"""Cells of 32 pixels hold many labels here."""
 
 FORM = {"features": 2, "multipliers": (1, 2, 4, 8), "strides": (2, 2, 2, 2, 2)}
 JUDGE = {"method.adversarial.discriminators.network": FORM}
@@ -194,8 +200,8 @@ VARIANTS = {
         DACS,
         TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.pseudo_labels.weight_scope": "image"},
     ),
-    "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE),
-    "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE),
+    "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE | ANY_MAJORITY),
+    "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE | ANY_MAJORITY),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
     "dsr_fpa": (DSR, TINY | SURE | {"method.alignment.start_step": 2}),
     "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.alignment.start_step": 0}),
@@ -299,7 +305,12 @@ VARIANTS = {
         TINY
         | NIGHTLAB
         | ACCUMULATE
-        | {"method.stage": "hdm", "method.detector.relabeling.hard_only": True, "method.detector.short_side": 96},
+        | {
+            "method.stage": "hdm",
+            "method.hard_classes": CLASSES[:-1],
+            "method.detector.relabeling.hard_only": True,
+            "method.detector.short_side": 96,
+        },
     ),
     "nightlab_all": (IMAGE_LEVEL, TINY | NIGHTLAB | {"method.stage": "all", "method.sampling.detected": 0.5}),
     "nightlab_all_share_light": (
@@ -342,9 +353,6 @@ VARIANTS = {
 STREAM_NAMES = {}
 FIELD_NAMES = {}
 """New to old names of streams and fields, after a renaming: the pixels of a batch depend on the old ones."""
-
-CLASSES = (0, 1, 2, 5, 6, 7, 8, 10, 11, 12, 13, 17, 18, 255)
-"""Labels that batches hold."""
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
