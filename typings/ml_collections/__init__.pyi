@@ -2,5 +2,4 @@
 config is every type that a key may have, None included."""
 
 from . import config_dict as config_dict
-from . import config_flags as config_flags
 from .config_dict import ConfigDict as ConfigDict
