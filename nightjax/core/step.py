@@ -5,7 +5,7 @@ what each player minimizes (a loss function). Nothing else in the library calls 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -61,7 +61,7 @@ class Player:
         return {name: params[name] for name in self.networks}
 
 
-Players = Mapping[str, Player]
+Players = dict[str, Player]
 """Name of an optimizer to who learns under it."""
 
 
@@ -81,6 +81,11 @@ class Outcome(NamedTuple):
 
 Loss = Callable[[dict[str, PyTree], dict[str, PyTree], Mapping[str, Any], Any], tuple[jax.Array, Outcome]]
 """``(the player's parameters by network, all running statistics, examples, microbatch index) -> (loss, outcome)``."""
+
+
+def total(terms: Iterable[jax.Array]) -> jax.Array:
+    """Sum of a loss's terms, of which there is at least one; without any, ``sum`` would give an int."""
+    return cast(jax.Array, sum(terms))
 
 
 def first_opt_state(players: Players, params: Mapping[str, PyTree], steps: int) -> dict[str, PyTree]:

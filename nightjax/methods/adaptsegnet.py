@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ class AdaptSegNet(Segmenting):
                     total += adversarial * loss
         scalars["loss"] = total
         pairs = outputs_of(probs["source"], probs["target"], self.judged)
-        return total, Outcome(scalars, {"student": new}, pairs)
+        return cast(jax.Array, total), Outcome(scalars, {"student": new}, pairs)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`."""

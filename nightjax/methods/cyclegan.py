@@ -5,15 +5,16 @@ The batch's ``source`` is domain a, the day; its ``target`` is domain b, the nig
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses import translation
 from nightjax.methods.parts.translating import LETTERS, OTHER, STREAMS, Adversarial, Translating, to_signed, to_unit
@@ -54,7 +55,8 @@ class CycleGAN(Translating):
         images = batch["source"]["image"]
         x = jnp.zeros((1, *images.shape[1:]), jnp.float32)
         slots = self.slots(len(images))
-        params, buffers = {"generators": {}}, {}
+        params: dict[str, Any] = {"generators": {}}
+        buffers = {}
         for i, domain in enumerate(OTHER):
             key, discriminator_key = jax.random.split(jax.random.fold_in(rng, i))
             params["generators"][f"to_{domain}"] = self.model.init(key, x)["params"]
@@ -104,7 +106,7 @@ class CycleGAN(Translating):
         The scalars are the loss and its terms, unweighted, by name: ``<term>_<domain of the image>``.
         """
         del stats, i
-        own, terms, total = params["generators"], {}, 0.0
+        own, terms, loss = params["generators"], {}, 0.0
         cycle = dict(zip(OTHER, self.cycle, strict=True))
         for domain, origin in OTHER.items():
             fake = self._to(own, domain, part[origin])
@@ -112,21 +114,21 @@ class CycleGAN(Translating):
             terms[f"adversarial_{domain}"] = translation.generator_loss([scores], self.adversarial)
             back = self._to(own, origin, fake)
             terms[f"cycle_{origin}"] = translation.reconstruction_loss(back, part[origin])
-            total += terms[f"adversarial_{domain}"] + cycle[origin] * terms[f"cycle_{origin}"]
+            loss += terms[f"adversarial_{domain}"] + cycle[origin] * terms[f"cycle_{origin}"]
             if self.identity:
                 same = self._to(own, domain, part[domain])
                 terms[f"identity_{domain}"] = translation.reconstruction_loss(same, part[domain])
-                total += self.identity * cycle[domain] * terms[f"identity_{domain}"]
-        return total, Outcome(terms | {"loss": total})
+                loss += self.identity * cycle[domain] * terms[f"identity_{domain}"]
+        return cast(jax.Array, loss), Outcome(terms | {"loss": loss})
 
     def discriminator_loss(self, params, stats, part, i) -> tuple[jax.Array, Outcome]:
         """Loss of both discriminators: half the sum over what is shown them and real images; see `core.step.Loss`."""
         del stats, i
         losses = {}
         for domain in OTHER:
-            scores = [[self._scores(params, domain, part[name])] for name in (f"shown_{domain}", domain)]
-            losses[f"discriminator_{domain}"] = 0.5 * translation.discriminator_loss(*scores, self.adversarial)
-        return sum(losses.values()), Outcome(losses)
+            fake, real = ([self._scores(params, domain, part[name])] for name in (f"shown_{domain}", domain))
+            losses[f"discriminator_{domain}"] = 0.5 * translation.discriminator_loss(fake, real, self.adversarial)
+        return total(losses.values()), Outcome(losses)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`: every image, its translation, and that translated back."""
@@ -147,7 +149,7 @@ class CycleGAN(Translating):
         return patchgan(self.discriminator_features, self.model.dtype)
 
     def _to(self, own, domain, x):
-        return self.model.apply({"params": own[f"to_{domain}"]}, x)
+        return apply(self.model, {"params": own[f"to_{domain}"]}, x)
 
     def _scores(self, params, domain, x):
-        return self._discriminator.apply({"params": params[f"discriminator_{domain}"]}, x)[-1]
+        return apply(self._discriminator, {"params": params[f"discriminator_{domain}"]}, x)[-1]

@@ -13,7 +13,7 @@ import jax
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, PyTree, Scalars
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
@@ -85,7 +85,7 @@ class Dacs(WithTeacher):
         _, terms, new = passes.source(stats["student"], part)
         _, mixed, new = passes.mixed(new, part, self.mixing.weight)
         terms |= mixed
-        return sum(terms.values()), Outcome(terms, {"student": new})
+        return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`."""

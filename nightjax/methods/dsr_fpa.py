@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, from_step, gradient_step
+from nightjax.core.step import Outcome, Training, from_step, gradient_step, total
 from nightjax.core.types import Batch, PyTree, Scalars, Variables
 from nightjax.methods.dacs import check_one_size, mixing_images
 from nightjax.methods.parts.alignment import PrototypeAlignment
@@ -150,17 +150,18 @@ class DsrFpa(WithTeacher):
         mixed, more, new = passes.mixed(new, part, self.mixing.weight)
         terms |= more
         if self.alignment is not None:
+            alignment = self.alignment
             terms["loss_fpa"] = from_step(
                 state.step,
-                self.alignment.start_step,
-                lambda: self.alignment(
+                alignment.start_step,
+                lambda: alignment(
                     (source["stage4"], part["source_label"]),
                     (night["stage4"], part["night_label"]),
                     (mixed["stage4"], part["mixed_label"]),
                 ),
                 jnp.zeros(()),
             )
-        return sum(terms.values()), Outcome(terms, {"student": new})
+        return total(terms.values()), Outcome(terms, {"student": new})
 
     def night_pass(self, passes: StudentPasses, stats: PyTree, image: jax.Array) -> tuple[dict[str, jax.Array], PyTree]:
         """The last stage's features of the night images, without gradient, from the first step of FPA on.
@@ -175,7 +176,8 @@ class DsrFpa(WithTeacher):
 
         features, _ = jax.eval_shape(compute)
         before = (jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features), dict(stats))
-        return from_step(passes.state.step, self.alignment.start_step, compute, before)
+        start = 0 if self.alignment is None else self.alignment.start_step
+        return from_step(passes.state.step, start, compute, before)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`."""

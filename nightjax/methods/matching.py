@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.method import ReportSection, Task
+from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
 from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
@@ -122,7 +123,7 @@ class MatcherTraining:
         """The loss on one microbatch of triplets; see `core.step.Loss`."""
         del i  # Nothing is random in the matcher.
         variables = {"params": params["matcher"], "batch_stats": stats["matcher"]}
-        levels, updated = self.model.apply(variables, part, method=_match_triplets, mutable=["batch_stats"])
+        levels, updated = apply(self.model, variables, part, method=_match_triplets, mutable=["batch_stats"])
         direct, first, second = levels
         supervised = warp_supervision(direct, part["flow"], part["valid"])
         visible_only = state.step >= self.visible_from
@@ -138,7 +139,7 @@ class MatcherTraining:
 
     def match(self, variables: Variables, image: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `core.method.Matches`."""
-        found = self.model.apply(variables, self.input(image), self.input(reference))
+        found = apply(self.model, variables, self.input(image), self.input(reference))
         return found["flow"], flow_confidence(found["logvar"])[..., 0]
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:

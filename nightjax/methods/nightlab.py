@@ -7,18 +7,20 @@ detector is trained.
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError, choose
 from nightjax.core.method import PredictionTable, ReportSection, Task
+from nightjax.core.modules import init
 from nightjax.core.optim import Optimizer
 from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
-from nightjax.core.types import NUM_CLASSES, Batch, PyTree, Scalars, Variables
+from nightjax.core.types import NUM_CLASSES, Batch, PyTree, Scalars, Size, Variables
 from nightjax.losses.detection import relabel
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import SegmentationNetwork
@@ -141,7 +143,7 @@ class NightLab:
         keys = dict(zip(NETWORKS, jax.random.split(rng, len(NETWORKS)), strict=True))
         found = {name: self.network.init(keys[name], size) for name in LEVELS}
         view = self.detector.view(jnp.zeros((1, *size), jnp.float32))[0]
-        found["detector"] = self.detector.model.init(keys["detector"], view, train=False)
+        found["detector"] = init(self.detector.model, keys["detector"], view, train=False)
         params = {name: variables["params"] for name, variables in found.items()}
         state = TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -220,7 +222,7 @@ class NightLab:
         return loss, Outcome(self._named(name, scalars | {"loss": loss}), {name: new})
 
     def training_regions(
-        self, state: TrainState, variables: Variables, fields: dict[str, jax.Array], domain: str
+        self, state: TrainState, variables: Variables, fields: Mapping[str, Any], domain: str
     ) -> dict[str, jax.Array]:
         """Regions of a domain's images as examples: image [B * C, S, S, 3] float32 in 0..255 and label.
 
@@ -242,7 +244,7 @@ class NightLab:
         own, part = {"params": params["detector"], "batch_stats": stats["detector"]}, part["detector"]
         image_size = part["image"].shape[1:3]
 
-        def truth(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+        def truth(size: Size) -> tuple[jax.Array, jax.Array]:
             context = self.geometry.context if self.geometry.context_in_target else 1.0
             found, _, there = self.geometry.true_regions(part["label"], self.hard_classes, context)
             return boxes.inclusive(found / pixels_of(size, image_size)), there

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
+from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step
@@ -48,7 +49,7 @@ class VGGLoss:
 
     def features(self, variables: Variables, image: jax.Array) -> dict[str, jax.Array]:
         """Of images [B, H, W, 3] in [-1, 1]."""
-        return self.model.apply(variables, PIXELS[self.pixels](image))
+        return apply(self.model, variables, PIXELS[self.pixels](image))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Pix2PixHD(Translating):
             "generators": self.model.init(keys[0], condition)["params"],
             "discriminator": self._discriminator.init(keys[1], pair)["params"],
         }
-        return self.first_state(params, {} if self.vgg is None else {"vgg": self.vgg.model.init(keys[2], target)})
+        return self.first_state(params, {} if self.vgg is None else {"vgg": init(self.vgg.model, keys[2], target)})
 
     def translate(self, variables: Variables, image: jax.Array, to: str = "day") -> jax.Array:
         """Images [B, H, W, 3] float32 in [0, 1] of what the method translates; there is one direction.
@@ -112,7 +113,7 @@ class Pix2PixHD(Translating):
         height, width = image.shape[1:3]
         halvings = self.model.downsamplings + isinstance(self.model, LocalEnhancer)
         x = pad_to_multiple(self._condition(image), 2**halvings)
-        return to_unit(self.model.apply({"params": variables["params"]}, x)[:, :height, :width])
+        return to_unit(apply(self.model, {"params": variables["params"]}, x)[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `core.method.Trainable`."""
@@ -129,7 +130,7 @@ class Pix2PixHD(Translating):
         and its terms, unweighted.
         """
         del stats, i
-        fake = self.model.apply({"params": params["generators"]}, part["condition"])
+        fake = apply(self.model, {"params": params["generators"]}, part["condition"])
         discriminator = state.params["discriminator"]
         outputs = [self._judged(discriminator, part["condition"], x) for x in (fake, part["target"])]
         terms = {
@@ -144,7 +145,7 @@ class Pix2PixHD(Translating):
     def discriminator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
         """Half the sum over generated and real images, summed over scales; see `core.step.Loss`."""
         del stats, i
-        fake = self.model.apply({"params": state.params["generators"]}, part["condition"])
+        fake = apply(self.model, {"params": state.params["generators"]}, part["condition"])
         scores = {
             name: [
                 maps[-1] for maps in self._judged(params["discriminator"], part["condition"], jax.lax.stop_gradient(x))
@@ -169,7 +170,7 @@ class Pix2PixHD(Translating):
 
     def _judged(self, params, condition, image):
         """What the discriminator of each scale gives for an image beside its condition."""
-        return self._discriminator.apply({"params": params}, jnp.concatenate([condition, image], axis=-1))
+        return apply(self._discriminator, {"params": params}, jnp.concatenate([condition, image], axis=-1))
 
     @property
     def _discriminator(self):

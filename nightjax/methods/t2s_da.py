@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from nightjax.core.method import ClassCurves, ReportSection
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.methods.dacs import check_one_size, mixing_images
 from nightjax.methods.parts.feature_distance import FeatureDistance
@@ -144,7 +144,7 @@ class T2sDa(WithTeacher):
         more, new = translated_terms(passes, self.translation, self.pulling, new, part, source)
         _, mixed, new = passes.mixed(new, part, self.mixing.weight)
         terms |= more | mixed
-        return sum(terms.values()), Outcome(terms, {"student": new})
+        return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`."""

@@ -15,7 +15,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.method import ReportSection
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
@@ -125,7 +125,7 @@ class T2sDg(WithTeacher):
         source, terms, new = passes.source(stats["student"], part)
         more, new = translated_terms(passes, self.translation, self.pulling, new, part, source)
         terms |= more
-        return sum(terms.values()), Outcome(terms, {"student": new})
+        return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`."""

@@ -11,10 +11,11 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, gradient_step
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses import translation
 from nightjax.methods.parts.translating import LETTERS, OTHER, STREAMS, Adversarial, Translating, to_signed, to_unit
@@ -63,6 +64,10 @@ class Perceptual:
         """The network; it runs in float32, because half precision breaks the norm of nearly constant channels."""
         return VGG(channels=self.channels, pools=3)
 
+    def features(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """Features [B, H / 8, W / 8, C] of images [B, H, W, 3] in [-1, 1]."""
+        return apply(self.model, variables, translation.PIXELS[self.pixels](image))["relu5_3"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit(Translating):
@@ -100,7 +105,7 @@ class Unit(Translating):
         params = {"generators": self.model.init(key, x)["params"]}
         for name, own_key in zip(self.discriminator_names, discriminator_keys, strict=True):
             params[name] = network.init(own_key, x)["params"]
-        frozen = {} if self.perceptual is None else {"vgg": self.perceptual.model.init(vgg_key, x)}
+        frozen = {} if self.perceptual is None else {"vgg": init(self.perceptual.model, vgg_key, x)}
         return self.first_state(params, frozen)
 
     def translate(self, variables: Variables, image: jax.Array, to: str = "night") -> jax.Array:
@@ -159,10 +164,10 @@ class Unit(Translating):
             code = self._code(generators, part[origin], origin, self._key(state, f"judged_{origin}", i))
             code += part[f"judged_{origin}"]
             fake = self._decode(generators, code, domain, self._key(state, f"judged_to_{domain}", i))
-            scores = [self._scores(params, domain, x) for x in (jax.lax.stop_gradient(fake), part[domain])]
-            losses[f"discriminator_{domain}"] = translation.discriminator_loss(*scores, self.adversarial)
-        total = self.weights.adversarial * sum(losses.values())
-        return total, Outcome(losses | {"loss_discriminators": total})
+            judged, real = (self._scores(params, domain, x) for x in (jax.lax.stop_gradient(fake), part[domain]))
+            losses[f"discriminator_{domain}"] = translation.discriminator_loss(judged, real, self.adversarial)
+        loss = self.weights.adversarial * total(losses.values())
+        return loss, Outcome(losses | {"loss_discriminators": loss})
 
     def generator_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
         """Loss of the autoencoders on one microbatch; see `core.step.Loss`.
@@ -194,13 +199,13 @@ class Unit(Translating):
             code, terms[f"cycle_code_{domain}"] = encode(fakes[domain], domain, "cycle")
             terms[f"cycle_{origin}"] = translation.reconstruction_loss(decode(code, origin, "cycle"), part[origin])
             if self.perceptual is not None:
-                features = self._features(state.frozen["vgg"])
+                features = functools.partial(self.perceptual.features, state.frozen["vgg"])
                 terms[f"perceptual_{domain}"] = translation.perceptual_loss(features, fakes[domain], part[origin])
         weights = dataclasses.asdict(self.weights)
         if self.perceptual is not None:
             weights["perceptual"] = self.perceptual.weight
-        total = sum(weights[name.rpartition("_")[0]] * value for name, value in terms.items())
-        return total, Outcome(terms | {"loss": total})
+        loss = total(weights[name.rpartition("_")[0]] * value for name, value in terms.items())
+        return loss, Outcome(terms | {"loss": loss})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """See `core.method.Trainable`: every image, its translation, and that translated back."""
@@ -222,16 +227,12 @@ class Unit(Translating):
     def _apply(self, params, part, x, domain, key):
         """In training with a key, which is that of dropout."""
         rngs = {} if key is None else {"dropout": key}
-        return self.model.apply({"params": params}, x, domain, train=key is not None, rngs=rngs, method=part)
+        return apply(self.model, {"params": params}, x, domain, train=key is not None, rngs=rngs, method=part)
 
     def _scores(self, params, domain, x):
         """Scores of each scale."""
-        outputs = self.discriminator.build().apply({"params": params[f"discriminator_{domain}"]}, x)
+        outputs = apply(self.discriminator.build(), {"params": params[f"discriminator_{domain}"]}, x)
         return [maps[-1] for maps in outputs]
-
-    def _features(self, variables):
-        pixels = translation.PIXELS[self.perceptual.pixels]
-        return lambda x: self.perceptual.model.apply(variables, pixels(x))["relu5_3"]
 
     def _key(self, state, name, i):
         return self.training.key(state, f"dropout_{name}", i)

@@ -173,8 +173,8 @@ class Proposals:
         self,
         logits: Sequence[jax.Array],
         code: Sequence[jax.Array],
-        anchors: Sequence[jax.Array],
-        size: tuple[int, int],
+        anchors: Sequence[jax.Array | np.ndarray],
+        size: Size,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Proposals of one image.
 

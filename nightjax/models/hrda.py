@@ -69,18 +69,21 @@ def detail_windows(size: Size) -> list[tuple[int, int]]:
     return [(y, x) for y in starts[0] for x in starts[1]]
 
 
-def detail_crops(outputs: Mapping[str, jax.Array], *maps: jax.Array | None) -> list[jax.Array | None]:
-    """Maps inside the detail window of a training pass, as the loss on its ``hr_logits[:, 0]`` needs them.
+def detail_crops(
+    outputs: Mapping[str, jax.Array], label: jax.Array, weight: jax.Array | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Label and weight inside the detail window of a training pass, as the loss on its ``hr_logits[:, 0]`` needs them.
 
     Args:
         outputs: of `HRDA` with one detail window.
-        *maps: labels or weights [B, H, W] at the size of the image; None stays None.
+        label: [B, H, W] at the size of the image.
+        weight: [B, H, W], or None, which stays None.
 
     Returns:
-        The crops [B, H//2, W//2], in the same order.
+        The crops [B, H//2, W//2] of both.
     """
     offset = outputs["detail_box"][0, ::2]
-    return [None if x is None else detail_crop(x, offset) for x in maps]
+    return detail_crop(label, offset), None if weight is None else detail_crop(weight, offset)
 
 
 class HRDA(SegmentationModel):

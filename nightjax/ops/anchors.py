@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.types import Size
 from nightjax.ops.boxes import largest
 
 
@@ -37,7 +38,7 @@ def grid_anchors(cell: np.ndarray, grid: tuple[int, int], stride: int) -> np.nda
     return (shifts + cell).reshape(-1, 4)
 
 
-def inside_image(anchors: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def inside_image(anchors: jax.Array, size: Size) -> jax.Array:
     """Which anchors [N, 4] lie wholly in an image of ``size`` (H, W): bool [N]."""
     return (anchors[:, 0] >= 0) & (anchors[:, 1] >= 0) & (anchors[:, 2] < size[1]) & (anchors[:, 3] < size[0])
 

@@ -37,8 +37,8 @@ def _resolved(node: Any, saved: Any, where: str) -> Any:
     if isinstance(node, dict):
         others = saved if isinstance(saved, dict) else {}
         return {name: _resolved(value, others.get(name), f"{where}{name}.") for name, value in node.items()}
-    kind = node.partition(":")[0] if isinstance(node, str) else ""
-    if kind not in KINDS or where.startswith(("train.", "data.", "eval.", "log.")):
+    kind, colon, _ = node.partition(":") if isinstance(node, str) else ("", "", "")
+    if not colon or kind not in KINDS or where.startswith(("train.", "data.", "eval.", "log.")):
         return node
     return KINDS[kind](where.rstrip("."), node) if saved is None else saved
 

@@ -4,9 +4,11 @@ import numpy as np
 import optax
 import pytest
 
+from nightjax.core.config import build
 from nightjax.core.errors import UserError
-from nightjax.core.optim import Group, Optimizer, accumulate
+from nightjax.core.optim import Group, Optimizer
 from nightjax.core.stacks import Stack
+from nightjax.core.step import accumulate
 
 PARAMS = jax.tree.map(
     np.float32,
@@ -63,7 +65,7 @@ def test_adam_couples_the_decay():
 
 
 def test_groups_first_match_wins():
-    groups = (Group("/bias$", lr=0.0), Group("^student/backbone/", lr=0.1, decay=0.0))
+    groups = (Group("/bias$", lr=0.0), Group("^backbone/", lr=0.1, decay=0.0))
     new = step(Optimizer(lr=0.1, weight_decay=0.2, eps=0.0, groups=groups))
     np.testing.assert_array_equal(new["backbone"]["bias"], 1)
     np.testing.assert_allclose(new["backbone"]["kernel"], 1 - 0.01, rtol=1e-6)
@@ -83,16 +85,18 @@ def test_clipping():
 
 
 @pytest.mark.parametrize(
-    "optimizer, words",
+    "section, words",
     [
-        (Optimizer(name="adamm"), "did you mean 'adam'"),
-        (Optimizer(schedule="mmseg"), "did you mean 'mmseg_poly'"),
-        (Optimizer(groups=(Group("^teacher/"),)), "matches no parameter"),
+        ({"name": "adamm"}, "did you mean 'adam'"),
+        ({"schedule": "mmseg_polly"}, "did you mean 'mmseg_poly'"),
+        ({"lr": -1.0}, "lr=-1.0 must not be below 0"),
+        ({"groups": ({"pattern": "("},)}, "no regular expression"),
+        ({"groups": ({"pattern": "^student/backbone/"},)}, "matches no parameter; paths look like 'backbone/"),
     ],
 )
-def test_mistakes(optimizer, words):
+def test_mistakes(section, words):
     with pytest.raises(UserError, match=words):
-        step(optimizer)
+        step(build(Optimizer, section, "optim"))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])

@@ -6,7 +6,7 @@ import pytest
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.core.rng import stream_key
-from nightjax.core.state import TrainState
+from nightjax.core.state import ExampleBuffer, TrainState
 
 
 def test_batches_split_and_come_back():
@@ -27,13 +27,20 @@ def test_batch_size():
             sharding.check_batch_size(batch, parts, mesh)
 
 
-def test_only_the_bank_is_split():
+class Buffer(ExampleBuffer):
+    image: jax.Array
+    valid: jax.Array
+
+
+def test_only_examples_are_split():
+    """By what a part of the state is, whatever its name."""
     mesh = sharding.make_mesh(jax.devices()[:4])
-    bank = {"image": jnp.zeros((3, 8, 2)), "valid": jnp.zeros(3)}
-    state = TrainState(jnp.zeros(()), {"w": jnp.zeros((4, 4))}, {}, {}, bank=bank)
+    memory = {"past": Buffer(jnp.zeros((3, 8, 2)), jnp.zeros(3)), "bank": jnp.zeros((4, 8))}
+    state = TrainState(jnp.zeros(()), {"w": jnp.zeros((4, 4))}, {}, {}, memory=memory)
     placed = sharding.state_sharding(mesh, state)
-    assert placed.bank["image"].spec == jax.sharding.PartitionSpec(None, "data")
-    assert placed.bank["valid"].spec == placed.params["w"].spec == jax.sharding.PartitionSpec()
+    assert placed.memory["past"].image.spec == jax.sharding.PartitionSpec(None, "data")
+    whole = (placed.memory["past"].valid, placed.memory["bank"], placed.params["w"], placed.step)
+    assert {sharding.spec for sharding in whole} == {jax.sharding.PartitionSpec()}
 
 
 def test_streams_are_functions_of_seed_step_and_name():

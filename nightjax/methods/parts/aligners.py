@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply
 from nightjax.core.types import Variables
 from nightjax.models.matcher import Matcher, build_matcher
 from nightjax.ops.warp import flow_confidence, flow_warp
@@ -31,6 +32,7 @@ class Aligner(Protocol):
 
     def init(self, key: jax.Array, size: tuple[int, int]) -> Variables:
         """Variables of the aligner's network, or nothing."""
+        ...
 
     def __call__(
         self,
@@ -48,6 +50,7 @@ class Aligner(Protocol):
             night, day: [B, H, W, 3] float32, normalised.
             logits: [B, H, W, K] of the day.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +98,7 @@ class UAWarpC:
 
     def __call__(self, variables, target, night, day, logits):
         """See `Aligner`."""
-        match = jax.lax.stop_gradient(self.matcher.apply(variables, night, day))
+        match = jax.lax.stop_gradient(apply(self.matcher, variables, night, day))
         logits, valid = flow_warp(logits, match["flow"])
         return Alignment(logits, flow_confidence(match["logvar"])[..., 0], valid)
 

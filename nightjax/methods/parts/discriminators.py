@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
 from nightjax.core.step import Outcome, Player
 from nightjax.core.types import NUM_CLASSES, PyTree
@@ -67,7 +68,7 @@ class Discriminators:
 
     def scores(self, params: PyTree, probs: jax.Array) -> jax.Array:
         """Output [B, h, w, 1] of the discriminator with these parameters for class probabilities [B, H, W, K]."""
-        return self.network.model.apply({"params": params}, probs)
+        return apply(self.network.model, {"params": params}, probs)
 
     def fooling_loss(self, params: PyTree, probs: jax.Array) -> jax.Array:
         """The segmentation network's adversarial loss: its target output should pass as one of the source."""

@@ -78,8 +78,8 @@ class SegmentationLoss:
         loss = self.of_logits(outputs["logits"], label, weight)
         if "hr_logits" not in outputs:
             return loss
-        crops = hrda.detail_crops(outputs, label, weight)
-        return (1 - self.detail) * loss + self.detail * self.of_logits(outputs["hr_logits"][:, 0], *crops)
+        label, weight = hrda.detail_crops(outputs, label, weight)
+        return (1 - self.detail) * loss + self.detail * self.of_logits(outputs["hr_logits"][:, 0], label, weight)
 
     def on_labels(self, outputs: Outputs, label: jax.Array) -> jax.Array:
         """The loss on true labels [B, H, W], weighted by class."""

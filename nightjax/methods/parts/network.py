@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
+from nightjax.core.modules import apply
 from nightjax.core.types import Batch, PyTree, Variables
 from nightjax.models.norm import interleaved_norm_groups
 from nightjax.ops import color
@@ -91,15 +92,15 @@ class SegmentationNetwork:
 
     def outputs(self, variables: Variables, image: jax.Array) -> Outputs:
         """All outputs in evaluation mode for images [B, H, W, 3] in [0, 1]."""
-        return self.model.apply(variables, self.input.normalize(image), train=False)
+        return apply(self.model, variables, self.input.normalize(image), train=False)
 
     def features(self, variables: Variables, image: jax.Array) -> Outputs:
         """The backbone's features in evaluation mode (of HRDA's context view) for images [B, H, W, 3] in [0, 1]."""
-        return self.model.apply(variables, self.input.normalize(image), method="backbone_features")
+        return apply(self.model, variables, self.input.normalize(image), method="backbone_features")
 
     def penultimate(self, variables: Variables, image: jax.Array) -> jax.Array:
         """See `core.method.Segments.penultimate`."""
-        _, kept = self.model.apply(variables, self.input(image), train=False, mutable=["intermediates"])
+        _, kept = apply(self.model, variables, self.input(image), train=False, mutable=["intermediates"])
         found = kept.get("intermediates", {}).get("head", {}).get("penultimate", ())
         if len(found) != 1 or len(found[0]) != len(image):
             raise UserError(
@@ -202,7 +203,8 @@ def _training_pass(
 ) -> tuple[Outputs, PyTree]:
     """The module on normalized images. Jitted so that the passes of a step are traced once; the compiler inlines it."""
     with interleaved_norm_groups(norm_groups):
-        return model.apply(
+        return apply(
+            model,
             variables,
             x,
             train=True,

@@ -87,7 +87,7 @@ class PullToSource:
             target = self.pull.keys(params, part["target_keys"], part["target_cells"])
         else:  # It holds this batch too.
             queue = state.memory["key_queue"]
-            target = Keys(*(jnp.moveaxis(x, 0, 1) for x in (queue.key, queue.label)))
+            target = Keys(jnp.moveaxis(queue.key, 0, 1), jnp.moveaxis(queue.label, 0, 1))
         return self.pull.contrast(key, state.memory, source, target)
 
     def loss(
@@ -99,7 +99,9 @@ class PullToSource:
         return self.pull.loss(key, queries, contrast)
 
 
-def similarity(source: jax.Array, source_cells: jax.Array, target: jax.Array, target_cells: jax.Array) -> Scalars:
+def similarity(
+    source: jax.Array, source_cells: jax.Array, target: jax.Array, target_cells: jax.Array
+) -> dict[str, Weighted]:
     """Cosines of target features to source prototypes, by train id; the report draws them.
 
     Args:

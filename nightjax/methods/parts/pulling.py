@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
+from nightjax.core.modules import apply
 from nightjax.core.state import ExampleBuffer
 from nightjax.core.types import IGNORE, NUM_CLASSES, PyTree
 from nightjax.losses import pull
@@ -188,12 +189,12 @@ class Pulling:
     def project(self, params: PyTree, features: jax.Array) -> jax.Array:
         """Features [B, h, w, C] through a network's projection head but its last layer, [B, h, w, D]."""
         head = ProjectionHead(self.channels, features.dtype)
-        return head.apply({"params": params["projection"]}, features, method="hidden", mutable=["batch_stats"])[0]
+        return apply(head, {"params": params["projection"]}, features, method="hidden", mutable=["batch_stats"])[0]
 
     def keys(self, params: PyTree, projected: jax.Array, label: jax.Array) -> Keys:
         """Keys or queries of these cells, with the last layer of the same network's head."""
         head = ProjectionHead(self.channels)
-        return Keys(projected, label, functools.partial(head.apply, {"params": params["projection"]}, method="last"))
+        return Keys(projected, label, functools.partial(apply, head, {"params": params["projection"]}, method="last"))
 
     def remember(self, memory: dict[str, Any], keys: Keys, label: jax.Array, confidence: jax.Array) -> dict[str, Any]:
         """The tables after a step.

@@ -1,7 +1,8 @@
 """Refinement of night pseudo-labels by the coarsely aligned day view (DSR, section 3.2.2; Refign)."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 
@@ -43,7 +44,7 @@ class DayRefinement:
         return {"aligner": variables} if variables else {}
 
     def __call__(
-        self, frozen: dict[str, PyTree], target: dict[str, jax.Array], night: jax.Array, day: jax.Array
+        self, frozen: dict[str, PyTree], target: Mapping[str, Any], night: jax.Array, day: jax.Array
     ) -> jax.Array:
         """Class scores of the night images.
 
@@ -55,8 +56,8 @@ class DayRefinement:
         Returns:
             [B, H, W, K] float32, summing to 1.
         """
-        views = (self.matcher_input(target[name]) for name in ("image", "reference"))
-        aligned = self.align(frozen.get("aligner", {}), target, *views, day)
+        image, reference = (self.matcher_input(target[name]) for name in ("image", "reference"))
+        aligned = self.align(frozen.get("aligner", {}), target, image, reference, day)
         if not self.confidence:
             aligned = aligned._replace(confidence=None)
         return pseudo_label.refine(night, *aligned, gamma=self.gamma, use_static_mask=self.static)

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
-from nightjax.core.types import PyTree, Variables
+from nightjax.core.types import PyTree, Size, Variables
 from nightjax.losses.detection import proposal_losses
 from nightjax.methods.parts.network import InputNormalization
 from nightjax.models.detector import Detector, Proposals, build_detector, proposal_input_size
@@ -64,7 +65,7 @@ class RegionDetector:
         """The module."""
         return build_detector(self.variant)
 
-    def view(self, x: jax.Array) -> tuple[jax.Array, tuple[int, int]]:
+    def view(self, x: jax.Array) -> tuple[jax.Array, Size]:
         """Normalized images at the detector's size, with a border of zeros, and their size without it."""
         size = x.shape[1:3]
         if self.short_side:
@@ -90,7 +91,7 @@ class RegionDetector:
             Boxes [B, M, 4] in pixels of the view, the best first; their scores [B, M]; bool [B, M]; the view's size.
         """
         x, size = self.view(x)
-        outputs = self.model.apply(variables, x, train=False)
+        outputs = apply(self.model, variables, x, train=False)
         anchors = self.model.anchors(x.shape[1:3])
 
         def best(logits, code):
@@ -104,7 +105,7 @@ class RegionDetector:
         self,
         variables: Variables,
         x: jax.Array,
-        truth_in_view: Callable[[tuple[int, int]], tuple[jax.Array, jax.Array]],
+        truth_in_view: Callable[[Size], tuple[jax.Array, jax.Array]],
         key: jax.Array,
         relabel: Callable[..., tuple[jax.Array, jax.Array]] | None,
     ) -> tuple[jax.Array, dict[str, jax.Array], PyTree]:
@@ -122,7 +123,7 @@ class RegionDetector:
             The loss, its terms, and the new running statistics.
         """
         x, size = self.view(x)
-        outputs, new = self.model.apply(variables, x, train=True, mutable=["batch_stats"])
+        outputs, new = apply(self.model, variables, x, train=True, mutable=["batch_stats"])
         logits, code = jnp.concatenate(outputs["logits"], 1), jnp.concatenate(outputs["code"], 1)
         anchors = jnp.concatenate(self.model.anchors(x.shape[1:3]))
         inside = inside_image(anchors, size)

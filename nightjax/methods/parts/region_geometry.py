@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.types import Size
 from nightjax.methods.parts.network import RandomKeys
 from nightjax.ops import boxes, regions
 
@@ -47,7 +48,7 @@ class RegionGeometry:
         """The same regions of labels [B, H, W]."""
         return regions.crop_label(label, found, self.size, keep_aspect=self.keep_aspect)
 
-    def detected(self, box: jax.Array, size: tuple[int, int], image_size: tuple[int, int]) -> jax.Array:
+    def detected(self, box: jax.Array, size: Size, image_size: Size) -> jax.Array:
         """Regions of an image for boxes [..., 4] in pixels of the detector's view of ``size``."""
         context = 1.0 if self.context_in_target else self.context
         found = boxes.half_open(box) * pixels_of(size, image_size)
@@ -99,7 +100,7 @@ class RegionJitter:
     scale: tuple[float, float] = (0.8, 1.25)
     shift: float = 0.1
 
-    def __call__(self, key: jax.Array, found: jax.Array, size: tuple[int, int], min_side: float) -> jax.Array:
+    def __call__(self, key: jax.Array, found: jax.Array, size: Size, min_side: float) -> jax.Array:
         """Regions [B, C, 4] of images of ``size`` (H, W), changed."""
         scale_key, shift_key = jax.random.split(key)
         low, high = np.log(self.scale)
@@ -138,7 +139,7 @@ class RegionSampling:
         keys: RandomKeys,
         domain: str,
         true: tuple[jax.Array, jax.Array, jax.Array],
-        size: tuple[int, int],
+        size: Size,
         min_side: float,
     ) -> jax.Array:
         """Regions [B, C, 4] drawn from `RegionGeometry.true_regions`, and jittered."""
@@ -149,7 +150,7 @@ class RegionSampling:
 
 
 def draw_regions(
-    key: jax.Array, found: jax.Array, valid: jax.Array, count: int, size: tuple[int, int], kind: jax.Array | None = None
+    key: jax.Array, found: jax.Array, valid: jax.Array, count: int, size: Size, kind: jax.Array | None = None
 ) -> jax.Array:
     """Some of the regions of each image, with replacement; the whole image where there are none.
 
@@ -177,6 +178,6 @@ def draw_regions(
     return jnp.where(some[..., None], drawn, whole)
 
 
-def pixels_of(size: tuple[int, int], image_size: tuple[int, int]) -> jax.Array:
+def pixels_of(size: Size, image_size: Size) -> jax.Array:
     """Pixels of an image to one of its view of ``size`` (H, W), for the four numbers of a region."""
     return jnp.array([image_size[1] / size[1], image_size[0] / size[0]] * 2, jnp.float32)

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.modules import apply, init
 from nightjax.core.types import Variables
 from nightjax.methods.parts.network import RandomKeys
 from nightjax.methods.parts.photometric import ColorJitter, Photometric
@@ -36,7 +37,7 @@ class Translation:
         """The frozen networks of the translation, for images like ``image`` [1, H, W, 3]."""
         if self.kind != "style":
             return {}
-        return {"style": StyleRandomizer().init(key, image, jnp.zeros((1, EMBEDDING)))}
+        return {"style": init(StyleRandomizer(), key, image, jnp.zeros((1, EMBEDDING)))}
 
     def to_target(
         self, frozen: dict[str, Variables], source: jax.Array, target: jax.Array, keys: RandomKeys
@@ -59,4 +60,4 @@ class Translation:
     def stylize(self, frozen: dict[str, Variables], image: jax.Array, keys: RandomKeys) -> jax.Array:
         """Each image [B, H, W, 3] in a random style."""
         noise = jax.random.normal(keys("style"), (image.shape[0], EMBEDDING))
-        return StyleRandomizer().apply(frozen["style"], image, noise, strength=self.style_strength)
+        return apply(StyleRandomizer(), frozen["style"], image, noise, strength=self.style_strength)
