@@ -54,7 +54,11 @@ def without(*path):
 
 @pytest.mark.parametrize(
     ("config", "key"),
-    [(OLD, "method.input"), (without("method", "input"), "method.mask_mode"), (without("eval", "which"), "method.input")],
+    [
+        (OLD, "method.input"),
+        (without("method", "input"), "method.mask_mode"),
+        (without("eval", "which"), "method.input"),
+    ],
 )
 def test_runs_of_earlier_versions_are_refused_in_one_line(config, key, tmp_path):
     old = write(tmp_path / "old", config)

@@ -15,7 +15,9 @@ def other(tmp_path):
     folder = tmp_path / "gs:runs"
     (folder / "eval" / "val_night").mkdir(parents=True)
     section = {"name": "nightlab", "hard_classes": [5, 6], "loss": {"focal": None, "weights": [[1, 2], [3]]}}
-    (folder / "config.json").write_text(json.dumps({"seed": 3, "method": section, "model": {"input": {"order": "bgr"}}}))
+    (folder / "config.json").write_text(
+        json.dumps({"seed": 3, "method": section, "model": {"input": {"order": "bgr"}}})
+    )
     for step, pole in ((100, 90.0), (800, 20.0)):
         scores = {"iou": {"pole": pole, "road": 90.0, "rider": 45.0, "train": None}}
         (folder / "eval" / "val_night" / f"{step:07d}.json").write_text(json.dumps(scores))

@@ -48,7 +48,7 @@ def refused(monkeypatch, capsys, verb, *words):
 
 
 def write_pictures(folder, count, level, seed):
-    """Noise around a grey level, under names that sort in the order of their numbers."""
+    """Noise around a gray level, under names that sort in the order of their numbers."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     for i in range(count):

@@ -47,7 +47,7 @@ class Aligner(Protocol):
         Args:
             variables: what `init` made or loaded weights.
             target: the batch's target domain.
-            night, day: [B, H, W, 3] float32, normalised.
+            night, day: [B, H, W, 3] float32, normalized.
             logits: [B, H, W, K] of the day.
         """
         ...
