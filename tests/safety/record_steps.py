@@ -31,6 +31,9 @@ STEPS = 3
 SIZE = (64, 96)
 """(height, width) of crops; not square, so that a mix-up of the two shows."""
 
+CLASSES = (0, 1, 2, 5, 6, 7, 8, 10, 11, 12, 13, 17, 18, 255)
+"""Labels that batches hold."""
+
 COMMON = {
     "data.streams.*.crop": SIZE,
     "data.streams.*.resize": SIZE,
@@ -81,6 +84,9 @@ REFINENET = RESNET | {"head": "refinenet", "head_channels": 8}
 
 ACCUMULATE = {"train.batch": 4, "train.accumulate": 2}
 FEATURE_DISTANCE = {"method.feature_weight": 0.005}
+ANY_MAJORITY = {"method.feature_min_ratio": 0.1}
+"""Cells of 32 pixels hold many labels here."""
+
 SURE = {"method.threshold": 0.054}
 """A new network is sure of nothing: with the usual threshold pseudo-labels would have no weight. 1/19 is 0.053."""
 
@@ -186,8 +192,8 @@ VARIANTS = {
         },
     ),
     "dacs_accumulate": (DACS, TINY | SURE | ACCUMULATE | FEATURE_DISTANCE | {"method.share_scope": "image"}),
-    "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE),
-    "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE),
+    "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE | ANY_MAJORITY),
+    "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE | ANY_MAJORITY),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
     "dsr_fpa": (DSR, TINY | SURE | {"method.fpa_start_step": 2}),
     "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.fpa_start_step": 0}),
@@ -280,7 +286,12 @@ VARIANTS = {
         TINY
         | NIGHTLAB
         | ACCUMULATE
-        | {"method.stage": "hdm", "method.hard_only": True, "method.detector_short_side": 96},
+        | {
+            "method.stage": "hdm",
+            "method.hard_only": True,
+            "method.hard_classes": CLASSES[:-1],
+            "method.detector_short_side": 96,
+        },
     ),
     "nightlab_all": (IMAGE_LEVEL, TINY | NIGHTLAB | {"method.stage": "all", "method.proposal_share": 0.5}),
     "nightlab_all_share_light": (
@@ -320,9 +331,6 @@ VARIANTS = {
 STREAM_NAMES = {}
 FIELD_NAMES = {}
 """New to old names of streams and fields, after a renaming: the pixels of a batch depend on the old ones."""
-
-CLASSES = (0, 1, 2, 5, 6, 7, 8, 10, 11, 12, 13, 17, 18, 255)
-"""Labels that batches hold."""
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
