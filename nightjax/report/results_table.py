@@ -11,8 +11,7 @@ from etils import epath
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
 from nightjax.metrics.table import format_value
-from nightjax.report.run_folder import read_evaluations, read_metrics
-from nightjax.run import loaded
+from nightjax.report.run_folder import read_config, read_evaluations, read_metrics
 
 GROUPS = ("static", "small", "dynamic")
 """Groups of classes that have columns, in their order."""
@@ -40,14 +39,15 @@ def read_run(workdir: epath.Path) -> Result:
     Raises:
         UserError: the folder holds no run or no evaluation.
     """
-    config = loaded.read_config(workdir)
+    config = read_config(workdir)
     evaluations, metrics = read_evaluations(workdir), read_metrics(workdir)
     if not evaluations:
         raise UserError(f"{workdir} holds no evaluation: wait for its first one, or leave the run out")
+    steps, own = config["train"]["steps"], config["eval"]["sets"]
     seconds, memory = (metrics.get(name, ([], []))[1] for name in ("seconds", "memory_gb"))
     return Result(
         {name: summary for name, (_, summary) in evaluations.items()},
-        all(step >= config.train.steps for name, (step, _) in evaluations.items() if name in config.eval.sets),
+        all(step >= steps for name, (step, _) in evaluations.items() if name in own),
         seconds[-1] / 60 if seconds else None,
         max(memory, default=None),
     )

@@ -13,6 +13,21 @@ Evaluations = dict[str, tuple[int, Mapping[str, Any]]]
 """Set name to (step, what `nightjax.metrics.confusion.summarize` returned)."""
 
 
+def read_config(workdir: epath.Path) -> dict[str, Any]:
+    """The config that a run was started with, as it was written, by an earlier version too.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json); give the folder of a run, one that training wrote")
+    config = read_json(path)
+    if not {"train", "eval"} <= set(config):
+        raise UserError(f"{path} is damaged (it has no 'train' or no 'eval'); restore it or leave the run out")
+    return config
+
+
 def read_metrics(workdir: epath.Path) -> dict[str, tuple[list[int], list[float]]]:
     """Reads `metrics.jsonl` as name to (steps, values), without a line cut short by a crash."""
     path = workdir / "metrics.jsonl"

@@ -9,13 +9,16 @@ def summary(pole, road, **more):
     } | more
 
 
+CAPTIONS = {"image_level": "image level", "": "merged", "oracle_boxes": "true regions"}
+
+
 def test_levels_side_by_side():
     found = {
         "night": (4, summary(30.0, 80.0, protocol={"batch": 4})),
         "night_image_level": (4, summary(20.0, 81.0, protocol={"prediction": "image_level"}, differing=1.25)),
         "day": (4, summary(50.0, 90.0)),
     }
-    page = levels_tables(found, {"method": {"hard_classes": [5]}})
+    page = levels_tables(found, CAPTIONS, [5])
     assert page.count("<table>") == 1 and "<h3>night</h3>" in page
     assert "pole (hard)" in page and "road (hard)" not in page
     row = page[page.index("pole (hard)") : page.index("</tr>", page.index("pole (hard)"))]
@@ -25,4 +28,4 @@ def test_levels_side_by_side():
 
 
 def test_other_runs_have_no_such_table():
-    assert levels_tables({"night": (4, summary(30.0, 80.0))}, {}) == ""
+    assert levels_tables({"night": (4, summary(30.0, 80.0))}, CAPTIONS, []) == ""

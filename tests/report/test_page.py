@@ -6,6 +6,7 @@ import pytest
 
 from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
+from nightjax.methods.t2s_da import SIMILARITY
 from nightjax.metrics.confusion import summarize
 from nightjax.report.charts import change_chart, line_chart, short, ticks
 from nightjax.report.page import read_baseline, write_report
@@ -40,7 +41,7 @@ def test_report_is_one_file_without_network(tmp_path):
     for title in (
         "Evaluation",
         "IoU per class",
-        "Panels",
+        "Images",
         "Training",
         "Speed and memory",
         "Config",
@@ -63,7 +64,7 @@ def test_differences_to_a_baseline_run_and_file(tmp_path):
 def test_a_run_that_has_just_begun(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": NaN}\n')
     page = write_report(tmp_path).read_text()
-    assert "no finite values" in page and "<h2>Panels</h2>" not in page
+    assert "no finite values" in page and "<h2>Images</h2>" not in page
 
 
 def test_metrics_survive_half_a_line(tmp_path):
@@ -149,7 +150,8 @@ def test_change_chart_goes_from_before_to_after():
     assert "<b>0.5</b>" in chart  # The means of both series after: (1 + 0) / 2 and (0.25 + 0.75) / 2.
 
 
-def test_similarity_of_known_classes_is_drawn_and_not_charted_again(tmp_path):
+def test_sections_of_a_method_are_its_own(tmp_path):
+    """Similarity is T2S-DA's: drawn for the classes that are known, and not charted again."""
     values = {
         "own/00": (0.9, 0.8),
         "other/00": (0.7, 0.1),
@@ -159,6 +161,10 @@ def test_similarity_of_known_classes_is_drawn_and_not_charted_again(tmp_path):
     }
     lines = [{"step": i + 1} | {f"similarity/{name}": pair[i] for name, pair in values.items()} for i in range(2)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "config.json").write_text(json.dumps({"method": {"name": "t2s_da"}}))
     page = write_report(tmp_path).read_text()
-    assert "<h2>Similarity</h2>" in page and ">road</text>" in page and ">car</text>" in page
+    assert f"<h2>{SIMILARITY.title}</h2>" in page and ">road</text>" in page and ">car</text>" in page
     assert ">train</text>" not in page and "similarity/own" not in page and "<h2>Training</h2>" not in page
+    (tmp_path / "config.json").write_text(json.dumps({"method": {"name": "dacs"}}))
+    other = write_report(tmp_path).read_text()
+    assert SIMILARITY.title not in other and "similarity/own" in other

@@ -79,7 +79,7 @@ def test_results_show_the_levels_side_by_side(stages):
     assert "differing" not in results["val"]
     for name in ("val_image_level", "val_oracle_boxes"):
         assert 0 <= results[name]["differing"] <= 100 and results[name]["pixels"] == results["val"]["pixels"]
-    assert "Two levels" in (workdir / "report.html").read_text()
+    assert "Predictions of the two levels" in (workdir / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -271,8 +271,9 @@ def test_a_foreign_package_called_configs_changes_nothing(name, tmp_path):
 def test_a_file_of_ones_own_is_found_by_its_path(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "dsr_fpa.py").write_text(
-        "from nightjax.core.config import call\n\n\n"
-        "def get_config(steps: int = 5):\n    return call('dacs', steps=steps)\n"
+        "from nightjax.core import config\n"
+        "def get_config(steps: int = 5):\n"
+        "    return config.call('dacs', steps=steps)\n"
     )
     monkeypatch.chdir(tmp_path)
     mine = settings.load("configs/dsr_fpa.py:steps=6")

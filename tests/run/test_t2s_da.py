@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from nightjax.methods.t2s_da import SIMILARITY
 from nightjax.run import settings
 from nightjax.train import train
 from tests.helpers import toy
@@ -50,4 +51,4 @@ def test_a_continued_run_ends_with_the_same_bits(folder, tmp_path):
     losses = [[line["loss_pull"] for line in run if "loss_pull" in line] for run in lines]
     assert losses[0] == losses[1] and len(losses[0]) == 4 and all(loss > 0 for loss in losses[0])
     page = (tmp_path / "straight" / "report.html").read_text()
-    assert "<h2>Similarity</h2>" in page and "similarity/own" not in page
+    assert f"<h2>{SIMILARITY.title}</h2>" in page and "similarity/own" not in page
