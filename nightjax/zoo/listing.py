@@ -2,15 +2,13 @@
 
 import ast
 import inspect
-import pathlib
 from collections.abc import Mapping, Sequence
 
-from nightjax.core.config import choose
+from nightjax.core import config_files
+from nightjax.core.errors import choose
 from nightjax.methods import METHODS
 from nightjax.zoo.benchmarks import BENCHMARKS, EVAL_SETS
 from nightjax.zoo.models import MODELS
-
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def list_methods() -> dict[str, str]:
@@ -43,8 +41,8 @@ def list_sets() -> dict[str, str]:
 
 def list_configs() -> dict[str, str]:
     """Name of every config (``--config=``) to what it trains."""
-    files = sorted(path for path in CONFIGS.glob("*.py") if not path.name.startswith("_"))
-    return {path.stem: _first_line(ast.get_docstring(ast.parse(path.read_text()))) for path in files}
+    files = {name: config_files.folder() / f"{name}.py" for name in config_files.names()}
+    return {name: _first_line(ast.get_docstring(ast.parse(path.read_text()))) for name, path in files.items()}
 
 
 KINDS = {

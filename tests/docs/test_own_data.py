@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from absl import flags
 
-from nightjax import check, methods, run
+from nightjax import check, methods
 from nightjax.core import cli, sharding
 from nightjax.core import config as configs
 from nightjax.data import sources, streams, transforms
-from nightjax.evaluate import Evaluator
+from nightjax.evaluator import Evaluator
+from nightjax.run import settings, start
 from nightjax.train import train
 from tests.helpers import toy
 from tests.helpers.places import ROOT
@@ -37,13 +38,13 @@ def example(tmp_path_factory):
             label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             cv2.imwrite(str(path), np.array([int(value) for value in CLASSES], np.uint8)[label % 4])
         (root / name / "labels.json").write_text(json.dumps(CLASSES))
-    return configs.load(f"{root}/my_night.py:steps=2,day={root}/my_day,night={root}/my_night"), root
+    return settings.load(f"{root}/my_night.py:steps=2,day={root}/my_day,night={root}/my_night"), root
 
 
 def test_streams_and_evaluation_sets_open(example, tmp_path):
     config, _ = example
     method = methods.build(config)
-    specs = run.stream_specs(config, method)
+    specs = start.stream_specs(config, method)
     for name, spec in specs.items():
         source = sources.open_source(spec.dataset, spec.split)
         stream = streams.make_stream(source, spec, batch_size=2, seed=0)
@@ -59,7 +60,7 @@ def test_streams_and_evaluation_sets_open(example, tmp_path):
 @pytest.mark.slow
 def test_the_example_trains_and_scores(example, tmp_path):
     config, _ = example
-    result = train(configs.override(config, {"train.devices": 1}), tmp_path / "run")["night"]
+    result = train(settings.override(config, {"train.devices": 1}), tmp_path / "run")["night"]
     assert result["label_version"] == "folder, own" and result["classes_averaged"] == 4
 
 
@@ -91,9 +92,10 @@ def test_the_commands_read_labels_of_ones_own(page, example, capsys):
             checked += 1
         elif any(":data=folder" in word for word in words):
             values = flags.FlagValues()
-            _, argv = cli.define_config(values, words[2:])
+            _, argv = cli.define_config(values, words[2:], settings.load, settings.override)
             cli.parse(values, argv)
-            used = [values.config.data.streams.source, values.config.data.streams.target, values.config.eval.sets.val]
+            config = values["config"].value
+            used = [config.data.streams.source, config.data.streams.target, config.eval.sets.val]
             for source in (sources.open_source(section.dataset, section.split) for section in used):
                 label = transforms.decode(source[0], ("image", "label"))["label"]
                 assert set(np.unique(label)) <= {0, 2, 13, 10}
@@ -103,7 +105,7 @@ def test_the_commands_read_labels_of_ones_own(page, example, capsys):
 
 def test_the_commands_flags_exist(capsys):
     text = PAGE.read_text()
-    folder = configs.load(str(PAGE.parents[1] / "configs/dacs.py") + ":data=folder")
+    folder = settings.load("dacs:data=folder")
     for key in re.findall(r"--config\.(\S+?)=", text):
         configs.check_key(folder, key)
     with pytest.raises(SystemExit):

@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import _base
 from nightjax.core.classes import CLASS_MERGES
 from nightjax.core.config import build, load, suggestion
 from nightjax.core.errors import UserError
 from nightjax.data.datasets import builder_class, builder_modules
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
+from nightjax.models import build_segmenter
 from nightjax.nightstreet import SPLITS
-from nightjax.zoo import benchmarks
+from nightjax.zoo import benchmarks, recipes
+from nightjax.zoo.models import MODELS
 from tests.helpers import miniature
-from tests.helpers.places import ROOT
 
 REAL = sorted(name for name in benchmarks.BENCHMARKS if name != "folder")
 
@@ -77,6 +77,8 @@ def test_streams_exist(benchmark, offers):
     streams = dict(section["streams"])
     if "oracle" in section:
         streams["oracle"] = streams["source"] | section["oracle"]
+    if "day" in section:
+        streams["day"] = section["day"]
     for name, stream in streams.items():
         spec = build(StreamSpec, stream | {"name": name}, name)
         for dataset in spec.dataset.split("+"):
@@ -98,7 +100,9 @@ def test_evaluation_sets_exist(name, offers):
 @pytest.mark.parametrize("benchmark", sorted(benchmarks.BENCHMARKS))
 def test_benchmarks_are_whole(benchmark):
     section = benchmarks.BENCHMARKS[benchmark]
-    assert set(section) <= {"streams", "oracle", "eval", "select"} and section["eval"]
+    known = {"streams", "oracle", "day", "eval", "select", "dropped_rows", "scale"}
+    assert set(section) <= known and section["eval"]
+    assert section.get("scale", "paper") in ("toy", "paper")
     assert section.get("select", "") in {"", *section["eval"]}
     for name, rule in section["eval"].items():
         build(EvalSet, rule, name)
@@ -138,23 +142,51 @@ def test_overlapping_sets_are_named_by_beginnings_that_exist():
         assert all(other.partition("/")[0] in builder_modules() for other in others)
 
 
-def test_configs_take_every_benchmark():
-    args = _base.ARGS
-    for name, section in benchmarks.BENCHMARKS.items():
-        config = _base.get_base(args | {"data": name}, tuple(section["streams"]))
-        assert list(config.data.streams) == list(section["streams"])
-        config.data.streams.source.split = "changed"  # a copy
-        assert section["streams"]["source"]["split"] != "changed"
+@pytest.mark.parametrize("benchmark", sorted(benchmarks.BENCHMARKS))
+def test_a_recipe_takes_every_benchmark(benchmark):
+    section = benchmarks.BENCHMARKS[benchmark]
+    config = recipes.make(recipes.Recipe({"name": "supervised"}), benchmark, tuple(section["streams"]))
+    assert list(config.data.streams) == list(section["streams"]) and set(config.eval.sets) == set(section["eval"])
+    assert config.checkpoint.best == section.get("select", "")
+    config.data.streams.source.split = "changed"  # A copy.
+    assert section["streams"]["source"]["split"] != "changed"
+
+
+def test_what_a_benchmark_has_not():
     with pytest.raises(UserError, match="has no target stream"):
-        _base.get_base(args | {"data": "nightcity"})
-    with pytest.raises(UserError, match="has no labell?ed target"):
-        _base.oracle_streams("cityscapes_to_dark_zurich")
-    assert _base.oracle_streams("cityscapes_to_acdc_night")["source"]["dataset"] == "acdc/night"
+        recipes.streams_of("nightcity", ("source", "target"))
+    with pytest.raises(UserError, match="has no labeled target"):
+        recipes.oracle("cityscapes_to_dark_zurich")
+    oracle = recipes.oracle("cityscapes_to_acdc_night")["data.streams.source"]
+    assert oracle["dataset"] == "acdc/night" and oracle["fields"] == ("image", "label")
 
 
-def test_config_files_take_a_benchmark_by_name(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert "target" not in load("configs/supervised.py:data=nightcity").data.streams
-    assert load("configs/dsr_fpa.py:data=cityscapes_to_dark_zurich").method.refine
+def test_full_resolution_is_read_whole_and_tested_by_windows():
+    """By a network of the table that needs it, and only on real data."""
+    for data, size in (("cityscapes_to_dark_zurich", (1024, 1024)), ("nightstreet", (128, 256))):
+        config = recipes.make(recipes.Recipe({"name": "supervised"}, "hrda"), data, ("source",))
+        assert config.data.streams.source.crop == size
+    assert benchmarks.BENCHMARKS["cityscapes_to_dark_zurich"]["streams"]["source"]["crop"] == (512, 512)
+
+
+def test_warm_up_and_evaluation_follow_the_steps():
+    recipe = recipes.toy({"name": "supervised"}, optim={"name": "adamw", "warmup": 100})
+    for steps, warmup, every in ((None, 100, 250), (100, 25, 25), (1, 0, 1)):
+        config = recipes.make(recipe, "nightstreet", ("source",), steps=steps)
+        assert (config.optim.warmup, config.eval.every, config.checkpoint.every) == (warmup, every, every)
+    with pytest.raises(UserError, match="steps=0 must be 1 or more"):
+        recipes.make(recipe, "nightstreet", ("source",), steps=0)
+
+
+def test_config_files_take_a_benchmark_by_name():
+    assert "target" not in load("supervised:data=nightcity").data.streams
+    assert "target" in load("dsr_fpa:data=cityscapes_to_dark_zurich").data.streams
     with pytest.raises(UserError, match="'cityscapes_to_acdc_night'"):
-        load("configs/dacs.py:data=cityscapes_to_acdc")
+        load("dacs:data=cityscapes_to_acdc")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_named_models_exist(name):
+    section = dict(MODELS[name])
+    build_segmenter(**section)
+    assert recipes.make(recipes.Recipe({"name": "supervised"}), "nightstreet", ("source",), model=name).model.backbone
