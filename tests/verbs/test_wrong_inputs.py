@@ -59,7 +59,7 @@ PREDICT = "--workdir={run} --input={data}/images/train/frame_00.png --output={wo
 def set_key(key, value):
     """A config line that sets a key, new or of another type too."""
     names = "".join(f"[{name!r}]" for name in key.split("."))
-    return f"config.unlock(); config{names} = {value!r}; config.lock()"
+    return f"with config.unlocked(), config.ignore_type(): config{names} = {value!r}"
 
 
 def write(path, content):
