@@ -172,7 +172,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, where)
+        options = [option for option in args if option is not type(None)]
+        made = [option for option in options if _is_part(value) and isinstance(value, option)]
+        return _convert((made or options)[0], value, where)
     if origin is typing.Literal:
         if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
             names = [str(option) for option in args]

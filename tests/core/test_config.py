@@ -178,6 +178,16 @@ def test_build_nests_and_converts():
     assert configs.build(Outer, {"steps": 3, "inner": None}, "outer").inner is None
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    part: Inner | Outer | None = None
+
+
+@pytest.mark.parametrize("part", [Inner(), Outer(3), None])
+def test_build_takes_any_of_several_parts_as_it_is(part):
+    assert configs.build(Choice, {"part": part}, "choice").part is part
+
+
 @pytest.mark.parametrize(
     "section, words",
     [
