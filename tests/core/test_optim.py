@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -8,7 +7,6 @@ from nightjax.core.config import build
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Group, Optimizer
 from nightjax.core.stacks import Stack
-from nightjax.core.step import accumulate
 
 PARAMS = jax.tree.map(
     np.float32,
@@ -97,31 +95,6 @@ def test_clipping():
 def test_mistakes(section, words):
     with pytest.raises(UserError, match=words):
         step(build(Optimizer, section, "optim"))
-
-
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_accumulated_gradient_is_that_of_the_whole(parts):
-    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-    w = np.array([1.0, -2.0, 0.5], np.float32)
-
-    def grad_fn(carry, part, i):
-        del i
-        loss, grads = jax.value_and_grad(lambda w: jnp.mean(jnp.tanh(part @ w)))(w)
-        return grads, carry + part.shape[0], {"loss": loss}
-
-    grads, seen, scalars = jax.jit(lambda x: accumulate(grad_fn, jnp.zeros((), jnp.int32), x, parts))(x)
-    whole = jax.grad(lambda w: jnp.mean(jnp.tanh(x @ w)))(w)
-    np.testing.assert_allclose(grads, whole, atol=1e-6 * np.abs(whole).max())
-    assert int(seen) == 8
-    np.testing.assert_allclose(scalars["loss"], np.tanh(x @ w).mean(), atol=1e-6)  # Terms are of order 1.
-
-
-def test_parts_are_taken_by_stride():
-    def grad_fn(carry, part, i):
-        return jnp.zeros(()), carry.at[i].set(part), {}
-
-    _, seen, _ = accumulate(grad_fn, jnp.zeros((2, 3), jnp.int32), jnp.arange(6), 2)
-    np.testing.assert_array_equal(seen, [[0, 2, 4], [1, 3, 5]])
 
 
 def test_schedule_ends_at_the_least_rate():
