@@ -345,7 +345,7 @@ def test_learning_rates():
     leaf = jnp.zeros((2, 2))
     params = {part: {"kernel": leaf, "bias": leaf[0]} for part in ("backbone", "head", "projection")}
     params["backbone"]["norm1"] = {"scale": leaf[0]}
-    factors, decays = (tree["student"] for tree in optimizer._factors({"student": params}))
+    factors, decays = (tree["student"] for tree in optimizer._factors({"student": params}, ()))
     assert [factors[part]["kernel"] for part in ("backbone", "head", "projection")] == [0.1, 1.0, 1.0]
     assert (factors["backbone"]["norm1"]["scale"], decays["backbone"]["norm1"]["scale"]) == (0.1, 0.0)
     assert decays["backbone"]["bias"] == decays["head"]["bias"] == 1.0
