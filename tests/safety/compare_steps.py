@@ -109,13 +109,14 @@ def main() -> int:
         if before != after:
             print(f"fingerprint: {name} was {before}, now {after}: bits may differ without any change of code")
     variants = given.only or list(old["variants"] | new["variants"])
-    different = []
+    different, compared = [], 0
     for variant in variants:
         a, b = old["variants"].get(variant), new["variants"].get(variant)
         if a is None or b is None:
             print(f"{variant}: only in {given.new if a is None else given.old}")
             different += [] if given.partial else [variant]
             continue
+        compared += 1
         problems = scalar_differences(a["scalars"], b["scalars"], variant, renames)
         words, wrong = [f"{len(a['scalars'][0])} scalars {'DIFFER' if problems else 'equal'}"], bool(problems)
         for state in STATES:
@@ -127,10 +128,8 @@ def main() -> int:
             wrong |= counts
         print(f"{variant}: {', '.join(words)}", *(f"    {line}" for line in problems), sep="\n", flush=True)
         different += [variant] if wrong else []
-    print(
-        f"{len(variants) - len(different)} of {len(variants)} variants equal"
-        + (f"; not: {', '.join(different)}" if different else "")
-    )
+    names = f"; different: {', '.join(different)}" if different else ""
+    print(f"{compared} variants compared, {len(different)} different{names}")
     return int(bool(different))
 
 
