@@ -12,5 +12,5 @@ def learning_rates(path):
     config = settings.load(path)
     method, mesh = build(config), sharding.make_mesh(jax.devices()[:1])
     params = {"student": start.abstract_state(config, method, mesh).params["student"]}
-    rates, _ = method.optimizer._factors(params)
+    rates, _ = method.optimizer._factors(params, method.stacks)
     return {"/".join(key.key for key in keys[1:]): rate for keys, rate in jax.tree_util.tree_leaves_with_path(rates)}
