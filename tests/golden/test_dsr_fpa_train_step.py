@@ -124,11 +124,11 @@ class RecordedWindows(SegmentationNetwork):
 class Recording(Optimizer):
     """Keeps the last gradient in its state, see `last_gradients`."""
 
-    def build(self, params, steps):
+    def build(self, params, steps, stacks=()):
         keep = optax.GradientTransformation(
             lambda params: jax.tree.map(jnp.zeros_like, params), lambda updates, state, params=None: (updates, updates)
         )
-        return optax.chain(keep, super().build(params, steps))
+        return optax.chain(keep, super().build(params, steps, stacks))
 
 
 def last_gradients(state):
