@@ -123,7 +123,7 @@ class Optimizer:
         clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
         return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
-    def _factors(self, params: PyTree, stacks: Sequence[Stack]) -> tuple[PyTree, PyTree]:
+    def _factors(self, params: PyTree, stacks: Sequence[Stack] = ()) -> tuple[PyTree, PyTree]:
         flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
         unused = {g.pattern for g in self.groups}
         lr, decay = {}, {}
