@@ -45,7 +45,7 @@ def test_exposure(golden):
     file = golden("dannet", "exposure_loss")
     np.testing.assert_allclose(nhwc(file["night"]).mean(), file["E"], rtol=1e-5)
     enhanced = nhwc(file["enhanced"])
-    loss, gradient = jax.value_and_grad(exposure_loss)(enhanced, jnp.asarray(file["E"]))
+    loss, gradient = jax.jit(jax.value_and_grad(exposure_loss))(enhanced, jnp.asarray(file["E"]))
     same_value(loss, file["loss"])
     same_gradient(gradient, file["grad_enhanced"])
     cells = jnp.asarray(file["pooled"][:, 0])  # One level a cell: what is left is each cell's distance to its own mean.
@@ -69,7 +69,7 @@ def test_light_loss(golden):
         terms = light_loss(image, residual, level)
         return terms["total"], terms
 
-    gradient, terms = jax.grad(loss, has_aux=True)(nhwc(file["r"]))
+    gradient, terms = jax.jit(jax.grad(loss, has_aux=True))(nhwc(file["r"]))
     for name, value in terms.items():
         same_value(value, file[name])
     same_gradient(gradient, file["grad_r"])
@@ -82,7 +82,7 @@ def test_weighted_cross_entropy(golden):
     np.testing.assert_allclose(upsampled, nhwc(file["upsampled"]), atol=1e-5)
 
     weights = jnp.asarray(file["class_weights"])
-    loss, gradient = jax.value_and_grad(class_weighted_cross_entropy)(logits, label, weights)
+    loss, gradient = jax.jit(jax.value_and_grad(class_weighted_cross_entropy))(logits, label, weights)
     same_value(loss, file["loss"])
     same_gradient(gradient, file["grad_logits_lowres"])
     paper = class_weighted_cross_entropy(logits, label, weights, normalizer="paper")
@@ -114,7 +114,7 @@ def test_static_loss(golden, neighborhood):
     logits, label = nhwc(file["logits"]), jnp.asarray(file["labels"])
     weights = static_weights(file)
     loss = functools.partial(static_loss, neighborhood=neighborhood)
-    value, gradient = jax.value_and_grad(loss)(logits, label, weights)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits, label, weights)
     same_value(value, file[f"loss_{neighborhood}"])
     same_gradient(gradient, file[f"grad_{neighborhood}"])
     if neighborhood == "3x3":
@@ -175,10 +175,8 @@ def test_adaptsegnet_losses(golden, prefix, kind):
         segmentation.append(pixel_weighted_cross_entropy(source, label, **options))
         same_value(segmentation[-1], file[f"loss_seg{level}"])
         model, variables = load(file, f"D{level}.", "adaptsegnet", source.shape[-1])
-        scores = [
-            model.apply(variables, jax.nn.softmax(resize(logits, size, align_corners=True)))
-            for logits in (source, target)
-        ]
+        score = jax.jit(functools.partial(model.apply, variables))
+        scores = [score(jax.nn.softmax(resize(logits, size, align_corners=True))) for logits in (source, target)]
         np.testing.assert_allclose(scores[1], nhwc(file[f"D{level}_target_out"]), atol=1e-5)
         adversarial.append(adversarial_loss(scores[1], kind=kind))
         same_value(adversarial[-1], file[f"{prefix}.adv{level}"])
