@@ -27,7 +27,7 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.selection.distances import compare
 from nightjax.selection.image_features import describe_with
-from nightjax.selection.images import Pictures
+from nightjax.selection.images import ImageSet
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     cli.join_from_flags(values)
     describe = describe_with(values.features, weights=values.weights, rule=values.resize, batch=values.batch)
-    *sets, last = (Pictures(where, data_dir=values.data_dir, manual_dir=values.manual_dir) for where in words)
+    *sets, last = (ImageSet(where, data_dir=values.data_dir, manual_dir=values.manual_dir) for where in words)
     for line in compare(sets, last, describe, values.features, values.resize):
         print(line)
 

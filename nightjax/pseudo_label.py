@@ -22,7 +22,7 @@ from nightjax.core.errors import UserError
 from nightjax.inference.predict import should_bucket
 from nightjax.inference.pseudo_labels import write_pseudo_labels
 from nightjax.selection.choice import read_list
-from nightjax.selection.images import Pictures
+from nightjax.selection.images import ImageSet
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     if not 0 <= values.threshold < 1:
         raise UserError(f"--threshold={values.threshold} must be at least 0 and below 1")
-    pictures = Pictures(values.images, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    pictures = ImageSet(values.images, data_dir=values.data_dir, manual_dir=values.manual_dir)
     position = {name: i for i, name in enumerate(pictures.names())}
     names = read_list(values.list) if values.list else list(position)
     if unknown := [name for name in names if name not in position]:

@@ -21,7 +21,7 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.selection import choice
 from nightjax.selection.image_features import describe_with
-from nightjax.selection.images import Pictures, scored_by
+from nightjax.selection.images import ImageSet, scored_by
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> None:
                 "--transductive and report it with the results"
             )
     folders = {"data_dir": values.data_dir, "manual_dir": values.manual_dir}
-    pool = Pictures(values.pool, **folders)
-    reference = Pictures(values.reference, **folders) if values.reference else None
+    pool = ImageSet(values.pool, **folders)
+    reference = ImageSet(values.reference, **folders) if values.reference else None
     record = {key: values[key].value for key in ("rule", "pool", "reference", "transductive", "count")}
     describe = None
     if values.rule not in choice.RULES_WITHOUT_FEATURES:

@@ -24,7 +24,7 @@ from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
-from nightjax.report.panels import write_panels
+from nightjax.report.visualizations import write_visualizations
 from nightjax.run import loaded, references, settings, start
 
 
@@ -95,7 +95,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
                     results = evaluator(method.variables(state, network), step, writer)
                     metrics = {name: result["miou"][result["headline"]] for name, result in results.items()}
                     if batch is not None:
-                        write_panels(visualize(state, batch), workdir, step, writer)
+                        write_visualizations(visualize(state, batch), workdir, step, writer)
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):
                 with clock.paused():
                     log.settle()

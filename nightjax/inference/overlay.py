@@ -46,7 +46,7 @@ def blend(
     return np.where((label == IGNORE)[..., None], image, np.round(mixed).astype(np.uint8))
 
 
-def to_picture(values: np.ndarray) -> np.ndarray:
+def to_rgb(values: np.ndarray) -> np.ndarray:
     """One panel as RGB: uint8 [H, W, 3] as it is, uint8 [H, W] as train ids, float as 0..1."""
     values = np.asarray(values)
     if values.dtype != np.uint8:
@@ -60,14 +60,14 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
     every column.
 
     Args:
-        panels: caption to N pictures, each of any form that `to_picture` takes; sizes may differ.
+        panels: caption to N pictures, each of any form that `to_rgb` takes; sizes may differ.
         height: of each picture, its aspect kept; that of the first picture if None.
         gap: pixels between pictures.
 
     Returns:
         uint8 [H', W', 3] on white.
     """
-    columns = {name: [to_picture(picture) for picture in pictures] for name, pictures in panels.items()}
+    columns = {name: [to_rgb(picture) for picture in pictures] for name, pictures in panels.items()}
     height = height or max(96, next(iter(columns.values()))[0].shape[0])
     columns = {name: [_scale_to(picture, height) for picture in pictures] for name, pictures in columns.items()}
     widths = {name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()}

@@ -60,27 +60,31 @@ class AdaptSegNet(Segmenting):
             )
 
     @property
-    def judged(self) -> tuple[str, ...]:
+    def discriminator_names(self) -> tuple[str, ...]:
         """The levels that have a discriminator."""
         return tuple(level for level, (_, weight) in self._levels().items() if weight)
 
     @property
     def players(self) -> Players:
         """The segmentation network, and the discriminators together."""
-        return super().players | self.discriminators.players(self.judged)
+        return super().players | self.discriminators.players(self.discriminator_names)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
         key, discriminator_key = jax.random.split(rng)
         size = batch["source"]["image"].shape[1:]
         student = self.network.init(key, size)
-        return self.first_state(student, self.discriminators.init(discriminator_key, self.judged, size[:2]))
+        return self.first_state(
+            student, self.discriminators.init(discriminator_key, self.discriminator_names, size[:2])
+        )
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `core.method.Trainable`."""
         images = self.network.decode(batch)
         examples = {domain: images[domain]["image"] for domain in self.domains} | {"label": batch["source"]["label"]}
-        losses = {"student": functools.partial(self.student_loss, state)} | self.discriminators.losses(self.judged)
+        losses = {"student": functools.partial(self.student_loss, state)} | self.discriminators.losses(
+            self.discriminator_names
+        )
         return gradient_step(state, self.players, losses, examples, self.training)
 
     def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
@@ -108,7 +112,7 @@ class AdaptSegNet(Segmenting):
                     scalars[f"adversarial_{level}"] = loss
                     total += adversarial * loss
         scalars["loss"] = total
-        pairs = outputs_of(probs["source"], probs["target"], self.judged)
+        pairs = outputs_of(probs["source"], probs["target"], self.discriminator_names)
         return cast(jax.Array, total), Outcome(scalars, {"student": new}, pairs)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
@@ -121,7 +125,7 @@ class AdaptSegNet(Segmenting):
             "truth": batch["source"]["label"],
             "target": image,
             "prediction": probs["level2"].argmax(-1).astype(jnp.uint8),
-            **self.discriminators.maps(state.params, probs, self.judged),
+            **self.discriminators.maps(state.params, probs, self.discriminator_names),
         }
 
     def _levels(self) -> dict[str, tuple[float, float]]:

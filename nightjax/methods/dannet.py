@@ -106,7 +106,7 @@ class Dannet(Segmenting):
     optional_init: ClassVar[tuple[str, ...]] = ("relight",)
 
     @property
-    def judged(self) -> tuple[str, ...]:
+    def discriminator_names(self) -> tuple[str, ...]:
         """Names of the discriminators."""
         return () if self.adversarial is None else TARGETS
 
@@ -114,7 +114,9 @@ class Dannet(Segmenting):
     def players(self) -> Players:
         """The segmentation network, and the discriminators together."""
         own = super().players
-        return own if self.adversarial is None else own | self.adversarial.discriminators.players(self.judged)
+        return (
+            own if self.adversarial is None else own | self.adversarial.discriminators.players(self.discriminator_names)
+        )
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
@@ -122,7 +124,7 @@ class Dannet(Segmenting):
         size = batch["source"]["image"].shape[1:]
         student, others = self.network.init(key, size), {}
         if self.adversarial is not None:
-            others = self.adversarial.discriminators.init(discriminator_key, self.judged, size[:2])
+            others = self.adversarial.discriminators.init(discriminator_key, self.discriminator_names, size[:2])
         return self.first_state(student, others)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
@@ -132,7 +134,7 @@ class Dannet(Segmenting):
         examples["label"] = batch["source"]["label"]
         losses = {"student": functools.partial(self.student_loss, state, level)}
         if self.adversarial is not None:
-            losses |= self.adversarial.discriminators.losses(self.judged)
+            losses |= self.adversarial.discriminators.losses(self.discriminator_names)
         return gradient_step(state, self.players, losses, examples, self.training)
 
     def student_loss(self, state, level, params, stats, part, i) -> tuple[jax.Array, Outcome]:
@@ -152,7 +154,7 @@ class Dannet(Segmenting):
             logits[view] = resize(outputs["logits"], size or image.shape[1:3], align_corners=True)
         probs = {view: jax.nn.softmax(value) for view, value in logits.items()}
         if self.adversarial is not None:
-            for name in self.judged:
+            for name in self.discriminator_names:
                 loss = self.adversarial.discriminators.fooling_loss(state.params[name], probs[name])
                 scalars[f"adversarial_{name}"] = loss
                 total += self.adversarial.weight * loss
@@ -166,7 +168,7 @@ class Dannet(Segmenting):
             logits["source"], part["label"], _or_ones(self.class_weights), normalizer=self.normalizer
         )
         scalars["loss"] = total + scalars["segmentation"]
-        pairs = outputs_of(dict.fromkeys(self.judged, probs["source"]), probs, self.judged)
+        pairs = outputs_of(dict.fromkeys(self.discriminator_names, probs["source"]), probs, self.discriminator_names)
         return scalars["loss"], Outcome(scalars, {"student": new}, pairs)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
@@ -188,7 +190,7 @@ class Dannet(Segmenting):
         if self.adversarial is None:
             return shown
         probs = {name: jax.nn.softmax(x) for name, x in logits.items()}
-        return shown | self.adversarial.discriminators.maps(state.params, probs, self.judged)
+        return shown | self.adversarial.discriminators.maps(state.params, probs, self.discriminator_names)
 
     def _pseudo_label(self, day: jax.Array, night: jax.Array) -> jax.Array:
         weights = _or_ones(None if self.static is None else self.static.class_weights)

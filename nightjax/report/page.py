@@ -1,7 +1,7 @@
 """`report.html`: a run on one page that opens anywhere, without network and without a second file.
 
 It is made from the run folder alone: `metrics.jsonl`, `eval/<set>/<step>.json`,
-`panels/<step>_<name>.png` and `config.json`, whichever of them exist, and can be made again at any
+`visualizations/<step>_<name>.png` and `config.json`, whichever of them exist, and can be made again at any
 time, also while the run goes on.
 """
 
@@ -82,7 +82,7 @@ def write_report(
             "tables",
         ),
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
-        _section("Images", _images(workdir), "panels"),
+        _section("Images", _images(workdir), "visualizations"),
         _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
         _config(config),
@@ -219,7 +219,7 @@ def _table(name: str, step: int, summary: Mapping[str, Any], before: tuple[int, 
 
 
 def _images(workdir: epath.Path) -> str:
-    folder = workdir / "panels"
+    folder = workdir / "visualizations"
     by_name: dict[str, list[epath.Path]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         match = re.fullmatch(r"\d+_(.+)\.png", path.name)

@@ -16,7 +16,7 @@ from nightjax.inference import overlay
 from nightjax.metrics import fid
 from nightjax.selection import brightness, coverage
 from nightjax.selection.image_features import Describe
-from nightjax.selection.images import Pictures
+from nightjax.selection.images import ImageSet
 
 RULES_WITHOUT_REFERENCE = ("his_dark", "random")
 RULES_WITHOUT_FEATURES = (*RULES_WITHOUT_REFERENCE, "his_ref")
@@ -51,8 +51,8 @@ def check_rule(rule: str, reference: str) -> None:
 def choose(
     rule: str,
     count: int,
-    pool: Pictures,
-    reference: Pictures | None = None,
+    pool: ImageSet,
+    reference: ImageSet | None = None,
     *,
     describe: Describe | None = None,
     seed: int = 0,
@@ -90,7 +90,7 @@ def choose(
 
 
 def _by_features(
-    rule: str, count: int, names: list[str], pool: Pictures, reference: Pictures, describe: Describe
+    rule: str, count: int, names: list[str], pool: ImageSet, reference: ImageSet, describe: Describe
 ) -> Choice:
     features, wanted = (np.concatenate(list(describe(pictures.images()))) for pictures in (pool, reference))
     chosen = coverage.select(rule, names, features, wanted, count)
@@ -110,7 +110,7 @@ def _by_features(
 
 
 def write(
-    folder: pathlib.Path, choice: Choice, pool: Pictures, reference: Pictures | None, record: Mapping[str, Any]
+    folder: pathlib.Path, choice: Choice, pool: ImageSet, reference: ImageSet | None, record: Mapping[str, Any]
 ) -> None:
     """Writes the list, the record and the contact sheet: the best, the last chosen, left out, and the reference.
 

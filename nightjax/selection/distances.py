@@ -8,7 +8,7 @@ import numpy as np
 from nightjax.core.errors import UserError
 from nightjax.metrics import fid
 from nightjax.selection.image_features import Describe
-from nightjax.selection.images import Pictures
+from nightjax.selection.images import ImageSet
 
 NAMES = {"inception": ("FID", "KID"), "random": ("random-feature Fréchet distance", "random-feature kernel distance")}
 """Features to the names of their two distances."""
@@ -17,7 +17,7 @@ TIE = {"inception": 0.1, "random": 0.0}
 """Features to the difference of Fréchet distances below which the earlier set is not preferred."""
 
 
-def compare(sets: Sequence[Pictures], last: Pictures, describe: Describe, features: str, resize: str) -> Iterator[str]:
+def compare(sets: Sequence[ImageSet], last: ImageSet, describe: Describe, features: str, resize: str) -> Iterator[str]:
     """Compares sets with the last one.
 
     Args:
@@ -59,7 +59,7 @@ def best_of(distances: Sequence[float], tie: float) -> int:
     return max(i for i, distance in enumerate(distances) if distance == least or distance - least < tie)
 
 
-def _features(pictures: Pictures, describe: Describe) -> np.ndarray:
+def _features(pictures: ImageSet, describe: Describe) -> np.ndarray:
     """Features of the images of this process, [n, D]: every n-th of n processes."""
     if len(pictures) < jax.process_count():
         raise UserError(

@@ -12,7 +12,7 @@ from nightjax.data.folders import IMAGE_SUFFIXES
 from nightjax.zoo import benchmarks
 
 
-class Pictures:
+class ImageSet:
     """A sequence of (name, uint8 [H, W, 3] RGB), decoded when asked for.
 
     Args:

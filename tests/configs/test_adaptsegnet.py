@@ -20,7 +20,7 @@ def test_adaptsegnet_has_the_official_settings():
     config = settings.load(GTA5)
     method = build(config)
     assert method.segmentation_weights == (0.1, 1.0) and method.adversarial_weights == (0.0002, 0.001)
-    assert method.discriminators.kind == "vanilla" and method.judged == ("level1", "level2")
+    assert method.discriminators.kind == "vanilla" and method.discriminator_names == ("level1", "level2")
     assert method.discriminators.network.strides == VARIANTS["adaptsegnet"]["strides"]
     assert method.network.input.order == "bgr" and method.training.steps == 250_000
     streams = start.stream_specs(config, method)
@@ -44,7 +44,7 @@ def test_one_network_of_adaptsegnet_and_dannet():
 
 def test_single_level_recipes():
     least_squares = method_of(f"{GTA5},gan=least_squares")
-    assert least_squares.adversarial_weights == (0.0, 0.01) and least_squares.judged == ("level2",)
+    assert least_squares.adversarial_weights == (0.0, 0.01) and least_squares.discriminator_names == ("level2",)
     assert method_of(f"{GTA5},levels=1").adversarial_weights == (0.0, 0.001)
     assert method_of("configs/adaptsegnet.py").judged == ("level2",)
     assert learning_rates(f"{GTA5},levels=1")["auxiliary/conv2d_list_0/kernel"] == 0

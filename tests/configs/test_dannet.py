@@ -67,7 +67,7 @@ def test_dannet_freezes_what_the_official_code_does(network):
 
 def test_every_part_can_be_left_out():
     whole = method_of("configs/dannet.py")
-    assert whole.network.model.relight is not None and whole.static.weight and whole.judged
+    assert whole.network.model.relight is not None and whole.static.weight and whole.discriminator_names
     without = {
         "light": lambda method: method.network.model.relight is None,
         "static": lambda method: method.static is None,
@@ -78,7 +78,7 @@ def test_every_part_can_be_left_out():
         method = method_of(f"configs/dannet.py:without={part}")
         assert [name for name, other in without.items() if other(method)] == [part]
         assert is_out(nothing)
-    assert nothing.judged == ()
+    assert nothing.discriminator_names == ()
 
 
 def test_the_input_is_a_choice_of_every_config():

@@ -45,10 +45,10 @@ def test_blend():
 
 
 def test_panels_take_labels_maps_and_images():
-    np.testing.assert_array_equal(overlay.to_picture(LABEL), CITYSCAPES.colors[LABEL])
-    np.testing.assert_array_equal(overlay.to_picture(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255])
-    np.testing.assert_array_equal(overlay.to_picture(IMAGE), IMAGE)
-    assert overlay.to_picture(np.zeros((2, 3, 3), np.float32)).shape == (2, 3, 3)
+    np.testing.assert_array_equal(overlay.to_rgb(LABEL), CITYSCAPES.colors[LABEL])
+    np.testing.assert_array_equal(overlay.to_rgb(np.array([[0.0, 0.5, 2.0]]))[0, :, 1], [0, 128, 255])
+    np.testing.assert_array_equal(overlay.to_rgb(IMAGE), IMAGE)
+    assert overlay.to_rgb(np.zeros((2, 3, 3), np.float32)).shape == (2, 3, 3)
 
 
 def test_panel_grid_places_pictures_under_captions():

@@ -95,7 +95,7 @@ def test_no_gradient_across_networks(plain, batch):
     first = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     first = first.replace(params=jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(x.dtype), shapes.params))
     before, after = (jax.jit(method.train_step)(first, batch)[0] for method in (usual, strong))
-    for name in usual.judged:
+    for name in usual.discriminator_names:
         jax.tree.map(np.testing.assert_array_equal, before.params[name], after.params[name])
 
     label, names = batch["source"]["label"], {"level1": "auxiliary_logits", "level2": "logits"}
@@ -125,7 +125,7 @@ def test_prediction_and_visualizations(method, first, batch):
     shown = jax.jit(method.visualizations)(first, batch)
     assert shown["prediction"].shape == batch["target"]["image"].shape[:3]
     assert shown["prediction"].dtype == jnp.uint8
-    for level in method.judged:
+    for level in method.discriminator_names:
         assert shown[f"discriminator_{level}"].shape[-1] == 3
 
 

@@ -244,7 +244,7 @@ def straight(folder, tmp_path_factory):
 
 
 def test_a_run_has_pictures_and_losses_but_no_scores(straight):
-    assert list((straight / "panels").glob("*.png")) and not (straight / "eval").exists()
+    assert list((straight / "visualizations").glob("*.png")) and not (straight / "eval").exists()
     lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss_discriminators" in line] == [1, 2, 3, 4]
     assert (straight / "report.html").exists()

@@ -25,10 +25,10 @@ def make_run(root, hit=80, sets=("night", "day")):
     lines += [{"step": 100, f"eval/{name}/miou": 50.0} for name in sets] + [{"step": 100, "loss/source": float("nan")}]
     (root / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 101, "lo')
     (root / "config.json").write_text(json.dumps({"method": {"name": "dsr_fpa"}, "note": "<script>alert(1)</script>"}))
-    (root / "panels").mkdir()
+    (root / "visualizations").mkdir()
     for step in (10, 20, 30, 100):
         picture = np.full((20, 30, 3), step, np.uint8)
-        (root / "panels" / f"{step:07d}_train.png").write_bytes(encode_image(picture))
+        (root / "visualizations" / f"{step:07d}_train.png").write_bytes(encode_image(picture))
     return root
 
 

@@ -23,7 +23,7 @@ from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
 from nightjax.report import results_table
 from nightjax.run import loaded, settings, start
-from nightjax.selection.images import Pictures, scored_by
+from nightjax.selection.images import ImageSet, scored_by
 from nightjax.train import compile_step
 from tests.helpers import toy
 from tests.helpers.places import ROOT
@@ -187,8 +187,8 @@ def test_pseudo_labels_are_a_data_set_with_a_record(pseudo, root):
     assert [record["image_id"] for record in source] == ["dark/dark_03", "bright/bright_01", "dark/dark_00"]
     record = json.loads((pseudo / "all" / "pseudo_labels.json").read_text())
     assert record["step"] == 0 and record["pictures"] == 3 and sum(record["pixels"].values()) == 3 * 32 * 48
-    original = dict(Pictures(f"{root}/pool"))["dark/dark_03"]
-    np.testing.assert_array_equal(dict(Pictures(f"{pseudo}/all/images"))["dark/dark_03"], original)
+    original = dict(ImageSet(f"{root}/pool"))["dark/dark_03"]
+    np.testing.assert_array_equal(dict(ImageSet(f"{pseudo}/all/images"))["dark/dark_03"], original)
 
 
 def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path, monkeypatch):

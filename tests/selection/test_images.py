@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.selection.images import Pictures
+from nightjax.selection.images import ImageSet
 
 
 @pytest.fixture
@@ -22,28 +22,28 @@ def folder(tmp_path):
 
 
 def test_a_plain_folder(folder):
-    pictures = Pictures(str(folder / "images"))
+    pictures = ImageSet(str(folder / "images"))
     assert len(pictures) == 2 and pictures.names() == ["b", "part/a"] and pictures.sizes() == {(4, 6), (8, 6)}
     assert [int(image.mean().round()) for image in pictures.images()] == [10, 200]
 
 
 def test_a_split_of_a_data_set(folder):
-    pictures = Pictures(f"folder:{folder}@some")
+    pictures = ImageSet(f"folder:{folder}@some")
     ((name, image),) = list(pictures)
     assert name == "part/a" and image.shape == (8, 6, 3)
 
 
 def test_several(folder):
-    both = Pictures(f"folder:{folder}@some,{folder}/images/part")
+    both = ImageSet(f"folder:{folder}@some,{folder}/images/part")
     assert both.names() == ["part/a", "a"]
     with pytest.raises(UserError, match="two pictures are called 'part/a'"):
-        Pictures(f"folder:{folder}@some,{folder}/images").names()
+        ImageSet(f"folder:{folder}@some,{folder}/images").names()
 
 
 def test_nothing_there(folder):
     with pytest.raises(UserError, match="is no folder"):
-        Pictures(str(folder / "none"))
+        ImageSet(str(folder / "none"))
     with pytest.raises(UserError, match="holds no pictures"):
-        Pictures(str(folder / "lists"))
+        ImageSet(str(folder / "lists"))
     with pytest.raises(UserError, match="no split 'sum'"):
-        Pictures(f"folder:{folder}@sum")
+        ImageSet(f"folder:{folder}@sum")

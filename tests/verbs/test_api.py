@@ -22,14 +22,22 @@ def trained(tmp_path_factory):
 def test_a_workdir_holds_what_the_readme_says(trained):
     _, workdir = trained
     names = {path.name for path in workdir.iterdir()}
-    assert {"config.json", "checkpoints", "metrics.jsonl", "eval", "panels", "report.html", "tensorboard"} <= names
+    assert {
+        "config.json",
+        "checkpoints",
+        "metrics.jsonl",
+        "eval",
+        "visualizations",
+        "report.html",
+        "tensorboard",
+    } <= names
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert all(list(line)[0] == "step" for line in lines)
     assert any("eval/val/miou" in line for line in lines)
     result = json.loads((workdir / "eval" / "val" / "0000003.json").read_text())
     assert set(result["miou"]) == {"skip", "zero", "gt_only"}
     assert {"pa", "ca", "fwiou", "iou", "groups"} <= result.keys()
-    assert list(workdir.glob("panels/0000003_train.png"))
+    assert list(workdir.glob("visualizations/0000003_train.png"))
     assert "<svg" in (workdir / "report.html").read_text()
 
 

@@ -1,4 +1,4 @@
-"""A method's panels as one picture file a step."""
+"""What a method shows of its work, as one image file a step."""
 
 from collections.abc import Mapping
 
@@ -26,13 +26,13 @@ ORDER = (
 """Columns from left to right; others follow."""
 
 
-def write_panels(
+def write_visualizations(
     pictures: Mapping[str, jax.Array], workdir: epath.Path, step: int, writer: Writer, examples: int = 4
 ) -> None:
-    """Writes ``panels/<step>_train.png`` and adds it to the events.
+    """Writes ``visualizations/<step>_train.png`` and adds it to the events.
 
     Args:
-        pictures: caption to [B, H, W, 3] or [B, H, W]; see `Method.panels`.
+        pictures: caption to [B, H, W, 3] or [B, H, W]; see `Method.visualize`.
         workdir: of the run.
         step: of the state they show.
         writer: of the run.
@@ -41,7 +41,7 @@ def write_panels(
     names = [name for name in ORDER if name in pictures] + [name for name in pictures if name not in ORDER]
     grid = panel_grid({name: list(local_rows(pictures[name])[:examples]) for name in names})
     if jax.process_index() == 0:
-        folder = workdir / "panels"
+        folder = workdir / "visualizations"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{step:07d}_train.png").write_bytes(encode_image(grid))
         writer.image(step, "train", grid)
