@@ -91,8 +91,9 @@ def nights(factors: bool) -> dict[str, Knobs]:
 
 
 def ratios(s: float, e: float, o: float) -> dict[str, float]:
-    """S as a percentage of O, and the percentage of the gap from S to O that E closes."""
-    return {"S / O": 100 * s / o, "closed by E": 100 * (e - s) / (o - s)}
+    """S as a percentage of O, and the percentage of the gap from S to O that E closes; NaN where there is no gap."""
+    gap = o - s
+    return {"S / O": 100 * s / o if o else math.nan, "closed by E": 100 * (e - s) / gap if gap else math.nan}
 
 
 def outside(measured: Mapping[str, float]) -> list[str]:

@@ -46,7 +46,7 @@ def test_single_level_recipes():
     least_squares = method_of(f"{GTA5},gan=least_squares")
     assert least_squares.adversarial_weights == (0.0, 0.01) and least_squares.discriminator_names == ("level2",)
     assert method_of(f"{GTA5},levels=1").adversarial_weights == (0.0, 0.001)
-    assert method_of("configs/adaptsegnet.py").judged == ("level2",)
+    assert method_of("configs/adaptsegnet.py").discriminator_names == ("level2",)
     assert learning_rates(f"{GTA5},levels=1")["auxiliary/conv2d_list_0/kernel"] == 0
 
 

@@ -10,6 +10,7 @@ from clu import platform
 
 from nightjax.core import hooks
 from nightjax.core.errors import UserError
+from nightjax.core.types import Weighted
 
 
 class Lines:
@@ -39,7 +40,11 @@ def test_pairs_are_weighted_and_left_out_without_weight():
     writer = Lines()
     scalars = log(writer)
     for step, weights in ((1, (1.0, 0.0)), (2, (3.0, 0.0)), (3, (1.0, 1.0))):
-        scalars.push(step, {name: jnp.asarray([step, w]) for name, w in zip("ab", weights, strict=True)}, [0])
+        scalars.push(
+            step,
+            {name: Weighted(jnp.float32(step), jnp.float32(w)) for name, w in zip("ab", weights, strict=True)},
+            [0],
+        )
     values = writer.lines[0][1]
     assert values["a"] == 1.75 and "b" not in values
 
