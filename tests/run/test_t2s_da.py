@@ -42,7 +42,7 @@ def test_a_continued_run_ends_with_the_same_bits(folder, tmp_path):
     train(made, tmp_path / "continued")
     one, two = (toy.saved_state(tmp_path / name, 4) for name in ("straight", "continued"))
     assert one.keys() == two.keys()
-    for part in ("projection", "confidence", "prototypes", "similarity", "key_queue"):
+    for part in ("projection", "confidence", "prototypes", "prototypes_seen", "key_queue"):
         assert any(part in name for name in one), part
     for name in one:
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
