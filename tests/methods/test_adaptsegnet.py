@@ -153,4 +153,4 @@ def test_level_one_needs_an_auxiliary_classifier(method, small_resnet):
     with pytest.raises(UserError, match="auxiliary classifier"):
         dataclasses.replace(method, network=small_resnet)
     single = {"segmentation_weights": (0.0, 1.0), "adversarial_weights": (0.0, 0.001)}
-    assert dataclasses.replace(method, network=small_resnet, **single).judged == ("level2",)
+    assert dataclasses.replace(method, network=small_resnet, **single).discriminator_names == ("level2",)
