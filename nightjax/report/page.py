@@ -119,9 +119,8 @@ def _header(workdir: epath.Path, config: Mapping[str, Any], metrics: Mapping[str
 
 
 def _name(workdir: epath.Path, config: Mapping[str, Any]) -> str:
-    method = config.get("method")
-    method = method.get("name") if isinstance(method, Mapping) else method
-    return f"{method}: {workdir.name}" if isinstance(method, str) else workdir.name
+    method = _method_name(config)
+    return f"{method}: {workdir.name}" if method else workdir.name
 
 
 def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, before: Evaluations) -> str:

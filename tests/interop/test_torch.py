@@ -177,7 +177,7 @@ SIZES = {"hidden_sizes": [8, 16, 20, 24], "depths": [1, 2, 1, 2], "num_attention
 
 def huggingface_segformer(seed):
     """A random one, with batch statistics of real data."""
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", reason="needs the convert extra")
     torch.manual_seed(seed)
     config = transformers.SegformerConfig(decoder_hidden_size=12, num_labels=19, initializer_range=0.3, **SIZES)
     model = transformers.SegformerForSemanticSegmentation(config)
@@ -263,7 +263,7 @@ def test_mmsegmentations_segformer_head_agrees():
 
 
 def test_huggingface_classifier_gives_a_backbone(tmp_path):
-    transformers = pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers", reason="needs the convert extra")
     theirs = transformers.SegformerForImageClassification(transformers.SegformerConfig(**SIZES))
     torch.save(theirs.state_dict(), tmp_path / "mit.bin")
     model, template = our_segformer()
