@@ -14,7 +14,7 @@ from clu import metrics
 from etils import epath
 
 from nightjax.core import config as configs
-from nightjax.core import sharding, writers
+from nightjax.core import sharding, targets, writers
 from nightjax.core.classes import CITYSCAPES, CLASS_MERGES
 from nightjax.core.errors import UserError
 from nightjax.core.method import Segments, Trainable, segments
@@ -73,8 +73,9 @@ class Evaluator:
                     "prediction"
                 )
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
+        count = functools.partial(batch_counts, segments(method) if self.sets else cast(Segments, method))
         self._counts = jax.jit(
-            functools.partial(batch_counts, segments(method) if self.sets else cast(Segments, method)),
+            targets.written_for(targets.of(mesh.devices.flat), count),
             static_argnames="eval_set",
             out_shardings=sharding.replicated(mesh),
         )

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     cli.parse(values, argv, __doc__, required=("workdir",))
     cli.use_compilation_cache()
     run = loaded.load(values.workdir, step=values.step)
-    matched = jax.jit(matches(run.method).match)
+    matched = jax.jit(run.written(matches(run.method).match))
     match = lambda nights, days: jax.device_get(matched(run.variables, nights, days))
     trained = PRESETS[values.preset].counts["target_pairs"]
     results = {

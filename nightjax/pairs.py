@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
             f"{values.workdir} does not translate labels; give a run of configs/pix2pixhd.py:translates=label"
         )
     source = sources.open_source(values.data, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
-    translate = jax.jit(translates(run.method).translate)
+    translate = jax.jit(run.written(translates(run.method).translate))
     make_pairs(source, lambda label: translate(run.variables, label), pathlib.Path(values.output))
     print(
         f"{len(source)} pairs in {values.output}: use it as data=folder with --config.data.manual_dir={values.output}"

@@ -15,7 +15,7 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, hooks, sharding, writers
+from nightjax.core import checkpoint, hooks, sharding, targets, writers
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable
@@ -77,7 +77,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     with _missing_field_explained(config):
         step_fn = compile_step(method, abstract, start.abstract_batch(config, method, mesh), mesh)
     print(f"step compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
-    visualize = jax.jit(method.visualizations)
+    visualize = jax.jit(targets.written_for(targets.of(mesh.devices.flat), method.visualizations))
     writer = writers.MetricWriter(workdir, first) if jax.process_index() == 0 else writers.NoWriter()
     name_records = functools.partial(_record_ids, readers)
     log = hooks.ScalarLog(writer, clock, first, steps, batch_size * len(readers), config.log.every, name_records)
@@ -139,9 +139,10 @@ def compile_step(method: Trainable, state: TrainState, batch: Batch, mesh: jax.s
     shardings = sharding.state_sharding(mesh, state)
     # At a CPU's usual level 3 it takes longer to compile, and the two programs measured (supervised, dsr_fpa) ran no
     # faster.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    target = targets.of(mesh.devices.flat)
+    options = {"xla_backend_optimization_level": 1} if target == "cpu" else None
     step = jax.jit(
-        method.train_step,
+        targets.written_for(target, method.train_step),
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,

@@ -77,7 +77,7 @@ def _from_run(values: flags.FlagValues) -> tuple[translated.Translator, dict[str
     run = loaded.load(values.workdir, step=values.step)
     name = run.config.method.name
     translate, facts = network_translator(
-        translates(run.method).translate, run.variables, to=values.to, size=size, stretch=values.stretch
+        run.written(translates(run.method).translate), run.variables, to=values.to, size=size, stretch=values.stretch
     )
     return translate, {"method": name, "step": run.step} | facts
 

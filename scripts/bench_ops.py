@@ -5,8 +5,8 @@
 
 For every shape the forms run in turn, so that a disturbance of the machine hits all of them; the least time counts.
 "forward" is the operation; "with gradients" adds the gradients of input and parameters for a given cotangent. The
-forms that the library uses by default (nightjax.models.layers, nightjax.models.norm, nightjax.ops.resize) are chosen
-from these numbers; the first line of the output says on which backend they were measured.
+forms of each target (nightjax.core.targets) are chosen from these numbers; the first line of the output says on which
+device they were measured.
 """
 
 import time
@@ -76,14 +76,6 @@ def _convolution(form, stride, dilation, padding):
     return lambda x, kernel: form(x, kernel, stride, dilation, padding)
 
 
-def _grouped(x, kernel):
-    names = ("NHWC", "HWIO", "NHWC")
-    groups = x.shape[-1]
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=names, feature_group_count=groups
-    )
-
-
 def pointwise() -> Iterator[Case]:
     for b, h, w, i, o, stride in [
         (2, 64, 128, 64, 256, 1),
@@ -104,7 +96,7 @@ def pointwise() -> Iterator[Case]:
 def depthwise() -> Iterator[Case]:
     for b, h, w, c in [(2, 64, 64, 128), (2, 32, 32, 640), (2, 16, 16, 2048), (2, 64, 64, 512)]:
         forms = {
-            "library": _grouped,
+            "library": _convolution(layers._library_depthwise, 1, 1, (1, 1)),
             "shifted": _convolution(layers._shifted_depthwise, 1, 1, (1, 1)),
         }
         yield f"{b}x{h}x{w}x{c}", forms, ((b, h, w, c), (3, 3, 1, c))
@@ -167,8 +159,8 @@ def batch_norm() -> Iterator[Case]:
     for shape in [(2, 32, 64, 1024), (8, 64, 128, 32)]:
         zeros = jnp.zeros(shape[-1])
         forms = {
-            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise_forward(x[:, None], s, b, m, 1e-5)[0][0]),
-            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalise(x[:, None], s, b, m, 1e-5)[0]),
+            "autodiff": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalize_forward(x[:, None], s, b, m, 1e-5)[0][0]),
+            "hand-written": lambda x, s, b, m=zeros: jax.nn.relu(norm._normalize(x[:, None], s, b, m, 1e-5)[0]),
         }
         yield "x".join(map(str, shape)) + " + ReLU", forms, (shape, shape[-1:], shape[-1:])
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from nightjax.core import targets
 from nightjax.core.errors import UserError
 from nightjax.core.types import Size
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
@@ -96,7 +97,8 @@ def export(
         input_size: (height, width) to which the program resizes them for the network; None for none. Labels have their
             size.
         batch: number of images of a call; None for any, decided at the call.
-        platforms: that the program runs on, of `PLATFORMS`; where it is exported does not matter.
+        platforms: that the program runs on, of `PLATFORMS`. Each runs the forms of its own target (`core.targets`),
+            wherever the program is exported.
         about: what else to note in ``about.json``.
     """
     if unknown := sorted(set(platforms) - set(PLATFORMS)):
@@ -109,7 +111,8 @@ def export(
     def predict(weights, image):
         return label_and_confidence(apply_fn, unflatten(weights), image, input_size)
 
-    program = jax.export.export(jax.jit(predict), platforms=platforms)(shapes, image)
+    written = jax.jit(targets.written_for_each(platforms, predict))
+    program = jax.export.export(written, platforms=platforms)(shapes, image)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "program.bin").write_bytes(bytes(program.serialize()))

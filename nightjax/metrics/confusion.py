@@ -15,12 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from nightjax.core import targets
 from nightjax.core.types import IGNORE
 
 Form = Literal["scatter", "onehot"]
-
-FORM_BY_BACKEND: Mapping[str, Form] = {"cpu": "scatter", "gpu": "scatter", "tpu": "onehot"}
-"""The form that `pair_counts` takes. Measured on CPU only, where scatter is faster."""
 
 POLICIES = ("skip", "zero", "gt_only")
 """What a class absent from truth or prediction does to the mean; see `present_classes`."""
@@ -41,12 +39,12 @@ def pair_counts(
         valid: bool [B, H, W]; other pixels are not counted.
         shape: (R, C).
         form: "scatter" adds ones into a small table; "onehot" multiplies one-hot matrices, image
-            row by image row, which suits a matrix unit. None chooses by backend. Both are exact.
+            row by image row, which suits a matrix unit. None takes the target's (`core.targets`). Both are exact.
 
     Returns:
         int32 [R, C].
     """
-    form = form or FORM_BY_BACKEND.get(jax.default_backend(), "scatter")
+    form = form or targets.forms().counting
     num_rows, num_columns = shape
     rows, columns = rows.astype(jnp.int32), columns.astype(jnp.int32)
     if form == "scatter":

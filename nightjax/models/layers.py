@@ -1,8 +1,8 @@
 """Convolution, pooling and dropout with torch's conventions, in the forms that measured fastest.
 
 ``Conv`` is the one convolution of the library. Every form computes the same function of the same
-parameters; ``_form`` is the one place that chooses. ``scripts/bench_ops.py`` prints the numbers
-behind the choice.
+parameters; ``_form`` chooses by the target (`core.targets`). ``scripts/bench_ops.py`` prints the
+numbers behind the choice.
 """
 
 import functools
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nightjax.core import targets
 from nightjax.models.initializers import normal, uniform
 
 Pair = tuple[int, int]
@@ -80,13 +81,14 @@ class Conv(nn.Module):
 
 
 def _form(shape: tuple[int, ...], kernel: tuple[int, ...], padding: Pair, depthwise: bool) -> Callable:
-    """The fastest ``(x, kernel, stride, dilation, padding) -> y`` for this convolution here."""
+    """The target's ``(x, kernel, stride, dilation, padding) -> y`` for this convolution."""
+    forms = targets.forms()
     if depthwise:
-        return _shifted_depthwise
-    if jax.default_backend() != "cpu":
-        return _library
-    if kernel[:2] == (1, 1) and padding == (0, 0):
+        return _shifted_depthwise if forms.depthwise == "taps" else _library_depthwise
+    if kernel[:2] == (1, 1) and padding == (0, 0) and forms.pointwise == "dot":
         return _pointwise_dot
+    if forms.tiny_maps == "library":
+        return _library
     # A program that is exported for any batch has a symbol for its size, which cannot be compared.
     many_maps = isinstance(shape[0], int) and shape[0] > MAX_MAP_VALUES
     if many_maps and math.prod(shape[1:]) <= MAX_MAP_VALUES and kernel[-1] <= MAX_MAP_FEATURES:
@@ -102,6 +104,18 @@ def _library(x, kernel, stride, dilation, padding):
         [(p, p) for p in padding],
         rhs_dilation=(dilation, dilation),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _library_depthwise(x, kernel, stride, dilation, padding):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(p, p) for p in padding],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
     )
 
 
@@ -205,7 +219,7 @@ def _phase_taps(kernel, axis):
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode: bool = False) -> jax.Array:
-    """Maximum over square windows with torch's size rules, as maxima of strided slices along rows, then along columns.
+    """Maximum over square windows with torch's size rules.
 
     Args:
         x: [B, H, W, C], floating point.
@@ -217,9 +231,10 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode
 
     Returns:
         [B, h, w, C] of x's dtype. Where several inputs of a window are equal and largest, they
-        share the gradient (torch gives it to the first; after a ReLU the ties are zeros and it
-        makes no difference).
+        share the gradient in the form of slices (torch and the form of windows give it to the first;
+        after a ReLU the ties are zeros and it makes no difference).
     """
+    borders, reaches = [], []
     for axis in (1, 2):
         n = x.shape[axis]
         span = n + 2 * padding - window
@@ -227,9 +242,16 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0, ceil_mode
         if ceil_mode and (cells - 1) * stride >= n + padding:
             cells -= 1
         reach = (cells - 1) * stride + 1
-        border = [(0, 0)] * x.ndim
-        border[axis] = (padding, max(reach - 1 + window - n - padding, 0))
-        padded = jnp.pad(x, border, constant_values=-jnp.inf)
+        borders.append((padding, max(reach - 1 + window - n - padding, 0)))
+        reaches.append(reach)
+    if targets.forms().pool == "window":
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *borders, (0, 0))
+        )
+    for axis, border, reach in zip((1, 2), borders, reaches, strict=True):
+        sides = [(0, 0)] * x.ndim
+        sides[axis] = border
+        padded = jnp.pad(x, sides, constant_values=-jnp.inf)
         taps = (lax.slice_in_dim(padded, i, i + reach, stride, axis) for i in range(window))
         x = functools.reduce(jnp.maximum, taps)
     return x

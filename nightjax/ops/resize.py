@@ -2,8 +2,8 @@
 
 Interpolation is two products with constant matrices, one for rows and one for columns, built with
 numpy while tracing. The gradient is the two transposed products, and nothing crosses the batch
-axis. On CPU, growing by a whole factor is a blend of neighbors instead, several times faster
-(``scripts/bench_ops.py``).
+axis. Growing by a whole factor has a second form, a blend of neighbors, which is several times faster on
+CPU; the target chooses (`core.targets`).
 """
 
 import functools
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nightjax.core import targets
 from nightjax.core.types import Size
 
 
@@ -56,7 +57,7 @@ def resize(
         build = functools.partial(_bilinear_matrix, align_corners=align_corners)
     _, height, width, _ = x.shape
     steps = [(1, height, size[0]), (2, width, size[1])]
-    blend = method == "bilinear" and not align_corners and jax.default_backend() == "cpu"
+    blend = method == "bilinear" and not align_corners and targets.forms().growing == "blend"
     steps.sort(key=lambda step: step[2] / step[1])  # shrink first, grow last
     for axis, before, after in steps:
         if before == after:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
@@ -9,7 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from nightjax import methods
-from nightjax.core import checkpoint, sharding
+from nightjax.core import checkpoint, sharding, targets
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable, segments
 from nightjax.core.types import Variables
@@ -44,7 +46,11 @@ class Run:
     @functools.cached_property
     def predict_fn(self) -> jax.tree_util.Partial:
         """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
-        return jax.tree_util.Partial(segments(self.method).predict, self.variables)
+        return jax.tree_util.Partial(self.written(segments(self.method).predict), self.variables)
+
+    def written(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, traced with the forms of the run's devices; see `core.targets`."""
+        return targets.written_for(targets.of(self.mesh.devices.flat), function)
 
 
 def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:

@@ -11,7 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from nightjax import methods
-from nightjax.core import checkpoint, sharding
+from nightjax.core import checkpoint, sharding, targets
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose
 from nightjax.core.fused_init import fused_init
@@ -105,7 +105,7 @@ def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
         for name, place in places.items()
     }
     # It runs once, so on a CPU it is compiled at the lowest level.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    options = {"xla_backend_optimization_level": 0} if targets.of(mesh.devices.flat) == "cpu" else None
     state = jax.jit(init_fn(config, method), out_shardings=shardings, compiler_options=options)()
     state = state.replace(frozen=state.frozen | frozen)
     if initial is None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.core import sharding
+from nightjax.core import sharding, targets
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.interop.torch_weights import from_torch
@@ -48,7 +48,7 @@ def describe_with(name: str, *, weights: str = "", rule: str = "pytorch_fid", ba
     mesh = sharding.make_mesh(jax.local_devices())
     variables = jax.device_put(variables, sharding.replicated(mesh))
     batch = -(-batch // mesh.devices.size) * mesh.devices.size
-    program = jax.jit(apply_fn)
+    program = jax.jit(targets.written_for(targets.of(mesh.devices.flat), apply_fn))
 
     def describe(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         images = iter(images)

@@ -40,11 +40,6 @@ def test_padded_examples_do_not_count(form):
     np.testing.assert_array_equal(counts, COUNTS)
 
 
-def test_every_backend_has_a_form():
-    assert set(confusion.FORM_BY_BACKEND) == {"cpu", "gpu", "tpu"}
-    assert confusion.FORM_BY_BACKEND["cpu"] == "scatter"
-
-
 @pytest.mark.parametrize("form", ["scatter", "onehot"])
 def test_sharded_batch_is_not_gathered(form):
     if jax.device_count() < 4:

@@ -1,0 +1,102 @@
+"""Where a program will run, and the form that its operations take there.
+
+Several operations can be computed in more than one way: a 1x1 convolution is also a matrix product, a depthwise one a
+sum of shifted maps. All forms give the same values up to rounding; which one is fast depends on the machine. The
+target is what the caller says, not the machine that traces, so a laptop can write a program for a TPU.
+
+    step = jax.jit(targets.written_for(targets.of(mesh.devices.flat), method.train_step))
+
+A function that is traced outside of `written_for` takes the forms of ``"cpu"``.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+
+from nightjax.core.errors import choose
+
+
+@dataclasses.dataclass(frozen=True)
+class Forms:
+    """The form of each operation that has several; ``scripts/bench_ops.py`` measures them.
+
+    Attributes:
+        pointwise: of 1x1 convolutions: a matrix product, or the library's convolution.
+        depthwise: of depthwise convolutions: a sum of shifted maps, or the library's convolution.
+        tiny_maps: of convolutions of very many tiny maps: one product over a whole map, or the library's convolution.
+        pool: of max-pooling: maxima of strided slices, or the library's window reduction.
+        growing: of bilinear growth by a whole factor: a blend of neighbors, or a product with constant matrices.
+        counting: of counting pairs: a scatter of ones, or a product of one-hot matrices, which suits a matrix unit.
+    """
+
+    pointwise: Literal["dot", "library"] = "library"
+    depthwise: Literal["taps", "library"] = "taps"
+    tiny_maps: Literal["dot", "library"] = "library"
+    pool: Literal["slices", "window"] = "slices"
+    growing: Literal["blend", "matrices"] = "matrices"
+    counting: Literal["scatter", "onehot"] = "scatter"
+
+
+FORMS = {
+    "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend"),
+    "cuda": Forms(),
+    "tpu": Forms(counting="onehot"),
+}
+"""Target to its forms. Those of ``"cpu"`` are measured; the others follow from what the hardware is good at."""
+
+_current = jax.make_user_context("cpu")
+
+
+def forms() -> Forms:
+    """The forms of the target that the program being traced is written for."""
+    return FORMS[_current.value]
+
+
+def of(devices: Iterable[jax.Device]) -> str:  # pyright: ignore[reportInvalidTypeForm]
+    """The target that these devices are, which are of one kind."""
+    return for_platform(next(iter(devices)).platform)
+
+
+def for_platform(platform: str) -> str:
+    """The target of a platform as jax names it; GPUs of any maker take the forms of ``"cuda"``.
+
+    Raises:
+        UserError: jax runs there, but no forms are known.
+    """
+    return choose({"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "cuda", "tpu": "tpu"}, platform, "platform")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    target: str
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _current(self.target):
+            return self.function(*args, **kwargs)
+
+
+def written_for(target: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced with the forms of a target. Equal arguments give equal results, so a jit knows them again.
+
+    Args:
+        target: of `FORMS`.
+        function: traceable.
+    """
+    choose(FORMS, target, "target")
+    return _Written(target, function)
+
+
+def written_for_each(platforms: Sequence[str], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for a program that several platforms share: each runs the forms of its own target.
+
+    Args:
+        platforms: as jax names them, such as ``("cpu", "cuda", "tpu")``.
+        function: traceable, positional arguments only.
+    """
+    if len({for_platform(name) for name in platforms}) == 1:
+        return written_for(for_platform(platforms[0]), function)
+    branches = {name: written_for(for_platform(name), function) for name in platforms}
+    return lambda *args: jax.lax.platform_dependent(*args, **branches)

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nightjax.core import targets
+from nightjax.core.errors import UserError
+from nightjax.metrics.confusion import confusion_counts
+from nightjax.models.layers import Conv, max_pool
+from nightjax.ops.resize import resize
+
+IMAGE = np.random.default_rng(0).normal(size=(2, 8, 12, 6)).astype(np.float32)
+
+
+def network(x):
+    """Every operation that has more than one form, on one input."""
+    outputs = []
+    for conv in (Conv(5, 1, stride=2), Conv(6, 3, groups="depthwise", dilation=2)):
+        outputs.append(conv.apply(conv.init(jax.random.key(0), x), x))
+    many = jnp.tile(x[:, :3, :3, :1], (300, 1, 1, 1))
+    tiny = Conv(4, 3)
+    outputs += [max_pool(x, 3, 2, 1), resize(x, (24, 24), align_corners=False)]
+    outputs.append(tiny.apply(tiny.init(jax.random.key(1), many), many))
+    truth = jnp.argmax(x[..., :3], -1)
+    return [*outputs, confusion_counts(truth, jnp.argmax(x[..., 3:], -1), 3)]
+
+
+@pytest.mark.parametrize("target", [*targets.FORMS])
+def test_forms_of_every_target_agree(target):
+    expected = network(IMAGE)
+    for ours, theirs in zip(jax.jit(targets.written_for(target, network))(IMAGE), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["depthwise", "pool"])
+def test_a_form_that_no_target_takes_yet_agrees(name, monkeypatch):
+    other = targets.Forms(**{"depthwise": "library"} if name == "depthwise" else {"pool": "window"})
+    monkeypatch.setitem(targets.FORMS, "tpu", other)
+    expected = network(IMAGE)
+    for ours, theirs in zip(targets.written_for("tpu", network)(IMAGE), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_jit_knows_targets_apart():
+    """Also the ones inside: another target is another program, the same target is not."""
+    traced = []
+
+    @jax.jit
+    def inner(x):
+        traced.append(targets.forms())
+        return x + 1
+
+    outer = lambda x: inner(x)
+    for target in ("cpu", "tpu", "cpu", "tpu"):
+        jax.jit(targets.written_for(target, outer))(IMAGE)
+    assert traced == [targets.FORMS["cpu"], targets.FORMS["tpu"]]
+    assert targets.written_for("tpu", network) == targets.written_for("tpu", network)
+
+
+def test_a_shared_program_carries_the_forms_of_each_platform():
+    def shared(*platforms):
+        return jax.export.export(jax.jit(targets.written_for_each(platforms, network)), platforms=platforms)(IMAGE)
+
+    def convolutions(program):
+        return str(program.mlir_module()).count("stablehlo.convolution")
+
+    both = shared("cpu", "cuda")
+    assert convolutions(shared("cpu")) < convolutions(shared("cuda")) < convolutions(both)
+    for ours, theirs in zip(both.call(IMAGE), network(IMAGE), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_names():
+    assert [targets.for_platform(name) for name in ("cpu", "gpu", "rocm", "tpu")] == ["cpu", "cuda", "cuda", "tpu"]
+    assert targets.of(jax.devices()) == "cpu"
+    with pytest.raises(UserError, match="metal"):
+        targets.for_platform("metal")
+    with pytest.raises(UserError, match="gpu3"):
+        targets.written_for("gpu3", network)
