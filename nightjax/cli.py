@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("nightjax.predict", "Segment images with a trained network."),
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
     "export": ("nightjax.export", "Export a trained network as a program that needs jax alone."),
+    "plan": ("nightjax.plan", "Say whether a run fits on an accelerator, without it."),
     "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets or configs."),
     "check": ("nightjax.check", "Check a data set before a long run."),
     "convert": ("nightjax.convert", "Convert published weights into a run folder, and back."),

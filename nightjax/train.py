@@ -7,7 +7,7 @@ position agree with the saved weights, so that a continued run equals an uninter
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -128,25 +128,32 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     return results
 
 
-def compile_step(method: Trainable, state: TrainState, batch: Batch, mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
+def compile_step(
+    method: Trainable,
+    state: TrainState,
+    batch: Batch,
+    mesh: jax.sharding.Mesh,
+    options: Mapping[str, Any] | None = None,
+) -> jax.stages.Compiled:
     """The one compiled program of a run: ``(state, batch) -> (state, scalars)``, the state donated.
 
     Args:
         method: whose ``train_step`` it is.
         state, batch: arrays or their shapes; any other shape is an error later, never a second program.
-        mesh: the devices.
+        mesh: the devices, which need not be here.
+        options: more options of the compiler.
     """
     shardings = sharding.state_sharding(mesh, state)
     # At a CPU's usual level 3 it takes longer to compile, and the two programs measured (supervised, dsr_fpa) ran no
     # faster.
     target = targets.of(mesh.devices.flat)
-    options = {"xla_backend_optimization_level": 1} if target == "cpu" else None
+    level = {"xla_backend_optimization_level": 1} if target == "cpu" else {}
     step = jax.jit(
         targets.written_for(target, method.train_step),
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,
-        compiler_options=options,
+        compiler_options={**level, **(options or {})},
     )
     return step.lower(state, batch).compile()
 

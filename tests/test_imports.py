@@ -33,6 +33,7 @@ ALLOWED = {
     "run": {"core", "data", "interop", "methods", "metrics", "models", "run"},
     "evaluator": {"core", "data", "losses", "metrics", "run", "zoo"},
     "train": {"core", "data", "evaluator", "methods", "report", "run"},
+    "planning": {"core", "methods", "run", "train", "zoo"},
     "api": {"core", "evaluator", "inference", "run", "train", "zoo", "zoo.listing"},
 }
 """Part to the parts it may import; arrows go one way.
@@ -47,6 +48,7 @@ VERBS = {
     "predict": {"api", "core", "inference"},
     "submit": {"core", "data", "evaluator", "inference", "metrics", "run", "zoo"},
     "export": {"api", "core", "inference", "interop"},
+    "plan": {"core", "planning", "run"},
     "list": {"core", "zoo.listing"},
     "check": {"core", "data", "prepare"},
     "convert": {"core", "interop", "run"},

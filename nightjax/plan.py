@@ -1,0 +1,61 @@
+"""Says whether a run fits on an accelerator and how long it takes at best, without the accelerator.
+
+    nightjax plan --config=dsr_fpa:data=cityscapes_to_dark_zurich,model=daformer_b5 --target=v5e:4x4
+    nightjax plan --config=dacs --target=rtx4090,h200 --price=2
+    nightjax plan --config=supervised --target=h200:8 --config.train.batch=64 --json
+
+The run's own step is compiled for each target; nothing is run and no data set is read. Where it does not fit, the
+smallest change that makes it fit is looked for (--noadvise leaves that out). TPU targets need pip install
+'nightjax[tpu]', GPU targets 'nightjax[cuda13]'; neither needs the device. Exit code 1 if a target does not fit.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+from nightjax import planning
+from nightjax.core import cli
+from nightjax.run import settings
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints a plan for every target."""
+    values = flags.FlagValues()
+    _, argv = cli.define_config(values, argv, settings.load, settings.override)
+    flags.DEFINE_list(
+        "target",
+        None,
+        "Accelerators: v4|v5e|v5p|v6e with a topology, such as v5e:4x4; h200, h100, a100-80, l4 or rtx4090, with a "
+        "number if several (h200:8); cpu.",
+        flag_values=values,
+    )
+    flags.DEFINE_float("price", 0.0, "Price of one chip for one hour, for the cost of the run.", flag_values=values)
+    flags.DEFINE_bool("advise", True, "Look for a change that fits where a plan does not.", flag_values=values)
+    flags.DEFINE_bool("json", False, "Print each plan as one line of JSON.", flag_values=values)
+    cli.parse(values, argv, __doc__, required=("config", "target"))
+    planning.check_price(values.price)
+    # The machine that plans needs no accelerator of its own.
+    jax.config.update("jax_platforms", "cpu")
+    cli.use_compilation_cache()
+    fit = [_plan(values, target) for target in values.target]
+    if not all(fit):
+        sys.exit(1)
+
+
+def _plan(values: flags.FlagValues, target: str) -> bool:
+    found = planning.plan(values.config, target)
+    show = planning.to_json if values.json else lambda one: planning.format_plan(one, values.config, values.price)
+    print(show(found), flush=True)
+    if not found.fits and values.advise:
+        better = planning.first_that_fits(values.config, found)
+        if better is None:
+            print(f"nothing smaller fits on {target}: take more or larger chips", flush=True)
+        else:
+            print(f"{better[0]} fits:\n{show(better[1])}", flush=True)
+    return found.fits
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,118 @@
+"""Plans for machines that are not here; those of TPUs need libtpu and are marked ``tpu``."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+
+from nightjax import plan, planning
+from nightjax.core import cli
+from nightjax.core.errors import UserError
+from nightjax.run import settings
+from nightjax.zoo import machines
+
+tpu = [
+    pytest.mark.tpu,
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'nightjax[tpu]'"),
+]
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["plan", *words])
+    cli.run(plan.main)
+
+
+def config(name="supervised", **overrides):
+    changes = {key.replace("__", "."): value for key, value in overrides.items()}
+    return settings.override(settings.load(f"{name}:data=nightstreet_tiny"), changes)
+
+
+def test_cpu(monkeypatch, capsys):
+    """The command, in JSON and as text."""
+    call(monkeypatch, "--config=supervised:data=nightstreet_tiny,steps=10", "--target=cpu", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"] and found["chips"] == 1 and found["collectives"] == {} and not found["refusal"]
+    assert found["needed"] > found["state"]["params"] > 0 and found["temporary"] > 0 and found["flops"] > 1e6
+
+
+def test_a_large_batch_gets_advice(monkeypatch):
+    """The smallest change that fits, in the order of `smaller`."""
+    monkeypatch.setitem(machines.MACHINES, "cpu", machines.Machine("a small CPU", "cpu", memory=1.0))
+    seen = []
+    real = planning.plan
+
+    def counted(changed, target):
+        seen.append((changed.train.batch, changed.train.accumulate))
+        found = real(changed, target)
+        enough = found.needed + 1 if changed.train.accumulate == 2 else 1
+        return planning.dataclasses.replace(found, machine=machines.Machine("a small CPU", "cpu", memory=enough))
+
+    monkeypatch.setattr(planning, "plan", counted)
+    asked = config(train__batch=4)
+    words, found = planning.first_that_fits(asked, counted(asked, "cpu"))
+    assert seen == [(4, 1), (4, 1), (4, 2)] and found.fits
+    assert words == "--config.model.backbone_remat=True --config.train.accumulate=2"
+    assert "fits" in planning.format_plan(found, asked)
+
+
+def test_smaller_steps():
+    changes = [words for words, _ in planning.smaller(config(train__batch=4), 1)]
+    remat = "--config.model.backbone_remat=True"
+    assert changes == [
+        remat,
+        f"{remat} --config.train.accumulate=2",
+        f"{remat} --config.train.accumulate=4",
+        f"{remat} --config.train.accumulate=2 --config.train.batch=2",
+        f"{remat} --config.train.accumulate=1 --config.train.batch=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [("v5x:2x2", "v5p"), ("v5e", "v5e:2x2"), ("v5e:4", "v5e:2x2"), ("h200:0", "h200:8"), ("cpu:2", "no size")],
+)
+def test_wrong_targets(target, word):
+    with pytest.raises(UserError, match=word):
+        machines.compile_only(target)
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    from jax.experimental import topologies
+
+    def refuse(**_):
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+    with pytest.raises(UserError, match=r"nightjax\[cuda13\]"):
+        machines.compile_only("h200")
+
+
+def test_bounds():
+    """Seconds by hand: 2e12 operations at 1e12 a second, and so on."""
+    machine = machines.Machine("toy", "tpu", 10.0, 1e12, 0, 1e9, 1e6)
+    found = planning.Plan(
+        "toy:2x1", machine, 2, 4, 1, {"params": 5}, 4, 2, "", 2e12, 5e8, {"all-reduce": (3, 4_000_000)}, 1.0, 100
+    )
+    assert found.bounds("bfloat16") == {"arithmetic": 2.0, "memory": 0.5, "links": 4.0}
+    assert found.needed == 11 and not found.fits
+    for price in ("-1", "nan"):
+        with pytest.raises(UserError, match="price"):
+            planning.check_price(float(price))
+
+
+@pytest.mark.parametrize("method", ["supervised", "dacs", "dsr_fpa", "dannet", "t2s_da", "adaptsegnet"])
+@pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
+def test_a_tpu_slice_reduces_and_gathers_nothing(method, _):
+    found = planning.plan(config(method, train__batch=4), "v5e:2x2")
+    assert found.fits and found.chips == 4
+    assert set(found.collectives) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
+def test_an_absurd_batch_is_refused_in_the_compilers_words(_):
+    small, large = (planning.plan(config(train__batch=batch), "v5e:2x2") for batch in (4, 64))
+    assert small.temporary < large.temporary
+    found = planning.plan(config(train__batch=1 << 18), "v5e:2x2")
+    assert not found.fits and "memory" in found.refusal and found.temporary > 16e9
