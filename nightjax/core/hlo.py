@@ -1,7 +1,8 @@
 """Reads a compiled program's text: the bytes that its operations move, and its collectives, in loops too.
 
-XLA's own count of bytes takes the body of a loop once and is missing for programs compiled for a GPU ahead of time. This
-one multiplies by the length that the compiler found for a loop, and reads an array that is only sliced as its slice.
+XLA's own count of bytes takes the body of a loop once, and is missing for programs compiled for a GPU ahead of time.
+This one multiplies by the length that the compiler found for a loop, and reads an array that is only sliced as its
+slice.
 """
 
 import dataclasses
