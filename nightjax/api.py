@@ -22,7 +22,7 @@ from nightjax.inference.images import read_image
 from nightjax.inference.predict import Prediction, predict_image
 from nightjax.run import loaded, settings
 from nightjax.train import train as _train
-from nightjax.zoo.listing import list_benchmarks, list_configs, list_methods, list_models, list_sets
+from nightjax.zoo.listing import list_benchmarks, list_configs, list_methods, list_models, list_sets, list_studies
 
 __all__ = [
     "Model",
@@ -32,6 +32,7 @@ __all__ = [
     "list_methods",
     "list_models",
     "list_sets",
+    "list_studies",
     "load",
     "train",
 ]

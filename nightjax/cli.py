@@ -16,7 +16,7 @@ VERBS = {
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
     "export": ("nightjax.export", "Export a trained network as a program that needs jax alone."),
     "plan": ("nightjax.plan", "Say whether a run fits on an accelerator, without it."),
-    "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets or configs."),
+    "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets, configs or studies."),
     "check": ("nightjax.check", "Check a data set before a long run."),
     "convert": ("nightjax.convert", "Convert published weights into a run folder, and back."),
     "translate": ("nightjax.translate", "Translate a labeled day set into a labeled night set."),
@@ -26,6 +26,7 @@ VERBS = {
     "select": ("nightjax.select", "Select images of an unlabeled pool."),
     "fid": ("nightjax.fid", "Measure the distance (FID, KID) between sets of images."),
     "match": ("nightjax.match", "Score a dense matcher on NightStreet."),
+    "study": ("nightjax.study", "Run what is missing of a study and write its table."),
     "table": ("nightjax.table", "Summarize run folders in one Markdown table."),
 }
 """Verb to its module and what it does."""

@@ -59,6 +59,7 @@ VERBS = {
     "select": {"core", "selection"},
     "fid": {"core", "selection"},
     "match": {"core", "inference", "nightstreet", "run"},
+    "study": {"core", "report"},
     "table": {"core", "report"},
     "cli": {"core"},
     "__main__": {"cli"},

@@ -1,10 +1,10 @@
-"""What there is to choose from: methods, named models, benchmarks, evaluation sets and config files, by name."""
+"""What there is to choose from: methods, named models, benchmarks, evaluation sets, configs and studies, by name."""
 
 import ast
 import inspect
 from collections.abc import Mapping, Sequence
 
-from nightjax.core import config_files
+from nightjax.core import config_files, studies
 from nightjax.core.errors import choose
 from nightjax.methods import METHODS
 from nightjax.zoo.benchmarks import BENCHMARKS, EVAL_SETS
@@ -45,12 +45,18 @@ def list_configs() -> dict[str, str]:
     return {name: _first_line(ast.get_docstring(ast.parse(path.read_text()))) for name, path in files.items()}
 
 
+def list_studies() -> dict[str, str]:
+    """Name of every study (``--study=``) to its question."""
+    return {name: studies.read(name).question for name in studies.names()}
+
+
 KINDS = {
     "methods": list_methods,
     "models": list_models,
     "benchmarks": list_benchmarks,
     "sets": list_sets,
     "configs": list_configs,
+    "studies": list_studies,
 }
 """What can be listed, to the function that lists it."""
 

@@ -1,0 +1,156 @@
+"""Studies: a question, the runs that answer it, and the differences to look at, as data in a TOML file.
+
+    question = "Which part of DANNet helps by night?"
+    seeds = [0, 1, 2]
+    sets = {night = "test_night", day = "val_day"}
+
+    [runs.source]
+    config = "supervised:steps=1000"
+
+    [runs.dannet]
+    config = "dannet:steps=400"
+    start = "source"
+
+nightjax's own studies lie in ``configs/studies`` and are found by name.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nightjax.core import config_files
+from nightjax.core.config import build
+from nightjax.core.errors import UserError, suggestion
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One row of a study's table, run once for each seed.
+
+    Attributes:
+        config: config and arguments, as ``--config`` takes them.
+        title: of the row; the name of the run by default.
+        start: run of this study whose weights this one starts from, or "".
+        settings: key of the config to its value.
+    """
+
+    config: str
+    title: str = ""
+    start: str = ""
+    settings: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Attributes:
+        question: in one sentence.
+        sets: title of a column to the evaluation set; the groups of classes are those of the first.
+        runs: name to `Run`, in the order of the rows.
+        seeds: of every run.
+        last: scores are means over so many last evaluations, since single checkpoints swing.
+        every: steps between evaluations; 0 leaves the configs' own.
+        classes: classes that have a column of their own, scored on the first set.
+        compare: pairs of runs whose difference is given, seed by seed: the first minus the second.
+        name: of the study.
+    """
+
+    question: str
+    sets: dict
+    runs: dict
+    seeds: tuple[int, ...] = (0, 1, 2)
+    last: int = 1
+    every: int = 0
+    classes: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
+    name: str = ""
+
+    def order(self, only: Iterable[str] = ()) -> list[str]:
+        """Names of runs, each after the one it starts from.
+
+        Args:
+            only: the runs that are wanted; what they start from comes along. All by default.
+
+        Raises:
+            UserError: there is no such run.
+        """
+        found: list[str] = []
+        for name in tuple(only) or self.runs:
+            for needed in self.chain(name):
+                if needed not in found:
+                    found.append(needed)
+        return found
+
+    def chain(self, name: str) -> list[str]:
+        """The runs that lead to a run, the first one first and the run itself last.
+
+        Raises:
+            UserError: there is no such run, or one starts from itself.
+        """
+        chain: list[str] = []
+        while name:
+            if name not in self.runs:
+                raise UserError(f"study {self.name!r} has no run {name!r}{suggestion(name, self.runs)}")
+            if name in chain:
+                raise UserError(f"study {self.name!r}: run {name!r} starts from itself")
+            chain.insert(0, name)
+            name = self.runs[name].start
+        return chain
+
+
+def names() -> list[str]:
+    """The names of nightjax's own studies."""
+    return sorted(path.stem for path in (config_files.folder() / "studies").glob("*.toml"))
+
+
+def read(name: str | os.PathLike) -> Study:
+    """A study by its name, or by the path of a TOML file.
+
+    Raises:
+        UserError: no such study, or a key or value in it that is none.
+    """
+    path = pathlib.Path(name)
+    if path.suffix != ".toml":
+        if os.fspath(name) not in names():
+            raise UserError(f"--study={name} is no study{suggestion(os.fspath(name), names())}; or give a TOML file")
+        path = config_files.folder() / "studies" / f"{name}.toml"
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"--study={name} is missing; give the path of a TOML file, or a name: {names()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no TOML file: {error}") from error
+    return parse(tree, path.stem)
+
+
+def parse(tree: Mapping[str, Any], name: str) -> Study:
+    """The study in a TOML file's tree.
+
+    Raises:
+        UserError: a key or value is wrong; names it.
+    """
+    runs = {
+        run: build(Run, dict(section), f"study {name}: runs.{run}")
+        for run, section in dict(tree.get("runs", {})).items()
+    }
+    lists = {
+        "seeds": tuple(tree.get("seeds", (0, 1, 2))),
+        "classes": tuple(tree.get("classes", ())),
+        "compare": tuple(tuple(pair) for pair in tree.get("compare", ())),
+    }
+    study = build(Study, {**tree, **lists, "runs": runs, "name": name}, f"study {name}")
+    if not runs or not study.sets or not study.seeds or study.last < 1:
+        raise UserError(f"study {name!r} needs runs, sets and seeds, and last of at least 1")
+    for run in runs:
+        if not re.fullmatch(r"\w[\w.-]*", run):
+            raise UserError(f"study {name!r}: run {run!r} must be a name of letters, digits, '_', '.' and '-'")
+        study.chain(run)
+    for pair in study.compare:
+        for run in pair:
+            study.chain(run)
+    return study

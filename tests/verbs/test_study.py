@@ -1,0 +1,167 @@
+"""A study runs what is missing, and says what its runs say; training itself is played."""
+
+import json
+import pathlib
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from nightjax import study
+from nightjax.core import cli, studies
+from nightjax.core.config import override, to_json
+from nightjax.core.errors import UserError
+from nightjax.run import settings
+
+STUDY = """
+question = "Does more help?"
+sets = {night = "test_night", day = "val_day"}
+seeds = [0, 1]
+last = 2
+every = 50
+classes = ["car"]
+compare = [["more", "less"]]
+
+[runs.less]
+config = "supervised:data=nightstreet_tiny,steps=100"
+
+[runs.more]
+config = "supervised:data=nightstreet_tiny,steps=200"
+title = "less, then more"
+start = "less"
+settings = {"optim.lr" = 0.5}
+"""
+
+NIGHTS = {("less", 0): 10.0, ("less", 1): 20.0, ("more", 0): 13.0, ("more", 1): 24.0}
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "help.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Training as a list of commands; each leaves a finished run folder, unless its name is in ``stops``."""
+    seen = SimpleNamespace(commands=[], stops=set())
+
+    def train(command, check):
+        flags = dict(word.removeprefix("--").partition("=")[::2] for word in command[3:])
+        folder = pathlib.Path(flags["workdir"])
+        seen.commands.append((folder.name, flags))
+        name, seed = folder.name.split("-seed")
+        steps = 200 if name == "more" else 100
+        write_run(folder, steps, NIGHTS[name, int(seed)], finished=name not in seen.stops)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(study.subprocess, "run", train)
+    return seen
+
+
+def write_run(folder, steps, night, finished=True):
+    config = override(settings.load("supervised:data=nightstreet_tiny"), {"train.steps": steps})
+    (folder / "config.json").write_text(to_json(config))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": steps, "seconds": 1800.0}) + "\n")
+    for step, off in ((steps - 50, -1.0), (steps, 1.0))[: 2 if finished else 1]:
+        for one_set, value in {"test_night": night + off, "val_day": 50.0}.items():
+            path = folder / "eval" / one_set / f"{step:07d}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            summary = {"headline": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {}}
+            path.write_text(json.dumps(summary | {"groups": {"static": value, "small": None, "dynamic": value}}))
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["study", *map(str, words)])
+    cli.run(study.main)
+
+
+def test_it_runs_what_is_missing_and_writes_the_table(tmp_path, file, played, monkeypatch, capsys):
+    page = tmp_path / "results.md"
+    page.write_text("before\n<!-- study:help -->\nold\n<!-- /study:help -->\nafter\n")
+    shared = (f"--study={file}", f"--root={tmp_path}/runs")
+    words = (*shared, f"--write={page}", "--set=optim.lr=2", "--args=exposure=1")
+    call(monkeypatch, *words)
+    assert [name for name, _ in played.commands] == ["less-seed0", "more-seed0", "less-seed1", "more-seed1"]
+    flags = played.commands[1][1]
+    assert flags["config"] == "supervised:data=nightstreet_tiny,steps=200,exposure=1"
+    assert flags["config.train.init"] == f"{tmp_path}/runs/help/less-seed0" and flags["config.seed"] == "0"
+    assert flags["config.optim.lr"] == "2" and flags["config.eval.every"] == "50"
+    text = page.read_text()
+    assert text.startswith("before\n<!-- study:help -->\n**Does more help?**") and text.endswith("-->\nafter\n")
+    assert "| run | steps | seeds | night | static | dynamic | car | day |" in text
+    assert "| less | 100 | 2 | 15.0 ± 7.1 | 15.0 ± 7.1 | 15.0 ± 7.1 | 7.5 ± 3.5 | 50.0 ± 0.0 |" in text
+    assert "| less, then more | 100 + 200 | 2 | 18.5 ± 7.8 |" in text
+    assert "- less, then more minus less, seed by seed: night +3.5 ± 0.7;" in text
+    assert "day +0.0 ± 0.0, within the spread" in text
+    assert "2.0 hours of training, nightjax 0.1.0. Scores are means over the last 2 evaluations." in text
+    played.commands.clear()
+    call(monkeypatch, *words)
+    assert not played.commands
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *shared)
+    assert "was made by another command" in capsys.readouterr().err
+
+
+def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsys):
+    played.stops = {"more"}
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--only=more")
+    assert "more-seed0 was stopped before its end" in capsys.readouterr().err
+    played.stops = set()
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0")
+    assert [name for name, _ in played.commands] == ["less-seed0", "more-seed0", "more-seed0"]
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--run=false")
+    assert "night +3.0 (one seed)" in capsys.readouterr().out
+
+
+def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--dry_run", "--seeds=3", "--only=less")
+    assert capsys.readouterr().out.splitlines() == [
+        "nightjax train --config=supervised:data=nightstreet_tiny,steps=100 --config.seed=3 --config.eval.every=50 "
+        f"--workdir={tmp_path}/help/less-seed3"
+    ]
+    assert not played.commands
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_own_studies_name_configs_and_classes_that_exist(name):
+    found = studies.read(name)
+    for _, command in study.plan(found, "runs", found.seeds[:1]):
+        config, *keys = command[2:-1]
+        loaded = settings.load(config.removeprefix("--config="))
+        values = dict(word.removeprefix("--config.").partition("=")[::2] for word in keys)
+        loaded = settings.override(loaded, values)
+        assert set(found.sets.values()) <= set(loaded.eval.sets)
+        assert loaded.eval.every * found.last <= loaded.train.steps or values["eval.every"] != str(found.every)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('start = "less"', 'start = "lass"', "did you mean 'less'"),
+        ('start = "less"', 'start = "more"', "starts from itself"),
+        ('question = "Does more help?"', "", "question is missing"),
+        ("last = 2", "last = 0", "last of at least 1"),
+        ("every = 50", "evry = 50", "did you mean 'every'"),
+        ("[runs.less]", '[runs."../less"]', "must be a name"),
+        ('compare = [["more", "less"]]', 'compare = [["more"]]', "must have 2 entries"),
+        ("seeds = [0, 1]", "seeds = [", "no TOML file"),
+    ],
+)
+def test_wrong_studies(file, old, new, words):
+    assert old in STUDY
+    file.write_text(STUDY.replace(old, new))
+    with pytest.raises(UserError, match=words):
+        studies.read(file)
+
+
+def test_missing_studies_and_markers(tmp_path, file, played, monkeypatch, capsys):
+    for name in ("night_part", str(tmp_path / "none.toml")):
+        with pytest.raises(UserError, match="night_parts"):
+            studies.read(name)
+    (tmp_path / "page.md").write_text("no markers")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--run=false", f"--write={tmp_path}/page.md")
+    assert "<!-- study:help -->" in capsys.readouterr().err
