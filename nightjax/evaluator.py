@@ -15,7 +15,8 @@ from etils import epath
 
 from nightjax.core import config as configs
 from nightjax.core import sharding, targets, writers
-from nightjax.core.classes import CITYSCAPES, CLASS_MERGES
+from nightjax.core.class_merges import CLASS_MERGES
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.method import Segments, Trainable, segments
 from nightjax.core.types import NUM_CLASSES, Variables

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core import config as configs
-from nightjax.core.classes import CLASS_MERGES
+from nightjax.core.class_merges import CLASS_MERGES
 from nightjax.core.errors import UserError
 from nightjax.core.types import Size
 from nightjax.metrics import confusion

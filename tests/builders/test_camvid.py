@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nightjax.core.classes import CAMVID_11
+from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.sources import open_source

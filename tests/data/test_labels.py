@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as arrays
 
-from nightjax.core.classes import CAMVID_11, CITYSCAPES, CLASS_MERGES, SYNTHIA_16
+from nightjax.core.class_merges import CAMVID_11, CLASS_MERGES, SYNTHIA_16
+from nightjax.core.classes import CITYSCAPES
 from nightjax.data import labels
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nightjax.core.classes import CLASS_MERGES
+from nightjax.core.class_merges import CLASS_MERGES
 from nightjax.core.config import build, load, suggestion
 from nightjax.core.errors import UserError
 from nightjax.data.datasets import builder_class, builder_modules
