@@ -36,7 +36,7 @@ PAPER = recipes.Recipe(
     METHOD, "deeplab_multi", optimizers.ADVERSARIAL_SGD, steps=250_000, batch=1, changes={"checkpoint.keep": 5}
 )
 TOY = recipes.toy(
-    METHOD | {"class_weights": recipes.root_inverse_weights()},
+    METHOD | {"class_weights": "root_inverse"},
     changes={"method.discriminators.network.features": 16, "method.discriminators.optimizer.lr": 1e-3},
 )
 """The discriminators learn at ten times the paper's rate, in a run this short."""

@@ -24,28 +24,22 @@ in bfloat16; the official program's float32 is ``--config.model.dtype=float32``.
 from typing import Literal
 
 import ml_collections
-import numpy as np
 
-from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.losses.segmentation import class_weights
 from nightjax.zoo import optimizers, recipes
 from nightjax.zoo.benchmarks import evaluation_sets
 from nightjax.zoo.models import RELIGHT
 
-WEIGHTS = tuple(float(weight) for weight in class_weights(np.array(CITYSCAPES.pixel_share), 0.05).round(7))
-"""DANNet's class weights, of pseudo-labels and losses."""
-
 DISCRIMINATORS = {"network": {"features": 64}, "optimizer": optimizers.ADVERSARIAL_ADAM}
 METHOD = {
     "name": "dannet",
-    "class_weights": WEIGHTS,
-    "static": {"class_weights": WEIGHTS},
+    "class_weights": "dannet",
+    "static": {"class_weights": "dannet"},
     "adversarial": {"discriminators": DISCRIMINATORS},
 }
 PAPER = recipes.Recipe(METHOD, "pspnet", optimizers.ADVERSARIAL_SGD, steps=50_000)
 TOY = recipes.toy(
-    METHOD | {"class_weights": recipes.root_inverse_weights()},
+    METHOD | {"class_weights": "root_inverse"},
     optim=optimizers.SCRATCH_ADAMW | {"lr": 2e-3},
     batch=2,
     changes={

@@ -31,9 +31,7 @@ import ml_collections
 from nightjax.core.errors import UserError
 from nightjax.zoo import optimizers, recipes
 
-TOY = recipes.toy(
-    {"name": "supervised", "loss": {"normalizer": "all", "class_weights": recipes.root_inverse_weights()}}
-)
+TOY = recipes.toy({"name": "supervised", "loss": {"normalizer": "all", "class_weights": "root_inverse"}})
 PAPER = recipes.Recipe(
     {"name": "supervised", "loss": {"normalizer": "valid"}},
     "panoptic_fpn",

@@ -28,7 +28,7 @@ from nightjax.zoo.benchmarks import BENCHMARKS
 from nightjax.zoo.models import RELIGHT
 
 LOSS = {"normalizer": "all"}
-TOY = recipes.toy({"name": "supervised", "loss": LOSS | {"class_weights": recipes.root_inverse_weights()}})
+TOY = recipes.toy({"name": "supervised", "loss": LOSS | {"class_weights": "root_inverse"}})
 PAPER = recipes.Recipe({"name": "supervised", "loss": LOSS})
 
 MMSEG_DISTORTION = {

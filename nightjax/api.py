@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from nightjax.core.classes import ClassSet
 from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
@@ -49,6 +50,11 @@ class Model:
 
     def __init__(self, run: loaded.Run):
         self.run = run
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes that the network tells apart: ``names`` and ``palette`` in train-id order."""
+        return self.run.classes
 
     def predict(self, image: ImageLike, **options: Any) -> Prediction:
         """Segments one picture.
@@ -85,7 +91,8 @@ class Model:
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
         """The picture under the colors of its predicted classes, uint8 [H, W, 3]."""
         image = _image(image)
-        return overlay.blend(image, self.predict(image, **options).label, opacity)
+        label = self.predict(image, **options).label
+        return overlay.blend(image, label, opacity, self.classes.colors)
 
     def evaluate(self, *, data_dir: str = "", manual_dir: str = "") -> dict[str, dict[str, Any]]:
         """Scores the evaluation sets of the run's config and prints the table; see `Evaluator`."""

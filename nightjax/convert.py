@@ -11,7 +11,8 @@ r"""Converts published weights into a run folder, and a run's weights back into 
 The config says which network the weights are for. The folder written is a run's: predict and evaluate take it, and
 training starts from it with --config.train.init=FOLDER. Names that only one side has are listed and end the conversion,
 unless --allow_missing (names of the model) or --allow_surplus (names of the file) covers them. What is missing is
-initialized from the config's seed. .npz and .safetensors need nothing else; torch's files need nightjax[convert].
+initialized from the config's seed; so is what --allow_missing names and the file has in another shape, such as a
+classifier of other classes. .npz and .safetensors need nothing else; torch's files need nightjax[convert].
 
 --style joins the three checkpoints of the style randomizer (github.com/philipjackson/style-augmentation) in one file,
 for configs/t2s_da.py:mode=dg,translation=style,style=style.npz. It needs nightjax[convert].

@@ -13,29 +13,21 @@ import numpy as np
 from clu import metrics
 from etils import epath
 
+from nightjax.core import class_section, sharding, targets, writers
 from nightjax.core import config as configs
-from nightjax.core import sharding, targets, writers
 from nightjax.core.class_merges import CLASS_MERGES
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.class_weights import class_weights
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.method import Segments, Trainable, segments
-from nightjax.core.types import NUM_CLASSES, Variables
+from nightjax.core.types import Variables
 from nightjax.data import sources, streams
-from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol, table, uiou
 from nightjax.metrics.counts import evaluation_counts
 from nightjax.metrics.protocol import EvalSet
 from nightjax.run import settings
 from nightjax.run.loaded import network_of
 from nightjax.zoo import benchmarks
-
-GROUPS = {
-    "static": CITYSCAPES.group("static"),
-    "small": CITYSCAPES.group("small"),
-    "dynamic": CITYSCAPES.group("dynamic"),
-}
-THRESHOLDS = uiou.default_thresholds(NUM_CLASSES)
-"""Confidences below which pixels are declined, for UIoU."""
 
 
 class Evaluator:
@@ -74,7 +66,9 @@ class Evaluator:
                     "prediction"
                 )
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
-        count = functools.partial(batch_counts, segments(method) if self.sets else cast(Segments, method))
+        self.classes, self._merges = class_section.of_section(config.classes), config.classes.merges.to_dict()
+        scored = segments(method) if self.sets else cast(Segments, method)
+        count = functools.partial(batch_counts, scored, classes=self.classes)
         self._counts = jax.jit(
             targets.written_for(targets.of(mesh.devices.flat), count),
             static_argnames="eval_set",
@@ -133,11 +127,16 @@ class Evaluator:
             "label_version": source.label_version,
             "protocol": eval_set.changes,
             "notes": _notes(eval_set, sizes, self._data.streams),
-        } | summarize(total, eval_set)
+        } | summarize(total, eval_set, self.classes)
 
     def _open(self, eval_set: EvalSet) -> sources.Source:
         source = sources.open_source(
-            eval_set.dataset, eval_set.split, data_dir=self._data.dir, manual_dir=self._data.manual_dir
+            eval_set.dataset,
+            eval_set.split,
+            data_dir=self._data.dir,
+            manual_dir=self._data.manual_dir,
+            classes=self.classes,
+            merges=self._merges,
         )
         if len(source) == 0:
             raise UserError(f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no records")
@@ -170,11 +169,16 @@ def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]
 
 
 def batch_counts(
-    method: Segments, variables: Variables, batch: Mapping[str, jax.Array], eval_set: EvalSet
+    method: Segments,
+    variables: Variables,
+    batch: Mapping[str, jax.Array],
+    eval_set: EvalSet,
+    classes: ClassSet = CITYSCAPES,
 ) -> metrics.Collection:
     """Counts of one batch at the size of its labels, see `evaluation_counts`; traceable."""
     label, mask = batch["label"], batch["mask"]
-    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], logit_weights(eval_set))
+    weights = logit_weights(eval_set, classes)
+    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], weights)
     own = functools.partial(method.predict, variables)
     other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
     prediction, confidence = predict(other if eval_set.prediction else own)
@@ -182,27 +186,36 @@ def batch_counts(
     if eval_set.prediction:
         outputs["other_prediction"] = predict(own)[0]
     if eval_set.uiou:
-        outputs |= {"confidence": confidence, "invalid": batch["invalid"] > 0, "thresholds": THRESHOLDS}
+        outputs |= {"confidence": confidence, "invalid": batch["invalid"] > 0, "thresholds": thresholds(classes)}
     kinds = evaluation_counts(uiou=eval_set.uiou, differing=bool(eval_set.prediction))
-    return kinds.single_from_model_output(num_classes=NUM_CLASSES, **outputs)
+    return kinds.single_from_model_output(num_classes=len(classes), **outputs)
 
 
-def logit_weights(eval_set: EvalSet) -> np.ndarray | None:
+def thresholds(classes: ClassSet) -> np.ndarray:
+    """Confidences below which pixels are declined, for UIoU, float32 [T]."""
+    return uiou.default_thresholds(len(classes))
+
+
+def logit_weights(eval_set: EvalSet, classes: ClassSet = CITYSCAPES) -> np.ndarray | None:
     """DANNet's class weights of a protocol, float64 [K], or None."""
     std = eval_set.class_weight_std
-    return class_weights(np.array(CITYSCAPES.pixel_share), std) if std else None
+    if std and not classes.pixel_share:
+        raise UserError(f"eval set {eval_set.dataset}: class_weight_std={std} needs classes.pixel_share")
+    return class_weights(classes.pixel_share, std) if std else None
 
 
-def summarize(counts: Any, eval_set: EvalSet) -> dict[str, Any]:
-    """All scores of one set from its merged `batch_counts`."""
-    total, names, groups = counts.confusion.total, CITYSCAPES.names, GROUPS
-    if eval_set.merge:
+def summarize(counts: Any, eval_set: EvalSet, classes: ClassSet) -> dict[str, Any]:
+    """All scores of one set from its merged `batch_counts`; a merge is of Cityscapes' classes and of no others."""
+    total, names, groups = counts.confusion.total, classes.names, classes.scored_groups
+    if eval_set.merge and classes.same_classes(CITYSCAPES):
         merge = CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
     summary = confusion.summarize(total, names, groups, eval_set.headline)
     if eval_set.prediction:
         summary |= {"differing": 100 * int(counts.differing.total) / max(summary["pixels"], 1)}
-    return summary | ({"uiou": uiou.summarize_uiou(counts.uiou.total, THRESHOLDS, names)} if eval_set.uiou else {})
+    if eval_set.uiou:
+        summary |= {"uiou": uiou.summarize_uiou(counts.uiou.total, thresholds(classes), names)}
+    return summary
 
 
 def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str, Any]) -> list[str]:

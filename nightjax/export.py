@@ -16,6 +16,7 @@ from absl import flags
 
 from nightjax import api
 from nightjax.core import cli, sharding
+from nightjax.core.class_section import described
 from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
 from nightjax.interop import export
@@ -60,7 +61,12 @@ def main(argv: Sequence[str]) -> None:
     if values.format == "saved_model":
         export.save_tensorflow(*network, **options)
     else:
-        about = {"run": loaded.workdir.name, "method": loaded.config.method.name, "step": loaded.step}
+        about = {
+            "run": loaded.workdir.name,
+            "method": loaded.config.method.name,
+            "step": loaded.step,
+            "classes": described(model.classes),
+        }
         export.export(*network, **options, platforms=values.platforms, about=about)
     print(f"wrote {values.output}")
 

@@ -42,7 +42,14 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(
             f"{values.workdir} does not translate labels; give a run of configs/pix2pixhd.py:translates=label"
         )
-    source = sources.open_source(values.data, values.split, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    source = sources.open_source(
+        values.data,
+        values.split,
+        data_dir=values.data_dir,
+        manual_dir=values.manual_dir,
+        classes=run.classes,
+        merges=run.config.classes.merges.to_dict(),
+    )
     translate = jax.jit(run.written(translates(run.method).translate))
     make_pairs(source, lambda label: translate(run.variables, label), pathlib.Path(values.output))
     print(

@@ -4,7 +4,8 @@
     nightjax predict --workdir=runs/dsr_fpa --input=a.jpg,b.png --output=masks --scales=0.75,1,1.25 --flip
 
 For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.png, at
-the image's own size. Sub-folders of an input folder are kept. It needs the run folder, and no data set.
+the image's own size. classes.json and legend.png say once what the ids and colors mean. Sub-folders of an input folder
+are kept. It needs the run folder, and no data set.
 """
 
 import functools
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.inference.files import image_sizes, output_names, write_prediction
+from nightjax.inference.files import image_sizes, output_names, write_classes, write_prediction
 from nightjax.inference.predict import parse_size, should_bucket
 
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
     predict = functools.partial(model.predict, bucket=should_bucket(image_sizes(images.values())), **options)
     folder = epath.Path(values.output)
     for name, path in tqdm(images.items(), unit="image", disable=None):
-        write_prediction(predict, path, folder, name)
+        write_prediction(predict, path, folder, name, model.classes)
+    write_classes(folder, model.classes)
     print(f"{len(images)} images segmented into {folder}")
 
 

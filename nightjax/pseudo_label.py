@@ -59,6 +59,7 @@ def main(argv: Sequence[str]) -> None:
         threshold=values.threshold,
         record={key: values[key].value for key in ("workdir", "images", "list", "threshold")}
         | {"step": model.run.step},
+        classes=model.classes,
     )
     print(f"{count} images labeled into {values.output}")
 

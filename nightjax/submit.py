@@ -16,6 +16,7 @@ from etils import epath
 
 from nightjax.core import cli
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import sources, streams
 from nightjax.evaluator import logit_weights
@@ -75,6 +76,11 @@ def _write(values: flags.FlagValues) -> tuple[epath.Path, list[str] | None]:
     dataset, set_name = TESTS[values.benchmark]
     rule = EvalSet(**configs.choose(benchmarks.EVAL_SETS, values.protocol or set_name, "evaluation set"))
     run = loaded.load(values.workdir, values.network, values.step)
+    if not run.classes.same_classes(CITYSCAPES):
+        raise UserError(
+            f"{values.workdir} tells {len(run.classes)} classes of {run.classes.name} apart, and {values.benchmark} "
+            f"scores the {len(CITYSCAPES)} of Cityscapes: submit a run that was trained on those"
+        )
     data = run.config.data
     source = sources.open_source(
         values.dataset or dataset,

@@ -15,7 +15,7 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, hooks, sharding, targets, writers
+from nightjax.core import checkpoint, class_section, hooks, sharding, targets, writers
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable
@@ -25,7 +25,7 @@ from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
-from nightjax.run import loaded, references, settings, start
+from nightjax.run import class_sets, loaded, references, settings, start
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -43,7 +43,9 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     """
     began = time.perf_counter()
     workdir = epath.Path(workdir)
-    config = settings.complete(references.resolve(settings.complete(config), _saved(workdir)))
+    saved = _saved(workdir)
+    config = class_sets.resolve(settings.complete(config), saved)
+    config = settings.complete(references.resolve(config, saved))
     steps, batch_size = config.train.steps, config.train.batch
     settings.check(config)
     if config.log.baseline:
@@ -95,7 +97,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
                     results = evaluator(method.variables(state, network), step, writer)
                     metrics = {name: result["miou"][result["headline"]] for name, result in results.items()}
                     if batch is not None:
-                        write_visualizations(visualize(state, batch), workdir, step, writer)
+                        write_visualizations(visualize(state, batch), workdir, step, writer, evaluator.classes)
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):
                 with clock.paused():
                     log.settle()
@@ -223,8 +225,12 @@ def _writing_to(workdir: epath.Path) -> Iterator[None]:
 def _open_streams(config: ml_collections.ConfigDict, method: Trainable, mesh: jax.sharding.Mesh):
     """The sources by domain, and an iterator over (device batch, host record positions)."""
     data, readers, iterators = config.data, {}, {}
+    options = {"classes": class_section.of_section(config.classes), "merges": config.classes.merges.to_dict()}
     for name, spec in start.stream_specs(config, method).items():
-        readers[name] = sources.open_source(spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir)
+        labeled = options if "label" in spec.fields else {}
+        readers[name] = sources.open_source(
+            spec.dataset, spec.split, data_dir=data.dir, manual_dir=data.manual_dir, **labeled
+        )
         iterators[name] = streams.make_stream(
             readers[name],
             spec,
@@ -235,7 +241,9 @@ def _open_streams(config: ml_collections.ConfigDict, method: Trainable, mesh: ja
             workers=data.workers,
             threads=data.threads,
         )
-        transforms.decode(readers[name][0], spec.fields)  # What no record has is an error before anything compiles.
+        transforms.decode(
+            readers[name][0], spec.fields, len(readers[name].classes)
+        )  # What no record has is an error before anything compiles.
 
     def put(batch):
         index = {name: domain.pop("index") for name, domain in batch.items()}

@@ -82,7 +82,7 @@ def _from_run(values: flags.FlagValues) -> tuple[translated.Translator, dict[str
     return translate, {"method": name, "step": run.step} | facts
 
 
-def _from_nights(values: flags.FlagValues, folders: dict[str, str]) -> tuple[translated.Translator, dict[str, Any]]:
+def _from_nights(values: flags.FlagValues, folders: dict[str, Any]) -> tuple[translated.Translator, dict[str, Any]]:
     nights = sources.open_source(values.fda, values.fda_split, **folders)
     if not len(nights):
         raise UserError(f"{values.fda}, split {values.fda_split!r}, has no records")

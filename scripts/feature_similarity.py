@@ -15,7 +15,6 @@ import numpy as np
 from absl import flags
 
 from nightjax.core import cli
-from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError, choose
 from nightjax.core.method import segments
 from nightjax.data import sources
@@ -28,7 +27,7 @@ def similarity(run: loaded.Run, eval_set: str, count: int) -> tuple[np.ndarray, 
     if "source" not in run.method.domains:
         raise UserError(f"{run.workdir} is a run of {run.config.method.name!r}, which has no labeled source to compare")
     data = run.config.data
-    folders = {"data_dir": data.dir, "manual_dir": data.manual_dir}
+    folders = {"data_dir": data.dir, "manual_dir": data.manual_dir, "classes": run.classes}
     stream, section = data.streams.source, choose(settings.eval_sections(run.config), eval_set, "--set")
     days = sources.open_source(stream.dataset, stream.split, **folders)
     nights = sources.open_source(section["dataset"], section["split"], **folders)
@@ -47,12 +46,13 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("classes", False, "Show every class.", flag_values=values)
     cli.parse(values, argv, __doc__, required=("workdir",))
     cli.use_compilation_cache()
-    width = max(map(len, (*values.workdir, *CITYSCAPES.names)))
+    runs = {workdir: loaded.load(workdir) for workdir in values.workdir}
+    width = max(map(len, (*runs, *(name for run in runs.values() for name in run.classes.names))))
     print(f"{'':{width}}{'own':>8}{'other':>8}{'margin':>8}")
-    for workdir in values.workdir:
-        own, other = similarity(loaded.load(workdir), values.set, values.images)
+    for workdir, run in runs.items():
+        own, other = similarity(run, values.set, values.images)
         rows = [(workdir, np.nanmean(own), np.nanmean(other))]
-        rows += zip(CITYSCAPES.names, own, other, strict=True) if values.classes else ()
+        rows += zip(run.classes.names, own, other, strict=True) if values.classes else ()
         for name, x, y in rows:
             print(f"{name:{width}}{x:8.3f}{y:8.3f}{x - y:8.3f}", flush=True)
 

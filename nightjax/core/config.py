@@ -310,7 +310,7 @@ def _read(old: Any, text: str, where: str) -> Any:
     try:
         return ast.literal_eval(literal)
     except (ValueError, SyntaxError):
-        names = isinstance(old, (tuple, list)) and old and all(isinstance(item, str) for item in old)
+        names = isinstance(old, (tuple, list)) and all(isinstance(item, str) for item in old)
         return tuple(name.strip() for name in text.split(",")) if names else text
 
 

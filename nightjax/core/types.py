@@ -23,9 +23,6 @@ PyTree = Any
 IGNORE = 255
 """Label value of pixels that belong to no class."""
 
-NUM_CLASSES = 19
-"""Number of Cityscapes train ids."""
-
 Batch = Mapping[str, Mapping[str, Any]]
 """Domain name to arrays, as above."""
 

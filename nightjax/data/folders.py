@@ -1,6 +1,5 @@
 """Plain folders of images as record sources, for data without a builder."""
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -8,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nightjax.core.classes import CITYSCAPES, lookup_table
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
-from nightjax.core.types import NUM_CLASSES
-from nightjax.data import labels, transforms
+from nightjax.data import labels, labels_json, transforms
 
 LABEL_TABLES = {
     "train_ids": None,
@@ -23,8 +21,7 @@ LABEL_TABLES = {
 """What the label files of a plain folder hold, and the table that converts it to train ids."""
 
 OWN = "own"
-"""Encoding whose table is the folder's ``labels.json``, from the value in the files to the class:
-``{"1": "road", "2": "car", ...}``."""
+"""Encoding that the folder's ``labels.json`` says, with a class set of its own if it names one; see `labels_json`."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -52,6 +49,7 @@ class FolderSource:
         self.split = split
         self._root = pathlib.Path(root).expanduser()
         encoding, self._table = label_table(self._root, encoding)
+        self.classes = class_set(self._root, encoding)
         self.label_version = f"folder, {encoding}"
         images = self._root / "images"
         if not images.is_dir():
@@ -79,8 +77,9 @@ class FolderSource:
         for record in self:
             if "label" not in record:
                 raise UserError(f"{self.name}: {record['image_id']} has no label: switch rare-class sampling off")
-            rows.append(labels.class_pixels(transforms.decode_label(record["label"], record["image_id"])))
-        return np.stack(rows) if rows else np.zeros((0, NUM_CLASSES), np.int32)
+            label = transforms.decode_label(record["label"], record["image_id"])
+            rows.append(labels.class_pixels(label, len(self.classes)))
+        return np.stack(rows) if rows else np.zeros((0, len(self.classes)), np.int32)
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return (self[index] for index in range(len(self)))
@@ -120,8 +119,14 @@ def label_table(root: pathlib.Path, encoding: str) -> tuple[str, np.ndarray | No
         raise UserError(f"unknown label table {encoding!r} for a folder{suggestion(encoding, [*LABEL_TABLES, OWN])}")
     path = root / "labels.json"
     if encoding == OWN or (encoding == "train_ids" and path.is_file()):
-        return OWN, _own_table(path)
+        return OWN, labels_json.read(path).codes.table()
     return encoding, LABEL_TABLES[encoding]
+
+
+def class_set(root: pathlib.Path, encoding: str = "train_ids") -> ClassSet:
+    """The class set of a folder's train ids; arguments as of `label_table`."""
+    encoding, _ = label_table(root, encoding)
+    return labels_json.read(root / "labels.json").classes if encoding == OWN else CITYSCAPES
 
 
 def label_path(root: pathlib.Path, stem: str) -> pathlib.Path:
@@ -147,22 +152,6 @@ def by_relative_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
             raise UserError(f"{found[stem]} and {path} have one name: rename or remove one of them")
         found[stem] = path
     return found
-
-
-def _own_table(path: pathlib.Path) -> np.ndarray:
-    """uint8[256] of a ``labels.json``; values that it does not name become 255."""
-    if not path.is_file():
-        raise UserError(f'{path} is missing: write what the label values mean, such as {{"1": "road", "2": "car"}}')
-    try:
-        names = {int(value): name for value, name in json.loads(path.read_text()).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f'{path} must be JSON such as {{"1": "road", "2": "car"}}: {error}') from error
-    for value, name in names.items():
-        if name not in CITYSCAPES.names:
-            raise UserError(f"{path}: {name!r} is no class{suggestion(str(name), CITYSCAPES.names)}")
-        if not 0 <= value <= 255:
-            raise UserError(f"{path}: {value} is no value of an 8-bit label: use 0 to 255")
-    return lookup_table({value: CITYSCAPES.names.index(name) for value, name in names.items()})
 
 
 def _without_suffix(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Label encodings: Cityscapes train ids, what each data set stores instead, and how to convert it.
+"""Label encodings of published data sets: Cityscapes train ids, what each set stores instead, and how to convert it.
 
 Three terms are kept apart everywhere:
 
-* A *train id* is 0..18, or 255 for "no class". It is the only encoding inside nightjax.
+* A *train id* is the position of a class in its set, or 255 for "no class". It is the only encoding inside nightjax.
 * A *label id* is one of the 0..33 of Cityscapes, where 0 is "unlabeled" and road is 7.
 * A *color* is what a viewer shows. Colors are read only where a data set has nothing else, because in Cityscapes
   "pole" and "polegroup" share one color.
@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from nightjax.core.classes import lookup_table
-from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.core.classes import CITYSCAPES, lookup_table
+from nightjax.core.types import IGNORE
 
 Encoding = Literal["train_ids", "label_ids"]
 
@@ -24,7 +24,7 @@ Encoding = Literal["train_ids", "label_ids"]
 LABEL_IDS = tuple(range(34))
 """Every id that occurs in a Cityscapes ``labelIds`` file."""
 
-IDENTITY = lookup_table({train_id: train_id for train_id in range(NUM_CLASSES)})
+IDENTITY = lookup_table({train_id: train_id for train_id in range(len(CITYSCAPES))})
 """uint8[256]: keeps train ids and turns everything else into 255."""
 
 SYNTHIA_ID_TO_TRAIN_ID = lookup_table(
@@ -122,9 +122,9 @@ def histogram(label: np.ndarray) -> np.ndarray:
     return np.bincount(np.asarray(label, np.uint8).ravel(), minlength=256)
 
 
-def class_pixels(label: np.ndarray) -> np.ndarray:
-    """int32[19]: pixels of each train id in a uint8 label image (the `class_pixels` feature)."""
-    return histogram(label)[:NUM_CLASSES].astype(np.int32)
+def class_pixels(label: np.ndarray, num_classes: int = len(CITYSCAPES)) -> np.ndarray:
+    """int32[K]: pixels of each train id in a uint8 label image (the `class_pixels` feature)."""
+    return histogram(label)[:num_classes].astype(np.int32)
 
 
 def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]:
@@ -134,7 +134,7 @@ def unexpected_values(counts: np.ndarray, encoding: Encoding) -> tuple[int, ...]
         counts: int[256] histogram of one file or of many.
         encoding: what the values should be. Both encodings allow 255, which several releases of label ids use for void.
     """
-    allowed = range(NUM_CLASSES) if encoding == "train_ids" else LABEL_IDS
+    allowed = range(len(CITYSCAPES)) if encoding == "train_ids" else LABEL_IDS
     present = np.flatnonzero(counts).tolist()
     return tuple(value for value in present if value != IGNORE and value not in allowed)
 
@@ -152,8 +152,9 @@ def suspicious_encoding(counts: np.ndarray, encoding: Encoding) -> str | None:
     present = set(np.flatnonzero(counts).tolist()) - {IGNORE}
     if not present:
         return None
-    if encoding == "train_ids" and present & set(range(NUM_CLASSES, 34)) and present <= set(LABEL_IDS):
+    train_ids = set(range(len(CITYSCAPES)))
+    if encoding == "train_ids" and present & set(range(len(CITYSCAPES), 34)) and present <= set(LABEL_IDS):
         return "values 19..33 occur: these are label ids, not train ids"
-    if encoding == "label_ids" and present <= set(range(NUM_CLASSES)) and present - set(range(7)):
+    if encoding == "label_ids" and present <= train_ids and present - set(range(7)):
         return "no value of 19..33 occurs: these look like train ids, not label ids"
     return None

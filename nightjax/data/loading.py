@@ -101,7 +101,7 @@ class LoadExample(grain.transforms.RandomMap):
 
     def random_map(self, sampled: SampledRecord, rng: np.random.Generator) -> Arrays:
         spec = self.spec
-        example = transforms.decode(self.source[sampled.index], spec.fields)
+        example = transforms.decode(self.source[sampled.index], spec.fields, len(self.source.classes))
         if spec.resize is not None:
             example = transforms.resize(example, spec.resize, bicubic=spec.bicubic, antialias=spec.antialias)
         example = self._crop(example, sampled.rare_class, rng)
@@ -141,8 +141,9 @@ class LoadEvalBatch(grain.transforms.Map):
         size, indices = planned
         # The blank example has the fields' dtypes and padding values; a process may hold nothing else.
         blank = transforms.pad(transforms.empty(self.fields), size)
+        count = len(self.source.classes)
         examples = [
-            transforms.resize(transforms.decode(self.source[index], self.fields), size) if index >= 0 else blank
+            transforms.resize(transforms.decode(self.source[index], self.fields, count), size) if index >= 0 else blank
             for index in indices
         ]
         batch = {field: np.stack([example[field] for example in examples]) for field in self.fields}

@@ -1,7 +1,7 @@
 """Random access to records: TFDS data sets, prepared on first use, plain folders, and lists for tests.
 
 A record is a dict of features that is the same for all data sets: ``image``, ``label``, ``reference`` and ``invalid``
-as encoded bytes, ``image_id`` and other names as str, ``class_pixels`` int32[19], and in NightStreet ``flow`` and
+as encoded bytes, ``image_id`` and other names as str, ``class_pixels`` int32[K], and in NightStreet ``flow`` and
 ``flow_valid``. TensorFlow is never imported.
 """
 
@@ -17,9 +17,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from nightjax.core import class_section
+from nightjax.core.class_merges import CAMVID_11
+from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError, first_line
-from nightjax.data import datasets, labels, transforms
+from nightjax.data import conversion, datasets, folders, labels, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 
@@ -34,11 +37,21 @@ RENAMED = {"image_ref": "reference", "ref_id": "reference_id"}
 """Names of features in data sets that were prepared by earlier versions, and their names now."""
 
 
+STORED_MERGED = dict.fromkeys(("camvid", "camvid/segnet"), (CAMVID, CAMVID_11.table))
+"""Data sets whose labels are stored as train ids of Cityscapes that stand for classes of their own: name to these, and
+the table from the stored train ids to them."""
+
+
 class Source(Protocol):
     """Records by position. Picklable, so that worker processes can open it again."""
 
     name: str
     split: str
+
+    @property
+    def classes(self) -> ClassSet:
+        """The class set of the labels."""
+        ...
 
     @property
     def label_version(self) -> str:
@@ -50,11 +63,19 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
     def class_pixels(self) -> np.ndarray:
-        """int32 [N, 19]: how many pixels each record has of each class, for rare-class sampling."""
+        """int32 [N, K]: how many pixels each record has of each class, for rare-class sampling."""
         ...
 
 
-def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> Source:
+def open_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str = "",
+    manual_dir: str = "",
+    classes: ClassSet | None = None,
+    merges: conversion.Merges | None = None,
+) -> Source:
     """Opens a data set and prepares it first if that has not been done yet.
 
     Args:
@@ -67,14 +88,46 @@ def open_source(name: str, split: str, *, data_dir: str = "", manual_dir: str = 
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
         manual_dir: where the downloaded files are; for a plain folder, the folder itself. A data set that is already
             prepared needs none, and refuses any but the one it was prepared from.
+        classes: in whose train ids labels are read, see `conversion.converted`; None for those they are stored in.
+        merges: what becomes of the classes of other sets, by the name of their set.
 
     Raises:
         UserError: the data set, config, table or split is unknown; ``manual_dir`` holds nothing usable or is not the
             one that the data set was prepared from; the prepared data are damaged.
     """
     if "+" in name:
-        parts = [open_source(part.strip(), split, data_dir=data_dir, manual_dir=manual_dir) for part in name.split("+")]
-        return JoinedSource(parts)
+        options: dict[str, Any] = {"data_dir": data_dir, "manual_dir": manual_dir, "merges": merges}
+        first = open_source((parts := name.split("+"))[0].strip(), split, classes=classes, **options)
+        rest = [open_source(part.strip(), split, classes=classes or first.classes, **options) for part in parts[1:]]
+        return JoinedSource([first, *rest])
+    source = _open_stored(name, split, data_dir=data_dir, manual_dir=manual_dir)
+    if classes is None or source.classes.same_classes(classes):
+        return source
+    dataset = name.partition(":")[0]
+    if dataset in STORED_MERGED:
+        own, table = STORED_MERGED[dataset]
+        source = conversion.ConvertedSource(source, table, own)
+    return conversion.converted(source, classes, merges or {})
+
+
+def class_set(name: str, *, data_dir: str = "", manual_dir: str = "") -> ClassSet:
+    """The classes that a data set tells apart: what a run learns that names no others.
+
+    Args:
+        name, data_dir, manual_dir: as of `open_source`; of several data sets the first one counts.
+    """
+    name, _, root = name.partition("+")[0].strip().partition(":")
+    dataset, _, config = name.partition("/")
+    if dataset == "folder" and (root or manual_dir):
+        return folders.class_set(pathlib.Path(root or manual_dir).expanduser(), config or "train_ids")
+    if dataset == TRANSLATED:
+        builder = _translated(config, prepared_dir(data_dir))
+        return class_section.of_section((builder.info.metadata or {}).get("classes"))
+    return STORED_MERGED[name][0] if name in STORED_MERGED else CITYSCAPES
+
+
+def _open_stored(name: str, split: str, *, data_dir: str, manual_dir: str) -> Source:
+    """A data set in the train ids that it is stored in."""
     name, _, root = name.partition(":")
     manual_dir = root or manual_dir
     dataset, _, config = name.partition("/")
@@ -119,6 +172,15 @@ class TfdsSource:
         self.split = split
         self._path = path
         self._length = len(self._reader)
+
+    @property
+    def classes(self) -> ClassSet:
+        """See `Source`; Cityscapes' unless the data set says otherwise."""
+        return self._classes
+
+    @functools.cached_property
+    def _classes(self) -> ClassSet:
+        return class_section.of_section((self._builder.info.metadata or {}).get("classes"))
 
     @property
     def label_version(self) -> str:
@@ -184,7 +246,7 @@ class TfdsSource:
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = ("_builder", "_texts", "_reader")
+        opened = ("_builder", "_texts", "_reader", "_classes")
         return {key: value for key, value in self.__dict__.items() if key not in opened}
 
 
@@ -199,6 +261,7 @@ class JoinedSource:
         self._ends = np.cumsum([len(part) for part in parts])
         self.name = "+".join(part.name for part in parts)
         self.split = parts[0].split
+        self.classes = parts[0].classes
         self.label_version = " + ".join(dict.fromkeys(part.label_version for part in parts))
 
     def __len__(self) -> int:
@@ -220,8 +283,16 @@ class ListSource:
 
     label_version = "in memory"
 
-    def __init__(self, records: Sequence[Record], *, name: str = "in-memory", split: str = "all"):
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        name: str = "in-memory",
+        split: str = "all",
+        classes: ClassSet = CITYSCAPES,
+    ):
         self.name = name
+        self.classes = classes
         self.split = split
         self._records = list(records)
 
@@ -233,8 +304,9 @@ class ListSource:
 
     def class_pixels(self) -> np.ndarray:
         """See `Source`. Decodes every label."""
-        decoded = [transforms.decode(record, ("label",))["label"] for record in self._records]
-        return np.stack([labels.class_pixels(label) for label in decoded])
+        count = len(self.classes)
+        decoded = [transforms.decode(record, ("label",), count)["label"] for record in self._records]
+        return np.stack([labels.class_pixels(label, count) for label in decoded])
 
 
 def prepared_dir(data_dir: str = "") -> str:

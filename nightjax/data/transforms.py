@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.core.types import IGNORE
 
 Example = dict[str, np.ndarray]
 
@@ -33,12 +34,13 @@ PAD_VALUES = {"label": IGNORE, "invalid": 1}
 _END_MARKERS = {b"\x89PNG": b"IEND", b"\xff\xd8": b"\xff\xd9"}
 
 
-def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
+def decode(record: Mapping[str, object], fields: Sequence[str], num_classes: int = len(CITYSCAPES)) -> Example:
     """Decodes and checks some fields of one record.
 
     Args:
         record: features by name, images as encoded bytes or as arrays; messages name its ``image_id``.
         fields: some of `FEATURES`.
+        num_classes: K of the labels.
 
     Returns:
         The example; all fields have one height and width.
@@ -53,7 +55,7 @@ def decode(record: Mapping[str, object], fields: Sequence[str]) -> Example:
             raise UserError(f"{where} has no {field!r}: choose a data set or split that has one")
         example[field] = _DECODERS[field](record[field], f"{where}, {field}")
     if "label" in example:
-        check_label(example["label"], where)
+        check_label(example["label"], where, num_classes)
     sizes = {field: value.shape[:2] for field, value in example.items()}
     for field, size in sizes.items():
         if size != sizes[fields[0]]:
@@ -107,17 +109,17 @@ def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
     if label.ndim != 2:
         raise UserError(f"{where} is a color image: labels are one-channel PNG files of train ids")
     if label.max(initial=0) > IGNORE:
-        raise UserError(f"{where} holds {label.max()}: labels are 8-bit train ids, 0..{NUM_CLASSES - 1} or {IGNORE}")
+        raise UserError(f"{where} holds {label.max()}: labels are 8-bit train ids, and {IGNORE} is no class")
     return label.astype(np.uint8)
 
 
-def check_label(label: np.ndarray, where: str) -> None:
+def check_label(label: np.ndarray, where: str, num_classes: int) -> None:
     """Raises `UserError` unless all values of a uint8 label are train ids or 255."""
-    wrong = np.flatnonzero(_histogram(label)[NUM_CLASSES:IGNORE])
+    wrong = np.flatnonzero(_histogram(label)[num_classes:IGNORE])
     if wrong.size:
         raise UserError(
-            f"{where}: label id {NUM_CLASSES + wrong[0]} is no train id (0..{NUM_CLASSES - 1}, {IGNORE} = ignore); "
-            "convert the labels, or name the right table for the data set"
+            f"{where}: label id {num_classes + wrong[0]} is no train id (0..{num_classes - 1}, {IGNORE} = ignore); "
+            "convert the labels, name the right table for the data set, or say in labels.json what the values mean"
         )
 
 
@@ -209,7 +211,7 @@ def has_mixed_classes(label: np.ndarray, max_share: float = 0.75) -> bool:
 
     The rule of DSR+FPA and DAFormer for source crops.
     """
-    counts = _histogram(label)[:NUM_CLASSES]
+    counts = _histogram(label)[:IGNORE]
     return bool(np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum())
 
 

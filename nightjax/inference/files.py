@@ -1,5 +1,6 @@
 """Predictions of image files, written as files."""
 
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,6 +8,8 @@ import numpy as np
 import PIL.Image
 from etils import epath
 
+from nightjax.core.class_section import described
+from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
 from nightjax.inference import overlay
 from nightjax.inference.images import find_images, read_image
@@ -45,7 +48,7 @@ def image_sizes(paths: Iterable[epath.Path]) -> list[tuple[int, int]]:
 
 
 def write_prediction(
-    predict: Callable[[np.ndarray], Prediction], path: epath.Path, folder: epath.Path, name: str
+    predict: Callable[[np.ndarray], Prediction], path: epath.Path, folder: epath.Path, name: str, classes: ClassSet
 ) -> None:
     """Segments one image file and writes its train ids, their colors, and the overlay on the image.
 
@@ -54,10 +57,23 @@ def write_prediction(
         path: of the image.
         folder: to write to.
         name: of the results, possibly with folders: ``<name>_trainids.png``, ``_color.png`` and ``_overlay.png``.
+        classes: whose colors to take.
     """
     image = read_image(path)
     label = predict(image).label
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}_trainids.png").write_bytes(overlay.encode_label(label))
-    (folder / f"{name}_color.png").write_bytes(overlay.encode_palette(label))
-    (folder / f"{name}_overlay.png").write_bytes(overlay.encode_image(overlay.blend(image, label)))
+    (folder / f"{name}_color.png").write_bytes(overlay.encode_palette(label, classes.colors))
+    blended = overlay.blend(image, label, palette=classes.colors)
+    (folder / f"{name}_overlay.png").write_bytes(overlay.encode_image(blended))
+
+
+def write_classes(folder: epath.Path, classes: ClassSet) -> None:
+    """Writes what the masks in a folder mean: ``classes.json``, train id to name and color, and ``legend.png``.
+
+    A folder of data reads that JSON as its ``labels.json``.
+    """
+    entries = {str(train_id): entry for train_id, entry in enumerate(described(classes))}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "classes.json").write_text(json.dumps(entries, indent=1) + "\n")
+    (folder / "legend.png").write_bytes(overlay.encode_image(overlay.legend(classes)))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.types import IGNORE
 
 
@@ -46,28 +46,35 @@ def blend(
     return np.where((label == IGNORE)[..., None], image, np.round(mixed).astype(np.uint8))
 
 
-def to_rgb(values: np.ndarray) -> np.ndarray:
-    """One panel as RGB: uint8 [H, W, 3] as it is, uint8 [H, W] as train ids, float as 0..1."""
+def to_rgb(values: np.ndarray, classes: ClassSet = CITYSCAPES) -> np.ndarray:
+    """One panel as RGB: uint8 [H, W, 3] as it is, uint8 [H, W] as train ids of ``classes``, float as 0..1."""
     values = np.asarray(values)
     if values.dtype != np.uint8:
         values = np.round(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
         return np.repeat(values[..., None], 3, axis=-1) if values.ndim == 2 else values
-    return CITYSCAPES.colorize(values) if values.ndim == 2 else values
+    return classes.colorize(values) if values.ndim == 2 else values
 
 
-def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None = None, gap: int = 6) -> np.ndarray:
+def panel_grid(
+    panels: Mapping[str, Sequence[np.ndarray]],
+    *,
+    classes: ClassSet = CITYSCAPES,
+    height: int | None = None,
+    gap: int = 6,
+) -> np.ndarray:
     """Lays out a method's panels: a column for each name, a row for each example, a caption over
     every column.
 
     Args:
         panels: caption to N pictures, each of any form that `to_rgb` takes; sizes may differ.
+        classes: of the pictures that are labels.
         height: of each picture, its aspect kept; that of the first picture if None.
         gap: pixels between pictures.
 
     Returns:
         uint8 [H', W', 3] on white.
     """
-    columns = {name: [to_rgb(picture) for picture in pictures] for name, pictures in panels.items()}
+    columns = {name: [to_rgb(picture, classes) for picture in pictures] for name, pictures in panels.items()}
     height = height or max(96, next(iter(columns.values()))[0].shape[0])
     columns = {name: [_scale_to(picture, height) for picture in pictures] for name, pictures in columns.items()}
     widths = {name: max(picture.shape[1] for picture in pictures) for name, pictures in columns.items()}
@@ -93,6 +100,21 @@ def panel_grid(panels: Mapping[str, Sequence[np.ndarray]], *, height: int | None
         for row, picture in enumerate(pictures):
             canvas.paste(Image.fromarray(picture), (left, bar + row * (height + gap)))
         left += widths[name] + gap
+    return np.asarray(canvas)
+
+
+def legend(classes: ClassSet, *, rows: int = 32) -> np.ndarray:
+    """The classes by train id, each beside its color, in columns of ``rows``; uint8 [H, W, 3] on white."""
+    font, line = ImageFont.load_default(14), 22
+    texts = [f"{k} {name}" for k, name in enumerate(classes.names)]
+    width = 40 + round(max(font.getlength(text) for text in texts))
+    size = (width * -(-len(texts) // rows), line * min(len(texts), rows) + 4)
+    canvas = Image.new("RGB", size, (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    for k, text in enumerate(texts):
+        left, top = width * (k // rows), line * (k % rows) + 3
+        draw.rectangle((left + 4, top, left + 22, top + 17), classes.palette[k], (128, 128, 128))
+        draw.text((left + 28, top + 8), text, fill=(30, 30, 30), font=font, anchor="lm")
     return np.asarray(canvas)
 
 

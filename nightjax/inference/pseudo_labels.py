@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.class_section import described
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.types import IGNORE
 from nightjax.data.labels import class_pixels
 from nightjax.inference import overlay
@@ -22,8 +23,11 @@ def write_pseudo_labels(
     split: str = "train",
     threshold: float = 0.0,
     record: Mapping[str, Any],
+    classes: ClassSet = CITYSCAPES,
 ) -> int:
     """Writes ``images/``, ``labels/``, the list of the split and ``pseudo_labels.json``, which says what made them.
+
+    Labels are train ids; ``labels.json`` says of which classes, unless these are Cityscapes'.
 
     Args:
         predict: uint8 [H, W, 3] to a prediction at the image's own size.
@@ -32,15 +36,16 @@ def write_pseudo_labels(
         split: whose list the names go into.
         threshold: least probability of a label; pixels below become 255.
         record: facts for ``pseudo_labels.json``, beside the number of images and the pixels of each class.
+        classes: of the network.
 
     Returns:
         How many images were labeled.
     """
-    names, counts = [], np.zeros(len(CITYSCAPES.names), np.int64)
+    names, counts = [], np.zeros(len(classes), np.int64)
     for name, image in images:
         prediction = predict(image)
         label = np.where(prediction.confidence >= threshold, prediction.label, np.uint8(IGNORE))
-        counts += class_pixels(label)
+        counts += class_pixels(label, len(classes))
         for part, data in (("images", overlay.encode_image(image)), ("labels", overlay.encode_label(label))):
             path = folder / part / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +53,11 @@ def write_pseudo_labels(
         names.append(name)
     (folder / "lists").mkdir(parents=True, exist_ok=True)
     (folder / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
-    pixels = dict(zip(CITYSCAPES.names, counts.tolist(), strict=True))
+    pixels = dict(zip(classes.names, counts.tolist(), strict=True))
+    if not classes.same_classes(CITYSCAPES):
+        named = {str(train_id): entry for train_id, entry in enumerate(described(classes))}
+        content = {"classes": classes.names, **named, str(IGNORE): "ignore"}
+        (folder / "labels.json").write_text(json.dumps(content, indent=1) + "\n")
     facts = {**record, "pictures": len(names), "pixels": pixels}
     (folder / "pseudo_labels.json").write_text(json.dumps(facts, indent=1) + "\n")
     return len(names)

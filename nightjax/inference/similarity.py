@@ -32,7 +32,8 @@ def labeled_batches(
     """
     count = min(count, len(source))
     for start in range(0, count, BATCH):
-        pairs = [transforms.decode(source[i], ("image", "label")) for i in range(start, min(start + BATCH, count))]
+        records = (source[i] for i in range(start, min(start + BATCH, count)))
+        pairs = [transforms.decode(record, ("image", "label"), len(source.classes)) for record in records]
         images = [pair["image"] for pair in pairs]
         if size:
             images = [transforms.resize({"image": image}, size)["image"] for image in images]
@@ -64,7 +65,8 @@ def prototype_similarity(
     """
     totals = []
     for (records, size), unit in ((source, False), (other, True)):
-        found = [_sums(features, variables, *batch, unit=unit) for batch in labeled_batches(records, size, count)]
+        options = {"unit": unit, "num_classes": len(records.classes)}
+        found = [_sums(features, variables, *batch, **options) for batch in labeled_batches(records, size, count)]
         if not found:
             raise UserError(f"{records.name}@{records.split} holds no images")
         total, number = (np.sum(part, axis=0) for part in zip(*jax.device_get(found), strict=True))
@@ -77,12 +79,12 @@ def prototype_similarity(
     return np.where(known & seen, to_own, np.nan), np.where(known & seen, to_others, np.nan)
 
 
-@functools.partial(jax.jit, static_argnames=("features", "unit"))
+@functools.partial(jax.jit, static_argnames=("features", "unit", "num_classes"))
 def _sums(
-    features: Features, variables: Variables, image: jax.Array, label: jax.Array, *, unit: bool
+    features: Features, variables: Variables, image: jax.Array, label: jax.Array, *, unit: bool, num_classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of the features of each class [K, C], and their number [K]."""
     found = features(variables, image)
     found = unit_vectors(found) if unit else found
-    mean, count = class_means(found, resize_nearest(label, found.shape[1:3]))
+    mean, count = class_means(found, resize_nearest(label, found.shape[1:3]), num_classes)
     return mean * count[:, None], count

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.core.types import IGNORE
 from nightjax.data import sources, streams
 from nightjax.metrics import protocol
 from nightjax.metrics.protocol import EvalSet
@@ -130,9 +130,10 @@ def write_package(
         if frame is None or frame in written:
             why = "is predicted twice" if frame else f"is no frame of {benchmark}"
             raise UserError(f"{name!r} {why}: submit the benchmark's own test split")
-        if label.shape != package.size or label.max() >= NUM_CLASSES:
+        if label.shape != package.size or label.max() >= len(CITYSCAPES):
             got = f"{list(label.shape)} with values up to {label.max()}"
-            raise UserError(f"{name}: the label is {got}; {benchmark} wants {list(package.size)} and train ids 0..18")
+            wanted = f"{list(package.size)} and train ids of Cityscapes"
+            raise UserError(f"{name}: the label is {got}; {benchmark} wants {wanted}")
         written.add(frame)
         for part, content in package.folders.items():
             (root / part).mkdir(parents=True, exist_ok=True)

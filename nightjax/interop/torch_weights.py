@@ -77,8 +77,8 @@ def from_torch(
         template_variables: structure, shapes and dtypes to fill: arrays, or the shapes of
             ``jax.eval_shape``.
         stacks: of the module that the template is of.
-        allow_missing: glob patterns of torch names that may be missing; the template's value stays, of equal blocks
-            that of all.
+        allow_missing: glob patterns of torch names that may be missing or have another shape, such as a classifier of
+            other classes; the template's value stays, of equal blocks that of all.
         allow_surplus: glob patterns of torch names that may be left over.
 
     Returns:
@@ -100,18 +100,23 @@ def from_torch(
             filled[path] = leaf
             continue
         stacked = find_stack(stacks, path) is not None
-        values = []
+        values, fits = [], True
         for source in found:
             given.pop(source, None)
             value = _from_layout(path[-1], np.asarray(state_dict[source]))
             shape = leaf.shape[stacked:]
-            if value.shape != shape:
+            if value.shape != shape and all(matches(name, allow_missing) for name in names):
+                fits = False
+            elif value.shape != shape:
                 raise UserError(
                     f"parameter {source!r} is {tuple(np.shape(state_dict[source]))} in the checkpoint, "
                     f"but the model needs {_to_layout(path[-1], np.empty(shape, np.bool_)).shape}; "
-                    "check the variant and the number of classes"
+                    "check the variant and the number of classes, or start it from scratch by allow_missing"
                 )
             values.append(value)
+        if not fits:
+            filled[path] = leaf
+            continue
         filled[path] = np.ascontiguousarray(np.stack(values) if stacked else values[0], leaf.dtype)
     missing = [name for name in missing if not matches(name, allow_missing)]
     surplus = [name for name in given if not matches(name, allow_surplus)]

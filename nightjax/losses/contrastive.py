@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.class_weights import class_weights
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
-from nightjax.core.types import NUM_CLASSES
-from nightjax.losses.segmentation import class_weights
-from nightjax.ops.mixing import DYNAMIC_SMALL_CLASSES
 from nightjax.ops.prototypes import cell_label_counts, class_prototypes, cosine_to_prototypes
 from nightjax.ops.resize import resize_nearest
 
@@ -28,6 +27,7 @@ def prototype_alignment(
     class_weight: str = "overlap",
     pixel_share: np.ndarray | None = None,
     zero_is_absent: bool = False,
+    classes: ClassSet = CITYSCAPES,
 ) -> jax.Array:
     """Both directions of FPA between image i of ``a`` and image i of ``b``.
 
@@ -50,6 +50,7 @@ def prototype_alignment(
         pixel_share: [K] share of each class in the source data, for ``"dannet"``.
         zero_is_absent: the official code treats a cosine of exactly 0 as an absent class; True does
             so too.
+        classes: of the labels.
 
     Returns:
         [B] float32; 0 with zero gradient for images without a shared class.
@@ -57,13 +58,13 @@ def prototype_alignment(
     Raises:
         UserError: for an unknown ``class_weight`` or a missing ``pixel_share``.
     """
-    prototypes_a, cells_a = class_prototypes(features_a, resize_nearest(label_a, features_a.shape[1:3]))
-    prototypes_b, cells_b = class_prototypes(features_b, resize_nearest(label_b, features_b.shape[1:3]))
-    counts_a = cell_label_counts(label_a, features_a.shape[1:3])
-    counts_b = cell_label_counts(label_b, features_b.shape[1:3])
+    prototypes_a, cells_a = class_prototypes(features_a, resize_nearest(label_a, features_a.shape[1:3]), len(classes))
+    prototypes_b, cells_b = class_prototypes(features_b, resize_nearest(label_b, features_b.shape[1:3]), len(classes))
+    counts_a = cell_label_counts(label_a, features_a.shape[1:3], len(classes))
+    counts_b = cell_label_counts(label_b, features_b.shape[1:3], len(classes))
     shared = (cells_a > 0) & (cells_b > 0)
     pixels = counts_a.sum(axis=(1, 2)) + counts_b.sum(axis=(1, 2))
-    per_class = _class_weights(class_weight, shared, pixels, pixel_share)
+    per_class = _class_weights(class_weight, shared, pixels, pixel_share, classes)
 
     def direction(prototypes: jax.Array, present: jax.Array, features: jax.Array, counts: jax.Array) -> jax.Array:
         cosine = cosine_to_prototypes(features, prototypes)
@@ -81,7 +82,9 @@ def prototype_alignment(
     return weight * (a_to_b + b_to_a)
 
 
-def _class_weights(rule: str, shared: jax.Array, pixels: jax.Array, pixel_share: np.ndarray | None) -> jax.Array:
+def _class_weights(
+    rule: str, shared: jax.Array, pixels: jax.Array, pixel_share: np.ndarray | None, classes: ClassSet
+) -> jax.Array:
     """Weight of each class [B, K], 0 outside the shared classes."""
     if rule == "overlap":
         weight = jnp.ones(shared.shape, jnp.float32)
@@ -89,7 +92,7 @@ def _class_weights(rule: str, shared: jax.Array, pixels: jax.Array, pixel_share:
         count = pixels.astype(jnp.float32)
         mean = (count * shared).sum(axis=1, keepdims=True) / jnp.maximum(shared.sum(axis=1, keepdims=True), 1)
         inverse = jnp.clip(jnp.sqrt(mean / jnp.maximum(count, 1.0)), 1.0, 5.0)
-        weight = jnp.where(np.isin(np.arange(NUM_CLASSES), DYNAMIC_SMALL_CLASSES), inverse, 1.0)
+        weight = jnp.where(np.isin(np.arange(len(classes)), classes.group("small", "dynamic")), inverse, 1.0)
     elif rule == "dannet":
         if pixel_share is None:
             raise UserError("fpa_class_weight 'dannet' needs the pixel share of each class; pass pixel_share")

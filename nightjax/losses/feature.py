@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nightjax.core.types import IGNORE, NUM_CLASSES
+from nightjax.core.classes import CITYSCAPES
+from nightjax.core.types import IGNORE
 from nightjax.losses.segmentation import masked_mean
 from nightjax.ops.prototypes import cell_label_counts
 
-THING_CLASSES = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
-"""Train ids that DAFormer compares: traffic light, traffic sign, person to bicycle."""
 
-
-def downscale_label(label: jax.Array, scale: int, min_ratio: float = 0.75) -> jax.Array:
+def downscale_label(
+    label: jax.Array, scale: int, min_ratio: float = 0.75, num_classes: int = len(CITYSCAPES)
+) -> jax.Array:
     """Majority label of each ``scale`` x ``scale`` block.
 
     Args:
@@ -22,17 +22,18 @@ def downscale_label(label: jax.Array, scale: int, min_ratio: float = 0.75) -> ja
             beyond the last whole block are left out.
         scale: side of a block.
         min_ratio: blocks whose majority has a smaller share become 255; exactly this share is kept.
+        num_classes: K.
 
     Returns:
         [B, H // scale, W // scale] uint8; ties go to the smaller id.
     """
     size = label.shape[1] // scale, label.shape[2] // scale
-    count = cell_label_counts(label[:, : size[0] * scale, : size[1] * scale], size)
+    count = cell_label_counts(label[:, : size[0] * scale, : size[1] * scale], size, num_classes)
     ignored = scale**2 - count.sum(axis=-1, keepdims=True)
     count = jnp.concatenate([count, ignored], axis=-1)
     majority = count.argmax(axis=-1)
     enough = count.max(axis=-1).astype(jnp.float32) / scale**2 >= np.float32(min_ratio)
-    return jnp.where(enough & (majority < NUM_CLASSES), majority, IGNORE).astype(jnp.uint8)
+    return jnp.where(enough & (majority < num_classes), majority, IGNORE).astype(jnp.uint8)
 
 
 def feature_distance(
@@ -40,7 +41,8 @@ def feature_distance(
     frozen: jax.Array,
     label: jax.Array | None,
     *,
-    classes: Sequence[int] = THING_CLASSES,
+    classes: Sequence[int] = CITYSCAPES.group("thing"),
+    num_classes: int = len(CITYSCAPES),
     min_ratio: float = 0.75,
 ) -> jax.Array:
     """Mean Euclidean distance between two feature maps over the cells of some classes.
@@ -50,7 +52,8 @@ def feature_distance(
         frozen: [B, h, w, C] of the frozen network; gets no gradient.
         label: [B, H, W] labels, brought to the cells by ``downscale_label``; None compares every
             cell.
-        classes: train ids to compare.
+        classes: train ids to compare, a class set's group ``"thing"``.
+        num_classes: K.
         min_ratio: see ``downscale_label``.
 
     Returns:
@@ -63,6 +66,6 @@ def feature_distance(
     distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
     if label is None:
         return distance.mean()
-    cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio)
+    cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio, num_classes)
     member = sum((cells == c for c in classes), start=jnp.zeros(cells.shape, bool))
     return masked_mean(distance, member, normalizer="valid")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
@@ -205,19 +204,3 @@ def class_weighted_cross_entropy(
     options = {"normalizer": "valid" if normalizer == "paper" else normalizer, "align_corners": True}
     loss = pixel_weighted_cross_entropy(logits, label, weight, **options)
     return loss / classes if normalizer == "paper" else loss
-
-
-def class_weights(pixel_share: np.ndarray, std: float) -> np.ndarray:
-    """Weights of mean 1 and deviation ``std`` that fall with the logarithm of the pixel share.
-
-    Source: DANNet ``train.py``; the deviation is the unbiased one.
-
-    Args:
-        pixel_share: [K], above 0.
-        std: 0.05 in DANNet's losses and pseudo-labels, 0.16 on its logits at test.
-
-    Returns:
-        [K] float64.
-    """
-    log_share = np.log(np.asarray(pixel_share, np.float64))
-    return 1.0 + std * (log_share.mean() - log_share) / log_share.std(ddof=1)

@@ -1,10 +1,13 @@
 """DANNet's static loss: a class-weighted focal loss of night images on the static classes."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from nightjax.core.classes import lookup_table
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.losses.segmentation import masked_mean
@@ -22,6 +25,7 @@ def static_loss(
     label: jax.Array,
     class_weight: jax.Array,
     *,
+    static: Sequence[int] | None = None,
     gamma: float = 1.0,
     neighborhood: str = "center",
 ) -> jax.Array:
@@ -31,10 +35,10 @@ def static_loss(
     Source: arXiv 2104.10834 section 3.3, ``StaticLoss`` of ``network/loss.py``.
 
     Args:
-        logits: [B, H, W, K] of night images. Only the first S channels count, and the softmax is
-            over these.
-        label: [B, H, W] pseudo-label, 0 .. S - 1, or 255 = ignore.
+        logits: [B, H, W, K] of night images. Only the channels of ``static`` count, and the softmax is over these.
+        label: [B, H, W] pseudo-label, one of ``static``, or 255 = ignore.
         class_weight: [S]; a weighted probability is cut at 1.
+        static: S train ids in increasing order; None for the first S.
         gamma: focal exponent.
         neighborhood: which classes a pixel allows. ``"center"``: its own label, what the official
             code comes down to. ``"3x3"``: the labels of its 3x3 window, the paper's form.
@@ -51,7 +55,12 @@ def static_loss(
         raise UserError(f"static loss: unknown neighborhood '{neighborhood}'; use one of {', '.join(NEIGHBORHOODS)}")
     class_weight = jnp.asarray(class_weight, jnp.float32)
     classes = class_weight.shape[0]
-    weighted = jax.nn.softmax(logits[..., :classes].astype(jnp.float32)) * class_weight
+    if static is None or tuple(static) == tuple(range(classes)):
+        logits = logits[..., :classes]
+    else:  # From here on a label is a position in ``static``.
+        logits = logits[..., np.asarray(static)]
+        label = jnp.asarray(lookup_table({train_id: i for i, train_id in enumerate(static)}))[label]
+    weighted = jax.nn.softmax(logits.astype(jnp.float32)) * class_weight
     if neighborhood == "code":
         label = _shifted_onto_itself(label)
     label = label.astype(jnp.int32)

@@ -3,12 +3,15 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
 
+from nightjax.core import class_section
 from nightjax.core import config as configs
-from nightjax.core.errors import choose
+from nightjax.core.class_weights import RULES
+from nightjax.core.classes import ClassSet
+from nightjax.core.errors import UserError, choose
 from nightjax.core.method import Trainable
 from nightjax.core.optim import Optimizer
 from nightjax.core.precision import compute_dtype
@@ -57,7 +60,7 @@ BUILDERS = {
 }
 """Method to the builder of its module from the section ``model``, where that is no segmenter."""
 
-GIVEN_ELSEWHERE = ("network", "model", "input", "optimizer", "training")
+GIVEN_ELSEWHERE = ("network", "model", "input", "classes", "optimizer", "training")
 """Fields of a method that `build` takes from other sections than ``method``."""
 
 
@@ -74,10 +77,11 @@ def sees_pixels(name: str) -> bool:
 
 
 def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
-    """Builds the method of a config from its sections ``method``, ``model``, ``optim`` and ``train``.
+    """Builds the method of a config from its sections ``method``, ``model``, ``classes``, ``optim`` and ``train``.
 
     Raises:
-        UserError: an unknown method, model or setting; the message suggests the nearest.
+        UserError: an unknown method, model or setting; the message suggests the nearest. Or class weights of another
+            number than there are classes.
     """
     section = dict(config["method"])
     name = section.pop("name", "")
@@ -87,11 +91,33 @@ def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
     if sees_pixels(name):
         parts["input"] = configs.build(InputNormalization, dict(model.pop("input", {})), "model.input")
     model["dtype"] = compute_dtype(model.get("dtype", "float32"))
-    module = BUILDERS.get(name, build_segmenter)(**model)
-    if "network" in typing.get_type_hints(cls):
-        parts = {"network": SegmentationNetwork(module, **parts)}
+    classes, fields = class_section.of_section(config.get("classes")), typing.get_type_hints(cls)
+    section = _with_class_weights(section, classes)
+    if "network" in fields:
+        model.setdefault("num_classes", len(classes))
+        parts = {"network": SegmentationNetwork(build_segmenter(**model), classes=classes, **parts)}
     else:
-        parts["model"] = module
+        parts["model"] = BUILDERS[name](**model)
+        parts |= {"classes": classes} if "classes" in fields else {}
     parts["optimizer"] = configs.build(Optimizer, config["optim"], "optim")
     parts["training"] = Training(train["steps"], config["seed"], train["accumulate"])
     return configs.build(cls, section | parts, "method")
+
+
+def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: str = "method") -> dict[str, Any]:
+    """The section with numbers in the place of rules of class weights, as many as there are classes."""
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        key = f"{where}.{name}"
+        if isinstance(value, (Mapping, ml_collections.ConfigDict)):
+            value = _with_class_weights(cast(Mapping[str, Any], value), classes, key)
+        elif name == "class_weights" and value is not None:
+            if isinstance(value, str):
+                rule = choose(RULES, value, key)
+                if not classes.pixel_share:
+                    raise UserError(f"{key}={value} needs classes.pixel_share, which is measured when a run trains")
+                value = rule(classes.pixel_share)
+            if len(value) != len(classes):
+                raise UserError(f"{key} has {len(value)} numbers; give one for each of {len(classes)} classes")
+        found[name] = value
+    return found

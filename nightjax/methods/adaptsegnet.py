@@ -36,7 +36,8 @@ class AdaptSegNet(Segmenting):
         network: the segmentation network.
         optimizer: of the segmentation network.
         training: of the run.
-        class_weights: weight of each class in the cross-entropy, K numbers; None for 1.
+        class_weights: weight of each class in the cross-entropy, K numbers or a rule of
+            `core.class_weights`; None for 1.
         segmentation_weights: of the cross-entropy at level 1 and 2.
         adversarial_weights: of the adversarial loss at level 1 and 2.
         discriminators: one for each level that is used.
@@ -74,9 +75,8 @@ class AdaptSegNet(Segmenting):
         key, discriminator_key = jax.random.split(rng)
         size = batch["source"]["image"].shape[1:]
         student = self.network.init(key, size)
-        return self.first_state(
-            student, self.discriminators.init(discriminator_key, self.discriminator_names, size[:2])
-        )
+        output = (*size[:2], len(self.network.classes))
+        return self.first_state(student, self.discriminators.init(discriminator_key, self.discriminator_names, output))
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `core.method.Trainable`."""

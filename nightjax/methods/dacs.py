@@ -74,7 +74,7 @@ class Dacs(WithTeacher):
         logits, stats = teacher_logits(self.network, teacher, images["target"]["image"], keys)
         targets = self.pseudo_labels(images["target"]["image"], jax.nn.softmax(logits))
         image, label = images["source"]["image"], batch["source"]["label"]
-        mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss)
+        mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, self.network.classes)
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         return targets, {"source": image, "source_label": label, **mixed}, stats

@@ -10,11 +10,13 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Players, Training, gradient_step
-from nightjax.core.types import IGNORE, NUM_CLASSES, Batch, Scalars
+from nightjax.core.types import IGNORE, Batch, Scalars
 from nightjax.losses.light import light_loss
 from nightjax.losses.segmentation import class_weighted_cross_entropy
 from nightjax.losses.static import static_loss
@@ -29,9 +31,6 @@ TARGETS = ("day", "night")
 
 VIEWS = (*TARGETS, "source")
 """In the order of the official passes, in which running statistics move."""
-
-STATIC = 11
-"""Number of leading train ids, road to sky, that pseudo-labels may have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,8 @@ class StaticLoss:
 
     Attributes:
         weight: of the loss.
-        class_weights: weight of each class in pseudo-label and loss, K numbers; None for 1.
+        class_weights: weight of each class in pseudo-label and loss, K numbers or a rule of
+            `core.class_weights`; None for 1.
         neighborhood: of the loss, see ``losses.static``.
     """
 
@@ -82,7 +82,8 @@ class Dannet(Segmenting):
         network: relighting and segmentation.
         optimizer: of both.
         training: of the run.
-        class_weights: weight of each class in the segmentation loss, K numbers; None for 1.
+        class_weights: weight of each class in the segmentation loss, K numbers or a rule of
+            `core.class_weights`; None for 1.
         normalizer: of the segmentation loss, see `class_weighted_cross_entropy`.
         target_size: (H, W) that target logits are upsampled to; None for the image's size.
         relight: weights of the light loss.
@@ -105,6 +106,18 @@ class Dannet(Segmenting):
     domains: ClassVar[tuple[str, ...]] = ("source", "target")
     optional_init: ClassVar[tuple[str, ...]] = ("relight",)
 
+    def __post_init__(self):
+        if self.static is not None and not self.static_classes:
+            raise UserError(
+                "method.static needs classes that do not move: take some out of classes.groups.dynamic, or set "
+                "method.static=None"
+            )
+
+    @property
+    def static_classes(self) -> tuple[int, ...]:
+        """Train ids that pseudo-labels may have, road to sky of Cityscapes' classes."""
+        return self.network.classes.outside("dynamic")
+
     @property
     def discriminator_names(self) -> tuple[str, ...]:
         """Names of the discriminators."""
@@ -124,7 +137,8 @@ class Dannet(Segmenting):
         size = batch["source"]["image"].shape[1:]
         student, others = self.network.init(key, size), {}
         if self.adversarial is not None:
-            others = self.adversarial.discriminators.init(discriminator_key, self.discriminator_names, size[:2])
+            output = (*size[:2], len(self.network.classes))
+            others = self.adversarial.discriminators.init(discriminator_key, self.discriminator_names, output)
         return self.first_state(student, others)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
@@ -160,12 +174,14 @@ class Dannet(Segmenting):
                 total += self.adversarial.weight * loss
         if self.static is not None:
             label = self._pseudo_label(logits["day"], logits["night"])
-            weights = _or_ones(self.static.class_weights)[:STATIC]
-            loss = static_loss(logits["night"], label, weights, neighborhood=self.static.neighborhood)
+            weights = self._or_ones(self.static.class_weights)[np.asarray(self.static_classes)]
+            loss = static_loss(
+                logits["night"], label, weights, static=self.static_classes, neighborhood=self.static.neighborhood
+            )
             scalars |= {"static": loss, "pseudo_labeled": (label != IGNORE).mean(dtype=jnp.float32)}
             total += self.static.weight * loss
         scalars["segmentation"] = class_weighted_cross_entropy(
-            logits["source"], part["label"], _or_ones(self.class_weights), normalizer=self.normalizer
+            logits["source"], part["label"], self._or_ones(self.class_weights), normalizer=self.normalizer
         )
         scalars["loss"] = total + scalars["segmentation"]
         pairs = outputs_of(dict.fromkeys(self.discriminator_names, probs["source"]), probs, self.discriminator_names)
@@ -193,9 +209,9 @@ class Dannet(Segmenting):
         return shown | self.adversarial.discriminators.maps(state.params, probs, self.discriminator_names)
 
     def _pseudo_label(self, day: jax.Array, night: jax.Array) -> jax.Array:
-        weights = _or_ones(None if self.static is None else self.static.class_weights)
+        weights = self._or_ones(None if self.static is None else self.static.class_weights)
         fixed = jax.lax.stop_gradient((day, night))
-        return static_pseudo_label(*fixed, weights, form=self.form, static=STATIC)
+        return static_pseudo_label(*fixed, weights, form=self.form, static=self.static_classes)
 
     def _images(self, batch: Batch) -> dict[str, jax.Array]:
         """Images [B, H, W, 3] float32 in [0, 1] by view."""
@@ -210,6 +226,6 @@ class Dannet(Segmenting):
         """Gray where the relighting adds nothing; the network's range (-1, 1) fills [0, 1]."""
         return (residual[..., ::-1] if self.network.input.order == "bgr" else residual) / 2.0 + 0.5
 
-
-def _or_ones(class_weights: tuple[float, ...] | None) -> jax.Array:
-    return jnp.ones(NUM_CLASSES) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
+    def _or_ones(self, class_weights: tuple[float, ...] | None) -> jax.Array:
+        ones = class_weights is None
+        return jnp.ones(len(self.network.classes)) if ones else jnp.asarray(class_weights, jnp.float32)

@@ -97,12 +97,13 @@ class DsrFpa(WithTeacher):
         keys, images = self.training.keys(state), self.network.decode(batch)
         targets, stats = self.targets(state, teacher, batch, images["target"])
         image, label = images["source"]["image"], batch["source"]["label"]
-        mixed, memory = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss), {}
+        classes, memory = self.network.classes, {}
+        mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, classes)
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         if self.bank is not None:
             source = batch["source"]
-            mixed, memory["bank"] = self.bank(state, source["image"], source["label"], mixed, self.network.input)
+            mixed, memory["bank"] = self.bank(state, source["image"], source["label"], mixed, self.network)
         night = {"night": targets.image, "night_label": targets.label}
         return targets, {"source": image, "source_label": label, **mixed, **night}, stats, memory
 
@@ -132,7 +133,8 @@ class DsrFpa(WithTeacher):
             # Night and day alternate in one batch: the norms see both, no example changes device.
             both = interleave([images["image"], images["reference"]])
             logits, stats = teacher_logits(self.network, teacher, both, keys)
-            scores = self.refinement(state.frozen, batch["target"], *deinterleave(logits, 2))
+            night, day = deinterleave(logits, 2)
+            scores = self.refinement(state.frozen, batch["target"], night, day, self.network.classes)
             return self.pseudo_labels(images["image"], scores), stats
 
         if not self.reference_swap:
@@ -158,6 +160,7 @@ class DsrFpa(WithTeacher):
                     (source["stage4"], part["source_label"]),
                     (night["stage4"], part["night_label"]),
                     (mixed["stage4"], part["mixed_label"]),
+                    self.network.classes,
                 ),
                 jnp.zeros(()),
             )

@@ -20,7 +20,7 @@ from nightjax.core.optim import Optimizer
 from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, gradient_step
-from nightjax.core.types import NUM_CLASSES, Batch, PyTree, Scalars, Size, Variables
+from nightjax.core.types import Batch, PyTree, Scalars, Size, Variables
 from nightjax.losses.detection import relabel
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import SegmentationNetwork
@@ -93,10 +93,11 @@ class NightLab:
     )
 
     def __post_init__(self):
-        wrong = [c for c in self.hard_classes if not 0 <= c < NUM_CLASSES]
+        count = len(self.network.classes)
+        wrong = [c for c in self.hard_classes if not 0 <= c < count]
         if wrong or not self.hard_classes:
             raise UserError(
-                f"method.hard_classes={self.hard_classes} must be train ids, 0 to {NUM_CLASSES - 1}, at least one"
+                f"method.hard_classes={self.hard_classes} must be train ids, 0 to {count - 1}, at least one"
             )
         if self.share_relighting and self.network.model.relight is None:
             raise UserError(

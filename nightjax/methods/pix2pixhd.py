@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
@@ -66,6 +67,7 @@ class Pix2PixHD(Translating):
         adversarial: kind of the adversarial loss; ``"vanilla"`` is sigmoid cross-entropy.
         feature_weight: of the feature matching loss, and of the VGG loss.
         vgg: the VGG loss, or None.
+        classes: of the labels that are translated.
     """
 
     model: nn.Module
@@ -77,6 +79,7 @@ class Pix2PixHD(Translating):
     adversarial: Adversarial = "least_squares"
     feature_weight: float = 10.0
     vgg: VGGLoss | None = VGGLoss()
+    classes: ClassSet = CITYSCAPES
 
     discriminator_names: ClassVar[tuple[str, ...]] = ("discriminator",)
     pretrained: ClassVar[tuple[str, ...]] = ("vgg",)
@@ -166,7 +169,7 @@ class Pix2PixHD(Translating):
         return {"condition": self._condition(batch[domain][given]), "target": to_signed(batch[domain][wanted])}
 
     def _condition(self, given: jax.Array) -> jax.Array:
-        return one_hot_labels(given) if self.translates == "label" else to_signed(given)
+        return one_hot_labels(given, len(self.classes)) if self.translates == "label" else to_signed(given)
 
     def _judged(self, params, condition, image):
         """What the discriminator of each scale gives for an image beside its condition."""

@@ -101,7 +101,7 @@ class T2sDa(WithTeacher):
         if self.pull is not None:
             head = PullToSource(self.network, self.pull).head(rng, student, tuple(size))
             student = student | {"params": student["params"] | {"projection": head}}
-            memory = self.pull.tables() | self.pull.empty_queue(images)
+            memory = self.pull.tables(len(self.network.classes)) | self.pull.empty_queue(images)
         state = self.first_state(student)
         return state.replace(memory=memory, frozen=state.frozen | frozen)
 
@@ -121,7 +121,7 @@ class T2sDa(WithTeacher):
         outputs, stats = self.network.teacher_pass(teacher, target, keys)
         logits = resize(outputs["logits"].astype(jnp.float32), target.shape[1:3], align_corners=False)
         targets = self.pseudo_labels(target, jax.nn.softmax(logits))
-        mixed = self.mixing(keys, source, label, targets, self.pseudo_labels, self.loss)
+        mixed = self.mixing(keys, source, label, targets, self.pseudo_labels, self.loss, self.network.classes)
         augmented = source
         if self.source_photometric is not None:
             augmented = self.source_photometric(source, keys("source_photometric"))

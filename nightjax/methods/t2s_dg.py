@@ -88,7 +88,7 @@ class T2sDg(WithTeacher):
         if self.pull is not None:
             head = PullToSource(self.network, self.pull).head(rng, student, size)
             student = student | {"params": student["params"] | {"projection": head}}
-            memory = self.pull.tables()
+            memory = self.pull.tables(len(self.network.classes))
         state = self.first_state(student)
         return state.replace(memory=memory, frozen=state.frozen | frozen)
 

@@ -4,7 +4,7 @@ On the device the counts of a batch are int32. Merging happens on the host in in
 pixels a set has. `evaluation_counts` names the collection that an evaluation fills::
 
     Counts = evaluation_counts(uiou=True)
-    batch = Counts.single_from_model_output(label=..., prediction=..., num_classes=19, ...)  # in the jitted step
+    batch = Counts.single_from_model_output(label=..., prediction=..., num_classes=K, ...)  # in the jitted step
     total = batch if total is None else total.merge(batch)  # on the host
     summary = confusion.summarize(total.confusion.total, names)
 """

@@ -34,8 +34,16 @@ def select_hard_classes(iou: Sequence[float | None], threshold: float, strict: b
     return tuple(c for c, value in known if value < threshold or (value == threshold and not strict))
 
 
-def from_evaluation(workdir: str | os.PathLike, eval_set: str, threshold: float) -> tuple[int, ...]:
+def from_evaluation(
+    workdir: str | os.PathLike, eval_set: str, threshold: float, names: Sequence[str] = CITYSCAPES.names
+) -> tuple[int, ...]:
     """Hard classes by the newest evaluation of a run on one set.
+
+    Args:
+        workdir: of the run.
+        eval_set: of the run.
+        threshold: 0..1.
+        names: of the classes, in train-id order.
 
     Raises:
         UserError: there is no such evaluation, or no class is below the threshold.
@@ -47,7 +55,7 @@ def from_evaluation(workdir: str | os.PathLike, eval_set: str, threshold: float)
             f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it"
         )
     scores = json.loads(files[-1].read_text())["iou"]
-    iou = [None if scores.get(name) is None else scores[name] / 100 for name in CITYSCAPES.names]
+    iou = [None if scores.get(name) is None else scores[name] / 100 for name in names]
     found = select_hard_classes(iou, threshold)
     if not found:
         raise UserError(f"{files[-1]}: no class is below an IoU of {threshold}; raise tau")

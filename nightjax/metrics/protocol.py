@@ -35,7 +35,8 @@ class EvalSet:
         scales, flip: views of the image whose probabilities are averaged.
         class_weight_std: above 0, logits are multiplied by DANNet's class weights with this standard deviation (0.16 in
             its test).
-        merge: key of `CLASS_MERGES` for sets with fewer classes, or ``""``.
+        merge: key of `CLASS_MERGES` for scoring Cityscapes' classes on sets with fewer, or ``""``; a run of other
+            classes is scored in its own.
         uiou: also score UIoU, for sets with masks of invalid pixels.
         prediction: name of another prediction of the method to score instead of its usual one; the result then says
             how many pixels differ between the two. Whole images only.
@@ -68,7 +69,7 @@ class EvalSet:
             configs.choose(CLASS_MERGES, self.merge, "eval set's merge")
         if self.merge and self.uiou:
             raise UserError(
-                f"eval set {self.dataset}: UIoU is defined on the 19 classes; drop merge={self.merge!r} or uiou"
+                f"eval set {self.dataset}: UIoU is defined on the classes of the run; drop merge={self.merge!r} or uiou"
             )
         if self.prediction and (self.mode != "whole" or self.flip):
             raise UserError(

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose, suggestion
 from nightjax.core.errors import UserError
-from nightjax.core.types import NUM_CLASSES
 from nightjax.models.backbones import mit, resnet, swin
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
@@ -51,7 +51,7 @@ HEADS = {
 def build_segmenter(
     backbone: str,
     head: str,
-    num_classes: int = NUM_CLASSES,
+    num_classes: int = len(CITYSCAPES),
     *,
     hrda: bool = False,
     auxiliary: str | None = None,

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose
-from nightjax.core.types import NUM_CLASSES
 from nightjax.models.cyclegan import (
     ResnetBlock,
     ResnetGenerator,
@@ -90,15 +90,16 @@ def multiscale(features: int = 64, scales: int = 2, dtype: Any = jnp.float32) ->
     return MultiScaleDiscriminator(scales, patch=functools.partial(patchgan, features, dtype, padding=2))
 
 
-def one_hot_labels(label: jax.Array) -> jax.Array:
+def one_hot_labels(label: jax.Array, num_classes: int = len(CITYSCAPES)) -> jax.Array:
     """Train ids as images: a channel for each class and a last one for everything else.
 
     Args:
         label: [B, H, W] of any integer type; 255, -1 and the like are void.
+        num_classes: K.
 
     Returns:
-        [B, H, W, 20] float32; channels sum to 1.
+        [B, H, W, K + 1] float32; channels sum to 1.
     """
     label = label.astype(jnp.int32)
-    known = (label >= 0) & (label < NUM_CLASSES)
-    return jax.nn.one_hot(jnp.where(known, label, NUM_CLASSES), NUM_CLASSES + 1)
+    known = (label >= 0) & (label < num_classes)
+    return jax.nn.one_hot(jnp.where(known, label, num_classes), num_classes + 1)

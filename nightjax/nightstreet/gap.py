@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.parallel import parallel_map
-from nightjax.core.types import NUM_CLASSES
 from nightjax.metrics import confusion
 from nightjax.metrics.counts import Confusion
 from nightjax.nightstreet import GAPS, NIGHTS, PRESETS, Knobs
@@ -78,7 +78,9 @@ def mean_iou(predict: Predict, drawn: Sequence[Mapping[str, Any]]) -> float:
     total = Confusion.empty()
     for view in drawn:
         label, prediction = view["label"][None], predict(view["image"])[None]
-        total = total.merge(Confusion.from_model_output(label=label, prediction=prediction, num_classes=NUM_CLASSES))
+        total = total.merge(
+            Confusion.from_model_output(label=label, prediction=prediction, num_classes=len(CITYSCAPES))
+        )
     return 100 * confusion.mean_iou(total.total)
 
 

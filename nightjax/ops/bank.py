@@ -3,11 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.state import ExampleBuffer
-
-TAIL_CLASSES = (12, 14, 15, 17, 18)
-"""Rider, truck, bus, motorcycle, bicycle, as in the official code (16, train, is left out)."""
 
 
 class PasteBank(ExampleBuffer):
@@ -52,7 +50,7 @@ def paste(
     weight: jax.Array,
     *,
     enabled: jax.Array | bool = True,
-    classes: tuple[int, ...] = TAIL_CLASSES,
+    classes: tuple[int, ...] = CITYSCAPES.group("rare"),
     pasted_weight: str = "keep",
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pastes the rare classes of every entry, oldest first: the newest wins overlaps.
@@ -64,7 +62,7 @@ def paste(
         label: [B, H, W] mixed labels.
         weight: [B, H, W] float32 loss weights.
         enabled: scalar bool, traced or not; False returns the inputs.
-        classes: train ids to paste.
+        classes: train ids to paste, a class set's group ``"rare"``.
         pasted_weight: ``"keep"`` leaves the weight of pasted pixels (official code), ``"one"`` sets
             it to 1.
 
@@ -85,6 +83,6 @@ def paste(
     return image, label, weight
 
 
-def tail_mask(label: jax.Array, classes: tuple[int, ...] = TAIL_CLASSES) -> jax.Array:
+def tail_mask(label: jax.Array, classes: tuple[int, ...]) -> jax.Array:
     """Bool, True where ``label`` is one of ``classes``."""
     return sum((label == c for c in classes), start=jnp.zeros(label.shape, bool))

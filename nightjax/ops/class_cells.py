@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from nightjax.core.types import NUM_CLASSES
 from nightjax.ops.prototypes import class_prototypes, unit_vectors
 
 
@@ -46,7 +45,7 @@ class Draw:
     chosen: jax.Array
 
 
-def sort_by_class(label: jax.Array, num_classes: int = NUM_CLASSES) -> ClassCells:
+def sort_by_class(label: jax.Array, num_classes: int) -> ClassCells:
     """Sorts the cells of label maps [B, h, w]; values of ``num_classes`` and above are ignored."""
     label = label.reshape(label.shape[0], -1).astype(jnp.int32)
     count = (label[..., None] == jnp.arange(num_classes)).sum(axis=1, dtype=jnp.int32)
@@ -98,17 +97,18 @@ def take_cells(features: jax.Array, draw: Draw) -> jax.Array:
     return jnp.where(draw.chosen[..., None], taken.reshape(*draw.cell.shape, channels), 0).sum(axis=0)
 
 
-def class_means(features: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+def class_means(features: jax.Array, label: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
     """Mean feature of each class over a batch.
 
     Args:
         features: [B, h, w, C].
         label: [B, h, w] train ids, 255 = ignore.
+        num_classes: K.
 
     Returns:
         [K, C] float32 (0 for absent classes) and the number of cells [K] float32.
     """
-    means, count = class_prototypes(features, label)
+    means, count = class_prototypes(features, label, num_classes)
     total = count.sum(axis=0)
     return (means * count[..., None]).sum(axis=0) / jnp.maximum(total, 1.0)[:, None], total
 
@@ -128,7 +128,7 @@ def class_similarity(
         Mean cosine to the own prototype and to the other known ones, [K] float32 each, and bool [K] where they are
         defined.
     """
-    means, count = class_means(unit_vectors(features), label)
+    means, count = class_means(unit_vectors(features), label, len(known))
     cosine = jnp.einsum("kc,jc->kj", means, unit_vectors(prototypes), precision=jax.lax.Precision.HIGHEST)
     other = known[None] & ~jnp.eye(len(known), dtype=bool)
     mean_other = jnp.where(other, cosine, 0.0).sum(axis=1) / jnp.maximum(other.sum(axis=1), 1)

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nightjax.core.types import IGNORE, NUM_CLASSES, Size
+from nightjax.core.types import IGNORE, Size
 from nightjax.ops.resize import nearest_index
 
 
-def cell_label_counts(label: jax.Array, size: Size, num_classes: int = NUM_CLASSES) -> jax.Array:
+def cell_label_counts(label: jax.Array, size: Size, num_classes: int) -> jax.Array:
     """Pixels of each class that use each cell when a [h, w] map is repeated to the label's size.
 
     A loss against a nearest-repeated map is the count-weighted sum over cells: full-size maps are
@@ -43,9 +43,7 @@ def _split(label: jax.Array, cells: int, axis: int) -> jax.Array:
     return jnp.where(known, jnp.take(label, index.reshape(-1), axis=axis).reshape(shape), IGNORE)
 
 
-def class_prototypes(
-    features: jax.Array, label: jax.Array, num_classes: int = NUM_CLASSES
-) -> tuple[jax.Array, jax.Array]:
+def class_prototypes(features: jax.Array, label: jax.Array, num_classes: int) -> tuple[jax.Array, jax.Array]:
     """Mean feature of each class of each image.
 
     Args:

@@ -10,9 +10,6 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 
-STATIC_CLASSES = CITYSCAPES.group("static")
-"""Train ids of large static classes: here the day view may overrule the night prediction."""
-
 
 def normalized_entropy(probs: jax.Array) -> jax.Array:
     """Entropy of ``probs`` [..., K] over its last axis by log K: 0 for one-hot, 1 for uniform."""
@@ -28,7 +25,7 @@ def refine(
     *,
     gamma: float = 0.25,
     use_static_mask: bool = True,
-    static_classes: Sequence[int] = STATIC_CLASSES,
+    static_classes: Sequence[int] = CITYSCAPES.group("static"),
 ) -> jax.Array:
     """Holistic refinement: mixes the night prediction with the day prediction warped onto it.
 
@@ -45,7 +42,7 @@ def refine(
         valid: [B, H, W] bool, False where the warp left the day image; None for valid everywhere.
         gamma: exponent of the trust in the day view.
         use_static_mask: False drops ``M``.
-        static_classes: the classes of ``M``.
+        static_classes: the classes of ``M``: large static ones, where the day view may overrule the night prediction.
 
     Returns:
         [B, H, W, K] float32 in [0, 1]. Channels are weighted differently, so they do not sum to 1.
@@ -67,7 +64,7 @@ def refine(
 
 
 def _is_in(label: jax.Array, classes: Sequence[int]) -> jax.Array:
-    """Whether each label is one of a few static ids, without a gather."""
+    """Whether each label is one of a few ids, without a gather."""
     return sum((label == c for c in classes), start=jnp.zeros(label.shape, bool))
 
 
@@ -103,7 +100,7 @@ def blend_day_night(
     logits_night: jax.Array,
     class_weight: jax.Array,
     *,
-    static: int = 11,
+    static: Sequence[int] = CITYSCAPES.outside("dynamic"),
     threshold: float = 0.4,
     trust: float = 0.8,
 ) -> jax.Array:
@@ -117,7 +114,7 @@ def blend_day_night(
         logits_day: [B, H, W, K].
         logits_night: [B, H, W, K].
         class_weight: [K], see ``losses.segmentation.class_weights``.
-        static: number of leading classes that are static.
+        static: train ids of the static classes.
         threshold: of the day logit; a logit exactly on it is not above.
         trust: in the sure one of the two predictions.
 
@@ -126,7 +123,7 @@ def blend_day_night(
     """
     day, night = logits_day.astype(jnp.float32), logits_night.astype(jnp.float32)
     day_weight = jnp.where(day > threshold, trust, 1.0 - trust)
-    is_static = np.arange(day.shape[-1]) < static
+    is_static = np.isin(np.arange(day.shape[-1]), static)
     blend = jnp.where(is_static, day_weight * day + (1.0 - day_weight) * night, night)
     return jnp.asarray(class_weight, jnp.float32) * blend
 
@@ -137,7 +134,7 @@ def static_pseudo_label(
     class_weight: jax.Array,
     *,
     form: str = "official",
-    static: int = 11,
+    static: Sequence[int] = CITYSCAPES.outside("dynamic"),
 ) -> jax.Array:
     """DANNet's pseudo-label of a night image, of static classes only; no gradient.
 
@@ -147,7 +144,7 @@ def static_pseudo_label(
         class_weight: [K].
         form: ``"official"``, the likeliest class of ``blend_day_night``; ``"paper"``, of the
             weighted day probabilities alone (arXiv 2104.10834 section 3.3).
-        static: number of leading classes that are static.
+        static: train ids of the static classes.
 
     Returns:
         [B, H, W] uint8, 255 where another class wins.
@@ -162,4 +159,4 @@ def static_pseudo_label(
     else:
         raise UserError(f"static_pseudo_label: unknown form '{form}'; use 'official' or 'paper'")
     label = scores.argmax(axis=-1)
-    return jnp.where(label < static, label, IGNORE).astype(jnp.uint8)
+    return jnp.where(_is_in(label, static), label, IGNORE).astype(jnp.uint8)

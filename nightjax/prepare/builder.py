@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.parallel import parallel_map
 from nightjax.prepare import integrity, layouts
@@ -56,7 +57,12 @@ def prepared(config: Config, name: str, **changes: Any) -> Config:
 
 
 def features(
-    *, labeled: bool, paired: bool = False, invalid: bool = False, file_label: bool = False
+    *,
+    labeled: bool,
+    paired: bool = False,
+    invalid: bool = False,
+    file_label: bool = False,
+    classes: ClassSet = CITYSCAPES,
 ) -> tfds.features.FeaturesDict:
     """The feature schema of all builders; images are stored as encoded bytes."""
     image = functools.partial(tfds.features.Image, shape=(None, None, 3), dtype=np.uint8)
@@ -76,8 +82,8 @@ def features(
         ),
     }
     if labeled:
-        schema["label"] = mask(doc="Cityscapes train ids, 255 = ignore")
-        schema["class_pixels"] = tfds.features.Tensor(shape=(19,), dtype=np.int32, doc="pixels of each class")
+        schema["label"] = mask(doc=f"train ids of the class set {classes.name!r}, 255 = ignore")
+        schema["class_pixels"] = tfds.features.Tensor(shape=(len(classes),), dtype=np.int32, doc="pixels of each class")
     if file_label:
         schema["file_label"] = mask(doc="the label's values as they are in the file")
     if paired:

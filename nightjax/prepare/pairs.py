@@ -35,7 +35,7 @@ def make_pairs(source: Source, translate: Translate, output: pathlib.Path) -> No
         night, day = (output / part / "train" / f"{record['image_id']}.png" for part in ("images", "references"))
         if night.exists():
             continue
-        example = transforms.decode(record, ("image", "label"))
+        example = transforms.decode(record, ("image", "label"), len(source.classes))
         translated = np.asarray(translate(example["label"][None]), np.float32)[0]
         _write(day, np.round(255 * np.clip(translated, 0, 1)).astype(np.uint8))
         _write(night, example["image"])  # Last, since it says that the pair is complete.

@@ -22,10 +22,12 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer, registered
 from tqdm import tqdm
 
+from nightjax.core.class_section import section_of
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import TRANSLATED, VERSION, Source, machine_lock, open_source, prepared_dir
+from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, machine_lock, open_source, prepared_dir
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]
@@ -154,7 +156,7 @@ class Translation:
             }
             if "label" in record:
                 label = transforms.decode_label(record["label"], record["image_id"])
-                example |= {"label": encode_png(label), "class_pixels": labels.class_pixels(label)}
+                example |= {"label": encode_png(label), "class_pixels": labels.class_pixels(label, len(source.classes))}
             yield index, example
 
     def record_names(self, split: str) -> str:
@@ -182,9 +184,9 @@ def open_splits(data: str, splits: Sequence[str], *, data_dir: str, manual_dir: 
     Raises:
         UserError: the data set or split is unknown or has no records.
     """
-    opened = {}
+    opened, classes = {}, class_set(data, data_dir=data_dir, manual_dir=manual_dir)
     for split in splits:
-        source = open_source(data, split, data_dir=data_dir, manual_dir=manual_dir)
+        source = open_source(data, split, data_dir=data_dir, manual_dir=manual_dir, classes=classes)
         if not len(source):
             raise UserError(f"{data}, split {split!r}, has no records")
         opened["train" if split == "all" else split] = source
@@ -234,13 +236,16 @@ with registered.skip_registration():
             sources = self._translation.sources.values()
             labeled = all("label" in source[0] for source in sources)
             versions = dict.fromkeys(source.label_version for source in sources)
+            classes = next(iter(sources)).classes
+            named = {} if classes.same_classes(CITYSCAPES) else {"classes": section_of(classes)}
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=cast(tfds.core.BuilderConfig, self.builder_config).description,
-                features=builder.features(labeled=labeled),
+                features=builder.features(labeled=labeled, classes=classes),
                 metadata=tfds.core.MetadataDict(
                     label_version=" + ".join(versions),
                     provenance=dict(self._translation.provenance),
+                    **named,
                     record_names={split: self._translation.record_names(split) for split in self._translation.sources},
                 ),
                 disable_shuffling=True,

@@ -6,19 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from nightjax.core.classes import CITYSCAPES
 from nightjax.report.run_folder import Evaluations
 
 
-def levels_tables(evaluations: Evaluations, captions: Mapping[str, str], hard_classes: Sequence[int]) -> str:
+def levels_tables(evaluations: Evaluations, captions: Mapping[str, str], hard: Sequence[str]) -> str:
     """HTML of one table for every set that was scored by several predictions; empty if none was.
 
     Args:
         evaluations: of a run.
         captions: name of a prediction (see `EvalSet.prediction`) to the head of its column, in the order of columns.
-        hard_classes: train ids whose mean is shown too.
+        hard: names of the classes whose mean is shown too.
     """
-    hard = [CITYSCAPES.names[c] for c in hard_classes]
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, (_, summary) in evaluations.items():
         prediction = summary.get("protocol", {}).get("prediction", "")

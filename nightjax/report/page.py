@@ -17,7 +17,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.class_section import of_section
+from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
 from nightjax.methods import METHODS
 from nightjax.report import sections
@@ -71,6 +72,7 @@ def write_report(
     if not metrics and not evaluations:
         raise UserError(f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run")
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
+    classes = of_section(config.get("classes"))
     own = METHODS[name].report_sections if (name := _method_name(config)) in METHODS else ()
     parts = [
         _header(workdir, config, metrics, baseline),
@@ -78,7 +80,7 @@ def write_report(
         _section("Evaluation", _evaluation_charts(metrics), "charts"),
         _section(
             "IoU per class",
-            "".join(_table(n, *e, before.get(n)) for n, e in evaluations.items()),
+            "".join(_table(n, *e, before.get(n), classes) for n, e in evaluations.items()),
             "tables",
         ),
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
@@ -166,7 +168,13 @@ def _speed_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     return "".join(line_chart(name, {"": metrics[name]}) for name in names)
 
 
-def _table(name: str, step: int, summary: Mapping[str, Any], before: tuple[int, Mapping[str, Any]] | None) -> str:
+def _table(
+    name: str,
+    step: int,
+    summary: Mapping[str, Any],
+    before: tuple[int, Mapping[str, Any]] | None,
+    classes: ClassSet,
+) -> str:
     """Per-class IoU of one set, with bar, share of pixels and difference to the baseline."""
     old = before[1] if before else None
     pixels = max(summary["pixels"], 1)
@@ -190,7 +198,7 @@ def _table(name: str, step: int, summary: Mapping[str, Any], before: tuple[int, 
     for class_name, value in summary["iou"].items():
         share = f"{100 * summary['support'][class_name] / pixels:.2f}%"
         past = old["iou"].get(class_name) if old else None
-        rows.append(row(class_name, value, past, share, mark=_swatch(class_name)))
+        rows.append(row(class_name, value, past, share, mark=_swatch(class_name, classes)))
     totals = [(f"mean of {group}", value, _get(old, "groups", group)) for group, value in summary["groups"].items()]
     labels = {
         "skip": "absent classes skipped",
@@ -264,10 +272,10 @@ def _section(title: str, body: str, kind: str) -> str:
     return f'<h2>{title}</h2><div class="{kind}">{body}</div>' if body else ""
 
 
-def _swatch(class_name: str) -> str:
-    if class_name not in CITYSCAPES.names:
+def _swatch(class_name: str, classes: ClassSet) -> str:
+    if class_name not in classes.names:
         return ""
-    red, green, blue = CITYSCAPES.colors[CITYSCAPES.names.index(class_name)]
+    red, green, blue = classes.palette[classes.names.index(class_name)]
     return f'<i style="background:rgb({red},{green},{blue})"></i>'
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.class_section import of_section
 from nightjax.core.method import ClassCurves, PredictionTable, ReportSection
 from nightjax.report.charts import change_chart
 from nightjax.report.levels import levels_tables
@@ -29,9 +29,9 @@ def _class_curves(
     section: ClassCurves, metrics: Metrics, evaluations: Evaluations, config: Mapping[str, Any]
 ) -> tuple[str, str]:
     """Two scalars of each class, at the first and the last log step that know them."""
-    del evaluations, config
+    del evaluations
     rows = {}
-    for k, name in enumerate(CITYSCAPES.names):
+    for k, name in enumerate(of_section(config.get("classes")).names):
         keys = [f"{section.prefix}{kind}/{k:02d}" for kind in ("own", "other")]
         known = [[value for value in metrics[key][1] if value] for key in keys if key in metrics]
         if len(known) == len(keys) and all(known):
@@ -47,7 +47,9 @@ def _prediction_table(
     hard: Any = config
     for name in filter(None, section.hard_classes.split(".")):
         hard = hard.get(name, ()) if isinstance(hard, Mapping) else ()
-    return "Predictions of the two levels", levels_tables(evaluations, dict(section.captions), tuple(hard or ()))
+    names = of_section(config.get("classes")).names
+    hard_names = [names[k] for k in hard or ()]
+    return "Predictions of the two levels", levels_tables(evaluations, dict(section.captions), hard_names)
 
 
 RENDERERS: dict[type, Callable[..., tuple[str, str]]] = {

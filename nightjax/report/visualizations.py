@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jax
 from etils import epath
 
+from nightjax.core.classes import ClassSet
 from nightjax.core.sharding import local_rows
 from nightjax.core.writers import Writer
 from nightjax.inference.overlay import encode_image, panel_grid
@@ -27,7 +28,12 @@ ORDER = (
 
 
 def write_visualizations(
-    pictures: Mapping[str, jax.Array], workdir: epath.Path, step: int, writer: Writer, examples: int = 4
+    pictures: Mapping[str, jax.Array],
+    workdir: epath.Path,
+    step: int,
+    writer: Writer,
+    classes: ClassSet,
+    examples: int = 4,
 ) -> None:
     """Writes ``visualizations/<step>_train.png`` and adds it to the events.
 
@@ -36,10 +42,11 @@ def write_visualizations(
         workdir: of the run.
         step: of the state they show.
         writer: of the run.
+        classes: of the pictures that are labels.
         examples: rows at most; each process knows only its own, and the first process writes.
     """
     names = [name for name in ORDER if name in pictures] + [name for name in pictures if name not in ORDER]
-    grid = panel_grid({name: list(local_rows(pictures[name])[:examples]) for name in names})
+    grid = panel_grid({name: list(local_rows(pictures[name])[:examples]) for name in names}, classes=classes)
     if jax.process_index() == 0:
         folder = workdir / "visualizations"
         folder.mkdir(parents=True, exist_ok=True)

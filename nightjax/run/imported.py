@@ -15,7 +15,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
 from nightjax.interop import convert
 from nightjax.interop.torch_weights import brief, named_leaves
-from nightjax.run import start
+from nightjax.run import class_sets, start
 
 
 def import_run(
@@ -38,6 +38,7 @@ def import_run(
     folder = epath.Path(output)
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
         raise UserError(f"--output={output} holds a run; choose another folder")
+    config = class_sets.resolve(config, measured=False)
     method = methods.build(config)
     state = start.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
     variables, missing, notes = convert.import_files(inputs, method.variables(state), method.stacks, **options)
@@ -48,7 +49,7 @@ def import_run(
         )
         notes.append(f"  initialized from seed {config.seed}: {brief(missing, named_leaves(variables, method.stacks))}")
     network = method.networks[0]
-    config.train.init = ",".join(inputs)
+    config = configs.override(config, {"train.init": ",".join(inputs)})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(configs.to_json(config))
     saver = checkpoint.Checkpointer(folder)

@@ -11,7 +11,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from nightjax import methods
-from nightjax.core import checkpoint, sharding, targets
+from nightjax.core import checkpoint, class_section, sharding, targets
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable, segments
 from nightjax.core.types import Variables
@@ -44,6 +45,11 @@ class Run:
     network: str
 
     @functools.cached_property
+    def classes(self) -> ClassSet:
+        """The classes that the network tells apart."""
+        return class_section.of_section(self.config.classes)
+
+    @functools.cached_property
     def predict_fn(self) -> jax.tree_util.Partial:
         """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
         return jax.tree_util.Partial(self.written(segments(self.method).predict), self.variables)
@@ -60,6 +66,8 @@ def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
         UserError: the folder holds no run, or one of an earlier version.
     """
     config = settings.saved(workdir)
+    if "classes" not in config:  # A run of a version that knew no other classes.
+        config = ml_collections.ConfigDict(config.to_dict() | {"classes": class_section.section_of(CITYSCAPES)})
     if missing := REQUIRED - set(config):
         path = epath.Path(workdir) / settings.CONFIG
         raise UserError(f"{path} is damaged (it has no {sorted(missing)[0]!r}); restore it or start the run again")

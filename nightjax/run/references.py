@@ -5,12 +5,12 @@ A reference is a text in the place of a value: ``run:FOLDER:KEY``, a setting of 
 ``FOLDER@best`` is the same folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
-from nightjax.core import checkpoint
+from nightjax.core import checkpoint, class_section
 from nightjax.core.errors import UserError
 from nightjax.metrics import hard_classes
 from nightjax.run import settings
@@ -29,18 +29,19 @@ def resolve(
     Raises:
         UserError: a reference cannot be followed.
     """
-    resolved = _resolved(config.to_dict(), None if saved is None else saved.to_dict(), "")
+    names = class_section.of_section(config.get("classes")).names
+    resolved = _resolved(config.to_dict(), None if saved is None else saved.to_dict(), "", names)
     return ml_collections.ConfigDict(resolved).lock()
 
 
-def _resolved(node: Any, saved: Any, where: str) -> Any:
+def _resolved(node: Any, saved: Any, where: str, names: Sequence[str]) -> Any:
     if isinstance(node, dict):
         others = saved if isinstance(saved, dict) else {}
-        return {name: _resolved(value, others.get(name), f"{where}{name}.") for name, value in node.items()}
+        return {name: _resolved(value, others.get(name), f"{where}{name}.", names) for name, value in node.items()}
     kind, colon, _ = node.partition(":") if isinstance(node, str) else ("", "", "")
-    if not colon or kind not in KINDS or where.startswith(("train.", "data.", "eval.", "log.")):
+    if not colon or kind not in KINDS or where.startswith(("train.", "data.", "classes.", "eval.", "log.")):
         return node
-    return KINDS[kind](where.rstrip("."), node) if saved is None else saved
+    return KINDS[kind](where.rstrip("."), node, names) if saved is None else saved
 
 
 def _folder(names: list[str]) -> str:
@@ -55,7 +56,8 @@ def _words(where: str, reference: str, form: str) -> list[str]:
     return words
 
 
-def _of_run(where: str, reference: str) -> Any:
+def _of_run(where: str, reference: str, names: Sequence[str]) -> Any:
+    del names
     _, *folder, key = _words(where, reference, "run:FOLDER:KEY")
     workdir = _folder(folder)
     try:
@@ -69,7 +71,7 @@ def _of_run(where: str, reference: str) -> Any:
     return node.to_dict() if isinstance(node, ml_collections.ConfigDict) else node
 
 
-def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
+def _hard_classes(where: str, reference: str, names: Sequence[str]) -> tuple[int, ...]:
     form = "hard_classes:FOLDER:SET:THRESHOLD"
     _, *folder, name, text = _words(where, reference, form)
     try:
@@ -78,8 +80,8 @@ def _hard_classes(where: str, reference: str) -> tuple[int, ...]:
         raise UserError(f"{where}={reference!r} must be {form}, a number at its end") from None
     if name != "val_night" and not name.startswith("val_night_"):
         print(f"hard classes by {name}, a set that is reported: do not compare its results with others'", flush=True)
-    return hard_classes.from_evaluation(_folder(folder), name, threshold)
+    return hard_classes.from_evaluation(_folder(folder), name, threshold, names)
 
 
 KINDS = {"run": _of_run, "hard_classes": _hard_classes}
-"""First word of a reference to how it is followed."""
+"""First word of a reference to how it is followed, given the key, the reference and the names of the run's classes."""

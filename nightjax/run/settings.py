@@ -8,6 +8,7 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
+from nightjax.core import class_section
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
@@ -111,7 +112,14 @@ OLDER = {"method": ("input", "detail_weight", "mask_mode", "steps"), "eval": ("w
 NETWORK = ("backbone", "head", "auxiliary", "relight", "hrda", "variant", "form")
 """Settings of the section ``model`` that say which network it is; all others are settings of that network."""
 
-SECTIONS = {"train": Train, "data": Data, "eval": Evaluation, "checkpoint": Checkpoint, "log": Log}
+SECTIONS = {
+    "train": Train,
+    "data": Data,
+    "classes": class_section.Classes,
+    "eval": Evaluation,
+    "checkpoint": Checkpoint,
+    "log": Log,
+}
 
 LEAST = {
     "train.steps": 1,
@@ -204,6 +212,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for name in sections["train"]["frozen"]:
         choose(dict.fromkeys(frozen), name, "train.frozen")
     sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
+    sections["classes"]["groups"] = class_section.with_all_groups(sections["classes"]["groups"])
     streams, sets = sections["data"]["streams"], sections["eval"]["sets"]
     sections["data"]["streams"] = {
         name: configs.with_defaults(StreamSpec, _section(stream, f"data.streams.{name}"), ("name",))

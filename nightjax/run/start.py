@@ -1,7 +1,8 @@
 """The first state of a run: shapes, shardings, fresh weights and those of other runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax.sharding import Mesh
 from nightjax import methods
 from nightjax.core import checkpoint, sharding, targets
 from nightjax.core import config as configs
+from nightjax.core.class_section import of_section, section_of, with_one_more
 from nightjax.core.errors import UserError, choose
 from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Trainable
@@ -21,7 +23,7 @@ from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Variables
 from nightjax.data.streams import StreamSpec
 from nightjax.interop.official_names import VGG16_CAFFE, from_official
-from nightjax.interop.torch_weights import from_torch, torch_name
+from nightjax.interop.torch_weights import brief, from_torch, torch_name
 from nightjax.interop.weight_files import load_state_dict
 from nightjax.run import settings
 
@@ -100,6 +102,7 @@ def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
     initial = load_initial(config, method, shapes) if config.train.init else None
     places = {name: place for name, place in config.train.frozen.items() if place}
+    _check_teacher(config, places.get("teacher", ""))
     frozen = {
         name: load_frozen(place, choose(shapes.frozen, name, "train.frozen"), method.stacks)
         for name, place in places.items()
@@ -110,15 +113,21 @@ def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh
     state = state.replace(frozen=state.frozen | frozen)
     if initial is None:
         return state
-    return jax.jit(method.with_initial, out_shardings=shardings)(state, initial)
+
+    def start(state: TrainState, initial: dict[str, Variables]) -> TrainState:
+        fresh = method.initial(state)
+        found = {network: _completed(variables, fresh[network]) for network, variables in initial.items()}
+        return method.with_initial(state, found)
+
+    return jax.jit(start, out_shardings=shardings)(state, initial)
 
 
 def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: TrainState) -> dict[str, Variables]:
     """The weights of ``train.init`` for a new run, by network.
 
     Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the
-    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Either
-    is printed.
+    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Of a
+    run that tells other classes apart, the parameters that belong to classes are dropped too. All is printed.
 
     Raises:
         UserError: another module is absent, the run saw its images in another form, or see `load_network`.
@@ -126,7 +135,8 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     path = epath.Path(config.train.init)
     folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
     _check_pixels(config, folder)
-    found = {}
+    found, foreign = {}, _foreign_classes(config, folder)
+    per_class = class_parameters(config, method) if foreign else {}
     for network, wanted in method.initial(shapes).items():
         held, modules = checkpoint.modules(folder, network), set(wanted["params"])
         if missing := sorted(modules - held - set(method.optional_init)):
@@ -138,8 +148,90 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
             if names:
                 print(f"train.init={path}: {', '.join(sorted(names))} {what}", flush=True)
         kept = {key: {name: tree[name] for name in tree if name in held} for key, tree in wanted.items()}
-        found[network] = load_network(folder, kept, network)
+        replaced = per_class.get(network, set())
+        if foreign and replaced:
+            old, new = foreign
+            print(
+                f"train.init={path}: the classifier of {old} classes is replaced by one of {new}, from scratch "
+                f"({brief(sorted(replaced))})",
+                flush=True,
+            )
+        found[network] = load_network(folder, without(kept, replaced), network)
     return found
+
+
+def _completed(variables: Variables, fresh: Variables) -> Variables:
+    """A network's weights whose modules have every parameter, the fresh one where theirs was dropped."""
+    joined = lambda tree, other: {
+        name: (joined(tree[name], child) if isinstance(child, Mapping) else tree[name]) if name in tree else child
+        for name, child in other.items()
+    }
+    return {
+        key: {name: joined(module, fresh[key][name]) for name, module in modules.items()}
+        for key, modules in variables.items()
+    }
+
+
+def class_parameters(config: ml_collections.ConfigDict, method: Trainable) -> dict[str, set[str]]:
+    """Paths, ``params/head/...``, of the parameters that belong to classes, by network: those that one class more would
+    change."""
+    more = config.to_dict()
+    more["classes"] = section_of(with_one_more(of_section(config.classes)))
+    larger = methods.build(_without_class_weights(more))
+
+    def leaves(method: Trainable) -> dict[str, dict[str, tuple[int, ...]]]:
+        shapes = jax.eval_shape(init_fn(config, method))
+        return {
+            network: {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in found}
+            for network, variables in method.initial(shapes).items()
+            for found in [jax.tree_util.tree_leaves_with_path(variables)]
+        }
+
+    own, others = leaves(method), leaves(larger)
+    return {network: {path for path in own[network] if own[network][path] != others[network][path]} for network in own}
+
+
+def without(tree: PyTree, paths: Collection[str], prefix: str = "") -> PyTree:
+    """A tree of dicts without the leaves at some paths, and without dicts that are empty then."""
+    found = {}
+    for name, child in tree.items():
+        if isinstance(child, Mapping):
+            child = without(child, paths, f"{prefix}{name}/")
+            if child or not paths:
+                found[name] = child
+        elif f"{prefix}{name}" not in paths:
+            found[name] = child
+    return found
+
+
+def _without_class_weights(section: dict[str, Any]) -> dict[str, Any]:
+    """A config that no longer says how much each class weighs, which is one number too few for one class more."""
+    return {
+        name: _without_class_weights(value) if isinstance(value, dict) else value
+        for name, value in section.items()
+        if name != "class_weights"
+    }
+
+
+def _check_teacher(config: ml_collections.ConfigDict, place: str) -> None:
+    """Refuses a teacher of other classes."""
+    if place and epath.Path(place.removesuffix(f"@{checkpoint.BEST}")).is_dir():
+        folder = epath.Path(place)
+        folder = folder if (folder / "state").exists() else checkpoint.latest_folder(place)
+        if foreign := _foreign_classes(config, folder):
+            raise UserError(
+                f"train.frozen.teacher={place} tells {foreign[0]} classes apart that are not the {foreign[1]} of this "
+                "run: name a teacher of this run's classes"
+            )
+
+
+def _foreign_classes(config: ml_collections.ConfigDict, folder: epath.Path) -> tuple[int, int] | None:
+    """How many classes the run of a checkpoint and this one tell apart, if they are not the same ones."""
+    workdir = folder.parent.parent
+    if not (workdir / settings.CONFIG).exists():
+        return None
+    before, now = of_section(settings.saved(workdir).get("classes")), of_section(config.classes)
+    return None if before.same_classes(now) else (len(before), len(now))
 
 
 def _check_pixels(config: ml_collections.ConfigDict, folder: epath.Path) -> None:

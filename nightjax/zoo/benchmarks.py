@@ -132,6 +132,7 @@ def _camvid_day_to_dusk() -> Section:
         "oracle": {"split": "dusk_train"},
         "eval": {"dusk_test": EVAL_SETS["camvid_dusk_test"], "day_test": EVAL_SETS["camvid_day_test"]},
         "scale": "toy",
+        "classes": "",
     }
 
 
@@ -199,14 +200,16 @@ BENCHMARKS: dict[str, Section] = {
         },
         "eval": {"val": {"dataset": "folder", "split": "all"}},
         "scale": "toy",
+        "classes": "",
     },
 }
 """Name to what it consists of:
 
 ``streams``: domain to stream; ``eval``: set name to protocol; ``oracle``: what the source becomes for training on the
 labeled target; ``day``: labeled days to join to labeled nights; ``select``: the set whose best checkpoint is kept;
-``dropped_rows``; and ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise
-``"paper"``.
+``dropped_rows``; ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise
+``"paper"``; and ``classes``: the class set, Cityscapes' by default, or "" where it is the data's own and its pixel
+shares are measured when a run starts.
 
 Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
 """

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import ml_collections
-import numpy as np
 
 from nightjax.core import config as configs
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.class_weights import RULES
+from nightjax.core.classes import CLASS_SETS
 from nightjax.core.errors import UserError, choose
 from nightjax.zoo import optimizers
 from nightjax.zoo.benchmarks import BENCHMARKS, FULL_RESOLUTION_TEST
@@ -72,17 +72,6 @@ def toy(method: Mapping[str, Any], **fields: Any) -> Recipe:
 def scale_of(data: str) -> Scale:
     """Whether a benchmark is trained at toy scale or by the paper's recipe."""
     return choose(BENCHMARKS, data, "config argument data").get("scale", "paper")
-
-
-def root_inverse_weights() -> tuple[float, ...]:
-    """Inverse root of each class's share in Cityscapes, mean 1 over its pixels, at most 8.
-
-    Ours, not any paper's: within a short run from scratch an unweighted loss leaves the rare classes unlearned.
-    """
-    share = np.array(CITYSCAPES.pixel_share).round(5)
-    weights = share**-0.5
-    weights /= (share * weights).sum()
-    return tuple(float(w) for w in weights.clip(max=8).round(3))
 
 
 def make(
@@ -153,7 +142,23 @@ def build(
         "method": dict(recipe.method),
         "optim": fitted(recipe.optim, steps),
     }
-    return changed(ml_collections.ConfigDict(config), [recipe.changes, *changes])
+    config = changed(ml_collections.ConfigDict(config), [recipe.changes, *changes])
+    classes = benchmark.get("classes", "cityscapes")
+    if classes:
+        config = ml_collections.ConfigDict(_weighted(config.to_dict(), CLASS_SETS[classes].pixel_share))
+    return config
+
+
+def _weighted(section: dict[str, Any], pixel_share: Sequence[float]) -> dict[str, Any]:
+    """A section with numbers in the place of rules of class weights; see `core.class_weights.RULES`."""
+    found = {}
+    for name, value in section.items():
+        if isinstance(value, dict):
+            value = _weighted(value, pixel_share)
+        elif name == "class_weights" and isinstance(value, str):
+            value = choose(RULES, value, "class_weights")(pixel_share)
+        found[name] = value
+    return found
 
 
 def changed(config: ml_collections.ConfigDict, changes: Sequence[Changes]) -> ml_collections.ConfigDict:

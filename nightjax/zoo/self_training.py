@@ -8,7 +8,7 @@ from nightjax.zoo.models import MODELS
 TOY = recipes.toy(
     {},
     changes={
-        "method.loss.class_weights": recipes.root_inverse_weights(),
+        "method.loss.class_weights": "root_inverse",
         "method.feature_distance": None,
         "method.teacher.decay": 0.99,
     },

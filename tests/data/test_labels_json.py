@@ -83,7 +83,7 @@ def test_text_encodings(tmp_path):
         ({"road": 1}, "'road' is no value and no color: write value and name in this order"),
         ({"1": 5}, "'1' stands for 5"),
         ({"70000": "road"}, "'70000' is no value of a label file"),
-        ({"1": {"name": "deer", "colour": "#112233"}}, "the field 'colour': known fields are name, color"),
+        ({"1": {"name": "deer", "colr": "#112233"}}, "the field 'colr': known fields are name, color"),
         ({"1": {"name": "deer", "color": "brown"}}, "the color 'brown': write #rrggbb"),
         ({"1": {"name": "deer", "id": 7}, "2": "sky"}, "'deer' have ids that leave gaps"),
         ({"1": {"name": "deer", "id": "0"}}, "the id '0'"),

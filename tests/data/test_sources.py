@@ -374,9 +374,9 @@ def test_two_pictures_of_one_name_are_refused(folder, part):
     ("text", "message"),
     [
         (None, "labels.json is missing"),
-        ("[1]", "must be JSON such as"),
-        ('{"1": "rood"}', "did you mean 'road'"),
-        ('{"300": "road"}', "is no value of an 8-bit label"),
+        ("[1]", "holds a list"),
+        ('{"1": "rood", "classes": "cityscapes"}', "did you mean 'road'"),
+        ('{"70000": "road"}', "is no value of a label file"),
     ],
 )
 def test_own_label_values_need_a_table(tmp_path, text, message):

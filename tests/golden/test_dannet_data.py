@@ -7,11 +7,10 @@ counts exact.
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.types import NUM_CLASSES
 from nightjax.data.loading import LoadExample, StreamSpec
 from nightjax.data.sampling import SampledRecord
-from nightjax.losses.segmentation import class_weights
 from nightjax.methods.parts.network import InputNormalization
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
@@ -111,7 +110,7 @@ def test_network_input(golden):
 
     def logits(image):
         seen.append(np.asarray(image[0]))
-        return jnp.zeros((1, 2, 2, NUM_CLASSES))
+        return jnp.zeros((1, 2, 2, len(CITYSCAPES)))
 
     protocol.predict(logits, jnp.asarray(file["image_uint8"][None]), rule, (2, 2))
     difference = np.abs(seen[0].astype(int) - resized)
@@ -146,4 +145,4 @@ def test_every_label_id(golden):
     assert (CITYSCAPES.from_ids[34:] == 255).all()
     known = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33}
     assert set(np.flatnonzero(CITYSCAPES.from_ids != 255)) == known
-    assert sorted(CITYSCAPES.from_ids[list(sorted(known))]) == list(range(NUM_CLASSES))
+    assert sorted(CITYSCAPES.from_ids[list(sorted(known))]) == list(range(len(CITYSCAPES)))

@@ -10,15 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.class_weights import class_weights
 from nightjax.core.schedules import mmseg_poly
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses.adversarial import SOURCE, TARGET, adversarial_loss, discriminator_loss, least_squares
 from nightjax.losses.light import exposure_loss, light_loss, ssim_map, total_variation
-from nightjax.losses.segmentation import (
-    class_weighted_cross_entropy,
-    class_weights,
-    pixel_weighted_cross_entropy,
-)
+from nightjax.losses.segmentation import class_weighted_cross_entropy, pixel_weighted_cross_entropy
 from nightjax.losses.static import _shifted_onto_itself, static_loss
 from nightjax.models.discriminator import VARIANTS, Discriminator
 from nightjax.ops.pseudo_label import blend_day_night, static_pseudo_label

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.optim import Group, Optimizer
 from nightjax.core.step import Training
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.losses.adversarial import SOURCE, TARGET, least_squares
-from nightjax.losses.segmentation import class_weights
 from nightjax.methods.dannet import AdversarialLoss, Dannet, StaticLoss
 from nightjax.methods.parts.discriminators import DiscriminatorForm, Discriminators
 from nightjax.methods.parts.network import SegmentationNetwork

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.losses.contrastive import fpa_loss, prototype_alignment
-from nightjax.losses.feature import THING_CLASSES, downscale_label, feature_distance
+from nightjax.losses.feature import downscale_label, feature_distance
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from tests.helpers.golden import nhwc, same_gradient, same_value
 
@@ -89,7 +90,7 @@ def test_feature_distance(golden):
     label, scale = jnp.asarray(file["labels"]), int(file["scale"])
     for name in (name for name in file if name.startswith("down_")):
         np.testing.assert_array_equal(downscale_label(label, scale, float(name[5:])), file[name])
-    np.testing.assert_array_equal(np.isin(downscale_label(label, scale), THING_CLASSES), file["omega"])
+    np.testing.assert_array_equal(np.isin(downscale_label(label, scale), CITYSCAPES.group("thing")), file["omega"])
 
     features, frozen = nhwc(file["feat"]), nhwc(file["feat_init"])
     for suffix, given in (("", label), ("_no_mask", None)):

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.ema import ema_update
 from nightjax.core.schedules import warmup_poly
-from nightjax.core.types import NUM_CLASSES
 from nightjax.data.sampling import rare_class_probabilities
 from nightjax.ops import bank as banks
 from nightjax.ops import blur, color, mixing, pseudo_label, warp
 from tests.helpers.golden import largest, nchw, nhwc, sizes, thinned
 
+SLOTS = len(CITYSCAPES) + 1
 
-def class_set(rows, slots=NUM_CLASSES + 1):
+
+def class_set(rows, slots=SLOTS):
     """Golden class lists, padded with -1, as bool [B, slots]; the ignore value has the last slot."""
     return jnp.asarray(np.stack([np.isin(np.arange(slots), np.minimum(row[row >= 0], slots - 1)) for row in rows]))
 

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.optim import Group, Optimizer
 from nightjax.core.stacks import Stack
 from nightjax.core.step import Training
-from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import from_torch, to_torch
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dsr_fpa import DsrFpa
@@ -51,6 +51,8 @@ TERMS = {
     "fpa": "loss_fpa",
     "mix": "loss_mixed",
 }
+
+SLOTS = len(CITYSCAPES) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +240,7 @@ def first_state(method, recipe, file, variables, batch, head="head."):
 # Files
 
 
-def class_sets(ids, slots=NUM_CLASSES + 1):
+def class_sets(ids, slots=SLOTS):
     """bool [B, slots] of class ids [B, N], -1 for none and 255 in the last slot."""
     return np.stack([np.isin(np.arange(slots), np.minimum(row[row >= 0], slots - 1)) for row in ids])
 
@@ -492,7 +494,7 @@ def test_dacs(golden, recipe):
     for step in steps_of(file):
         batch = read_batch(file, step, "label_src")
         present = np.flatnonzero(np.asarray(present_classes(batch["source"]["label"], scope="batch"))[0])
-        np.testing.assert_array_equal(np.where(present == NUM_CLASSES, 255, present), file[f"{step}.batch_classes"])
+        np.testing.assert_array_equal(np.where(present == len(CITYSCAPES), 255, present), file[f"{step}.batch_classes"])
         before = state
         state, scalars, targets, examples = step_fn(state, batch)
         for name, source, label in (

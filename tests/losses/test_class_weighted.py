@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES
-from nightjax.losses.segmentation import class_weighted_cross_entropy, class_weights
+from nightjax.losses.segmentation import class_weighted_cross_entropy
 
 ZEROS = jnp.zeros((1, 2, 2, 4))
 LABEL = jnp.array([[[0, 255], [1, 1]]], jnp.uint8)

@@ -5,14 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.class_weights import class_weights
 from nightjax.core.errors import UserError
-from nightjax.losses.segmentation import (
-    class_weights,
-    cross_entropy,
-    focal_mixture,
-    masked_mean,
-    pixel_weighted_cross_entropy,
-)
+from nightjax.losses.segmentation import cross_entropy, focal_mixture, masked_mean, pixel_weighted_cross_entropy
 from nightjax.ops.resize import resize
 
 ZEROS, ONE_IGNORED = jnp.zeros((1, 2, 2, 19)), jnp.array([[[3, 255], [0, 7]]], jnp.uint8)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
 from nightjax.core.optim import Optimizer
@@ -14,7 +15,7 @@ from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.photometric import ColorJitter, Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels
 from nightjax.methods.parts.source_terms import teacher_logits
-from nightjax.ops.mixing import DYNAMIC_SMALL_CLASSES, class_mask, present_classes, select_classes
+from nightjax.ops.mixing import class_mask, present_classes, select_classes
 from tests.helpers.methods import changed, distance
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -114,7 +115,9 @@ def test_mask_mode(method, state, batch, default, mode):
         now = state.replace(step=jnp.int32(step))
         selected = np.asarray(selected_classes(method, now, label))
         keys = method.training.keys(now)
-        mixed = method.mixing(keys, image, label, targets, method.pseudo_labels, method.loss)["mixed_label"]
+        mixed = method.mixing(keys, image, label, targets, method.pseudo_labels, method.loss, method.network.classes)[
+            "mixed_label"
+        ]
         np.testing.assert_array_equal(mixed, np.where(class_mask(label, selected), label, targets.label))
         assert mode == "dacs" or not (selected & ~present).any()
         if mode == "dacs":
@@ -124,7 +127,7 @@ def test_mask_mode(method, state, batch, default, mode):
         if mode in ("object_groups", "dynsmall"):
             assert selected[0, 5] == selected[0, 6] and (selected[0, 18] or not selected[0, 12])
         if mode == "dynsmall":
-            members = np.isin(np.arange(20), DYNAMIC_SMALL_CLASSES)
+            members = np.isin(np.arange(20), CITYSCAPES.group("small", "dynamic"))
             assert selected[present & members].all()
 
 

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.types import NUM_CLASSES
 from nightjax.nightstreet import pairs
 from nightjax.nightstreet.examples import example
 from nightjax.prepare.builder import parallel_map
 
 pytestmark = pytest.mark.slow
 SIZE = (128, 256)
+
+CLASSES = range(len(CITYSCAPES))
 
 
 def summary(item):
@@ -29,7 +30,9 @@ def summary(item):
         "red_blue": image[..., 0].mean() / max(image[..., 2].mean(), 1e-3),
         "invalid": drawn["invalid"].sum() / drawn["class_pixels"].sum(),
         "pixels": drawn["class_pixels"],
-        "parts": np.array([cv2.connectedComponents((label == k).astype(np.uint8))[0] - 1 for k in range(NUM_CLASSES)]),
+        "parts": np.array(
+            [cv2.connectedComponents((label == k).astype(np.uint8))[0] - 1 for k in range(len(CITYSCAPES))]
+        ),
     }
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.ops import bank as banks
 
@@ -33,7 +34,7 @@ def test_length_and_order():
 
 def test_tail_mask():
     label = jnp.array([[12, 13, 14, 0], [16, 17, 255, 18]])
-    np.testing.assert_array_equal(banks.tail_mask(label), [[1, 0, 1, 0], [0, 1, 0, 1]])
+    np.testing.assert_array_equal(banks.tail_mask(label, CITYSCAPES.group("rare")), [[1, 0, 1, 0], [0, 1, 0, 1]])
 
 
 def test_newest_wins_and_weight_is_kept():
@@ -50,7 +51,7 @@ def test_options():
     weight = jnp.full((1, 1, 4), 0.25)
     _, _, one = banks.paste(filled(), image, label, weight, pasted_weight="one")
     np.testing.assert_array_equal(one[0, 0], [1, 1, 1, 0.25])
-    out = banks.paste(filled(), image, label, weight, classes=(*banks.TAIL_CLASSES, 16))
+    out = banks.paste(filled(), image, label, weight, classes=(*CITYSCAPES.group("rare"), 16))
     np.testing.assert_array_equal(out[1][0, 0], [16, 14, 18, 9])
     with pytest.raises(UserError, match="weight rule 'two'"):
         banks.paste(filled(), image, label, weight, pasted_weight="two")

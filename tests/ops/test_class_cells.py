@@ -32,7 +32,7 @@ def drawn(label, features):
 
     @jax.jit
     def draw(features, label):
-        cells = sort_by_class(label)
+        cells = sort_by_class(label, K)
         key = jax.random.key(1)
         return [take_cells(features, draw_cells(key, cells, 500, others=others)) for others in (False, True)]
 
@@ -63,13 +63,13 @@ def test_every_cell_of_the_batch_is_as_likely(drawn, label):
 
 
 def test_one_image_answers_each_draw(label):
-    cells = sort_by_class(label)
+    cells = sort_by_class(label, K)
     chosen = draw_cells(jax.random.key(2), cells, 7).chosen.sum(axis=0)
     np.testing.assert_array_equal(chosen, np.repeat(np.isin(np.arange(K), PRESENT)[:, None], 7, axis=1))
 
 
 def test_gradient_reaches_the_drawn_cells_only(label, features):
-    cells = sort_by_class(label)
+    cells = sort_by_class(label, K)
     draw = draw_cells(jax.random.key(3), cells, 5)
     grads = jax.grad(lambda x: take_cells(x, draw)[3].sum())(features)
     assert grads.sum() == 5 * 2  # Five draws, two channels.
@@ -77,7 +77,7 @@ def test_gradient_reaches_the_drawn_cells_only(label, features):
 
 
 def test_means_ignore_255(label, features):
-    means, count = class_means(features, label)
+    means, count = class_means(features, label, K)
     np.testing.assert_array_equal(count, [(np.asarray(label) == k).sum() for k in range(K)])
     for k in range(K):
         members = np.asarray(features)[np.asarray(label) == k]
@@ -85,7 +85,7 @@ def test_means_ignore_255(label, features):
 
 
 def test_mean_of_constant_features_is_that_constant(label):
-    means, _ = class_means(jnp.full((*label.shape, 3), 2.5), label)
+    means, _ = class_means(jnp.full((*label.shape, 3), 2.5), label, K)
     np.testing.assert_allclose(means[np.array(PRESENT)], 2.5, rtol=1e-6)
 
 

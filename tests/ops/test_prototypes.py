@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.ops import prototypes
 from nightjax.ops.resize import nearest_index
 
@@ -18,13 +19,13 @@ def test_counts_equal_a_count_over_the_repeated_map(size):
     for (b, y, x), value in np.ndenumerate(label):
         if value != 255:
             expected[b, rows[y], columns[x], value] += 1
-    np.testing.assert_array_equal(prototypes.cell_label_counts(jnp.asarray(label), (h, w)), expected)
+    np.testing.assert_array_equal(prototypes.cell_label_counts(jnp.asarray(label), (h, w), len(CITYSCAPES)), expected)
 
 
 def test_class_prototypes_are_means_of_each_image():
     features = jnp.arange(16.0).reshape(2, 2, 2, 2)
     label = jnp.array([[[3, 3], [255, 5]], [[3, 5], [5, 5]]])
-    mean, count = prototypes.class_prototypes(features, label)
+    mean, count = prototypes.class_prototypes(features, label, len(CITYSCAPES))
     assert count[:, 3].tolist() == [2, 1] and count[:, 5].tolist() == [1, 3] and count.sum() == 7
     np.testing.assert_allclose(mean[0, 3], (features[0, 0, 0] + features[0, 0, 1]) / 2)
     np.testing.assert_allclose(mean[1, 5], features[1].reshape(4, 2)[1:].mean(0), rtol=1e-6)

@@ -1,3 +1,4 @@
+from nightjax.core.classes import CITYSCAPES
 from nightjax.report.levels import levels_tables
 
 
@@ -18,7 +19,7 @@ def test_levels_side_by_side():
         "night_image_level": (4, summary(20.0, 81.0, protocol={"prediction": "image_level"}, differing=1.25)),
         "day": (4, summary(50.0, 90.0)),
     }
-    page = levels_tables(found, CAPTIONS, [5])
+    page = levels_tables(found, CAPTIONS, [CITYSCAPES.names[5]])
     assert page.count("<table>") == 1 and "<h3>night</h3>" in page
     assert "pole (hard)" in page and "road (hard)" not in page
     row = page[page.index("pole (hard)") : page.index("</tr>", page.index("pole (hard)"))]

@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from nightjax import evaluate, evaluator
 from nightjax.core import sharding
+from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data.sources import ListSource
-from nightjax.losses.segmentation import class_weights
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
 from nightjax.report.run_folder import read_evaluations

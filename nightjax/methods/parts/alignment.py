@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.classes import ClassSet
 from nightjax.losses.contrastive import fpa_loss
 
 
@@ -19,26 +19,29 @@ class PrototypeAlignment:
         weight: of each direction.
         mixed_weight: factor of the (source, mixed) pair; 0.01 with HRDA.
         class_weight: ``"overlap"`` (official code), ``"ds_inv"`` or ``"dannet"``; see DSR-4 in docs/fidelity.md.
-        pixel_share: of each class in the source, for ``"dannet"``.
+        pixel_share: of each class in the source, for ``"dannet"``; None for that of the class set.
     """
 
     start_step: int = 9664
     weight: float = 0.1
     mixed_weight: float = 0.1
     class_weight: Literal["overlap", "ds_inv", "dannet"] = "overlap"
-    pixel_share: tuple[float, ...] | None = CITYSCAPES.pixel_share
+    pixel_share: tuple[float, ...] | None = None
 
     def __call__(
         self,
         source: tuple[jax.Array, jax.Array],
         night: tuple[jax.Array, jax.Array],
         mixed: tuple[jax.Array, jax.Array],
+        classes: ClassSet,
     ) -> jax.Array:
         """The loss between source and night, and source and mixed images.
 
         Args:
             source, night, mixed: features [B, h, w, C] and labels [B, H, W] of each.
+            classes: of the labels.
         """
+        share = self.pixel_share or classes.pixel_share
         return fpa_loss(
             source,
             night,
@@ -46,5 +49,6 @@ class PrototypeAlignment:
             mixed_weight=self.mixed_weight,
             weight=self.weight,
             class_weight=self.class_weight,
-            pixel_share=None if self.pixel_share is None else np.asarray(self.pixel_share),
+            pixel_share=np.asarray(share) if share else None,
+            classes=classes,
         )

@@ -7,7 +7,7 @@ import jax
 
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
-from nightjax.methods.parts.network import InputNormalization
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.ops import bank as banks
 
 
@@ -18,14 +18,14 @@ class RareClassBank:
     Attributes:
         size: batches remembered, the present one included.
         every: steps between pastes. Counted over the run; the official program begins anew each epoch.
-        classes: train ids pasted.
+        classes: train ids pasted; None for the class set's group ``"rare"``.
         pasted_weight: loss weight of pasted pixels: ``"keep"`` that of the pixel they cover (official code), or
             ``"one"``.
     """
 
     size: int = 3
     every: int = 5
-    classes: tuple[int, ...] = banks.TAIL_CLASSES
+    classes: tuple[int, ...] | None = None
     pasted_weight: Literal["keep", "one"] = "keep"
 
     def __post_init__(self):
@@ -43,7 +43,7 @@ class RareClassBank:
         image: jax.Array,
         label: jax.Array,
         mixed: dict[str, jax.Array],
-        input: InputNormalization,
+        network: SegmentationNetwork,
     ) -> tuple[dict[str, jax.Array], banks.PasteBank]:
         """Pushes the source batch and, at every ``every``-th step, pastes.
 
@@ -51,20 +51,20 @@ class RareClassBank:
             state: before the step.
             image, label: of the source, uint8, not augmented.
             mixed: of `ClassMix`; the bank's objects go on top of the augmented images.
-            input: decodes the bank's images.
+            network: whose input decodes the bank's images, and whose classes the labels are of.
 
         Returns:
             The mixed images, labels and weights, and the new bank.
         """
         bank = banks.push(state.memory["bank"], image, label)
-        decoded = bank.replace(image=jax.vmap(input.decode)(bank.image))
+        decoded = bank.replace(image=jax.vmap(network.input.decode)(bank.image))
         pasted = banks.paste(
             decoded,
             mixed["mixed"],
             mixed["mixed_label"],
             mixed["mixed_weight"],
             enabled=state.step % self.every == 0,
-            classes=self.classes,
+            classes=network.classes.group("rare") if self.classes is None else self.classes,
             pasted_weight=self.pasted_weight,
         )
         return dict(zip(("mixed", "mixed_label", "mixed_weight"), pasted, strict=True)), bank

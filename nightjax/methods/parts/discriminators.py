@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
 from nightjax.core.step import Outcome, Player
-from nightjax.core.types import NUM_CLASSES, PyTree
+from nightjax.core.types import PyTree
 from nightjax.losses.adversarial import adversarial_loss, discriminator_loss
 from nightjax.models.discriminator import VARIANTS, Discriminator
 
@@ -55,9 +55,9 @@ class Discriminators:
     optimizer: Optimizer = ADAM
     kind: Literal["least_squares", "vanilla"] = "least_squares"
 
-    def init(self, key: jax.Array, names: tuple[str, ...], size: tuple[int, int]) -> dict[str, PyTree]:
-        """Parameters by name, for class probabilities of ``size`` (H, W)."""
-        probs = jnp.zeros((1, *size, NUM_CLASSES))
+    def init(self, key: jax.Array, names: tuple[str, ...], size: tuple[int, ...]) -> dict[str, PyTree]:
+        """Parameters by name, for class probabilities of ``size`` (H, W, K)."""
+        probs = jnp.zeros((1, *size))
         return {
             name: self.network.model.init(jax.random.fold_in(key, i), probs)["params"] for i, name in enumerate(names)
         }

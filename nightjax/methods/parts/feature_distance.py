@@ -34,4 +34,12 @@ class FeatureDistance:
             label: [B, H, W] train ids.
         """
         first = network.features(initial, image)
-        return self.weight * feature_distance(outputs["stage4"], first["stage4"], label, min_ratio=self.min_ratio)
+        classes = network.classes
+        return self.weight * feature_distance(
+            outputs["stage4"],
+            first["stage4"],
+            label,
+            classes=classes.group("thing"),
+            num_classes=len(classes),
+            min_ratio=self.min_ratio,
+        )

@@ -6,8 +6,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from nightjax.core.errors import UserError
-from nightjax.core.types import NUM_CLASSES
 from nightjax.losses.segmentation import focal_mixture, pixel_weighted_cross_entropy
 from nightjax.methods.parts.network import Outputs
 from nightjax.models import hrda
@@ -37,8 +35,9 @@ class SegmentationLoss:
     """Cross-entropy of the logits at the label's size.
 
     Attributes:
-        class_weights: weight of each class in the loss on true labels, K numbers; None for 1 (the papers' choice).
-            Pseudo-labels are never weighted by class: it would multiply their mistakes.
+        class_weights: weight of each class in the loss on true labels, K numbers or a rule of `core.class_weights`;
+            None for 1 (the papers' choice). Pseudo-labels are never weighted by class: it would multiply their
+            mistakes.
         normalizer: average over ``"all"`` pixels, over the ``"valid"`` (labeled) ones, or by their ``"weights"``.
         focal: mix the cross-entropy with the focal loss, or None.
         detail: share of the detail window in the loss of HRDA; other networks have no such window.
@@ -50,12 +49,6 @@ class SegmentationLoss:
     focal: FocalMixture | None = None
     detail: float = 0.1
     auxiliary: float = 0.4
-
-    def __post_init__(self):
-        if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
-            raise UserError(
-                f"loss.class_weights has {len(self.class_weights)} numbers; give one for each of {NUM_CLASSES} classes"
-            )
 
     def label_weight(self, label: jax.Array) -> jax.Array | None:
         """Loss weight of true labels [B, H, W] by their class, or None for 1."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 
+from nightjax.core.classes import ClassSet
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import RandomKeys
 from nightjax.methods.parts.photometric import Photometric
@@ -36,6 +37,7 @@ class ClassMix:
         targets: Targets,
         pseudo_labels: PseudoLabels,
         loss: SegmentationLoss,
+        classes: ClassSet,
     ) -> dict[str, jax.Array]:
         """Mixes.
 
@@ -46,11 +48,14 @@ class ClassMix:
             targets: the target images and their pseudo-labels.
             pseudo_labels: which of their rows have no weight.
             loss: which class weights the pasted pixels have.
+            classes: of the labels.
 
         Returns:
             ``mixed`` [B, H, W, 3], ``mixed_label`` [B, H, W] and ``mixed_weight`` [B, H, W] float32.
         """
-        selected = mixing.select_classes(keys("classes"), label, mode=self.mode, include_ignore=self.include_ignore)
+        selected = mixing.select_classes(
+            keys("classes"), label, classes=classes, mode=self.mode, include_ignore=self.include_ignore
+        )
         mask = mixing.class_mask(label, selected)
         mixed = mixing.mix(mask, image, targets.image)
         if self.photometric is not None:

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply
 from nightjax.core.types import Batch, PyTree, Variables
@@ -65,10 +66,12 @@ class SegmentationNetwork:
     Attributes:
         model: takes ``(x, train=, deterministic=)`` and returns `Outputs`.
         input: how pixels enter it.
+        classes: that it tells apart.
     """
 
     model: nn.Module
     input: InputNormalization = InputNormalization()
+    classes: ClassSet = CITYSCAPES
 
     def init(self, key: jax.Array, size: tuple[int, ...]) -> Variables:
         """The first variables, for images of shape ``size`` (H, W, 3)."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
-from nightjax.core.types import IGNORE, NUM_CLASSES, PyTree, Scalars, Variables, Weighted
+from nightjax.core.types import IGNORE, PyTree, Scalars, Variables, Weighted
 from nightjax.methods.parts.network import Outputs, RandomKeys, SegmentationNetwork, deinterleave, interleave
 from nightjax.methods.parts.pulling import Contrast, Keys, Pulling
 from nightjax.methods.parts.source_terms import StudentPasses, Terms
@@ -76,7 +76,9 @@ class PullToSource:
             "target_keys": target_keys,
             "target_cells": trusted,
         }
-        scalars = {"confidence": memory["confidence"].mean()} | similarity(ours, cells, theirs, target_cells)
+        scalars = {"confidence": memory["confidence"].mean()} | similarity(
+            ours, cells, theirs, target_cells, len(self.network.classes)
+        )
         return examples, state.replace(memory=memory), scalars
 
     def contrast(self, state: TrainState, part: Examples, key: jax.Array) -> Contrast:
@@ -100,23 +102,24 @@ class PullToSource:
 
 
 def similarity(
-    source: jax.Array, source_cells: jax.Array, target: jax.Array, target_cells: jax.Array
+    source: jax.Array, source_cells: jax.Array, target: jax.Array, target_cells: jax.Array, num_classes: int
 ) -> dict[str, Weighted]:
     """Cosines of target features to source prototypes, by train id; the report draws them.
 
     Args:
         source, target: features [B, h, w, C].
         source_cells, target_cells: labels [B, h, w].
+        num_classes: K.
 
     Returns:
         ``similarity/own/<id>``, to the prototype of the same class, and ``similarity/other/<id>``, to the nearest other
         one; classes that do not occur have weight 0.
     """
-    prototypes, count = class_means(source, source_cells)
+    prototypes, count = class_means(source, source_cells, num_classes)
     *cosines, known = class_similarity(target, target_cells, prototypes, count > 0)
     return {
         f"similarity/{kind}/{k:02d}": Weighted(cosine[k], known[k].astype(jnp.float32))
-        for k in range(NUM_CLASSES)
+        for k in range(num_classes)
         for kind, cosine in zip(("own", "other"), cosines, strict=True)
     }
 

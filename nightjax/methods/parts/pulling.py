@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply
 from nightjax.core.state import ExampleBuffer
-from nightjax.core.types import IGNORE, NUM_CLASSES, PyTree
+from nightjax.core.types import IGNORE, PyTree
 from nightjax.losses import pull
 from nightjax.methods.parts.network import Outputs
 from nightjax.models.projection import ProjectionHead
@@ -37,9 +37,9 @@ class Keys(NamedTuple):
         """Hidden features through the last layer."""
         return hidden if self.last is None else self.last(hidden)
 
-    def means(self) -> tuple[jax.Array, jax.Array]:
+    def means(self, num_classes: int) -> tuple[jax.Array, jax.Array]:
         """Mean of each class [K, D] and its number of cells [K]; see `class_means`."""
-        mean, count = class_means(self.hidden, self.label)
+        mean, count = class_means(self.hidden, self.label, num_classes)
         return self.project(mean), count
 
     def take(self, draw: Draw) -> jax.Array:
@@ -157,12 +157,12 @@ class Pulling:
         if self.temperature <= 0:
             raise UserError(f"method.pull.temperature={self.temperature} must be above 0; 0.2 is usual")
 
-    def tables(self) -> dict[str, jax.Array]:
+    def tables(self, num_classes: int) -> dict[str, jax.Array]:
         """The tables of a run that begins: the teacher's confidence [K] and, if they run on, prototypes [K, D]."""
-        tables = {"confidence": jnp.zeros((NUM_CLASSES,), jnp.float32)}
+        tables = {"confidence": jnp.zeros((num_classes,), jnp.float32)}
         if self.prototype_decay is not None:
-            tables["prototypes"] = jnp.zeros((NUM_CLASSES, self.channels), jnp.float32)
-            tables["prototypes_seen"] = jnp.zeros((NUM_CLASSES,), jnp.int32)
+            tables["prototypes"] = jnp.zeros((num_classes, self.channels), jnp.float32)
+            tables["prototypes_seen"] = jnp.zeros((num_classes,), jnp.int32)
         return tables
 
     def empty_queue(self, batch: int) -> dict[str, KeyQueue]:
@@ -205,12 +205,13 @@ class Pulling:
             label: [B, h, w] pseudo-labels of the target.
             confidence: [B, h, w] their score.
         """
-        mean, count = class_means(confidence[..., None], label)
+        num_classes = len(memory["confidence"])
+        mean, count = class_means(confidence[..., None], label, num_classes)
         known = pull.update_confidence(memory["confidence"], mean[:, 0], count > 0, self.confidence_decay)
         memory = memory | {"confidence": known}
         if self.prototype_decay is None:
             return memory
-        mean, count = keys.means()
+        mean, count = keys.means(num_classes)
         prototypes, seen = pull.running_means(
             memory["prototypes"], memory["prototypes_seen"], mean, count > 0, self.prototype_decay
         )
@@ -238,17 +239,18 @@ class Pulling:
             source: its keys.
             target: its keys, or those of the queue. None where negatives come from the source alone.
         """
-        mean, count = source.means()
+        num_classes = len(memory["confidence"])
+        mean, count = source.means(num_classes)
         usable = count > 0
         if self.prototype_decay is not None:
             mean, usable = memory["prototypes"], memory["prototypes_seen"] > 0
         domains = [source, target][: len(DOMAINS[self.negatives.domains])]
         sets, number = [], self.negatives.count // len(domains)
         for i, keys in enumerate(domains):
-            cells = sort_by_class(keys.label)
+            cells = sort_by_class(keys.label, num_classes)
             draws = number * (self.queries if self.negatives.per_query else 1)
             taken = keys.take(draw_cells(jax.random.fold_in(key, i), cells, draws, others=True))
-            sets.append(taken.reshape(NUM_CLASSES, -1, number, self.channels))
+            sets.append(taken.reshape(num_classes, -1, number, self.channels))
             usable &= cells.others.sum(axis=0) > 0
         negatives = jnp.concatenate(sets, axis=2)
         weight = pull.confidence_weights(memory["confidence"], self.exponent, present_only=self.seen_only)
@@ -256,7 +258,7 @@ class Pulling:
 
     def loss(self, key: jax.Array, queries: Keys, contrast: Contrast) -> jax.Array:
         """The pulling loss of cells drawn from the student's queries, without its weight."""
-        cells = sort_by_class(queries.label)
+        cells = sort_by_class(queries.label, len(contrast.weight))
         query = queries.take(draw_cells(key, cells, self.queries))
         present = (cells.count.sum(axis=0) > 0) & contrast.usable
         return pull.pull_loss(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 
+from nightjax.core.classes import ClassSet
 from nightjax.core.types import PyTree, Variables
 from nightjax.methods.parts.aligners import ALIGNERS, Aligner
 from nightjax.methods.parts.network import InputNormalization
@@ -44,7 +45,12 @@ class DayRefinement:
         return {"aligner": variables} if variables else {}
 
     def __call__(
-        self, frozen: dict[str, PyTree], target: Mapping[str, Any], night: jax.Array, day: jax.Array
+        self,
+        frozen: dict[str, PyTree],
+        target: Mapping[str, Any],
+        night: jax.Array,
+        day: jax.Array,
+        classes: ClassSet,
     ) -> jax.Array:
         """Class scores of the night images.
 
@@ -52,6 +58,7 @@ class DayRefinement:
             frozen: of the state.
             target: the batch's target domain, with ``image`` and ``reference`` uint8 and what the aligner reads.
             night, day: logits [B, H, W, K] float32 of both views.
+            classes: of the logits.
 
         Returns:
             [B, H, W, K] float32, summing to 1.
@@ -60,4 +67,10 @@ class DayRefinement:
         aligned = self.align(frozen.get("aligner", {}), target, image, reference, day)
         if not self.confidence:
             aligned = aligned._replace(confidence=None)
-        return pseudo_label.refine(night, *aligned, gamma=self.gamma, use_static_mask=self.static)
+        return pseudo_label.refine(
+            night,
+            *aligned,
+            gamma=self.gamma,
+            use_static_mask=self.static,
+            static_classes=classes.group("static"),
+        )

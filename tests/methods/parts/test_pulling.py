@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.methods.parts.pulling import Keys, Negatives, Pulling, QueueSize
 from nightjax.models.projection import ProjectionHead
@@ -29,7 +30,7 @@ def domains():
 
 def contrast(pulling, source, target, memory=None):
     return jax.jit(lambda memory: pulling.contrast(jax.random.key(0), memory, source, target))(
-        memory or pulling.tables()
+        memory or pulling.tables(len(CITYSCAPES))
     )
 
 
@@ -63,7 +64,7 @@ def test_running_prototypes(domains):
     (keys, cells, _), (_, label, _) = domains
     confidence = jnp.full(label.shape, 0.5)
     step = jax.jit(lambda memory, keys: pulling.remember(memory, Keys(keys, cells), label, confidence))
-    memory = step(pulling.tables(), keys)
+    memory = step(pulling.tables(len(CITYSCAPES)), keys)
     memory = step(memory, keys + 1)
     found = contrast(pulling, *domains, memory)
     mean = np.asarray(keys)[np.asarray(cells) == 1].mean(axis=0)
@@ -79,7 +80,7 @@ def test_a_class_without_negatives_is_dropped():
 
     @jax.jit
     def run(keys):
-        found = PULL.contrast(jax.random.key(0), PULL.tables(), Keys(keys, cells), Keys(keys, cells + 1))
+        found = PULL.contrast(jax.random.key(0), PULL.tables(len(CITYSCAPES)), Keys(keys, cells), Keys(keys, cells + 1))
         return jax.value_and_grad(lambda x: PULL.loss(jax.random.key(1), Keys(x, cells), found))(keys)
 
     loss, grads = run(jnp.ones((1, 3, 3, D)))
@@ -98,7 +99,7 @@ def test_loss_of_separated_classes_is_the_floor():
 
 def test_queue_drops_its_oldest_batch():
     pulling = Pulling(channels=D, queries=M, queue=QueueSize(batches=2, cells=4))
-    memory = pulling.tables() | pulling.empty_queue(1)
+    memory = pulling.tables(len(CITYSCAPES)) | pulling.empty_queue(1)
     push = jax.jit(lambda memory, key, keys, cells: pulling.push(memory, key, Keys(keys, cells)))
     assert (memory["key_queue"].label == 255).all()
     for k in (3, 4, 5):
@@ -107,12 +108,12 @@ def test_queue_drops_its_oldest_batch():
     queue = memory["key_queue"]
     np.testing.assert_array_equal(queue.label[:, 0], [[4] * 4, [5] * 4])
     np.testing.assert_array_equal(queue.key[:, 0, :, 0], [[4] * 4, [5] * 4])
-    np.testing.assert_array_equal(memory["confidence"], pulling.tables()["confidence"])
+    np.testing.assert_array_equal(memory["confidence"], pulling.tables(len(CITYSCAPES))["confidence"])
 
 
 def test_nothing_is_queued_without_a_queue(domains):
     assert PULL.empty_queue(2) == {}
-    memory = PULL.tables()
+    memory = PULL.tables(len(CITYSCAPES))
     assert PULL.push(memory, jax.random.key(0), domains[1]) is memory
 
 
@@ -141,7 +142,7 @@ def test_the_last_layer_after_the_draw_is_the_last_layer_before_it(domains):
         last = lambda x: head.apply(variables, x, method="last")
         for change in (lambda keys: keys._replace(last=last), lambda keys: keys._replace(hidden=last(keys.hidden))):
             source, target = map(change, domains)
-            found = PULL.contrast(jax.random.key(0), PULL.tables(), source, target)
+            found = PULL.contrast(jax.random.key(0), PULL.tables(len(CITYSCAPES)), source, target)
             pairs.append((found, PULL.loss(jax.random.key(1), source, found)))
         return pairs
 
