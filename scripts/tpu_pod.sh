@@ -8,7 +8,8 @@
 #   train    starts the run on all workers   -- --config=configs/dsr_fpa.py --config.train.batch=16 --workdir=gs://bucket/run
 #   status   state of the slice, and which workers train
 #   logs     follows the log of one worker   [--worker=0]
-#   resume   makes a preempted slice again, installs, and runs `train` with the same arguments
+#   resume   makes a preempted slice again, installs, and runs `train` with the same arguments; a slice that is still
+#            there and ready is left alone
 #   delete   deletes the slice
 #
 # --project=ID is passed on to gcloud. --dry-run prints the commands and runs none of them. The workdir must be a
@@ -39,14 +40,32 @@ on_workers() {  # on_workers WORKER COMMAND
   tpu ssh --worker="$1" --command="$2"
 }
 
+looks_like() {  # looks_like OPTION VALUE PATTERN EXAMPLE: what reaches a shell on the workers is plain.
+  [[ $2 =~ ^$3$ ]] || fail "$1 has an odd value; it should look like $4"
+}
+
+check_repo() {
+  # The address may hold a password, so no message repeats it.
+  case $repo in
+    *://*@* | *://*:*@*) fail "--repo has a user name or token in it, which every worker and log would see: give the plain address and let git ask a credential helper" ;;
+    https://* | ssh://* | git@*:*) looks_like --repo "$repo" '[A-Za-z0-9_./:@~+-]+' https://github.com/OWNER/REPO.git ;;
+    *) fail "--repo must be an address that the workers can reach, such as https://github.com/OWNER/REPO.git; a folder of this machine is not" ;;
+  esac
+}
+
 check() {  # Before the first command of a verb, so that nothing is half done.
   [[ -n $name ]] || fail "--name is missing: the name of the TPU slice"
   [[ -n $zone ]] || fail "--zone is missing: such as --zone=us-central1-a"
+  looks_like --name "$name" '[a-z]([-a-z0-9]*[a-z0-9])?' night
+  looks_like --zone "$zone" '[a-z]+-[a-z0-9]+-[a-z]' us-central1-a
+  looks_like --branch "$branch" '[A-Za-z0-9_][A-Za-z0-9_./-]*' main
+  looks_like --worker "$worker" '([0-9]+|all)' 0
   case $1 in create | resume)
     [[ -n $type ]] || fail "--type is missing: such as --type=v5litepod-16" ;;
   esac
   case $1 in install | resume)
-    [[ -n $repo ]] || fail "--repo is missing: this clone has no remote named origin" ;;
+    [[ -n $repo ]] || fail "--repo is missing: this clone has no remote named origin"
+    check_repo ;;
   esac
   case $1 in train | resume)
     [[ " ${arguments[*]} " == *" --config="* ]] || fail "--config is missing: put it behind --, as -- --config=configs/dsr_fpa.py"
@@ -80,7 +99,16 @@ logs() {
 }
 
 resume() {
-  tpu delete --quiet || true  # A preempted slice stays in the list until it is deleted.
+  local state
+  tpu describe --format="value(state)" >"$answer" 2>/dev/null || true
+  if [[ $dry_run == yes ]]; then cat "$answer"; fi
+  state=$(tail -n 1 "$answer")
+  case $dry_run-$state in
+    no-READY) fail "$name is ready, so it was not preempted, and was left alone: start it with train, or delete it first" ;;
+    no-PREEMPTED | no-TERMINATED | no-STOPPED | no-SUSPENDED | yes-*) tpu delete --quiet ;;  # It stays in the list.
+    no-"" | no-gcloud*) ;;  # It is not in the list.
+    *) fail "$name is $state, neither preempted nor gone: wait, or delete it first" ;;
+  esac
   create
   install
   train
@@ -102,6 +130,8 @@ name='' zone='' type='' worker=0 dry_run=no
 version=v2-alpha-tpuv5-lite branch=main
 repo=$(git -C "$(dirname "$0")" remote get-url origin 2>/dev/null || true)
 project=() spot=() arguments=()
+answer=$(mktemp)
+trap 'rm -f "$answer"' EXIT
 while (($#)); do
   case $1 in
     --name=?*) name=${1#*=} ;;

@@ -65,9 +65,10 @@ def test_status_logs_and_delete():
     assert commands("delete", *WHERE) == ["gcloud compute tpus tpu-vm delete night --zone=us-east5-b --quiet"]
 
 
-def test_resume_is_delete_create_install_train():
+def test_resume_is_describe_delete_create_install_train():
     lines = commands("resume", *WHERE, REPO, "--type=v5litepod-16", *TRAINING)
-    assert lines == [
+    assert "describe night" in lines[0]
+    assert lines[1:] == [
         *commands("delete", *WHERE),
         *commands("create", *WHERE, "--type=v5litepod-16"),
         *commands("install", *WHERE, REPO),
@@ -102,3 +103,50 @@ def test_wrong_arguments_end_in_one_line_before_any_command(words, expected):
     assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("nightjax: error: ") and done.stderr.count("\n") == 1
     assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--repo=/home/me/nightjax",), "a folder of this machine"),
+        (("--repo=file:///home/me",), "a folder of this machine"),
+        (("--repo=../nightjax",), "a folder of this machine"),
+        (("--repo=https://me:ghp_secret@example.org/x.git",), "token"),
+        (("--repo=https://ghp_secret@example.org/x.git",), "token"),
+        (("--repo=https://example.org/x.git;reboot",), "--repo has an odd value"),
+        ((REPO, "--branch=main;reboot"), "--branch has an odd value"),
+        ((REPO, "--branch=--upload-pack=x"), "--branch has an odd value"),
+        ((REPO, "--name=night day"), "--name has an odd value"),
+        ((REPO, "--zone=$(reboot)"), "--zone has an odd value"),
+        ((REPO, "--worker=0;reboot"), "--worker has an odd value"),
+    ],
+)
+def test_nothing_odd_reaches_a_worker_and_no_token_is_printed(words, expected):
+    done = call("install", *WHERE, *words)
+    assert done.returncode == 2 and expected in done.stderr and not done.stdout
+    assert "secret" not in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "deleted", "made"),
+    [("PREEMPTED", True, True), ("", False, True), ("READY", False, False), ("CREATING", False, False)],
+)
+def test_resume_looks_before_it_deletes(tmp_path, state, deleted, made):
+    """With a ``gcloud`` that answers with a state and notes what it is asked."""
+    fake = tmp_path / "gcloud"
+    answer = f'echo "{state}"' if state else "exit 1"
+    fake.write_text(f'#!/bin/bash\necho "$4" >>{tmp_path}/asked\nif [[ $4 == describe ]]; then {answer}; fi\n')
+    fake.chmod(0o755)
+    where = [word for word in WHERE if word != "--dry-run"]
+    done = subprocess.run(
+        ["bash", SCRIPT, "resume", *where, REPO, "--type=v5litepod-16", *TRAINING],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[0] == "describe" and ("delete" in asked, "create" in asked) == (deleted, made)
+    assert done.returncode == (0 if made else 2), done.stderr
+    if not made:
+        assert done.stderr.startswith("nightjax: error: night is") and done.stderr.count("\n") == 1
