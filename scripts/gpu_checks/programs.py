@@ -1,0 +1,110 @@
+"""A training step of a config, compiled as a run compiles it, with a first state and a made-up batch."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from bench_step import made_up_batch
+from count_flops import count_flops
+from gpu_checks import common
+
+from nightjax import methods
+from nightjax.core import sharding
+from nightjax.core.method import Trainable
+from nightjax.core.state import TrainState
+from nightjax.run import settings, start
+from nightjax.train import compile_step
+
+
+@dataclasses.dataclass
+class Program:
+    """One compiled step.
+
+    Attributes:
+        config, method, mesh: of the run.
+        step: ``(state, batch) -> (state, scalars)``; the state is donated.
+        state: to go on from, or None until `begin`.
+        compile_seconds: trace, lowering and compilation.
+        flops: of one step, see `count_flops`.
+    """
+
+    config: ml_collections.ConfigDict
+    method: Trainable
+    mesh: jax.sharding.Mesh
+    step: jax.stages.Compiled
+    compile_seconds: float
+    flops: float
+    state: TrainState | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of each domain."""
+        return self.config.train.batch
+
+    @property
+    def images(self) -> int:
+        """Images a step, over all domains."""
+        return self.batch_size * len(self.method.domains)
+
+    def batch(self) -> Any:
+        """Made-up examples on the device."""
+        return made_up_batch(start.abstract_batch(self.config, self.method, self.mesh))
+
+    def memory(self) -> dict[str, float]:
+        """GB by the compiler: what the step gets, what it makes beside that, and both."""
+        sizes = self.step.memory_analysis()
+        given = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+        return {
+            "arguments_gb": round(given / 1e9, 2),
+            "temporary_gb": round(sizes.temp_size_in_bytes / 1e9, 2),
+            "total_gb": round((given + sizes.temp_size_in_bytes) / 1e9, 2),
+        }
+
+    def begin(self, former: TrainState | None = None) -> float:
+        """Makes the state; the seconds that takes.
+
+        Args:
+            former: a state of the same method at another batch size, whose arrays are taken over; what is kept by
+                example begins empty.
+        """
+        began = time.perf_counter()
+        if former is None:
+            self.state = start.first_state(self.config, self.method, self.mesh)
+        else:
+            shapes = start.abstract_state(self.config, self.method, self.mesh)
+            fit = lambda x, s: x if x.shape == s.shape else jnp.zeros(s.shape, s.dtype, device=s.sharding)
+            self.state = jax.tree.map(fit, former, shapes)
+        jax.block_until_ready(self.state)
+        return time.perf_counter() - began
+
+    def skip_to(self, number: int) -> None:
+        """Says that so many steps are done."""
+        step = jax.device_put(jnp.int32(number), self.state.step.sharding)
+        self.state = self.state.replace(step=step)
+
+    def run(self, batch: Any, count: int) -> dict[str, Any]:
+        """Does some steps and waits for them; the last one's scalars."""
+        scalars = {}
+        for _ in range(count):
+            self.state, scalars = self.step(self.state, batch)
+        return jax.block_until_ready(scalars)
+
+    def time(self, batch: Any, seconds: float) -> common.Timing:
+        """Times the step."""
+        return common.timed(lambda count: self.run(batch, count) and None, seconds)
+
+
+def prepare(path: str, changes: Mapping[str, Any]) -> Program:
+    """Compiles the step of a config with some keys replaced."""
+    config = settings.override(settings.load(path), changes)
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
+    state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
+    began = time.perf_counter()
+    step = compile_step(method, state, batch, mesh)
+    seconds = time.perf_counter() - began
+    flops = count_flops(jax.make_jaxpr(method.train_step)(state, batch).jaxpr)
+    return Program(config, method, mesh, step, seconds, flops)
