@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch_deeplab
+import torch_networks
 from gpu_checks import common
 from gpu_checks.common import Check
 
@@ -28,7 +28,7 @@ def one_batch(check: Check, file: pathlib.Path) -> None:
     facts, arrays = json.loads(file.with_suffix(".json").read_text()), dict(np.load(file))
     image = torch.from_numpy(arrays["image"]).permute(0, 3, 1, 2).to(device)  # Channels last, as it lies there.
     label = torch.from_numpy(arrays["label"].astype(np.int64)).to(device)
-    model = torch_deeplab.DeepLab(facts["form"], facts["classes"])
+    model = torch_networks.Segmenter(facts["form"], facts["classes"])
     weights = {name.removeprefix("weights/"): value for name, value in arrays.items() if name.startswith("weights/")}
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model = model.to(device, memory_format=torch.channels_last)
@@ -39,7 +39,7 @@ def one_batch(check: Check, file: pathlib.Path) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     difference = float(np.abs(logits - arrays["logits"]).max() / np.abs(arrays["logits"]).max())
     model.train()
-    optimizer = torch_deeplab.optimizer(model, facts["optim"])
+    optimizer = torch_networks.optimizer(model, facts["optim"])
     loss = gradient(model, image, label, device, facts["dtype"])
     norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in model.parameters()])))
     ours = facts["scalars"]
@@ -76,7 +76,7 @@ def gradient(forward: Callable, image: torch.Tensor, label: torch.Tensor, device
     """Forward and backward pass; the loss."""
     with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = forward(image)
-    loss = torch_deeplab.loss(logits, label)
+    loss = torch_networks.loss(logits, label)
     loss.backward()
     return float(loss.detach())
 
@@ -86,7 +86,7 @@ def one_step(forward, model, optimizer, image, label, device: str, dtype: str) -
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = forward(image)
-    torch_deeplab.loss(logits, label).backward()
+    torch_networks.loss(logits, label).backward()
     optimizer.step()
 
 

@@ -30,6 +30,7 @@ class Program:
         state: to go on from, or None until `begin`.
         compile_seconds: trace, lowering and compilation.
         flops: of one step, see `count_flops`.
+        begin_seconds: what making the state took.
     """
 
     config: ml_collections.ConfigDict
@@ -39,6 +40,7 @@ class Program:
     compile_seconds: float
     flops: float
     state: TrainState | None = None
+    begin_seconds: float = 0.0
 
     @property
     def batch_size(self) -> int:
@@ -64,8 +66,8 @@ class Program:
             "total_gb": round((given + sizes.temp_size_in_bytes) / 1e9, 2),
         }
 
-    def begin(self, former: TrainState | None = None) -> float:
-        """Makes the state; the seconds that takes.
+    def begin(self, former: TrainState | None = None) -> None:
+        """Makes the state.
 
         Args:
             former: a state of the same method at another batch size, whose arrays are taken over; what is kept by
@@ -79,7 +81,7 @@ class Program:
             fit = lambda x, s: x if x.shape == s.shape else jnp.zeros(s.shape, s.dtype, device=s.sharding)
             self.state = jax.tree.map(fit, former, shapes)
         jax.block_until_ready(self.state)
-        return time.perf_counter() - began
+        self.begin_seconds = time.perf_counter() - began
 
     def skip_to(self, number: int) -> None:
         """Says that so many steps are done."""

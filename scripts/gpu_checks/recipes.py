@@ -38,7 +38,7 @@ def recipes_part(check: Check) -> None:
     recipes = {name: recipe for name, recipe in (TINY_RECIPES if check.tiny else RECIPES).items() if name not in there}
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
     pool, larger = concurrent.futures.ThreadPoolExecutor(len(RECIPES)), {}
-    names = {pool.submit(compiled, check, name, *recipe): name for name, recipe in recipes.items()}
+    names = {pool.submit(compiled, check, name, *recipe, begin=True): name for name, recipe in recipes.items()}
     ready, rest = concurrent.futures.wait(names, COMPILING * check.left())
     in_order = sorted(ready, key=list(names).index)
     for future in itertools.chain(in_order, concurrent.futures.as_completed(rest, max(check.left(), 1.0))):
@@ -69,8 +69,8 @@ def at_batch(recipe: tuple[str, dict[str, Any]], batch: int) -> tuple[str, dict[
     return path, {**changes, "train.batch": batch}
 
 
-def compiled(check: Check, name: str, path: str, changes: dict[str, Any]) -> programs.Program:
-    """Compiles a recipe and says so."""
+def compiled(check: Check, name: str, path: str, changes: dict[str, Any], begin: bool = False) -> programs.Program:
+    """Compiles a recipe, says so, and if asked makes its first state."""
     program = programs.prepare(path, changes)
     analysis = program.step.cost_analysis() or {}
     check.row(
@@ -82,12 +82,15 @@ def compiled(check: Check, name: str, path: str, changes: dict[str, Any]) -> pro
         tflop_xla=round(float(analysis.get("flops", 0.0)) / 1e12, 3),
         **program.memory(),
     )
+    if begin:
+        program.begin()
     return program
 
 
 def measured(check: Check, name: str, program: programs.Program, beside: int, former: Any = None) -> None:
     """Times a program in the phase of the run in which every part of the method works."""
-    first = program.begin(former)
+    if program.state is None:
+        program.begin(former)
     alignment = program.config.method.get("alignment")
     if alignment:
         program.skip_to(alignment.start_step + 2)
@@ -114,7 +117,7 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
         **program.memory(),
         peak_gb=round((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e9, 2),
         compile_s=round(program.compile_seconds, 1),
-        first_state_s=round(first, 1) if former is None else None,
+        first_state_s=round(program.begin_seconds, 1) if former is None else None,
         compiling_beside=beside,
     )
 

@@ -10,13 +10,13 @@ import numpy as np
 from bench_input import record
 from gpu_checks import common, programs
 from gpu_checks.common import Check
+from network_forms import form_of, optimizer_of
 
 from nightjax import methods
 from nightjax.core import hooks, sharding, writers
 from nightjax.core.method import segments
 from nightjax.data import sources, streams
 from nightjax.interop.torch_weights import to_torch
-from nightjax.models.backbones.resnet import VARIANTS
 from nightjax.run import settings, start
 
 PATH = "supervised:data=cityscapes_to_dark_zurich,model=deeplab"
@@ -47,12 +47,11 @@ def supervised_part(check: Check) -> None:
     pool = concurrent.futures.ThreadPoolExecutor(len(sizes) + 1)
     tiny = TINY if check.tiny else {}
     exact = pool.submit(exact_logits, {"train.batch": 2, "model.dtype": "float32", **tiny})
-    jobs = {size: pool.submit(programs.prepare, PATH, {"train.batch": size, **tiny}) for size in sizes}
+    jobs = {size: pool.submit(prepared, {"train.batch": size, **tiny}) for size in sizes}
     concurrent.futures.wait(jobs.values(), COMPILING * check.left())
     for size, job in jobs.items():
         with check.attempt("supervised", f"batch {size}"):
             program = job.result(max(check.left(), 1.0))
-            program.begin()
             batch = program.batch()
             timing = program.time(batch, 4.0)
             rate, peak = program.flops / timing.median, common.peak(jax.devices()[0].device_kind)
@@ -73,6 +72,13 @@ def supervised_part(check: Check) -> None:
     for workers in sorted({program.config.data.workers, max(common.cores() - 2, 1)}):
         with check.attempt("input", f"{workers} workers"):
             input_wait(check, program, workers)
+
+
+def prepared(changes: Mapping[str, Any]) -> programs.Program:
+    """The compiled step with a first state."""
+    program = programs.prepare(PATH, changes)
+    program.begin()
+    return program
 
 
 def exact_logits(changes: Mapping[str, Any]) -> jax.stages.Compiled:
@@ -99,16 +105,11 @@ def hand_on(check: Check, program: programs.Program, batch: Any, exact: jax.stag
     np.savez(
         check.work / f"peer-{program.batch_size}.npz", image=image, label=label, logits=np.asarray(logits), **arrays
     )
-    form = {name: VARIANTS[config.model.backbone][name] for name in ("depths", "strides", "dilations")}
-    form |= {"widths": (64, 128, 256, 512), "features": 64}
-    given = {"depths": "backbone_depths", "widths": "backbone_widths", "features": "backbone_stem_features"}
-    form |= {name: config.model[key] for name, key in given.items() if key in config.model}
-    optim = {name: config.optim[name] for name in ("lr", "weight_decay", "b1", "b2", "eps")}
     facts = {
-        "form": form,
+        "form": form_of(config),
         "classes": logits.shape[-1],
         "parameters": start.count_parameters(variables["params"]),
-        "optim": optim | {"backbone_lr": config.optim.groups[0]["lr"]},
+        "optim": optimizer_of(config),
         "scalars": {name: float(np.asarray(value)) for name, value in scalars.items()},
         "flops": program.flops,
         "dtype": config.model.dtype,

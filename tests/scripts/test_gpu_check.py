@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nightjax import methods
+from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import to_torch
-from nightjax.zoo.models import MODELS
+from nightjax.run import settings
 from tests.helpers.places import ROOT
 
 
@@ -62,21 +64,22 @@ def test_the_table_is_written_from_what_is_there():
 
 
 @pytest.mark.torch
-def test_the_network_in_pytorch_is_ours():
+@pytest.mark.parametrize("name", ["deeplab", "tiny", "resnet18"])
+def test_the_networks_in_pytorch_are_ours(name):
     torch = pytest.importorskip("torch")
-    import torch_deeplab
+    import torch_networks
+    from network_forms import form_of
 
-    from nightjax.models import build_segmenter
-
-    form = {"depths": [1, 2, 1, 1], "widths": [4, 4, 8, 8], "features": 8}
-    sections = {f"backbone_{name}": tuple(form[name]) for name in ("depths", "widths")}
-    model = build_segmenter(**MODELS["deeplab"], **sections, backbone_stem_features=form["features"])
-    x = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
-    variables = model.init(jax.random.key(0), x)
-    peer = torch_deeplab.DeepLab(form | {"strides": [1, 2, 1, 1], "dilations": [1, 1, 2, 4]}, 19)
+    small = {"model.backbone_depths": (1, 2, 2, 2), "model.backbone_widths": (4, 4, 8, 8), "model.head_dropout": 0.0}
+    config = settings.override(settings.load(f"supervised:data=nightstreet_tiny,model={name}"), small)
+    network = methods.build(config).network
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    variables = network.init(jax.random.key(0), image.shape[1:])
+    peer = torch_networks.Segmenter(form_of(config), NUM_CLASSES)
     weights = to_torch(jax.device_get(variables), counters=True)
-    peer.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     with torch.no_grad():
-        found = peer.eval()(torch.from_numpy(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
-    expected = np.asarray(model.apply(variables, x)["logits"])
+        seen = torch.from_numpy(np.array(network.input(image))).permute(0, 3, 1, 2)
+        found = peer.eval()(seen).permute(0, 2, 3, 1).numpy()
+    expected = np.asarray(network.predict(variables, image))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
