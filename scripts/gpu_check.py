@@ -90,7 +90,7 @@ def run(name: str, options: argparse.Namespace, folder: str, until: float, flag:
     command += [f"--until={until}", *(["--tiny"] if options.tiny else [])]
     cores = 1 if options.tiny else common.cores()
     wanted = {name: min(cores, 16) if name in ("agreement", "reference") else 1}
-    if name == "agreement" and options.reference is None:
+    if name == "agreement":  # What the folder of the CPU's values lacks.
         wanted["reference"] = max(1, min(cores // 2, 8))
     started = []
     for part, count in wanted.items():

@@ -97,6 +97,7 @@ PARTS: dict[str, tuple[str, list[Column]]] = {
             ("peak of the process, GB", plain("peak_gb")),
             ("compile, s", plain("compile_s")),
             ("first state, s", plain("first_state_s")),
+            ("compiled meanwhile", plain("compiling_beside")),
         ],
     ),
     "compiled": (
