@@ -30,8 +30,8 @@ SHARES = {"machine": 0.04, "agreement": 0.24, "recipes": 0.40, "supervised": 0.1
 WITHIN = 5.0
 """Seconds after its deadline at which a part is ended."""
 
-WITHOUT_TRITON = "--xla_gpu_enable_triton_gemm=false"
-"""Flag of the compiler with which a part is repeated for what it could not compile: plain products by cuBLAS."""
+UNTUNED = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+"""Flags of the compiler with which nothing is tried out; Triton's products have no form without that."""
 
 
 def main() -> None:
@@ -54,9 +54,6 @@ def main() -> None:
                 continue
             print(f"== {name}: until {until - began:.0f} s of {60 * options.minutes:.0f} s", flush=True)
             code = run(name, options, folder, until)
-            if refused(name, options.out) and until - time.time() > 30:
-                print(f"== {name}: once more with {WITHOUT_TRITON}", flush=True)
-                run(name, options, folder, until, WITHOUT_TRITON)
             report.write(options.out)
             print(f"== {name}: done at {time.time() - began:.0f} s", flush=True)
             if name == "machine" and code:
@@ -82,7 +79,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def run(name: str, options: argparse.Namespace, folder: str, until: float, flag: str = "") -> int:
+def run(name: str, options: argparse.Namespace, folder: str, until: float) -> int:
     """Runs one part in processes of its own and ends them soon after the deadline; the first one's exit code."""
     reference = options.reference or pathlib.Path(folder) / "reference"
     reference.mkdir(parents=True, exist_ok=True)
@@ -94,7 +91,7 @@ def run(name: str, options: argparse.Namespace, folder: str, until: float, flag:
         wanted["reference"] = max(1, min(cores // 2, 8))
     started = []
     for part, count in wanted.items():
-        environment = {**os.environ, **settings(part, options, flag)}
+        environment = {**os.environ, **settings(part, options)}
         for i in range(count):
             words = [*command, f"--worker={part}", f"--share={i}/{count}"]
             started.append((part, subprocess.Popen(words, env=environment, start_new_session=True)))
@@ -112,21 +109,14 @@ def run(name: str, options: argparse.Namespace, folder: str, until: float, flag:
     return started[0][1].returncode
 
 
-def refused(part: str, out: pathlib.Path) -> bool:
-    """Whether the compiler gave up on a program of this part."""
-    rows = report.read(out)
-    return any(row["table"] == "failed" and row["part"] == part and "INTERNAL" in row["why"] for row in rows)
-
-
-def settings(part: str, options: argparse.Namespace, flag: str) -> dict[str, str]:
-    """Environment of a part, with a flag of the compiler."""
+def settings(part: str, options: argparse.Namespace) -> dict[str, str]:
+    """Environment of a part."""
     if options.tiny or part == "reference":
         return {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     if part == "agreement":  # Many small programs in several processes: no tuning, and each takes what it needs.
-        flag, memory = f"--xla_gpu_autotune_level=0 {WITHOUT_TRITON}", {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    else:
-        memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93"}
-    return memory | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()}
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {UNTUNED}"
+        return {"XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93"}
 
 
 def work(options: argparse.Namespace) -> None:

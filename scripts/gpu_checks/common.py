@@ -15,9 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
-"""Part of a device's name to its dense bf16 rate in FLOP/s by the vendor's data sheet."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -147,8 +144,3 @@ def machine_part(check: Check) -> None:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def peak(device_kind: str) -> float | None:
-    """FLOP/s of a device in bf16 by its data sheet, or None if it is not in the table."""
-    return next((rate for name, rate in PEAKS.items() if name in device_kind), None)

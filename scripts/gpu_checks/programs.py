@@ -1,6 +1,7 @@
 """A training step of a config, compiled as a run compiles it, with a first state and a made-up batch."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +10,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from bench_step import made_up_batch
-from count_flops import count_flops
 from gpu_checks import common
 
 from nightjax import methods
-from nightjax.core import sharding
+from nightjax.core import flops, hlo, sharding
 from nightjax.core.method import Trainable
 from nightjax.core.state import TrainState
 from nightjax.run import settings, start
 from nightjax.train import compile_step
+from nightjax.zoo.machines import MACHINES, Machine
+
+WITHOUT_TRITON = {"xla_gpu_enable_triton_gemm": False}
+"""Options of the compiler for a program that it gives up on: products by cuBLAS alone."""
 
 
 @dataclasses.dataclass
@@ -29,7 +33,8 @@ class Program:
         step: ``(state, batch) -> (state, scalars)``; the state is donated.
         state: to go on from, or None until `begin`.
         compile_seconds: trace, lowering and compilation.
-        flops: of one step, see `count_flops`.
+        flops: of one step, see `nightjax.core.flops`.
+        options: of the compiler, where the usual ones did not do.
         begin_seconds: what making the state took.
     """
 
@@ -39,6 +44,7 @@ class Program:
     step: jax.stages.Compiled
     compile_seconds: float
     flops: float
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     state: TrainState | None = None
     begin_seconds: float = 0.0
 
@@ -65,6 +71,16 @@ class Program:
             "temporary_gb": round(sizes.temp_size_in_bytes / 1e9, 2),
             "total_gb": round((given + sizes.temp_size_in_bytes) / 1e9, 2),
         }
+
+    def speed(self, timing: common.Timing) -> dict[str, float | None]:
+        """TFLOP/s and MFU, and the bound that `nightjax plan` gives, where the machine's figures are known."""
+        rate, known = self.flops / timing.median, machine(jax.devices()[0].device_kind)
+        if known is None:
+            return {"tflops": round(rate / 1e12, 1), "mfu": None, "bound_ms": None}
+        peak = getattr(known, self.config.model.dtype)
+        moved = hlo.Program(self.step.as_text() or "").moved()
+        bound = max(self.flops / peak, moved / known.bandwidth)
+        return {"tflops": round(rate / 1e12, 1), "mfu": round(rate / peak, 3), "bound_ms": round(1000 * bound, 2)}
 
     def begin(self, former: TrainState | None = None) -> None:
         """Makes the state.
@@ -105,8 +121,22 @@ def prepare(path: str, changes: Mapping[str, Any]) -> Program:
     config = settings.override(settings.load(path), changes)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
     state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
-    began = time.perf_counter()
-    step = compile_step(method, state, batch, mesh)
+    began, options = time.perf_counter(), {}
+    try:
+        step = compile_step(method, state, batch, mesh)
+    except jax.errors.JaxRuntimeError as error:
+        if "INTERNAL" not in str(error) or mesh.devices.flat[0].platform != "gpu":
+            raise
+        print(f"{path}: {' '.join(str(error).split())[:300]}; once more with {WITHOUT_TRITON}", flush=True)
+        options = WITHOUT_TRITON
+        step = compile_step(method, state, batch, mesh, options)
     seconds = time.perf_counter() - began
-    flops = count_flops(jax.make_jaxpr(method.train_step)(state, batch).jaxpr)
-    return Program(config, method, mesh, step, seconds, flops)
+    operations = flops.count(method.train_step, state, batch)
+    return Program(config, method, mesh, step, seconds, operations, options)
+
+
+def machine(device_kind: str) -> Machine | None:
+    """The entry of `MACHINES` for a device as jax names it, or None."""
+    words = device_kind.upper().replace("-", " ").split()
+    words += [first + second for first, second in itertools.pairwise(words)]
+    return next((known for name, known in MACHINES.items() if name.partition("-")[0].upper() in words), None)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import jax
-from gpu_checks import common, programs, report
+from gpu_checks import programs
 from gpu_checks.common import Check
 
 PAPER = "data=cityscapes_to_dark_zurich"
@@ -33,9 +33,8 @@ COMPILING = 0.55
 
 
 def recipes_part(check: Check) -> None:
-    """Times every recipe that has no figure yet at the papers' batch, and then at the largest one that fits."""
-    there = {row["recipe"] for row in report.read(check.out) if row["table"] == "recipe"}
-    recipes = {name: recipe for name, recipe in (TINY_RECIPES if check.tiny else RECIPES).items() if name not in there}
+    """Times every recipe at the papers' batch, and then at the largest one that fits."""
+    recipes = TINY_RECIPES if check.tiny else RECIPES
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
     pool, larger = concurrent.futures.ThreadPoolExecutor(len(RECIPES)), {}
     names = {pool.submit(compiled, check, name, *recipe, begin=True): name for name, recipe in recipes.items()}
@@ -99,7 +98,6 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
     program.run(batch, 1)
     print(f"{name}, batch {program.batch_size}: first step after {time.perf_counter() - began:.1f} s", flush=True)
     timing = program.time(batch, min(SECONDS, max(check.left() / 4, 0.5)))
-    rate, peak = program.flops / timing.median, common.peak(jax.devices()[0].device_kind)
     crop = program.config.data.streams[program.method.domains[0]].crop
     check.row(
         "recipe",
@@ -112,13 +110,13 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
         steps=timing.steps,
         images_per_s=round(program.images / timing.median, 1),
         tflop=round(program.flops / 1e12, 3),
-        tflops=round(rate / 1e12, 1),
-        mfu=round(rate / peak, 3) if peak else None,
+        **program.speed(timing),
         **program.memory(),
         peak_gb=round((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e9, 2),
         compile_s=round(program.compile_seconds, 1),
         first_state_s=round(program.begin_seconds, 1) if former is None else None,
         compiling_beside=beside,
+        options=program.options,
     )
 
 

@@ -93,6 +93,7 @@ PARTS: dict[str, tuple[str, list[Column]]] = {
             ("TFLOP a step", plain("tflop")),
             ("TFLOP/s", plain("tflops")),
             ("MFU", plain("mfu", ".1%")),
+            ("bound by `plan`, ms", plain("bound_ms")),
             ("state + temporary, GB", lambda row: f"{row['arguments_gb']} + {row['temporary_gb']}"),
             ("peak of the process, GB", plain("peak_gb")),
             ("compile, s", plain("compile_s")),

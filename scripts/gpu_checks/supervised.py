@@ -13,7 +13,7 @@ from gpu_checks.common import Check
 from network_forms import form_of, optimizer_of
 
 from nightjax import methods
-from nightjax.core import hooks, sharding, writers
+from nightjax.core import hooks, sharding, targets, writers
 from nightjax.core.method import segments
 from nightjax.data import sources, streams
 from nightjax.interop.torch_weights import to_torch
@@ -54,15 +54,13 @@ def supervised_part(check: Check) -> None:
             program = job.result(max(check.left(), 1.0))
             batch = program.batch()
             timing = program.time(batch, 4.0)
-            rate, peak = program.flops / timing.median, common.peak(jax.devices()[0].device_kind)
             check.row(
                 "peer",
                 framework=f"nightjax, jax {jax.__version__}",
                 batch=size,
                 **timing.milliseconds(),
                 images_per_s=round(program.images / timing.median, 1),
-                tflops=round(rate / 1e12, 1),
-                mfu=round(rate / peak, 3) if peak else None,
+                **program.speed(timing),
                 memory_gb=program.memory()["total_gb"],
                 compile_s=round(program.compile_seconds, 1),
             )
@@ -88,7 +86,8 @@ def exact_logits(changes: Mapping[str, Any]) -> jax.stages.Compiled:
     state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
     variables = {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
     with jax.default_matmul_precision("highest"):
-        return jax.jit(segments(method).predict).lower(variables, batch["source"]["image"]).compile()
+        predict = targets.written_for(targets.of(mesh.devices.flat), segments(method).predict)
+        return jax.jit(predict).lower(variables, batch["source"]["image"]).compile()
 
 
 def hand_on(check: Check, program: programs.Program, batch: Any, exact: jax.stages.Compiled) -> None:
@@ -112,6 +111,7 @@ def hand_on(check: Check, program: programs.Program, batch: Any, exact: jax.stag
         "optim": optimizer_of(config),
         "scalars": {name: float(np.asarray(value)) for name, value in scalars.items()},
         "flops": program.flops,
+        "peak": getattr(programs.machine(jax.devices()[0].device_kind), config.model.dtype, None),
         "dtype": config.model.dtype,
     }
     (check.work / f"peer-{program.batch_size}.json").write_text(json.dumps(facts))

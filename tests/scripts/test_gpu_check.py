@@ -1,8 +1,8 @@
-"""The GPU check counts operations as a person does, writes its table from partial results, and has PyTorch's network
-right; its parts are run by ``scripts/gpu_check.sh --tiny``."""
+"""The GPU check knows its devices, writes its table from partial results, and has PyTorch's networks right.
+
+Its parts are run by ``scripts/gpu_check.sh --tiny``."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,34 +18,20 @@ def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
 
 
-def flops(function, *shapes):
-    from count_flops import count_flops
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("NVIDIA H200", "NVIDIA H200"),
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80 GB"),
+        ("NVIDIA GeForce RTX 4090", "NVIDIA RTX 4090"),
+        ("NVIDIA L40S", None),
+    ],
+)
+def test_a_device_is_found_by_its_name(kind, title):
+    from gpu_checks import programs
 
-    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return count_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def test_products_in_loops_branches_and_functions():
-    product = lambda x, y: x @ y
-    assert flops(product, (3, 4), (4, 5)) == 2 * 3 * 4 * 5
-    assert flops(jax.jit(product), (3, 4), (4, 5)) == 2 * 3 * 4 * 5
-    loop = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=7)[0]
-    assert flops(loop, (6, 6)) == 7 * 2 * 6**3
-    branch = lambda x: jax.lax.cond(x.sum() > 0, lambda: x @ x @ x, lambda: x)
-    assert flops(branch, (6, 6)) == 2 * 2 * 6**3
-    assert flops(lambda x: jnp.einsum("bij,bjk->bik", x, x), (5, 6, 6)) == 5 * 2 * 6**3
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_both_gradients_of_a_convolution_cost_what_it_costs(stride):
-    def convolution(x, kernel):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=numbers).sum()
-
-    shapes = (2, 8, 8, 3), (3, 3, 3, 5)
-    forward = 2 * 2 * (8 // stride) ** 2 * 5 * 9 * 3
-    assert flops(convolution, *shapes) == forward
-    assert flops(jax.grad(convolution, (0, 1)), *shapes) == pytest.approx(3 * forward)
+    found = programs.machine(kind)
+    assert (found and found.title) == title
 
 
 def test_the_table_is_written_from_what_is_there():
