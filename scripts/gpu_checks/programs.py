@@ -73,14 +73,21 @@ class Program:
         }
 
     def speed(self, timing: common.Timing) -> dict[str, float | None]:
-        """TFLOP/s and MFU, and the bound that `nightjax plan` gives, where the machine's figures are known."""
-        rate, known = self.flops / timing.median, machine(jax.devices()[0].device_kind)
-        if known is None:
-            return {"tflops": round(rate / 1e12, 1), "mfu": None, "bound_ms": None}
-        peak = getattr(known, self.config.model.dtype)
+        """TFLOP/s and MFU, the latter where the machine's figures are known."""
+        rate, peak = self.flops / timing.median, self.peak()
+        return {"tflops": round(rate / 1e12, 1), "mfu": round(rate / peak, 3) if peak else None}
+
+    def peak(self) -> float:
+        """FLOP/s of this device in the network's type; 0 if unknown."""
+        return getattr(machine(jax.devices()[0].device_kind), self.config.model.dtype, 0.0)
+
+    def bound_ms(self) -> float | None:
+        """What `nightjax plan` gives as the bound of the step's time; None if the machine's figures are unknown."""
+        known = machine(jax.devices()[0].device_kind)
+        if known is None or not self.peak():
+            return None
         moved = hlo.Program(self.step.as_text() or "").moved()
-        bound = max(self.flops / peak, moved / known.bandwidth)
-        return {"tflops": round(rate / 1e12, 1), "mfu": round(rate / peak, 3), "bound_ms": round(1000 * bound, 2)}
+        return round(1000 * max(self.flops / self.peak(), moved / known.bandwidth), 2)
 
     def begin(self, former: TrainState | None = None) -> None:
         """Makes the state.

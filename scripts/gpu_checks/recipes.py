@@ -98,6 +98,9 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
     program.run(batch, 1)
     print(f"{name}, batch {program.batch_size}: first step after {time.perf_counter() - began:.1f} s", flush=True)
     timing = program.time(batch, min(SECONDS, max(check.left() / 4, 0.5)))
+    bound = None
+    with check.attempt("recipes", f"{name}, batch {program.batch_size}: bound"):
+        bound = program.bound_ms()
     crop = program.config.data.streams[program.method.domains[0]].crop
     check.row(
         "recipe",
@@ -111,6 +114,7 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
         images_per_s=round(program.images / timing.median, 1),
         tflop=round(program.flops / 1e12, 3),
         **program.speed(timing),
+        bound_ms=bound,
         **program.memory(),
         peak_gb=round((jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e9, 2),
         compile_s=round(program.compile_seconds, 1),
@@ -121,9 +125,9 @@ def measured(check: Check, name: str, program: programs.Program, beside: int, fo
 
 
 def largest(program: programs.Program, limit: int) -> int:
-    """The largest batch, a power of two times this one, that should fit in ``limit`` bytes."""
+    """The largest batch, a power of two (64 at most) times this one, that should fit in ``limit`` bytes."""
     sizes = program.memory()
     batch, base = program.batch_size, program.batch_size
-    while sizes["arguments_gb"] + sizes["temporary_gb"] * 2 * batch / base <= FULL * limit / 1e9:
+    while batch < 64 * base and sizes["arguments_gb"] + sizes["temporary_gb"] * 2 * batch / base <= FULL * limit / 1e9:
         batch *= 2
     return batch

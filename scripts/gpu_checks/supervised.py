@@ -111,7 +111,7 @@ def hand_on(check: Check, program: programs.Program, batch: Any, exact: jax.stag
         "optim": optimizer_of(config),
         "scalars": {name: float(np.asarray(value)) for name, value in scalars.items()},
         "flops": program.flops,
-        "peak": getattr(programs.machine(jax.devices()[0].device_kind), config.model.dtype, None),
+        "peak": program.peak(),
         "dtype": config.model.dtype,
     }
     (check.work / f"peer-{program.batch_size}.json").write_text(json.dumps(facts))
