@@ -1,6 +1,5 @@
 """Where a run's numbers and images go: one JSON line a step, TensorBoard events, and the table of its parameters."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import tensorboardX
 from clu import parameter_overview
 from etils import epath
 
+from nightjax.core import metric_lines
 from nightjax.core.types import PyTree
 
 
@@ -56,27 +56,24 @@ class MetricWriter:
     def __init__(self, workdir: epath.Path, start: int):
         self._path = workdir / "metrics.jsonl"
         self._local = "://" not in str(workdir)
-        self._lines = [line for line in self._read() if json.loads(line)["step"] <= start]
-        self._path.write_text("".join(line + "\n" for line in self._lines))
+        records, damaged = metric_lines.read(self._path)
+        if damaged:
+            print(f"{self._path}: {damaged} damaged line(s) dropped", flush=True)
+        self._records = [record for record in records if record["step"] <= start]
+        metric_lines.replace(self._path, self._records)
         self._events = None
         if self._local:
             self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
-    def _read(self) -> list[str]:
-        if not self._path.exists():
-            return []
-        lines = self._path.read_text().splitlines()
-        return [line for line in lines if line.endswith("}")]  # A killed run may leave half a line.
-
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line."""
-        line = json.dumps({"step": step} | {k: float(v) for k, v in values.items()})
-        self._lines.append(line)
+        record = {"step": step} | {k: float(v) for k, v in values.items()}
+        self._records.append(record)
         if self._local:
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.write(metric_lines.to_line(record))
         else:
-            self._path.write_text("".join(line + "\n" for line in self._lines))
+            metric_lines.replace(self._path, self._records)
         if self._events:
             for key, value in values.items():
                 self._events.add_scalar(key, value, step)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from nightjax.core.class_section import of_section
 from nightjax.core.classes import ClassSet
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
 from nightjax.methods import METHODS
 from nightjax.report import sections
 from nightjax.report.charts import line_chart, short
@@ -41,6 +41,9 @@ SCORE_TITLES = {
     "ca": "mean class accuracy, %",
     "fwiou": "frequency-weighted IoU, %",
 }
+ALLOWED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+"""What a browser lets the page do: show its own images and styles, and neither run nor load anything."""
+
 EARLIER_PANELS = 3
 PANEL_WIDTH = 1600
 
@@ -68,7 +71,8 @@ def write_report(
     before = read_baseline(baseline) if baseline is not None else {}
     workdir = epath.Path(workdir)
     metrics = read_metrics(workdir)
-    evaluations = read_evaluations(workdir)
+    passed_over: list[str] = []
+    evaluations = read_evaluations(workdir, passed_over)
     if not metrics and not evaluations:
         raise UserError(f"{workdir} holds neither metrics.jsonl nor eval/: give the folder of a run")
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
@@ -84,15 +88,17 @@ def write_report(
             "tables",
         ),
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
-        _section("Images", _images(workdir), "visualizations"),
+        _section("Images", _images(workdir, passed_over), "visualizations"),
         _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
         _config(config),
+        _section("Left out", "".join(f"<p>{html.escape(line)}</p>" for line in passed_over), "quiet"),
     ]
     title = html.escape(_name(workdir, config))
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">'
         f"<style>{STYLE}</style></head><body>\n{''.join(parts)}\n</body></html>\n"
     )
     path = epath.Path(output) if output is not None else workdir / "report.html"
@@ -177,7 +183,7 @@ def _table(
 ) -> str:
     """Per-class IoU of one set, with bar, share of pixels and difference to the baseline."""
     old = before[1] if before else None
-    pixels = max(summary["pixels"], 1)
+    pixels = max(summary.get("pixels", 0), 1)
 
     def row(
         label: str,
@@ -196,7 +202,7 @@ def _table(
 
     rows = []
     for class_name, value in summary["iou"].items():
-        share = f"{100 * summary['support'][class_name] / pixels:.2f}%"
+        share = f"{100 * summary['support'].get(class_name, 0) / pixels:.2f}%"
         past = old["iou"].get(class_name) if old else None
         rows.append(row(class_name, value, past, share, mark=_swatch(class_name, classes)))
     totals = [(f"mean of {group}", value, _get(old, "groups", group)) for group, value in summary["groups"].items()]
@@ -213,11 +219,11 @@ def _table(
         ("ca", "mean class accuracy"),
         ("fwiou", "frequency-weighted IoU"),
     ):
-        totals.append((label, summary[key], _get(old, key)))
+        totals.append((label, summary.get(key), _get(old, key)))
     rows += [row(*total, kind="total first" if i == 0 else "total") for i, total in enumerate(totals)]
     head = ["", "IoU %", *(["change"] if old else []), "of truth", ""]
     head = "".join(f"<th>{cell}</th>" for cell in head)
-    averaged = summary["classes_averaged"]
+    averaged = summary.get("classes_averaged", "?")
     note = f"step {step} · {averaged} classes averaged · {short(pixels)} pixels · * headline"
     return (
         f'<div class="card"><h3>{html.escape(name)}</h3><table><thead><tr>{head}</tr></thead>'
@@ -225,7 +231,7 @@ def _table(
     )
 
 
-def _images(workdir: epath.Path) -> str:
+def _images(workdir: epath.Path, passed_over: list[str]) -> str:
     folder = workdir / "visualizations"
     by_name: dict[str, list[epath.Path]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -235,19 +241,23 @@ def _images(workdir: epath.Path) -> str:
     parts = []
     for name in sorted(by_name):
         paths = sorted(by_name[name], key=step_of)
-        parts.append(_picture(paths[-1], name))
+        parts.append(_picture(paths[-1], name, passed_over))
         earlier = paths[:-1]
         if earlier:
             chosen = np.unique(np.linspace(0, len(earlier) - 1, EARLIER_PANELS).round().astype(int))
-            pictures = "".join(_picture(earlier[i], name) for i in chosen)
+            pictures = "".join(_picture(earlier[i], name, passed_over) for i in chosen)
             summary = f"<summary>earlier: {html.escape(name)}</summary>"
             parts.append(f"<details>{summary}{pictures}</details>")
     return "".join(parts)
 
 
-def _picture(path: epath.Path, name: str) -> str:
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
-        image = image.convert("RGB")
+def _picture(path: epath.Path, name: str, passed_over: list[str]) -> str:
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        passed_over.append(f"{path} is no image ({first_line(error)}); delete it")
+        return ""
     image.thumbnail((PANEL_WIDTH, PANEL_WIDTH * 4))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)

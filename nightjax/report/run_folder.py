@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from nightjax.core import metric_lines
 from nightjax.core.errors import UserError
 
 Evaluations = dict[str, tuple[int, Mapping[str, Any]]]
@@ -29,24 +30,27 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
 
 
 def read_metrics(workdir: epath.Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Reads `metrics.jsonl` as name to (steps, values), without a line cut short by a crash."""
-    path = workdir / "metrics.jsonl"
+    """Reads `metrics.jsonl` as name to (steps, values); lines that are damaged are left out."""
     metrics: dict[str, tuple[list[int], list[float]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    for record in metric_lines.read(workdir / "metrics.jsonl")[0]:
         for name, value in record.items():
-            if name != "step" and isinstance(value, (int, float)):
+            if name != "step":
                 steps, values = metrics.setdefault(name, ([], []))
                 steps.append(record["step"])
                 values.append(value)
     return metrics
 
 
-def read_evaluations(path: epath.Path) -> Evaluations:
-    """Reads each set's latest evaluation in a run folder, or one file `eval/<set>/<step>.json`."""
+def read_evaluations(path: epath.Path, passed_over: list[str] | None = None) -> Evaluations:
+    """Reads each set's latest evaluation in a run folder, or one file `eval/<set>/<step>.json`.
+
+    Args:
+        path: of the folder or file.
+        passed_over: gets a line for each file that is no evaluation, and the reading goes on.
+
+    Raises:
+        UserError: such a file, if nobody collects them.
+    """
     if path.is_file():
         return {path.parent.name: (step_of(path), _read_evaluation(path))}
     found: Evaluations = {}
@@ -55,7 +59,12 @@ def read_evaluations(path: epath.Path) -> Evaluations:
         files = [file for file in one_set.iterdir() if file.suffix == ".json"] if one_set.is_dir() else []
         if files:
             latest = max(files, key=step_of)
-            found[one_set.name] = (step_of(latest), _read_evaluation(latest))
+            try:
+                found[one_set.name] = (step_of(latest), _read_evaluation(latest))
+            except UserError as error:
+                if passed_over is None:
+                    raise
+                passed_over.append(str(error))
     return found
 
 
@@ -67,14 +76,27 @@ def step_of(path: epath.Path) -> int:
 
 def _read_evaluation(path: epath.Path) -> dict[str, Any]:
     summary = read_json(path)
-    if not {"miou", "headline", "iou", "support", "groups"} <= set(summary):
-        raise UserError(f"{path} is not an evaluation: give an eval/<set>/<step>.json of a run")
+    tables = ("miou", "iou", "support", "groups")
+    if not all(_is_scores(summary.get(name)) for name in tables) or summary.get("headline") not in summary["miou"]:
+        raise UserError(f"{path} is not an evaluation: give an eval/<set>/<step>.json of a run, or delete it")
     return summary
 
 
+def _is_scores(value: Any) -> bool:
+    """Whether a value is an object of numbers and nulls."""
+    return isinstance(value, dict) and all(one is None or isinstance(one, int | float) for one in value.values())
+
+
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """Reads a JSON object; UserError if the file is not JSON."""
+    """Reads a JSON object.
+
+    Raises:
+        UserError: the file is not JSON, or holds something else.
+    """
     try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        tree = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not valid JSON: delete it or evaluate again") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no JSON object: delete it or evaluate again")
+    return tree

@@ -3,7 +3,9 @@ import re
 
 import numpy as np
 import pytest
+from etils import epath
 
+from nightjax.core import writers
 from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
 from nightjax.methods.t2s_da import SIMILARITY
@@ -73,8 +75,6 @@ def test_metrics_survive_half_a_line(tmp_path):
 
 
 def make_path(folder, text):
-    from etils import epath
-
     (folder / "metrics.jsonl").write_text(text)
     return epath.Path(folder)
 
@@ -168,3 +168,39 @@ def test_sections_of_a_method_are_its_own(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"method": {"name": "dacs"}}))
     other = write_report(tmp_path).read_text()
     assert SIMILARITY.title not in other and "similarity/own" in other
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe\x00", b"garbage}", b'{"step": 1, "x"}', b"[1]", b'{"x": 1}', b"5}", b'{"step": "1"}', b"[" * 5000],
+)
+def test_a_damaged_line_of_metrics_is_left_out(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "loss": 2.0, "name": "x"}\n' + line + b"\n")
+    assert read_metrics(epath.Path(tmp_path)) == {"loss": ([1], [2.0])}
+    assert "<svg" in write_report(tmp_path).read_text()
+    writers.MetricWriter(epath.Path(tmp_path), 1).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'
+
+
+@pytest.mark.parametrize("content", ["null", '"text"', "[1]", "{", '{"miou": 3}', "[" * 5000])
+def test_what_is_no_evaluation_does_not_stop_a_report(tmp_path, content):
+    """It is named in the page, and so is an image that is none."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for path in (tmp_path / "eval" / "odd" / "0000001.json", tmp_path / "visualizations" / "0000001_night.png"):
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    text = write_report(tmp_path).read_text()
+    left_out = text.partition("<h2>Left out</h2>")[2]
+    assert "odd/0000001.json" in left_out and "0000001_night.png is no image" in left_out
+    with pytest.raises(UserError, match=r"0000001\.json"):
+        read_baseline(tmp_path)
+
+
+def test_a_page_runs_and_loads_nothing(tmp_path):
+    """Names from outside are text, whatever they are, and a browser is told so."""
+    odd = "<script>alert(1)</script>"
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, odd: 1.0, f"eval/{odd}/miou": 2.0}) + "\n")
+    (tmp_path / "config.json").write_text(json.dumps({"method": {"name": odd}, "x": odd}))
+    text = write_report(tmp_path).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "default-src 'none'" in text.partition("Content-Security-Policy")[2][:200]
