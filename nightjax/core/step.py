@@ -5,7 +5,7 @@ what each player minimizes (a loss function). Nothing else in the library calls 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -100,7 +100,7 @@ def first_opt_state(players: Players, params: Mapping[str, PyTree], steps: int) 
 def gradient_step(
     state: TrainState,
     players: Players,
-    losses: Mapping[str, Loss],
+    losses: Mapping[str, Loss | Sequence[Loss]],
     examples: Mapping[str, Any],
     training: Training,
     *,
@@ -111,7 +111,8 @@ def gradient_step(
     Args:
         state: before the step.
         players: of the method.
-        losses: player name to loss function, computed in this order.
+        losses: player name to loss function, computed in this order. Of several functions of one player the gradients
+            are taken one after another and added: the activations of one do not lie in memory beside those of the next.
         examples: arrays with a leading batch axis, which may differ from array to array.
         training: of the run.
         last: counts the step. Players that take turns within one step call this function once each, the last one
@@ -124,12 +125,16 @@ def gradient_step(
 
     def microbatch_gradients(stats, part, i):
         grads, scalars = {}, {}
-        for name, loss in losses.items():
+        for name, given in losses.items():
             own = players[name].parameters(state.params)
-            grads[name], outcome = jax.grad(loss, has_aux=True)(own, stats, part, i)
-            stats = stats | dict(outcome.batch_stats)
-            scalars |= dict(outcome.scalars)
-            part = {**part, **outcome.outputs}
+            for loss in given if isinstance(given, Sequence) else (given,):
+                if name in grads:  # The parameters are at hand when the gradients before are.
+                    own, grads[name] = jax.lax.optimization_barrier((own, grads[name]))
+                found, outcome = jax.grad(loss, has_aux=True)(own, stats, part, i)
+                grads[name] = jax.tree.map(jnp.add, grads[name], found) if name in grads else found
+                stats = stats | dict(outcome.batch_stats)
+                scalars |= dict(outcome.scalars)
+                part = {**part, **outcome.outputs}
         return grads, stats, scalars
 
     grads, stats, scalars = accumulate(microbatch_gradients, state.batch_stats, examples, training.accumulate)

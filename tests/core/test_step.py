@@ -255,3 +255,19 @@ def test_first_state_of_the_optimizers():
     momentum = {"all": Player(dataclasses.replace(SGD, momentum=0.9), ("day", "night"))}
     trace = optax.tree.get(first_opt_state(momentum, state.params, 10)["all"], "trace")
     assert set(trace) == {"day", "night"}
+
+
+def test_several_losses_of_one_player(step):
+    """Their gradients are added, and running statistics go from one to the next, in the microbatches too."""
+
+    def twice(params, stats, part, i):
+        loss, outcome = student_loss(params, stats, part, i)
+        return 2 * loss, outcome._replace(scalars={"twice": 2 * loss})
+
+    before = first_state(ALONE)
+    for count in (1, 2):
+        training = Training(10, accumulate=count)
+        after, scalars = step(ALONE, {"student": [student_loss, twice]}, before, training)
+        np.testing.assert_allclose(kernel(after), kernel(before) - 0.3 * student_gradient(), rtol=1e-6)
+        np.testing.assert_allclose(scalars["twice"], 2 * scalars["loss"], rtol=1e-6)
+        assert float(after.batch_stats["student"]["seen"]) == 8
