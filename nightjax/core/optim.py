@@ -38,9 +38,9 @@ class Optimizer:
     Attributes:
         name: ``"adamw"``, ``"adam"`` (decay coupled into the gradient, as in torch) or ``"sgd"``.
         lr: peak learning rate.
-        schedule: ``"warmup_poly"`` (linear warm-up, then poly over the rest), ``"mmseg_poly"``, ``"linear_tail"``
-            (constant, then linear to the end over the second half), ``"step"``, ``"multistep"``, ``"cosine"`` or
-            ``"constant"``.
+        schedule: ``"warmup_poly"`` (linear warm-up, then poly over the rest), ``"mmseg_poly"``, ``"warmup_line"``
+            (VFM-UDA), ``"linear_tail"`` (constant, then linear to the end over the second half), ``"step"``,
+            ``"multistep"``, ``"cosine"`` or ``"constant"``.
         min_lr: what the schedule ends at, instead of 0.
         warmup: steps of linear warm-up.
         power: exponent of the poly decay.
@@ -57,9 +57,9 @@ class Optimizer:
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 6e-4
-    schedule: Literal["warmup_poly", "mmseg_poly", "linear_tail", "step", "multistep", "cosine", "constant"] = (
-        "warmup_poly"
-    )
+    schedule: Literal[
+        "warmup_poly", "mmseg_poly", "warmup_line", "linear_tail", "step", "multistep", "cosine", "constant"
+    ] = "warmup_poly"
     min_lr: float = 0.0
     warmup: int = 0
     power: float = 1.0
@@ -90,6 +90,7 @@ class Optimizer:
         table = {
             "warmup_poly": lambda t: schedules.warmup_poly(t, steps, self.warmup, self.power),
             "mmseg_poly": lambda t: schedules.mmseg_poly(t, steps, self.warmup, self.power),
+            "warmup_line": lambda t: schedules.warmup_line(t, steps, self.warmup),
             "linear_tail": lambda t: schedules.linear_tail(t, steps, steps // 2),
             "step": lambda t: schedules.step_decay(t, self.step_every, self.step_factor),
             "multistep": lambda t: schedules.warmup_multistep(t, self.milestones, self.warmup),

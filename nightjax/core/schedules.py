@@ -55,6 +55,27 @@ def mmseg_poly(
     return left**power * jnp.where(step < warmup_steps, _linear(step, warmup_steps, warmup_ratio), 1.0)
 
 
+def warmup_line(
+    step: jax.Array | int, total_steps: int, warmup_steps: int = 0, warmup_ratio: float = 1e-3
+) -> jax.Array:
+    """Linear warm-up to 1, then the line that falls from 1 at step 0 to 0 at the end (VFM-UDA).
+
+    So the factor jumps from 1 in the last step of the warm-up to the line, 0.9625 with 1500 of 40000 steps.
+
+    Args:
+        step: scalar step from 0, traced or not.
+        total_steps: the factor is 0 from here on.
+        warmup_steps: number of steps of the warm-up, of which the last has factor 1; 0 for none.
+        warmup_ratio: factor at step 0.
+
+    Returns:
+        Scalar float32.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    line = jnp.clip((total_steps - step) / total_steps, 0.0, 1.0)
+    return jnp.where(step < warmup_steps, _linear(step, warmup_steps - 1, warmup_ratio), line)
+
+
 def linear_tail(step: jax.Array | int, total_steps: int, constant_steps: int) -> jax.Array:
     """Constant, then linear to 0: the schedule of CycleGAN and pix2pixHD.
 

@@ -1,4 +1,4 @@
-"""Feature distance to a frozen network on thing classes (DAFormer section 3.4)."""
+"""Distances of features to those of a frozen network: DAFormer's on thing classes, VFM-UDA++'s on every cell."""
 
 from collections.abc import Sequence
 
@@ -69,3 +69,26 @@ def feature_distance(
     cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio, num_classes)
     member = sum((cells == c for c in classes), start=jnp.zeros(cells.shape, bool))
     return masked_mean(distance, member, normalizer="valid")
+
+
+def feature_distillation(features: jax.Array, frozen: jax.Array, *, smooth: float = 0.1) -> jax.Array:
+    """Distance of projected features to those of a frozen foundation model, over every cell.
+
+    Source: VFM-UDA++ (arXiv 2503.10685), ``get_feature_distance_loss`` of its official repository, where a cell adds
+    0.1 of the smooth L1 distance, the mean over its channels, to 0.9 of one minus the cosine. The program weighs it by
+    0.1.
+
+    Args:
+        features: [B, h, w, C] of the network in training, projected to the frozen model's channels and cells
+            (`models.projection.DistillationHead`).
+        frozen: [B, h, w, C]; gets no gradient.
+        smooth: share of the smooth L1 distance.
+
+    Returns:
+        Scalar float32.
+    """
+    features, frozen = features.astype(jnp.float32), jax.lax.stop_gradient(frozen.astype(jnp.float32))
+    gap = jnp.abs(features - frozen)
+    distance = jnp.where(gap < 1, 0.5 * gap**2, gap - 0.5).mean(axis=-1)
+    unit = [x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-16)) for x in (features, frozen)]
+    return (smooth * distance + (1 - smooth) * (1 - (unit[0] * unit[1]).sum(axis=-1))).mean()

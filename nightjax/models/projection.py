@@ -1,13 +1,16 @@
-"""The head that contrastive losses compare features through; it is no part of the network that predicts."""
+"""Heads that losses compare features through; they are no part of the network that predicts."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.types import Size
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
+from nightjax.ops.resize import resize
 
 
 class ProjectionHead(nn.Module):
@@ -41,3 +44,27 @@ class ProjectionHead(nn.Module):
     def last(self, x: jax.Array) -> jax.Array:
         """The last convolution, [..., features] to the same shape."""
         return self.conv2(x.reshape(1, 1, -1, x.shape[-1])).reshape(x.shape)
+
+
+class DistillationHead(nn.Module):
+    """What brings features to the channels and cells of a frozen foundation model, for `feature_distillation`.
+
+    1x1 convolution to four times the channels, layer norm, GELU, 1x1 convolution, bilinear resize. Source: VFM-UDA++
+    (arXiv 2503.10685), ``DistillFeatureHead`` of its official repository, whose parameters have the names below.
+
+    Attributes:
+        features: channels of the frozen model.
+        dtype: of the computation.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, size: Size) -> jax.Array:
+        """[B, h, w, C] to [B, *size, features]."""
+        conv = functools.partial(Conv, kernel=1, use_bias=True, dtype=self.dtype)
+        x = conv(4 * x.shape[-1], name="feat_project_0")(x)
+        x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="feat_project_1")(x)
+        x = conv(self.features, name="feat_project_3")(nn.gelu(x, approximate=False))
+        return resize(x, size, align_corners=False)

@@ -54,3 +54,9 @@ def test_linear_tail():
 @pytest.mark.parametrize(("step", "factor"), [(0, 1), (99_998, 1), (99_999, 0.5), (199_998, 0.5), (199_999, 0.25)])
 def test_step_decay_is_one_step_ahead(step, factor):
     np.testing.assert_allclose(schedules.step_decay(step, 100_000), factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1e-3), (1499, 1.0), (1500, 0.9625), (20000, 0.5), (40000, 0.0)])
+def test_warmup_line(step, factor):
+    np.testing.assert_allclose(schedules.warmup_line(step, 40000, 1500), factor, rtol=1e-6)
+    np.testing.assert_allclose(schedules.warmup_line(10_000, 40000), 0.75)
