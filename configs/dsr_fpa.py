@@ -44,6 +44,9 @@ schedule. The papers test the student; ``--config.eval.network=teacher`` tests t
 ``mem=80|48|24|11`` (GB) makes a step smaller: images one after another, backbone blocks computed twice, and for HRDA at
 11 GB crops of 768. These are estimates. Only 80 is the paper's setting to the letter: with the others, norms and the
 feature distance see one image at a time.
+
+``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``), on the night images with their
+refined pseudo-labels. Nobody has published that combination.
 """
 
 from typing import Literal
@@ -53,7 +56,7 @@ import ml_collections
 from nightjax.core.errors import UserError
 from nightjax.interop.weight_files import SAVED, TORCH
 from nightjax.zoo import optimizers, recipes
-from nightjax.zoo.self_training import PAPER, TOY, common
+from nightjax.zoo.self_training import PAPER, TOY, Masking, common, with_masking
 
 RECIPES = {
     "toy": TOY.replace(method={"name": "dsr_fpa"}),
@@ -108,6 +111,9 @@ def get_config(
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
     photometric: bool = False,
+    masking: Masking = "none",
+    mask_ratio: float | None = None,
+    mask_block: int | None = None,
     parts: Literal["none", "dsr", "fpa", "both", "refign"] = "both",
     aligner: Literal["none", "uawarpc", "true_flow"] = "none",
     matcher: str = "",
@@ -147,7 +153,7 @@ def get_config(
         changes.append({"train.frozen.aligner": matcher})
     if config.model.get("hrda") and int(mem or 80) in HRDA_CROP:
         changes.extend({f"data.streams.{name}.crop": HRDA_CROP[int(mem)]} for name in config.data.streams)
-    return recipes.changed(config, changes)
+    return with_masking(recipes.changed(config, changes), data, masking, mask_ratio, mask_block)
 
 
 def _check_aligner(data, aligner, matcher, paired):

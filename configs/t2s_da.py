@@ -21,6 +21,9 @@ The ablation: ``parts=none`` (DACS itself), ``uniform`` (the pull with equal cla
     re-weighting,
 the default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target`` (queries from
 the target too) and ``fda`` (translated source images under cross-entropy, no pull).
+
+``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``) to adaptation. Nobody has published
+that combination.
 """
 
 from typing import Literal
@@ -29,7 +32,7 @@ import ml_collections
 
 from nightjax.core.errors import UserError
 from nightjax.zoo import recipes
-from nightjax.zoo.self_training import PAPER, TOY, common, common_of_source, optimizer
+from nightjax.zoo.self_training import PAPER, TOY, Masking, common, common_of_source, optimizer, with_masking
 
 METHODS = {"uda": "t2s_da", "dg": "t2s_dg"}
 DOMAINS = {"uda": ("source", "target"), "dg": ("source",)}
@@ -65,6 +68,9 @@ def get_config(
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
     photometric: bool = False,
+    masking: Masking = "none",
+    mask_ratio: float | None = None,
+    mask_block: int | None = None,
     mode: Literal["uda", "dg"] = "uda",
     preset: Literal["default", "u2pl"] = "default",
     parts: Literal["none", "fda", "uniform", "full", "source_negatives", "untranslated", "real_target"] = "full",
@@ -74,6 +80,8 @@ def get_config(
     if mode == "dg" and parts in NEEDS_TARGET:
         known = ", ".join(name for name in PARTS if name not in NEEDS_TARGET)
         raise UserError(f"config argument parts={parts} needs a target, and mode=dg has none; choose {known}")
+    if mode == "dg" and masking != "none":
+        raise UserError(f"config argument masking={masking} needs a target, and mode=dg has none; use mode=uda")
     scale = recipes.scale_of(data)
     recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale]
     method = {"translation.kind": "style" if style else "fda", **PRESETS[preset]}
@@ -86,7 +94,7 @@ def get_config(
         changes.append({"data.streams.target.fields": ("image",)})
     if style and method.get("translation", "") is not None:
         changes.append({"train.frozen.style": style})
-    return recipes.make(
+    config = recipes.make(
         recipe.replace(method={"name": METHODS[mode]}),
         data,
         DOMAINS[mode],
@@ -96,3 +104,4 @@ def get_config(
         exposure=exposure,
         changes=changes,
     )
+    return with_masking(config, data, masking, mask_ratio, mask_block)

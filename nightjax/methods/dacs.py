@@ -5,7 +5,6 @@ Source: DAFormer (arXiv 2111.14887) and ``mmseg/models/uda/dacs.py`` of its offi
 """
 
 import dataclasses
-import functools
 from typing import ClassVar
 
 import jax
@@ -17,6 +16,7 @@ from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, PyTree, Scalars
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.masking import MaskedConsistency, masked_examples, student_losses
 from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.photometric import Photometric
@@ -38,6 +38,7 @@ class Dacs(WithTeacher):
         teacher: the average of the student.
         pseudo_labels: what the teacher's predictions become.
         mixing: of source and target.
+        masking: one more pass of the student on masked images, or None.
         feature_distance: to the initial network, or None.
         source_photometric: augmentation of the source images, or None (the papers use none).
     """
@@ -49,6 +50,7 @@ class Dacs(WithTeacher):
     teacher: EmaTeacher = EmaTeacher()
     pseudo_labels: PseudoLabels = PseudoLabels()
     mixing: ClassMix = ClassMix()
+    masking: MaskedConsistency | None = None
     feature_distance: FeatureDistance | None = FeatureDistance()
     source_photometric: Photometric | None = None
 
@@ -57,6 +59,8 @@ class Dacs(WithTeacher):
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
         check_one_size(batch)
+        if self.masking is not None:
+            self.masking.check_batch(batch)
         return super().init(rng, batch)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
@@ -64,17 +68,19 @@ class Dacs(WithTeacher):
         teacher = self.teacher.update(state)
         targets, examples, stats = self.prepare(state, teacher, batch)
         state = state.replace(teacher=teacher | {"batch_stats": stats})
-        losses = {"student": functools.partial(self.student_loss, state)}
+        losses = {"student": student_losses(self, state)}
         state, scalars = gradient_step(state, self.players, losses, examples, self.training)
         return state, with_total(scalars) | {"pseudo_label_weight": targets.weight.mean()}
 
     def prepare(self, state: TrainState, teacher: PyTree, batch: Batch) -> tuple[Targets, dict[str, jax.Array], PyTree]:
         """The pseudo-labels, what the losses see, and the teacher's new running statistics."""
         keys, images = self.training.keys(state), self.network.decode(batch)
-        logits, stats = teacher_logits(self.network, teacher, images["target"]["image"], keys)
-        targets = self.pseudo_labels(images["target"]["image"], jax.nn.softmax(logits))
+        target, flip = images["target"]["image"], self.pseudo_labels.flip
+        logits, stats = teacher_logits(self.network, teacher, target, keys, flip=flip)
+        targets = self.pseudo_labels(target, jax.nn.softmax(logits))
         image, label = images["source"]["image"], batch["source"]["label"]
         mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, self.network.classes)
+        mixed |= masked_examples(self, keys, image, label, targets)
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         return targets, {"source": image, "source_label": label, **mixed}, stats
@@ -108,5 +114,5 @@ def mixing_images(batch: Batch, targets: Targets, examples: dict[str, jax.Array]
     shown = {"source": batch["source"]["image"], "truth": batch["source"]["label"], "target": target["image"]}
     if "reference" in target:
         shown["reference"] = target["reference"]
-    mixed = {name: examples[name] for name in ("mixed", "mixed_label", "mixed_weight")}
+    mixed = {name: examples[name] for name in ("mixed", "mixed_label", "mixed_weight", "masked") if name in examples}
     return shown | {"pseudo_label": targets.label, "confidence": targets.confidence} | mixed

@@ -7,7 +7,6 @@ and the official code (Rorisis/DSRNSS_codes) disagree, the default is the code's
 """
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import jax
@@ -22,6 +21,7 @@ from nightjax.methods.parts.alignment import PrototypeAlignment
 from nightjax.methods.parts.bank import RareClassBank
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.masking import MaskedConsistency, masked_examples, student_losses
 from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork, deinterleave, interleave
 from nightjax.methods.parts.photometric import Photometric
@@ -49,6 +49,7 @@ class DsrFpa(WithTeacher):
         reference_swap: whether, at every second step on average, the day view takes the night image's place (official
             ``adapt_to_ref``).
         alignment: of features to prototypes (section 3.3), or None.
+        masking: one more pass of the student on masked images, or None.
         feature_distance: to the initial network, or None.
         source_photometric: augmentation of the source images, or None (the papers use none).
     """
@@ -64,6 +65,7 @@ class DsrFpa(WithTeacher):
     refinement: DayRefinement | None = DayRefinement()
     reference_swap: bool = False
     alignment: PrototypeAlignment | None = PrototypeAlignment()
+    masking: MaskedConsistency | None = None
     feature_distance: FeatureDistance | None = FeatureDistance()
     source_photometric: Photometric | None = None
 
@@ -73,6 +75,8 @@ class DsrFpa(WithTeacher):
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
         check_one_size(batch)
+        if self.masking is not None:
+            self.masking.check_batch(batch)
         state = super().init(rng, batch)
         if self.refinement is not None:
             size = batch["target"]["image"].shape[1:3]
@@ -86,7 +90,7 @@ class DsrFpa(WithTeacher):
         teacher = self.teacher.update(state)
         targets, examples, stats, memory = self.prepare(state, teacher, batch)
         state = state.replace(teacher=teacher | {"batch_stats": stats}, memory=memory)
-        losses = {"student": functools.partial(self.student_loss, state)}
+        losses = {"student": student_losses(self, state)}
         state, scalars = gradient_step(state, self.players, losses, examples, self.training)
         return state, with_total(scalars) | {"pseudo_label_weight": targets.weight.mean()}
 
@@ -99,13 +103,14 @@ class DsrFpa(WithTeacher):
         image, label = images["source"]["image"], batch["source"]["label"]
         classes, memory = self.network.classes, {}
         mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, classes)
+        masked = masked_examples(self, keys, image, label, targets)
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         if self.bank is not None:
             source = batch["source"]
             mixed, memory["bank"] = self.bank(state, source["image"], source["label"], mixed, self.network)
         night = {"night": targets.image, "night_label": targets.label}
-        return targets, {"source": image, "source_label": label, **mixed, **night}, stats, memory
+        return targets, {"source": image, "source_label": label, **mixed, **masked, **night}, stats, memory
 
     def targets(
         self, state: TrainState, teacher: Variables, batch: Batch, images: dict[str, jax.Array]
@@ -124,7 +129,7 @@ class DsrFpa(WithTeacher):
         keys = self.training.keys(state)
 
         def plain(name: str) -> tuple[Targets, PyTree]:
-            logits, stats = teacher_logits(self.network, teacher, images[name], keys)
+            logits, stats = teacher_logits(self.network, teacher, images[name], keys, flip=self.pseudo_labels.flip)
             return self.pseudo_labels(images[name], jax.nn.softmax(logits)), stats
 
         def on_night() -> tuple[Targets, PyTree]:
@@ -132,7 +137,7 @@ class DsrFpa(WithTeacher):
                 return plain("image")
             # Night and day alternate in one batch: the norms see both, no example changes device.
             both = interleave([images["image"], images["reference"]])
-            logits, stats = teacher_logits(self.network, teacher, both, keys)
+            logits, stats = teacher_logits(self.network, teacher, both, keys, flip=self.pseudo_labels.flip)
             night, day = deinterleave(logits, 2)
             scores = self.refinement(state.frozen, batch["target"], night, day, self.network.classes)
             return self.pseudo_labels(images["image"], scores), stats

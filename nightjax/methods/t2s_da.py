@@ -11,7 +11,6 @@ read.
 """
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import jax
@@ -25,6 +24,7 @@ from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.methods.dacs import check_one_size, mixing_images
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.masking import MaskedConsistency, masked_examples, student_losses
 from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.photometric import Photometric
@@ -32,10 +32,9 @@ from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.parts.pull_to_source import PullToSource, check_translation_has_use, translated_terms
 from nightjax.methods.parts.pulling import Pulling
 from nightjax.methods.parts.segmenting import WithTeacher
-from nightjax.methods.parts.source_terms import student_passes, with_total
+from nightjax.methods.parts.source_terms import student_passes, teacher_outputs, with_total
 from nightjax.methods.parts.teacher import EmaTeacher
 from nightjax.methods.parts.translation import Translation
-from nightjax.ops.resize import resize
 
 SIMILARITY = ClassCurves(
     prefix="similarity/",
@@ -61,6 +60,7 @@ class T2sDa(WithTeacher):
         mixing: of source and target.
         translation: of the source into pseudo-target images; None takes the source's own features as queries.
         pull: the pulling loss, or None.
+        masking: one more pass of the student on masked images, or None.
         feature_distance: to the initial network, or None.
         source_photometric: augmentation of the source images, or None.
     """
@@ -74,6 +74,7 @@ class T2sDa(WithTeacher):
     mixing: ClassMix = ClassMix()
     translation: Translation | None = Translation()
     pull: Pulling | None = Pulling()
+    masking: MaskedConsistency | None = None
     feature_distance: FeatureDistance | None = FeatureDistance()
     source_photometric: Photometric | None = None
 
@@ -93,6 +94,8 @@ class T2sDa(WithTeacher):
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
         check_one_size(batch)
+        if self.masking is not None:
+            self.masking.check_batch(batch)
         images, *size = batch["source"]["image"].shape
         student = self.network.init(rng, tuple(size))
         memory, frozen = {}, {}
@@ -108,7 +111,7 @@ class T2sDa(WithTeacher):
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `core.method.Trainable`."""
         targets, examples, state, logged = self.prepare(state, self.teacher.update(state), batch)
-        losses = {"student": functools.partial(self.student_loss, state)}
+        losses = {"student": student_losses(self, state)}
         state, scalars = gradient_step(state, self.players, losses, examples, self.training)
         return state, with_total(scalars) | {"pseudo_label_weight": targets.weight.mean()} | dict(logged)
 
@@ -118,10 +121,11 @@ class T2sDa(WithTeacher):
         """The pseudo-labels, what the losses see, the state with its new teacher and memory, and scalars to log."""
         keys, images = self.training.keys(state), self.network.decode(batch)
         source, target, label = images["source"]["image"], images["target"]["image"], batch["source"]["label"]
-        outputs, stats = self.network.teacher_pass(teacher, target, keys)
-        logits = resize(outputs["logits"].astype(jnp.float32), target.shape[1:3], align_corners=False)
+        flip = self.pseudo_labels.flip
+        logits, outputs, stats = teacher_outputs(self.network, teacher, target, keys, flip=flip)
         targets = self.pseudo_labels(target, jax.nn.softmax(logits))
         mixed = self.mixing(keys, source, label, targets, self.pseudo_labels, self.loss, self.network.classes)
+        mixed |= masked_examples(self, keys, source, label, targets)
         augmented = source
         if self.source_photometric is not None:
             augmented = self.source_photometric(source, keys("source_photometric"))

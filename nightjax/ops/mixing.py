@@ -12,6 +12,7 @@ import numpy as np
 
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
+from nightjax.ops.pseudo_label import kept_rows
 
 WORD = 32
 """Slots in one integer of a bit mask."""
@@ -152,6 +153,5 @@ def mixed_weight(
     Returns:
         [B, H, W] float32.
     """
-    row = np.arange(mask.shape[1])
-    kept = ((row >= ignore_top) & (row < mask.shape[1] - ignore_bottom)).astype(np.float32)
-    return jnp.where(mask, 1.0, pseudo_weight[:, None, None] * kept[:, None])
+    rows = kept_rows(mask.shape[1], ignore_top, ignore_bottom)
+    return jnp.where(mask, 1.0, pseudo_weight[:, None, None] * rows[:, None])

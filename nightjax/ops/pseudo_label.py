@@ -95,6 +95,28 @@ def confident_fraction(confidence: jax.Array, threshold: float = 0.968, *, scope
     return jnp.broadcast_to(fraction.mean(), fraction.shape) if scope == "batch" else fraction
 
 
+def kept_rows(height: int, ignore_top: int = 0, ignore_bottom: int = 0) -> np.ndarray:
+    """Float32 [height], 0 in the first and last rows of an image, where pseudo-labels have no weight, and 1 between."""
+    row = np.arange(height)
+    return ((row >= ignore_top) & (row < height - ignore_bottom)).astype(np.float32)
+
+
+def flip_averaged(logits: jax.Array, mirrored: jax.Array) -> jax.Array:
+    """Logits of the mean probability of an image and its mirror image.
+
+    Source: VFM-UDA (arXiv 2406.09896), whose teacher labels the target that way.
+
+    Args:
+        logits: [B, H, W, K] of the images.
+        mirrored: [B, H, W, K] of the images mirrored left to right, mirrored back.
+
+    Returns:
+        [B, H, W, K] float32, the logarithm of the mean.
+    """
+    two = [jax.nn.log_softmax(x.astype(jnp.float32)) for x in (logits, mirrored)]
+    return jnp.logaddexp(*two) - np.log(2.0)
+
+
 def blend_day_night(
     logits_day: jax.Array,
     logits_night: jax.Array,

@@ -41,6 +41,7 @@ EVAL_SETS: dict[str, Section] = {
     "acdc_night_val_squeezed": {"dataset": "acdc/night", "split": "validation"}
     | FULL_HD
     | {"input_size": (1024, 1024)},
+    "acdc_val": {"dataset": "acdc/all", "split": "validation"} | HALF_HD,
     "acdc_fog_val": {"dataset": "acdc/fog", "split": "validation"} | HALF_HD,
     "acdc_rain_val": {"dataset": "acdc/rain", "split": "validation"} | HALF_HD,
     "acdc_snow_val": {"dataset": "acdc/snow", "split": "validation"} | HALF_HD,
@@ -69,6 +70,7 @@ scored whole;
 OVERLAPS = {
     "dark_zurich/val": ("acdc/night", "acdc/all"),
     "acdc/night": ("dark_zurich/",),
+    "acdc/all": ("dark_zurich/",),
 }
 """Evaluation data set to the (beginnings of names of) training sets that hold frames of the same drives."""
 
@@ -160,6 +162,14 @@ BENCHMARKS: dict[str, Section] = {
         "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "acdc/night"}},
         "oracle": {"dataset": "acdc/night", "resize": (540, 960)},
         "eval": _sets("acdc_night_val"),
+    },
+    "cityscapes_to_acdc": {
+        "streams": {
+            "source": _CITY_SOURCE,
+            "target": _PAIRS | {"dataset": "acdc/all", "fields": ("image",)},
+        },
+        "oracle": {"dataset": "acdc/all", "resize": (540, 960)},
+        "eval": _sets("acdc_val", "acdc_night_val"),
     },
     "gta5_to_cityscapes": {
         "dropped_rows": DROPPED_ROWS,

@@ -3,47 +3,53 @@
 import dataclasses
 import itertools
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from nightjax.core.classes import CITYSCAPES
-from nightjax.core.optim import Group, Optimizer
-from nightjax.core.stacks import Stack
+from nightjax.core.optim import Group
 from nightjax.core.step import Training
-from nightjax.interop.torch_weights import from_torch, to_torch
-from nightjax.methods.dacs import Dacs
+from nightjax.interop.torch_weights import to_torch
 from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.methods.parts.alignment import PrototypeAlignment
 from nightjax.methods.parts.bank import RareClassBank
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.mixing import ClassMix
-from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.pseudo_labels import PseudoLabels
 from nightjax.methods.parts.refinement import DayRefinement
-from nightjax.models.backbones.mit import MiT
-from nightjax.models.heads.daformer import DAFormerHead
-from nightjax.models.heads.segformer import SegFormerHead
-from nightjax.models.hrda import HRDA, OFFSET_STRIDE
-from nightjax.models.segmenter import Segmenter
-from nightjax.ops import mixing
+from nightjax.models.hrda import OFFSET_STRIDE
 from nightjax.ops.mixing import add_object_groups, present_classes
-from nightjax.ops.resize import resize
-from tests.helpers.golden import nhwc, number, state_of
+from tests.helpers.golden import number, state_of
 from tests.helpers.methods import changed
-
-BYTES = InputNormalization(mean=(128 / 255,) * 3, std=(64 / 255,) * 3)
-"""The programs were run on ``uint8 / 64 - 2``."""
+from tests.helpers.self_training_steps import (
+    BYTES,
+    STACKS,
+    DacsReplay,
+    Recording,
+    Replay,
+    accuracy,
+    build_model,
+    check_gradients,
+    check_values,
+    class_sets,
+    empty_variables,
+    first_state,
+    last_gradients,
+    make_step,
+    mit_sizes,
+    norm,
+    rates,
+    read_batch,
+    recipe_variables,
+    steps_of,
+)
 
 FPA_EPOCH = 8
 """The first epoch with FPA."""
-
-STACKS = tuple(Stack(f"backbone/block{stage}") for stage in (1, 2, 3, 4))
-"""Of every network here."""
 
 TERMS = {
     "src": "loss_source",
@@ -51,39 +57,6 @@ TERMS = {
     "fpa": "loss_fpa",
     "mix": "loss_mixed",
 }
-
-SLOTS = len(CITYSCAPES) + 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Replay:
-    """What a replay adds to a method: recorded draws, factors on the terms.
-
-    Attributes:
-        drawn: bool [steps, B, classes + 1], the recorded classes, before object groups are added.
-        factors: of each loss term, to take the gradient of one at a time.
-    """
-
-    drawn: Any = None
-    factors: Any = None
-
-    def selected_classes(self, state, label):
-        return jnp.asarray(self.drawn)[state.step]
-
-    def prepare(self, state, teacher, batch):
-        recorded = lambda key, label, **options: self.selected_classes(state, label)
-        with mock.patch.object(mixing, "select_classes", recorded):
-            return super().prepare(state, teacher, batch)
-
-    def student_loss(self, state, params, stats, part, i):
-        _, outcome = super().student_loss(state, params, stats, part, i)
-        terms = {name: self.factors[name] * term for name, term in outcome.scalars.items()}
-        return sum(terms.values()), outcome._replace(scalars=terms)
-
-
-@dataclasses.dataclass(frozen=True)
-class DacsReplay(Replay, Dacs):
-    """DACS with recorded draws."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,76 +95,6 @@ class RecordedWindows(SegmentationNetwork):
         return self.forward(variables, image, keys(f"dropout_{name}"), view={"detail_offset": self.offsets[name]})
 
 
-@dataclasses.dataclass(frozen=True)
-class Recording(Optimizer):
-    """Keeps the last gradient in its state, see `last_gradients`."""
-
-    def build(self, params, steps, stacks=()):
-        keep = optax.GradientTransformation(
-            lambda params: jax.tree.map(jnp.zeros_like, params), lambda updates, state, params=None: (updates, updates)
-        )
-        return optax.chain(keep, super().build(params, steps, stacks))
-
-
-def last_gradients(state):
-    """The student's gradients of the step that led to this state."""
-    return state.opt_state["student"][0]["student"]
-
-
-# Networks
-
-
-def mit_sizes(shapes):
-    """Constructor arguments of a MiT, heads excepted, from the shapes of its weights."""
-    sizes = {"dims": [], "depths": [], "mlp_ratios": [], "sr_ratios": []}
-    for i in range(1, 5):
-        block = f"backbone.block{i}."
-        hidden, dim = shapes[f"{block}0.mlp.fc1.weight"]
-        sizes["dims"].append(dim)
-        sizes["depths"].append(sum(name.startswith(block) and name.endswith("fc1.bias") for name in shapes))
-        sizes["mlp_ratios"].append(hidden // dim)
-        sizes["sr_ratios"].append(shapes.get(f"{block}0.attn.sr.weight", (1,))[-1])
-    return {name: tuple(values) for name, values in sizes.items()}
-
-
-def build_model(shapes, heads):
-    """MiT and DAFormer head of these weights, in HRDA if they hold its attention; no dropout."""
-    parts = {
-        "backbone": MiT(**mit_sizes(shapes), heads=heads, drop_path=0.0),
-        "head": DAFormerHead(
-            num_classes=shapes["head.conv_seg.weight"][0],
-            embed_dim=shapes["head.embed_layers.0.proj.weight"][0],
-            channels=shapes["head.conv_seg.weight"][1],
-            dropout=0.0,
-        ),
-    }
-    if "hrda_scale_attention.linear_pred.weight" not in shapes:
-        return Segmenter(**parts)
-    classes, channels = shapes["hrda_scale_attention.linear_pred.weight"][:2]
-    return HRDA(
-        **parts,
-        hrda_scale_attention=SegFormerHead(num_classes=classes, channels=channels, dropout=0.0),
-    )
-
-
-def empty_variables(model):
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-
-
-def recipe_variables(recipe, model, seed, head="head."):
-    """Recipe weights under the names of a program that calls the decoder ``head``."""
-    template, weights = empty_variables(model), {}
-    for name, value in to_torch(template, STACKS).items():
-        weights[name] = recipe(torch_name(name, head), value.shape, number(seed))
-    weights["head.conv_seg.weight"] *= 9
-    return from_torch(weights, template, STACKS)
-
-
-def torch_name(name, head):
-    return head + name.removeprefix("head.") if name.startswith("head.") else name
-
-
 def find_model(recipe, file, shapes, expected, head="head.", offset=None):
     """A network and its weights.
 
@@ -228,40 +131,6 @@ def source_loss(model, variables, image, label, offset):
     return float(loss(variables))
 
 
-def first_state(method, recipe, file, variables, batch, head="head."):
-    """Student and teacher with the recipe's weights, and the frozen network with another seed's."""
-    shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    state = method.with_initial(state, {"student": variables})
-    frozen = recipe_variables(recipe, method.network.model, file["base_seed_imnet"], head)
-    return state.replace(frozen={"initial": frozen})
-
-
-# Files
-
-
-def class_sets(ids, slots=SLOTS):
-    """bool [B, slots] of class ids [B, N], -1 for none and 255 in the last slot."""
-    return np.stack([np.isin(np.arange(slots), np.minimum(row[row >= 0], slots - 1)) for row in ids])
-
-
-def steps_of(file):
-    return sorted({name.split(".")[0] for name in file if name.startswith("it")})
-
-
-def read_batch(file, step, label="semantic_src"):
-    batch = {
-        "source": {
-            "image": nhwc(file[f"{step}.image_src"]),
-            "label": jnp.asarray(file[f"{step}.{label}"], jnp.uint8),
-        },
-        "target": {"image": nhwc(file[f"{step}.image_trg"])},
-    }
-    if f"{step}.image_ref" in file:
-        batch["target"]["reference"] = nhwc(file[f"{step}.image_ref"])
-    return batch
-
-
 def dsr_optimizer(file):
     lr, decay, eps, factor = map(float, file["hyper_lr_wd_eps_backbonefactor"])
     return Recording(
@@ -273,72 +142,6 @@ def dsr_optimizer(file):
     )
 
 
-def make_step(method, terms):
-    """A compiled ``(state, batch, only=None, **changes) -> state, scalars, targets, examples``.
-
-    ``only`` names the one loss term to keep; ``changes`` replaces numbers of the method's parts.
-    """
-
-    @jax.jit
-    def compiled(state, batch, changes):
-        replay = changed(method, **changes)
-        new, scalars = replay.train_step(state, batch)
-        targets, examples, *_ = replay.prepare(state, new.teacher, batch)
-        return new, scalars, targets, examples
-
-    def step(state, batch, only=None, **changes):
-        factors = {name: jnp.float32(only in (None, name)) for name in terms}
-        changes = {name: jnp.float32(value) for name, value in changes.items()}
-        return compiled(state, batch, {"factors": factors} | changes)
-
-    return step
-
-
-# Comparisons
-
-
-def norm(tree):
-    return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(tree))))
-
-
-def check_gradients(file, prefix, tensor_prefix, grads, head="head."):
-    """Against stored tensors (1e-4 of their maximum) and stored norms of the large ones."""
-    grads = {torch_name(name, head): value for name, value in to_torch({"params": grads}, STACKS).items()}
-    stored = state_of(file, prefix)
-    assert stored
-    for name, want in stored.items():
-        atol = max(1e-4 * np.abs(want).max(), 1e-6)
-        np.testing.assert_allclose(grads[name], want, rtol=0, atol=atol, err_msg=name)
-    for name, want in state_of(file, tensor_prefix).items():
-        np.testing.assert_allclose(norm(grads[name]), want, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-def check_values(file, prefix, variables, head="head.", mark=""):
-    """Stored values within 5e-5; ``mark`` precedes the program's names of the teacher."""
-    values = {torch_name(name, head): value for name, value in to_torch(variables, STACKS).items()}
-    stored = [name for name in file if name.startswith(prefix + mark)]
-    assert stored, prefix
-    for name in stored:
-        key = name.removeprefix(prefix + mark)
-        if not mark and key.startswith("m_"):
-            continue
-        np.testing.assert_allclose(values[key], file[name], rtol=0, atol=5e-5, err_msg=name)
-
-
-def rates(optimizer, params, steps):
-    """Learning rate and weight decay of each parameter, from what the first updates do."""
-    ones = jax.tree.map(jnp.ones_like, params)
-    transform = optimizer.build(params, steps, STACKS)
-
-    def update(grads):
-        return transform.update(grads, transform.init(params), ones)[0]
-
-    decay = jax.tree.map(lambda u: -u, update(jax.tree.map(jnp.zeros_like, params)))
-    lr = jax.tree.map(lambda u, d: (-u - d) * (1 + optimizer.eps), update(ones), decay)
-    decay = jax.tree.map(lambda d, r: d / r, decay, lr)
-    return tuple(to_torch({"params": tree["student"]}, STACKS) for tree in (lr, decay))
-
-
 def run_dsr_fpa(file, method, state):
     """Runs every step of the file, comparing all it stores, and returns the last state."""
     step_fn = make_step(method, TERMS.values())
@@ -346,7 +149,7 @@ def run_dsr_fpa(file, method, state):
     for i, step in enumerate(steps_of(file)):
         batch = read_batch(file, step)
         for name, ours in TERMS.items():
-            grads = last_gradients(step_fn(state, batch, ours, alignment__mixed_weight=zeta)[0])
+            grads = last_gradients(step_fn(state, batch, (ours,), alignment__mixed_weight=zeta)[0])
             for part in grads:
                 want = file[f"{step}.gradnorm.{name}.{part}"]
                 np.testing.assert_allclose(norm(grads[part]), want, rtol=1e-4, err_msg=f"{step} {name} {part}")
@@ -437,18 +240,6 @@ def test_dsr_fpa_hrda(golden, recipe):
     method = changed(method, mixing__weight=0.8, alignment__mixed_weight=0.01)
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)
-
-
-def accuracy(method, state, image, label):
-    """Share of all pixels, ignored ones too, that the student names right in a training pass."""
-
-    @jax.jit
-    def run(variables):
-        outputs, _ = method.network.forward(variables, image, jax.random.key(0))
-        logits = resize(outputs["logits"], label.shape[1:], align_corners=False)
-        return (logits.argmax(-1) == label).mean()
-
-    return run(method.variables(state))
 
 
 def test_dacs(golden, recipe):

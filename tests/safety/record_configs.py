@@ -30,6 +30,7 @@ BENCHMARKS = (
     "cityscapes_to_dark_zurich",
     "cityscapes_to_nighttime_driving",
     "cityscapes_to_acdc_night",
+    "cityscapes_to_acdc",
     "gta5_to_cityscapes",
     "synthia_to_cityscapes",
     "nightcity",
@@ -70,6 +71,12 @@ SHARED = (
     "exposure=1",
 )
 PHOTOMETRIC = ("photometric=0", "photometric=1", "photometric=2")
+MASKING = (
+    *(f"masking={name}" for name in ("none", "auto", "target", "source", "both", "x")),
+    "masking=auto,mask_ratio=0.5,mask_block=16",
+    "mask_ratio=0.5",
+    "masking=target,mask_ratio=2",
+)
 MISTAKES = ("data=nonexistent", "nonexistent=1", "model")
 
 DZ = "data=cityscapes_to_dark_zurich"
@@ -111,7 +118,7 @@ CONFIGS = {
     },
     "dacs.py": {
         "on": ("", DZ, "data=gta5_to_cityscapes"),
-        "arguments": (*SHARED, *PHOTOMETRIC),
+        "arguments": (*SHARED, *PHOTOMETRIC, *MASKING),
         "more": (
             f"{ACDC},model=hrda",
             "data=synthia_to_cityscapes,model=hrda,photometric=1",
@@ -119,11 +126,23 @@ CONFIGS = {
             f"{DZ},exposure=1,input=caffe,model=deeplab",
         ),
     },
+    "mic.py": {
+        "on": ("", DZ, "data=gta5_to_cityscapes"),
+        "arguments": (*SHARED, *PHOTOMETRIC, *MASKING),
+        "more": (
+            f"{ACDC},model=hrda",
+            "data=cityscapes_to_acdc,model=hrda",
+            "data=gta5_to_cityscapes,model=hrda,masking=none",
+            "data=synthia_to_cityscapes,model=hrda",
+            "exposure=1,photometric=1,steps=200",
+        ),
+    },
     "dsr_fpa.py": {
         "on": ("", DZ, ACDC),
         "arguments": (
             *SHARED,
             *PHOTOMETRIC,
+            *MASKING,
             *(f"parts={name}" for name in ("none", "dsr", "fpa", "both", "refign", "x")),
             *(f"aligner={name}" for name in ("none", "uawarpc", "true_flow", "x")),
             *(f"mem={name}" for name in ("80", "48", "24", "11", "x")),
@@ -140,6 +159,7 @@ CONFIGS = {
             f"data=camvid_day_to_dusk,{MATCHER}",
             f"data=gta5_to_cityscapes,{MATCHER}",
             "data=gta5_to_cityscapes,model=hrda,mem=11",
+            "data=gta5_to_cityscapes,model=hrda,mem=11,masking=auto",
             f"data=nightstreet_tiny,{MATCHER_RUN},parts=dsr",
             f"{DZ},{MATCHER},steps=10000",
             "exposure=1,photometric=1,parts=dsr,steps=200",
@@ -150,6 +170,7 @@ CONFIGS = {
         "arguments": (
             *SHARED,
             *PHOTOMETRIC,
+            *MASKING,
             *(f"mode={name}" for name in ("uda", "dg", "x")),
             *(f"preset={name}" for name in ("default", "u2pl", "x")),
             *(
@@ -164,6 +185,7 @@ CONFIGS = {
                 for name in ("none", "fda", "uniform", "full", "source_negatives", "untranslated", "real_target")
             ),
             "mode=dg,style=style.npz",
+            "mode=dg,masking=target",
             "data=gta5_to_cityscapes,mode=dg,style=style.npz",
             "data=gta5_to_cityscapes,mode=dg,preset=u2pl",
             f"{DZ},preset=u2pl,parts=uniform",

@@ -182,7 +182,7 @@ def test_config_files_take_a_benchmark_by_name():
     assert "target" not in load("supervised:data=nightcity").data.streams
     assert "target" in load("dsr_fpa:data=cityscapes_to_dark_zurich").data.streams
     with pytest.raises(UserError, match="'cityscapes_to_acdc_night'"):
-        load("dacs:data=cityscapes_to_acdc")
+        load("dacs:data=cityscapes_to_acdc_nigth")
 
 
 @pytest.mark.parametrize("name", MODELS)

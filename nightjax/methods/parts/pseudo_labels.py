@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from nightjax.ops import pseudo_label
 
@@ -33,15 +34,24 @@ class PseudoLabels:
         weight_scope: one weight for the ``"batch"`` (official code) or one for each ``"image"``; see
             `pseudo_label.confident_fraction`.
         ignore_top, ignore_bottom: rows whose pseudo-label gets no weight.
+        flip: label by the mean of the teacher's probabilities on an image and on its mirror image, which costs a second
+            pass of the teacher; see `pseudo_label.flip_averaged`.
     """
 
     threshold: float = 0.968
     weight_scope: Literal["batch", "image"] = "batch"
     ignore_top: int = 0
     ignore_bottom: int = 0
+    flip: bool = False
 
     def __call__(self, image: jax.Array, scores: jax.Array) -> Targets:
         """Labels of images [B, H, W, 3] by class scores [B, H, W, K]."""
         label, confidence = pseudo_label.pseudo_label(scores)
         weight = pseudo_label.confident_fraction(confidence, self.threshold, scope=self.weight_scope)
         return Targets(image, label, confidence, weight)
+
+    def pixel_weight(self, targets: Targets) -> jax.Array:
+        """Loss weight of every pixel's pseudo-label, float32 [B, H, W]: that of its image, 0 in the ignored rows."""
+        rows = pseudo_label.kept_rows(targets.label.shape[1], self.ignore_top, self.ignore_bottom)
+        weight = targets.weight[:, None, None] * rows[:, None]
+        return jnp.broadcast_to(weight, targets.label.shape)

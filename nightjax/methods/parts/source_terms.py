@@ -12,6 +12,7 @@ from nightjax.core.types import PyTree, Variables
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import Outputs, RandomKeys, SegmentationNetwork
+from nightjax.ops.pseudo_label import flip_averaged
 from nightjax.ops.resize import resize
 
 Terms = dict[str, jax.Array]
@@ -60,11 +61,27 @@ class StudentPasses:
 
 
 def teacher_logits(
-    network: SegmentationNetwork, teacher: Variables, image: jax.Array, keys: RandomKeys
+    network: SegmentationNetwork, teacher: Variables, image: jax.Array, keys: RandomKeys, *, flip: bool = False
 ) -> tuple[jax.Array, PyTree]:
-    """The teacher's logits [B, H, W, K] at the size of images [B, H, W, 3], and its new running statistics."""
+    """The teacher's logits [B, H, W, K] at the size of images [B, H, W, 3], and its new running statistics.
+
+    With ``flip`` they are those of the mean probability of an image and its mirror image.
+    """
+    logits, _, stats = teacher_outputs(network, teacher, image, keys, flip=flip)
+    return logits, stats
+
+
+def teacher_outputs(
+    network: SegmentationNetwork, teacher: Variables, image: jax.Array, keys: RandomKeys, *, flip: bool = False
+) -> tuple[jax.Array, Outputs, PyTree]:
+    """`teacher_logits` with the outputs of the pass over the images as they are, between the two."""
     outputs, stats = network.teacher_pass(teacher, image, keys)
-    return resize(outputs["logits"].astype(jnp.float32), image.shape[1:3], align_corners=False), stats
+    logits = resize(outputs["logits"].astype(jnp.float32), image.shape[1:3], align_corners=False)
+    if flip:
+        again = {"params": teacher["params"], "batch_stats": stats}
+        mirrored, stats = teacher_logits(network, again, image[:, :, ::-1], keys)
+        logits = flip_averaged(logits, mirrored[:, :, ::-1])
+    return logits, outputs, stats
 
 
 def with_total(scalars: dict[str, Any]) -> dict[str, Any]:

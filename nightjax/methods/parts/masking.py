@@ -1,0 +1,141 @@
+"""Masked image consistency: the student labels masked images as the complete ones are labeled (MIC, arXiv 2212.01322).
+
+One more student pass a step, on crops of which most blocks are hidden, under the labels that the step has anyway. The
+mixed images stay out of it. Source: ``mmseg/models/uda/masking_consistency_module.py`` of the official repository;
+decisions that are ours are MIC-1 to MIC-12 in docs/fidelity.md.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from nightjax.core.errors import UserError
+from nightjax.core.state import TrainState
+from nightjax.core.step import Loss, Outcome
+from nightjax.core.types import Batch, PyTree
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.network import InputNormalization, RandomKeys, interleave
+from nightjax.methods.parts.photometric import Photometric
+from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
+from nightjax.methods.parts.source_terms import student_passes
+from nightjax.ops import masking
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedConsistency:
+    """Which images are masked, how, and how much the loss on them weighs.
+
+    Attributes:
+        mode: mask ``"target"`` images, ``"source"`` images, or ``"both"``: of every two examples the first one's source
+            image and its target image (official ``separatetrg``, ``separatesrc`` and ``separate``). Published results
+            on Dark Zurich and ACDC are of ``"both"``.
+        ratio: expected share of masked pixels, in [0, 1].
+        block: side of a block, pixels. 64 is for crops of 1024, 32 for crops of 512.
+        weight: of the loss.
+        photometric: augmentation of the images before they are masked, with draws of its own; None as published for
+            Dark Zurich and ACDC.
+        running_statistics: whether the masked pass moves the running statistics of the student's norms, as the official
+            program does.
+    """
+
+    mode: Literal["target", "source", "both"] = "target"
+    ratio: float = 0.7
+    block: int = 64
+    weight: float = 1.0
+    photometric: Photometric | None = Photometric()
+    running_statistics: bool = True
+
+    def __post_init__(self):
+        if not 0.0 <= self.ratio <= 1.0:
+            raise UserError(f"method.masking.ratio={self.ratio} must be at least 0 and at most 1")
+        if self.block < 1:
+            raise UserError(f"method.masking.block={self.block} must be 1 or more")
+
+    def check_batch(self, batch: Batch) -> None:
+        """Raises UserError for a batch that mode ``"both"`` cannot take a source and a target image from."""
+        if self.mode == "both" and len(batch["target"]["image"]) < 2:
+            raise UserError(
+                "method.masking.mode=both masks one source and one target image of every two examples, and train.batch "
+                "is 1: use train.batch=2 or more, or mode=target"
+            )
+
+    def __call__(
+        self,
+        keys: RandomKeys,
+        image: jax.Array,
+        label: jax.Array,
+        targets: Targets,
+        pseudo_labels: PseudoLabels,
+        loss: SegmentationLoss,
+        input: InputNormalization,
+    ) -> dict[str, jax.Array]:
+        """Masks.
+
+        Args:
+            keys: of the step's random streams, so the masks do not depend on the microbatches.
+            image: [B, H, W, 3] source images in [0, 1], not augmented.
+            label: [B, H, W] source labels.
+            targets: the target images and their pseudo-labels.
+            pseudo_labels: which of their rows have no weight.
+            loss: which class weights the source has.
+            input: its mean is the color of masked pixels, which the network sees as 0.
+
+        Returns:
+            ``masked`` [B, H, W, 3] in [0, 1], ``masked_label`` [B, H, W] and ``masked_weight`` [B, H, W] float32.
+        """
+        source_weight = loss.label_weight(label)
+        source = image, label, jnp.ones(label.shape, jnp.float32) if source_weight is None else source_weight
+        target = targets.image, targets.label.astype(label.dtype), pseudo_labels.pixel_weight(targets)
+        if self.mode == "both":
+            image, label, weight = (alternate(*pair) for pair in zip(source, target, strict=True))
+        else:
+            image, label, weight = source if self.mode == "source" else target
+        if self.photometric is not None:
+            image = self.photometric(image, keys("photometric_masked"))
+        size = image.shape[1:3]
+        kept = masking.kept_pixels(masking.draw_blocks(keys("masks"), len(image), size, self.block), size, self.ratio)
+        return {"masked": masking.mask_pixels(image, kept, input.mean), "masked_label": label, "masked_weight": weight}
+
+    def loss(
+        self, method: Any, state: TrainState, params: Mapping[str, PyTree], stats: PyTree, part: Any, i: Any
+    ) -> tuple[jax.Array, Outcome]:
+        """``loss_masked`` of one microbatch of a self-training method, and running statistics; see `core.step.Loss`."""
+        passes = student_passes(method, method.training, state, dict(params), i)
+        outputs, new = passes.run(stats["student"], part["masked"], "masked")
+        loss = self.weight * method.loss(outputs, part["masked_label"], part["masked_weight"])
+        return loss, Outcome({"loss_masked": loss}, {"student": new} if self.running_statistics else {})
+
+
+def alternate(source: jax.Array, target: jax.Array) -> jax.Array:
+    """Two arrays [B, ...] to one [B, ...]: of examples 0, 2, 4, .. the source, each followed by its target.
+
+    No pair of examples changes its device.
+    """
+    even = len(source) // 2 * 2
+    first = [x[:even].reshape(-1, 2, *x.shape[1:])[:, 0] for x in (source, target)]
+    return jnp.concatenate([interleave(first), source[even:]])
+
+
+def masked_examples(
+    method: Any, keys: RandomKeys, image: jax.Array, label: jax.Array, targets: Targets
+) -> dict[str, jax.Array]:
+    """What the masked pass of a self-training method sees, see `MaskedConsistency`; nothing without masking."""
+    if method.masking is None:
+        return {}
+    return method.masking(keys, image, label, targets, method.pseudo_labels, method.loss, method.network.input)
+
+
+def student_losses(method: Any, state: TrainState) -> list[Loss]:
+    """The losses of a self-training method's student: its own, and with masking that of the masked pass.
+
+    Their gradients are taken one after another, so that the activations of the masked pass have the memory of the
+    passes before.
+    """
+    losses: list[Loss] = [functools.partial(method.student_loss, state)]
+    if method.masking is not None:
+        losses.append(functools.partial(method.masking.loss, method, state))
+    return losses
