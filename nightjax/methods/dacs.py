@@ -60,7 +60,7 @@ class Dacs(WithTeacher):
         """See `core.method.Trainable`."""
         check_one_size(batch)
         if self.masking is not None:
-            self.masking.check_batch(batch)
+            self.masking.check(self.network, batch)
         return super().init(rng, batch)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:

@@ -76,7 +76,7 @@ class DsrFpa(WithTeacher):
         """See `core.method.Trainable`."""
         check_one_size(batch)
         if self.masking is not None:
-            self.masking.check_batch(batch)
+            self.masking.check(self.network, batch)
         state = super().init(rng, batch)
         if self.refinement is not None:
             size = batch["target"]["image"].shape[1:3]

@@ -95,7 +95,7 @@ class T2sDa(WithTeacher):
         """See `core.method.Trainable`."""
         check_one_size(batch)
         if self.masking is not None:
-            self.masking.check_batch(batch)
+            self.masking.check(self.network, batch)
         images, *size = batch["source"]["image"].shape
         student = self.network.init(rng, tuple(size))
         memory, frozen = {}, {}

@@ -39,6 +39,20 @@ def kept_pixels(draws: jax.Array, size: Size, ratio: float) -> jax.Array:
     return resize_nearest(draws > ratio, size)
 
 
+def draw_tokens(key: jax.Array, batch: int, count: int) -> jax.Array:
+    """One uniform number in [0, 1) for each of ``count`` tokens of each image: float32 [B, count]."""
+    return jax.random.uniform(key, (batch, count))
+
+
+def masked_tokens(draws: jax.Array, ratio: float) -> jax.Array:
+    """The tokens that a mask token replaces, those whose number is below ``ratio``: bool, shaped like ``draws``.
+
+    A number equal to the ratio leaves its token, while a block of such a number is masked. Source: VFM-UDA (arXiv
+    2406.09896), ``models/vit_variants/token_masking.py`` of its official repository.
+    """
+    return draws < ratio
+
+
 def mask_pixels(image: jax.Array, kept: jax.Array, fill: tuple[float, ...]) -> jax.Array:
     """Images [B, H, W, C] with the color ``fill`` (C numbers) where ``kept`` [B, H, W] is False."""
     return jnp.where(kept[..., None], image, jnp.asarray(fill, image.dtype))

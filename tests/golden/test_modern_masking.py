@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nightjax.core.ema import ema_update
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.masking import MaskedConsistency
-from nightjax.methods.parts.network import InputNormalization
+from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.ops import masking, pseudo_label
 from nightjax.ops.resize import resize
@@ -69,8 +70,9 @@ def masked_part(file, monkeypatch, **options):
     rows = np.flatnonzero((file["pseudo_weight"] > 0).any((0, 2)))
     pseudo_labels = PseudoLabels(ignore_top=int(rows[0]), ignore_bottom=weight.shape[1] - 1 - int(rows[-1]))
     np.testing.assert_array_equal(pseudo_labels.pixel_weight(target), weight)
+    network = SegmentationNetwork(nn.Module(), INPUT)
     source = INPUT.decode(nhwc(file["source_uint8"])), jnp.asarray(file["source_label"])
-    return part, part(lambda name: jax.random.key(0), *source, target, pseudo_labels, SegmentationLoss(), INPUT)
+    return part, part(lambda name: jax.random.key(0), *source, target, pseudo_labels, SegmentationLoss(), network)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -54,3 +54,10 @@ def test_hidden_pixels_have_the_mean_color_and_the_others_stay(order):
     np.testing.assert_array_equal(masked[kept], image[kept])
     np.testing.assert_array_equal(masked[~kept], np.broadcast_to(np.float32(input.mean), masked[~kept].shape))
     assert not input.normalize(masked)[~kept].any()
+
+
+def test_a_number_equal_to_the_ratio_leaves_its_token():
+    ratio = np.float32(0.7)
+    draws = jnp.asarray([[ratio, np.nextafter(ratio, np.float32(0)), 0.0, 0.999]])
+    np.testing.assert_array_equal(masking.masked_tokens(draws, 0.7), [[False, True, True, False]])
+    assert masking.draw_tokens(jax.random.key(0), 2, 12).shape == (2, 12)

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
 from nightjax.core.step import Loss, Outcome
-from nightjax.core.types import Batch, PyTree
+from nightjax.core.types import Batch, PyTree, Size
 from nightjax.methods.parts.loss import SegmentationLoss
-from nightjax.methods.parts.network import InputNormalization, RandomKeys, interleave
+from nightjax.methods.parts.network import RandomKeys, SegmentationNetwork, interleave
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.parts.source_terms import student_passes
@@ -35,6 +35,8 @@ class MaskedConsistency:
             on Dark Zurich and ACDC are of ``"both"``.
         ratio: expected share of masked pixels, in [0, 1].
         block: side of a block, pixels. 64 is for crops of 1024, 32 for crops of 512.
+        kind: hide ``"block"``s of pixels behind the mean color, or each ``"token"`` of a plain transformer behind its
+            learned mask token (VFM-UDA, arXiv 2406.09896).
         weight: of the loss.
         photometric: augmentation of the images before they are masked, with draws of its own; None as published for
             Dark Zurich and ACDC.
@@ -45,6 +47,7 @@ class MaskedConsistency:
     mode: Literal["target", "source", "both"] = "target"
     ratio: float = 0.7
     block: int = 64
+    kind: Literal["block", "token"] = "block"
     weight: float = 1.0
     photometric: Photometric | None = Photometric()
     running_statistics: bool = True
@@ -55,8 +58,11 @@ class MaskedConsistency:
         if self.block < 1:
             raise UserError(f"method.masking.block={self.block} must be 1 or more")
 
-    def check_batch(self, batch: Batch) -> None:
-        """Raises UserError for a batch that mode ``"both"`` cannot take a source and a target image from."""
+    def check(self, network: SegmentationNetwork, batch: Batch) -> None:
+        """Raises UserError for a batch that mode ``"both"`` cannot take a source and a target image from, and for a
+        network without a mask token if tokens are to be masked."""
+        if self.kind == "token":
+            token_count(network, batch["target"]["image"].shape[1:3])
         if self.mode == "both" and len(batch["target"]["image"]) < 2:
             raise UserError(
                 "method.masking.mode=both masks one source and one target image of every two examples, and train.batch "
@@ -71,7 +77,7 @@ class MaskedConsistency:
         targets: Targets,
         pseudo_labels: PseudoLabels,
         loss: SegmentationLoss,
-        input: InputNormalization,
+        network: SegmentationNetwork,
     ) -> dict[str, jax.Array]:
         """Masks.
 
@@ -82,10 +88,11 @@ class MaskedConsistency:
             targets: the target images and their pseudo-labels.
             pseudo_labels: which of their rows have no weight.
             loss: which class weights the source has.
-            input: its mean is the color of masked pixels, which the network sees as 0.
+            network: its input's mean is the color of masked pixels, which it sees as 0.
 
         Returns:
-            ``masked`` [B, H, W, 3] in [0, 1], ``masked_label`` [B, H, W] and ``masked_weight`` [B, H, W] float32.
+            ``masked`` [B, H, W, 3] in [0, 1], ``masked_label`` [B, H, W] and ``masked_weight`` [B, H, W] float32; with
+            masked tokens, the whole images and ``masked_tokens`` bool [B, tokens].
         """
         source_weight = loss.label_weight(label)
         source = image, label, jnp.ones(label.shape, jnp.float32) if source_weight is None else source_weight
@@ -96,18 +103,34 @@ class MaskedConsistency:
             image, label, weight = source if self.mode == "source" else target
         if self.photometric is not None:
             image = self.photometric(image, keys("photometric_masked"))
-        size = image.shape[1:3]
-        kept = masking.kept_pixels(masking.draw_blocks(keys("masks"), len(image), size, self.block), size, self.ratio)
-        return {"masked": masking.mask_pixels(image, kept, input.mean), "masked_label": label, "masked_weight": weight}
+        size, made = image.shape[1:3], {"masked_label": label, "masked_weight": weight}
+        if self.kind == "token":
+            draws = masking.draw_tokens(keys("masks"), len(image), token_count(network, size))
+            return made | {"masked": image, "masked_tokens": masking.masked_tokens(draws, self.ratio)}
+        draws = masking.draw_blocks(keys("masks"), len(image), size, self.block)
+        kept = masking.kept_pixels(draws, size, self.ratio)
+        return made | {"masked": masking.mask_pixels(image, kept, network.input.mean)}
 
     def loss(
         self, method: Any, state: TrainState, params: Mapping[str, PyTree], stats: PyTree, part: Any, i: Any
     ) -> tuple[jax.Array, Outcome]:
         """``loss_masked`` of one microbatch of a self-training method, and running statistics; see `core.step.Loss`."""
         passes = student_passes(method, method.training, state, dict(params), i)
-        outputs, new = passes.run(stats["student"], part["masked"], "masked")
+        view = {"token_mask": part["masked_tokens"]} if self.kind == "token" else {}
+        outputs, new = passes.run(stats["student"], part["masked"], "masked", view)
         loss = self.weight * method.loss(outputs, part["masked_label"], part["masked_weight"])
         return loss, Outcome({"loss_masked": loss}, {"student": new} if self.running_statistics else {})
+
+
+def token_count(network: SegmentationNetwork, size: Size) -> int:
+    """Number of patch tokens of an image of ``size`` (H, W); UserError if the network has no mask token."""
+    count = getattr(getattr(network.model, "backbone", None), "token_count", None)
+    if count is None:
+        raise UserError(
+            "method.masking.kind=token needs a network with a mask token, such as model=dinov2_b: choose one, or use "
+            "kind=block"
+        )
+    return count(size)
 
 
 def alternate(source: jax.Array, target: jax.Array) -> jax.Array:
@@ -126,7 +149,7 @@ def masked_examples(
     """What the masked pass of a self-training method sees, see `MaskedConsistency`; nothing without masking."""
     if method.masking is None:
         return {}
-    return method.masking(keys, image, label, targets, method.pseudo_labels, method.loss, method.network.input)
+    return method.masking(keys, image, label, targets, method.pseudo_labels, method.loss, method.network)
 
 
 def student_losses(method: Any, state: TrainState) -> list[Loss]:

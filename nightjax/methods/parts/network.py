@@ -145,10 +145,13 @@ class SegmentationNetwork:
         return outputs | {name: x for name, (x,) in kept.items()}, updated.get("batch_stats", variables["batch_stats"])
 
     def student_pass(
-        self, variables: Variables, image: jax.Array, keys: RandomKeys, name: str
+        self, variables: Variables, image: jax.Array, keys: RandomKeys, name: str, **view: Any
     ) -> tuple[Outputs, PyTree]:
-        """`forward` with the randomness of the student's pass ``name``: dropout, and HRDA's detail window."""
-        view = self.model.draw_view(keys(f"detail_{name}"), image.shape[1:3])
+        """`forward` with the randomness of the student's pass ``name``: dropout, and HRDA's detail window.
+
+        ``view`` holds further arguments of the module.
+        """
+        view |= self.model.draw_view(keys(f"detail_{name}"), image.shape[1:3])
         return self.forward(variables, image, keys(f"dropout_{name}"), view=view)
 
     def student_passes(

@@ -1,6 +1,7 @@
 """The student's passes that the self-training methods have in common, with the losses on them."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -39,9 +40,19 @@ class StudentPasses:
     params: PyTree
     keys: RandomKeys
 
-    def run(self, stats: PyTree, image: jax.Array, name: str) -> tuple[Outputs, PyTree]:
-        """The pass ``name`` over images [B, H, W, 3] in [0, 1]: outputs and new running statistics."""
-        return self.network.student_pass({"params": self.params, "batch_stats": stats}, image, self.keys, name)
+    def run(
+        self, stats: PyTree, image: jax.Array, name: str, view: Mapping[str, Any] | None = None
+    ) -> tuple[Outputs, PyTree]:
+        """The pass ``name`` over images [B, H, W, 3] in [0, 1]: outputs and new running statistics.
+
+        Args:
+            stats: running statistics before.
+            image: the images.
+            name: of the pass, for its random streams.
+            view: further arguments of the module, beside those that it draws.
+        """
+        variables = {"params": self.params, "batch_stats": stats}
+        return self.network.student_pass(variables, image, self.keys, name, **(view or {}))
 
     def source(self, stats: PyTree, part: dict[str, Any]) -> tuple[Outputs, Terms, PyTree]:
         """Cross-entropy on the source and the feature distance to the initial network."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from nightjax.core.errors import UserError
 from nightjax.core.fused_init import fused_init
@@ -14,10 +15,11 @@ from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.masking import MaskedConsistency, alternate
 from nightjax.methods.parts.mixing import ClassMix
-from nightjax.methods.parts.network import InputNormalization
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.photometric import ColorJitter, Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.t2s_da import T2sDa
+from nightjax.models.segmenter import Segmenter
 from tests.helpers.methods import changed, distance
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -111,10 +113,11 @@ def test_both(method, state, batch):
     assert (examples["masked_weight"][1] == targets.weight[0]).all()
 
     source = batch["source"]["label"], jnp.ones(batch["source"]["label"].shape)
-    input = InputNormalization()
 
     def masked(image, label, targets):
-        made = both.masking(both.training.keys(state), image, label, targets, both.pseudo_labels, both.loss, input)
+        made = both.masking(
+            both.training.keys(state), image, label, targets, both.pseudo_labels, both.loss, both.network
+        )
         return made["masked"], made["masked_label"], made["masked_weight"]
 
     image, label = decoded(method, batch, "source"), source[0]
@@ -302,6 +305,48 @@ def test_flip_averages_the_teacher(method, state, batch):
     (one, _), (other, _) = (prepared(averaged, state, given) for given in (batch, mirrored))
     np.testing.assert_allclose(one.confidence, other.confidence[:, :, ::-1], atol=1e-6)
     assert distance(one.confidence, prepared(method, state, batch)[0].confidence) > 1e-3
+
+
+class Tokens(nn.Module):
+    """A backbone of patches of 8 pixels with a mask token."""
+
+    @nn.compact
+    def __call__(self, x, train=False, deterministic=None, token_mask=None):
+        x = nn.Conv(8, (8, 8), 8, name="patches")(x)
+        token = self.param("mask_token", nn.initializers.ones, (8,))
+        if token_mask is not None:
+            x = jnp.where(token_mask.reshape(*x.shape[:3], 1), token, x)
+        return {"stage1": x, "stage4": x}
+
+    @nn.nowrap
+    def token_count(self, size):
+        return size[0] // 8 * size[1] // 8
+
+
+class TokenSegmenter(Segmenter):
+    """A network that hands the mask on."""
+
+    def __call__(self, x, *, train=False, deterministic=None, token_mask=None):
+        features = self.backbone(x, train=train, token_mask=token_mask)
+        return features | {"logits": self.head(features, train=train)}
+
+
+def test_masked_tokens(plain, method, batch, make_state):
+    """The images stay whole; the mask token learns, and only through the masked pass."""
+    tokens = changed(
+        method, network=SegmentationNetwork(TokenSegmenter(Tokens(), plain.model.head)), masking__kind="token"
+    )
+    state = make_state(tokens, batch)
+    examples = prepared(tokens, state, batch)[1]
+    np.testing.assert_array_equal(examples["masked"], decoded(tokens, batch, "target"))
+    masked = examples["masked_tokens"]
+    assert masked.shape == (2, 64) and masked.dtype == bool and 0.5 < masked.mean() < 0.9
+    gradient = masked_gradient(tokens, state, examples)[1]["student"]["backbone"]["mask_token"]
+    assert jnp.abs(gradient).max() > 0
+    own = jax.grad(lambda p: tokens.student_loss(state, p, state.batch_stats, examples, 0)[0])(state.params)
+    assert not own["student"]["backbone"]["mask_token"].any()
+    with pytest.raises(UserError, match="kind=token needs a network with a mask token"):
+        changed(method, masking__kind="token").init(jax.random.key(0), batch)
 
 
 @pytest.mark.parametrize("wrong, match", [({"ratio": 1.5}, "ratio=1.5"), ({"block": 0}, "block=0")])
