@@ -1,44 +1,42 @@
 """Image files: strict reading, and encoding without TensorFlow."""
 
-import io
-import pathlib
+import os
+from typing import cast
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from nightjax.data import labels
+from nightjax.core.errors import UserError
+from nightjax.data import containers, label_images, labels, photos
+from nightjax.data.containers import BrokenFile as BrokenFile
+from nightjax.data.reading import read_bytes
 
 JPEG_QUALITY = 95
 
 
-class BrokenFile(Exception):
-    """A file of a data set cannot be used; the message says why."""
-
-
 def read_image(file: str | bytes) -> np.ndarray:
-    """Decodes a photo, given as a path or as bytes, to uint8 [H, W, 3] RGB.
+    """Decodes a photo, given as a path or as bytes, to uint8 [H, W, 3] RGB; see `photos.decode_photo`.
 
     Raises:
-        BrokenFile: the file is damaged, truncated, missing or not an 8-bit image.
+        BrokenFile: the file is missing, damaged, truncated or no image.
     """
-    return np.asarray(_open(file, ("RGB", "RGBA", "L", "P")).convert("RGB"))
+    return photos.decode_photo(_content(file))
 
 
 def read_indexed(file: str | bytes) -> np.ndarray:
-    """Reads a label whose pixel values are ids, grayscale or the indices of a palette file, as uint8 [H, W].
+    """Reads a label whose values are ids, as uint8 [H, W]; see `label_images.decode_label`.
 
     Args:
         file: path, or the bytes themselves.
 
     Raises:
-        BrokenFile: the file is damaged or a color image.
+        BrokenFile: the file is missing or damaged, a color image, of a format that changes values, or holds values
+            above 255.
     """
-    image = _open(file, ("L", "P", "1", "I;16", "I"))
-    values = np.asarray(image)
-    if values.max(initial=0) > 255:
-        raise BrokenFile(f"holds values up to {values.max()}, ids end at 255")
-    return values.astype(np.uint8)
+    values = label_images.decode_label(_content(file)).values
+    if values.ndim != 2:
+        raise BrokenFile("is a color image, and its values should be ids: save one channel")
+    return _eight_bits(values)
 
 
 def read_first_channel(path: str) -> np.ndarray:
@@ -46,26 +44,24 @@ def read_first_channel(path: str) -> np.ndarray:
 
     OpenCV reverses the channels, so the red one comes last. Pillow cannot read these files.
     """
-    values = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    data = _content(path)
+    containers.check_complete(data)
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise BrokenFile("cannot be decoded")
-    if values.ndim == 3:
-        values = values[:, :, 2]
-    if values.max(initial=0) > 255:
-        raise BrokenFile(f"holds values up to {values.max()}, ids end at 255")
-    return values.astype(np.uint8)
+    return _eight_bits(values[:, :, 2] if values.ndim == 3 else values)
 
 
 def read_camvid_colors(path: str) -> np.ndarray:
     """Reads CamVid's 32-color label as train ids, uint8 [H, W]."""
-    image = np.asarray(_open(path, ("RGB", "P")).convert("RGB"))
-    return labels.colors_to_labels(image, labels.CAMVID_COLOR_TO_TRAIN_ID)
+    label = label_images.decode_label(_content(path))
+    return labels.colors_to_labels(label.colors, labels.CAMVID_COLOR_TO_TRAIN_ID)
 
 
 def is_plain_rgb(path: str) -> bool:
     """Whether a file can be stored as it is, being 8-bit RGB in PNG or JPEG."""
-    with Image.open(path) as image:
-        return image.mode == "RGB" and image.format in ("PNG", "JPEG")
+    header = containers.read_header(path)
+    return header.mode == "RGB" and header.kind in ("png", "jpeg")
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -91,21 +87,17 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(label[rows[:, None], columns])
 
 
-def _open(file: str | bytes, modes: tuple[str, ...]) -> Image.Image:
-    """Opens and fully decodes a PNG or JPEG of one of the modes."""
+def _content(file: str | bytes) -> bytes:
     try:
-        content = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-        image.load()
-    except FileNotFoundError as error:
-        raise BrokenFile("is missing") from error
-    except UnidentifiedImageError as error:
-        raise BrokenFile("cannot be decoded (neither PNG nor JPEG)") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BrokenFile(f"cannot be decoded ({error})") from error
-    if image.mode not in modes:
-        raise BrokenFile(f"is a {image.mode} image, expected one of {', '.join(modes)}")
-    return image
+        return file if isinstance(file, bytes) else read_bytes(file)
+    except UserError as error:
+        raise BrokenFile("is missing" if not os.path.exists(cast(str, file)) else "cannot be read") from error
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    if values.max(initial=0) > 255 or values.min(initial=0) < 0:
+        raise BrokenFile(f"holds values up to {values.max()}, ids end at 255")
+    return values.astype(np.uint8)
 
 
 def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:

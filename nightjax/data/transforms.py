@@ -11,7 +11,6 @@ An *example* is a dict of arrays on one pixel grid, and every function here keep
 Colors are augmented elsewhere, on the device and inside the step.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,8 @@ from PIL import Image
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
+from nightjax.data import containers, label_images, photos
+from nightjax.data.containers import BrokenFile
 
 Example = dict[str, np.ndarray]
 
@@ -30,8 +31,6 @@ FEATURES = ("image", "label", "reference", "invalid", "flow", "flow_valid")
 
 PAD_VALUES = {"label": IGNORE, "invalid": 1}
 """Value outside the image, by field; 0 for every other field."""
-
-_END_MARKERS = {b"\x89PNG": b"IEND", b"\xff\xd8": b"\xff\xd9"}
 
 
 def decode(record: Mapping[str, object], fields: Sequence[str], num_classes: int = len(CITYSCAPES)) -> Example:
@@ -61,20 +60,19 @@ def decode(record: Mapping[str, object], fields: Sequence[str], num_classes: int
         if size != sizes[fields[0]]:
             raise UserError(
                 f"{where}: {field} is {_size(size)} pixels but {fields[0]} is {_size(sizes[fields[0]])}; "
-                "resize them to one size (labels: nearest neighbor)"
+                + (_turned(record, size) or "resize them to one size (labels: nearest neighbor)")
             )
     return example
 
 
 def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
-    """Decodes any PNG or JPEG (gray, palette, alpha, 16-bit, rotated by EXIF) to uint8 [H, W, 3] RGB."""
+    """Decodes a photo to uint8 [H, W, 3] RGB, as `photos.decode_photo` does; ``where`` is what errors call it."""
     if isinstance(data, np.ndarray):
         return data
-    _check_complete(data, where)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"{where} is damaged and cannot be decoded: replace the file")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    try:
+        return photos.decode_photo(data)
+    except BrokenFile as error:
+        raise UserError(f"{where} {error}") from error
 
 
 def image_size(record: Mapping[str, Any]) -> tuple[int, int]:
@@ -82,12 +80,10 @@ def image_size(record: Mapping[str, Any]) -> tuple[int, int]:
     data = record["image"]
     if isinstance(data, np.ndarray):
         return data.shape[0], data.shape[1]
-    where = f"record {record.get('image_id', '?')!r}, image"
-    _check_complete(data, where)
-    with Image.open(io.BytesIO(data)) as image:
-        rotated = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5..8 swap the axes.
-        width, height = image.size
-        return (width, height) if rotated else (height, width)
+    try:
+        return containers.read_header(data).size
+    except BrokenFile as error:
+        raise UserError(f"record {record.get('image_id', '?')!r}, image {error}") from error
 
 
 def empty(fields: Sequence[str]) -> Example:
@@ -98,14 +94,13 @@ def empty(fields: Sequence[str]) -> Example:
 
 
 def decode_label(data: bytes | np.ndarray, where: str = "label") -> np.ndarray:
-    """Decodes a one-channel or palette PNG to uint8 [H, W]; a palette file gives its indices, not its colors."""
+    """Decodes the values of a label file to uint8 [H, W], as `label_images.decode_label` does."""
     if isinstance(data, np.ndarray):
         return data[..., 0] if data.ndim == 3 else data
-    _check_complete(data, where)
     try:
-        label = np.asarray(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError, ValueError):
-        raise UserError(f"{where} is damaged and cannot be decoded: replace the file") from None
+        label = label_images.decode_label(data).values
+    except BrokenFile as error:
+        raise UserError(f"{where} {error}") from error
     if label.ndim != 2:
         raise UserError(f"{where} is a color image: labels are one-channel PNG files of train ids")
     if label.max(initial=0) > IGNORE:
@@ -242,16 +237,6 @@ _DECODERS = {
 }
 
 
-def _check_complete(data: bytes, where: str) -> None:
-    """Looks for the end marker, because some decoders return a half-empty image for a truncated file."""
-    for start, end in _END_MARKERS.items():
-        if data.startswith(start):
-            if end not in data[-1024:]:
-                raise UserError(f"{where} is truncated ({len(data)} bytes): copy the file again")
-            return
-    raise UserError(f"{where} is neither PNG nor JPEG: remove the file or convert it")
-
-
 def _histogram(label: np.ndarray) -> np.ndarray:
     """float32 [256]: pixels of each value, exact up to 16 million; several times faster than NumPy."""
     return cv2.calcHist([label], [0], None, [256], [0, 256]).ravel()
@@ -272,6 +257,20 @@ def _resize_field(field: str, value: np.ndarray, size: tuple[int, int], pillow: 
     if field == "flow":
         resized *= np.array([size[1] / value.shape[1], size[0] / value.shape[0]], np.float32)
     return resized.astype(value.dtype)
+
+
+def _turned(record: Mapping[str, Any], size: tuple[int, int]) -> str:
+    """What to do about a field that has the size of the image as it is stored, before EXIF turns it; else ""."""
+    data = record.get("image")
+    if not isinstance(data, bytes):
+        return ""
+    header = containers.read_header(data)
+    if header.orientation == 1 or size != header.stored:
+        return ""
+    return (
+        f"the photo's EXIF orientation {header.orientation} turns it, and the {_size(size)} one fits it unturned: turn "
+        "that one as well, or remove the orientation from the photo"
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -131,7 +131,7 @@ def test_what_was_left_out_is_said_at_every_opening(camvid, tmp_path, capsys):
     for _ in range(2):
         opened("dusk_train[:1]")
         (line,) = capsys.readouterr().out.splitlines()
-        assert line.startswith(f"camvid, dusk_train: 1 left out: {DUSK[0]} (image cannot be decoded")
+        assert line.startswith(f"camvid, dusk_train: 1 left out: {DUSK[0]} (image is truncated (40 bytes)")
         assert line.endswith(f"delete the folder {tmp_path}/tfds/camvid/segnet/1.0.0 to prepare it again")
     opened("dusk_test")
     assert capsys.readouterr().out == ""

@@ -84,7 +84,7 @@ def test_color_image_as_label(tmp_path, city):
 
     colors = CITYSCAPES.colorize(miniature.train_ids(0))
     miniature.save(city / f"gtFine/train/{AACHEN}_gtFine_labelIds.png", colors)
-    assert "label is a RGB image" in one(tmp_path, city)
+    assert "label is a color image" in one(tmp_path, city)
 
 
 def test_size_mismatch(tmp_path, city):
@@ -140,7 +140,8 @@ def test_corrupt_file(tmp_path, city, keep):
     path = city / f"leftImg8bit/train/{AACHEN}_leftImg8bit.png"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
-    assert one(tmp_path, city).startswith("broken: train/aachen_000000_000019: image cannot be decoded")
+    what = "is truncated" if keep else "is empty"
+    assert one(tmp_path, city).startswith(f"broken: train/aachen_000000_000019: image {what}")
 
 
 def plain_folder(root, shift=0):

@@ -49,9 +49,11 @@ def test_original_bytes_are_kept(record):
 
 
 def test_grey_and_alpha_photos_become_rgb(record):
+    """Transparent pixels are laid on black, as everywhere."""
     gray = photo()[..., 0]
-    rgba = np.dstack([photo(), np.full((16, 32), 9, np.uint8)])
-    for image, expected in ((gray, np.dstack([gray] * 3)), (rgba, rgba[..., :3])):
+    rgba = np.dstack([photo(), np.arange(32, dtype=np.uint8) // 16 * np.full((16, 1), 255, np.uint8)])
+    black = rgba[..., :3] * (rgba[..., 3:] // 255)
+    for image, expected in ((gray, np.dstack([gray] * 3)), (rgba, black)):
         stored = encode_record(record(image=image), Recipe()).example["image"]
         assert np.array_equal(decoded(stored), expected)
 
@@ -89,7 +91,7 @@ def test_palette_files_give_indices(tmp_path, record):
 
 
 def test_color_label_is_refused(record):
-    assert encode_record(record(label=CITYSCAPES.colorize(LABEL)), Recipe()).fault.startswith("label is a RGB image")
+    assert encode_record(record(label=CITYSCAPES.colorize(LABEL)), Recipe()).fault.startswith("label is a color image")
 
 
 def test_sixteen_bit_ids_above_255_are_refused(tmp_path):

@@ -1,0 +1,41 @@
+"""Text as editors of all systems write it, and files that must not be opened."""
+
+import os
+
+import pytest
+
+from nightjax.core.errors import UserError
+from nightjax.data.reading import read_bytes, read_text
+
+TEXT = "x/Zürich_0\nx/f1\n"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"], ids=lambda name: name
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(tmp_path, encoding, end):
+    (tmp_path / "list.txt").write_bytes(TEXT.replace("\n", end).encode(encoding))
+    assert read_text(tmp_path / "list.txt") == TEXT
+
+
+def test_big_endian_with_a_mark(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xfe\xff" + TEXT.encode("utf-16-be"))
+    assert read_text(tmp_path / "list.txt") == TEXT
+
+
+@pytest.mark.parametrize("data", [b"caf\xe9\n", b"\xff\xfe\x00", b"\xef\xbb\xbf\xff"])
+def test_other_encodings_are_one_line(tmp_path, data):
+    (tmp_path / "list.txt").write_bytes(data)
+    with pytest.raises(UserError, match=r"list.txt is no text in UTF-8 or UTF-16 .*: save it again as UTF-8"):
+        read_text(tmp_path / "list.txt")
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UserError, match="is a pipe, socket or device"):
+            read_bytes(path)
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match=f"cannot read {path}"):
+            read_bytes(path)
