@@ -6,8 +6,9 @@
     nightjax check --prepared=DIR
 
 The first two check the downloaded files of a data set, or of one of its configs, as its builder would read them. The
-third checks a plain folder with images/, labels/ and references/. The last checks a prepared data set, the folder of
-one version (.../NAME/CONFIG/1.0.0).
+third checks a plain folder with images/, labels/ and references/ as training reads it, and says what it holds: sizes,
+classes, values that nobody named; --sheet=FILE.png shows some of its images beside their labels. The last checks a
+prepared data set, the folder of one version (.../NAME/CONFIG/1.0.0).
 """
 
 import sys
@@ -17,8 +18,8 @@ from absl import flags
 
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.data import datasets
-from nightjax.prepare import check
+from nightjax.data import datasets, sources
+from nightjax.prepare import check, folder_check
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,9 +32,14 @@ def main(argv: Sequence[str]) -> None:
         "extract_dir", "", "Folder to unpack archives into; by default a temporary one.", flag_values=values
     )
     flags.DEFINE_string("prepared", "", "Folder of a prepared data set, instead of --data.", flag_values=values)
+    flags.DEFINE_string("sheet", "", "PNG file to write with some images of a plain folder.", flag_values=values)
     cli.parse(values, argv, __doc__)
+    if values.sheet and not values.data.startswith("folder"):
+        raise UserError("--sheet is for plain folders, --data=folder")
     if values.prepared:
         faults = check.check_prepared(values.prepared)
+    elif (values.data == "folder" or values.data.startswith(("folder/", "folder:"))) and not values.prepared:
+        faults = _check_folder(values.data, values.manual_dir, values.sheet)
     elif values.data and values.manual_dir:
         faults = check.check_dataset(values.data, values.manual_dir, values.extract_dir)
     else:
@@ -41,6 +47,15 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(faults) if faults else "no fault found")
     if faults:
         sys.exit(2)
+
+
+def _check_folder(data: str, manual_dir: str, sheet: str) -> list[str]:
+    """Prints what a plain folder holds and the warnings, and returns the faults."""
+    name, _, path = data.partition(":")
+    root = sources.folder_root(path, manual_dir)
+    report = folder_check.check_folder(root, name.partition("/")[2] or "train_ids", sheet)
+    print("\n".join([*report.lines, *(f"warning: {line}" for line in report.warnings)]))
+    return report.faults
 
 
 if __name__ == "__main__":

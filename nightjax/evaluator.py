@@ -227,7 +227,7 @@ def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str
         )
     doubtful = benchmarks.OVERLAPS.get(eval_set.dataset.partition(":")[0], ())
     for name, stream in training.items():
-        if any(dataset.strip().startswith(doubtful) for dataset in stream["dataset"].split("+")):
+        if any(dataset.strip().startswith(doubtful) for dataset in sources.parts_of(stream["dataset"])):
             notes.append(f"the run's {name} stream, {stream['dataset']}, has frames of the same drives")
     return notes
 

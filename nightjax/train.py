@@ -53,6 +53,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     mesh = sharding.make_mesh(_devices(config.train.devices))
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
+    start.look_at_data(config, method)
     abstract = start.abstract_state(config, method, mesh)
     network = loaded.network_of(method, config.eval.network)
     _check_workdir(workdir, config)

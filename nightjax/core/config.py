@@ -18,6 +18,7 @@ import ml_collections
 from nightjax.core import config_files
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.errors import choose as choose
+from nightjax.core.paths import rejoined
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def parse_arguments(text: str, function: Callable[..., Any]) -> dict[str, Any]:
     """The text behind the colon of ``--config=FILE.py:key=value,key=value`` as arguments of ``get_config``.
 
     The function's annotations say which type each argument has: ``bool``, ``int``, ``float``, ``str`` or a ``Literal``,
-    or one of these ``| None``.
+    or one of these ``| None``. A comma in a path that exists separates nothing.
 
     Args:
         text: possibly empty.
@@ -50,7 +51,8 @@ def parse_arguments(text: str, function: Callable[..., Any]) -> dict[str, Any]:
     known = inspect.signature(function).parameters
     hints = typing.get_type_hints(function)
     values = {}
-    for item in filter(None, text.split(",")):
+    pieces = rejoined(text.split(","), ",", lambda item: item.partition("=")[2])
+    for item in filter(None, pieces):
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"config argument {item!r} is not key=value")

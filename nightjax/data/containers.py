@@ -7,11 +7,14 @@ import dataclasses
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # 90 megapixels are a photo, no attack.
 
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -63,7 +66,8 @@ class Header:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) as shown, with the orientation applied."""
-        return self.stored[::-1] if self.orientation >= 5 else self.stored
+        height, width = self.stored
+        return (width, height) if self.orientation >= 5 else (height, width)
 
 
 def kind_of(start: bytes) -> str:
@@ -135,7 +139,7 @@ def check_complete(data: bytes) -> str:
     """
     kind = known_kind(data[:32])
     if kind == "jpeg" and not _jpeg_ends(data):
-        raise BrokenFile(f"is truncated ({len(data)} bytes): copy the file again")
+        raise BrokenFile(f"is damaged (truncated, {len(data)} bytes): copy the file again")
     if kind == "png":
         _check_png(data)
     return kind
@@ -167,8 +171,7 @@ def has_end(path: str | os.PathLike, kind: str) -> bool:
 def explained(error: Exception) -> BrokenFile:
     """What Pillow says while it decodes, as a `BrokenFile`."""
     words = _words(error)
-    kind = "truncated" if "truncated" in words or "broken data stream" in words else "damaged"
-    return BrokenFile(f"is {kind} and cannot be decoded ({words}): copy the file again or replace it")
+    return BrokenFile(f"is damaged ({words}): copy the file again or replace it")
 
 
 def _header(file: IO[bytes]) -> Header:
@@ -201,7 +204,7 @@ def _check_png(data: bytes) -> None:
             raise BrokenFile("is damaged (a checksum is wrong): replace the file")
         if name == b"IEND":
             return
-    raise BrokenFile(f"is truncated ({len(data)} bytes): copy the file again")
+    raise BrokenFile(f"is damaged (truncated, {len(data)} bytes): copy the file again")
 
 
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:

@@ -6,13 +6,15 @@ their content and refused under any name.
 
 import dataclasses
 import io
+import os
+from typing import IO
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from nightjax.data import containers, photos
-from nightjax.data.containers import BrokenFile
+from nightjax.data.containers import BrokenFile, Header
 
 _LOSSY = {
     "jpeg": "a JPEG",
@@ -57,15 +59,7 @@ def decode_label(data: bytes) -> LabelImage:
     """
     kind = containers.check_complete(data)
     file = io.BytesIO(data)
-    if kind in ("jpeg", "heic") or (kind == "webp" and b"VP8L" not in data[12:4096]):
-        _refuse_lossy(kind)
-    if kind == "pnm":
-        raise BrokenFile("is a PGM or PPM: save labels as PNG")
-    image = containers.opened(file, kind)
-    if kind == "tiff" and _tag(image, _COMPRESSION, 1) in _JPEG_IN_TIFF:
-        _refuse_lossy(kind)
-    if getattr(image, "n_frames", 1) > 1:
-        raise BrokenFile(f"has {getattr(image, 'n_frames', 1)} pages: save the label alone")
+    image = _opened(file, kind, data[:4096])
     header = containers.header_of(image, kind, file)
     deep_colors = kind == "png" and data[24] == 16 and data[25] != 0
     if deep_colors or (kind == "bmp" and image.mode == "L" and _bits_of_bmp(data) == 4):
@@ -82,6 +76,32 @@ def decode_label(data: bytes) -> LabelImage:
     if values.ndim == 3 and values.dtype != np.uint8:
         raise BrokenFile("is a color image of 16 bits a channel: save gray values, or colors of 8 bits")
     return LabelImage(np.ascontiguousarray(photos.turn(values, left)), form, palette)
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """The header of a label file; reads little of it.
+
+    Raises:
+        BrokenFile: no image, a damaged header, or a kind of file that `decode_label` refuses.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4096)
+        kind = containers.known_kind(start)
+        return containers.header_of(_opened(file, kind, start), kind, file)
+
+
+def _opened(file: IO[bytes], kind: str, start: bytes) -> Image.Image:
+    """A label file as Pillow opens it, if it is of a kind that keeps values."""
+    if kind in ("jpeg", "heic") or (kind == "webp" and b"VP8L" not in start):
+        _refuse_lossy(kind)
+    if kind == "pnm":
+        raise BrokenFile("is a PGM or PPM: save labels as PNG")
+    image = containers.opened(file, kind)
+    if kind == "tiff" and _tag(image, _COMPRESSION, 1) in _JPEG_IN_TIFF:
+        _refuse_lossy(kind)
+    if (pages := getattr(image, "n_frames", 1)) > 1:
+        raise BrokenFile(f"has {pages} pages: save the label alone")
+    return image
 
 
 def _stored(image: Image.Image, kind: str, data: bytes) -> np.ndarray:

@@ -35,6 +35,7 @@ from nightjax.core.classes import (
 )
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.types import IGNORE
+from nightjax.data import reading
 
 FILE = "labels.json"
 
@@ -85,7 +86,7 @@ def read(path: pathlib.Path) -> Labels:
     """
     if not path.is_file():
         raise UserError(f'{path} is missing: write what the label values mean, such as {{"1": "road", "2": "car"}}')
-    return parse(_text(path), str(path))
+    return parse(reading.read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> Labels:
@@ -239,18 +240,6 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 def _hex(color: Color) -> str:
     return "#" + "".join(f"{part:02x}" for part in color)
-
-
-def _text(path: pathlib.Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is neither UTF-8 nor UTF-16 text: save it as UTF-8") from None
 
 
 def _without_twins(pairs: Sequence[tuple[str, Any]], where: str) -> dict[str, Any]:

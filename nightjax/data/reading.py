@@ -42,7 +42,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8 or UTF-16 ({error.reason}): save it again as UTF-8") from error
+        raise UserError(f"{path} is neither UTF-8 nor UTF-16 text ({error.reason}): save it again as UTF-8") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

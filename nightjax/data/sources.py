@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
@@ -22,7 +21,8 @@ from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError, first_line
-from nightjax.data import conversion, datasets, folders, labels, transforms
+from nightjax.core.paths import rejoined
+from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 
@@ -82,9 +82,9 @@ def open_source(
         name: one of these, or several joined by ``+``, which are read as one (see `JoinedSource`):
             a key of `datasets.builder_modules`, followed by ``/config`` if its builder has several configs;
             ``translated/<name>``, a translated data set (see `nightjax.prepare.translated`);
-            ``folder`` or ``folder/<key of folders.LABEL_TABLES>``, a plain folder (see `FolderSource`).
-            ``:/path`` at the end replaces ``manual_dir`` for this one.
-        split: a split of the data set, or a TFDS slice such as ``"train[:50%]"``.
+            ``folder`` or ``folder/<key of folders.ENCODINGS>``, a plain folder (see `FolderSource`).
+            ``:/path`` at the end replaces ``manual_dir`` for this one. A ``+`` in a path that exists joins nothing.
+        split: a split of the data set, or an expression such as ``"train[:50%]"`` or ``"train+val"``.
         data_dir: where prepared data sets are kept; default ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
         manual_dir: where the downloaded files are; for a plain folder, the folder itself. A data set that is already
             prepared needs none, and refuses any but the one it was prepared from.
@@ -95,10 +95,10 @@ def open_source(
         UserError: the data set, config, table or split is unknown; ``manual_dir`` holds nothing usable or is not the
             one that the data set was prepared from; the prepared data are damaged.
     """
-    if "+" in name:
+    if len(parts := parts_of(name)) > 1:
         options: dict[str, Any] = {"data_dir": data_dir, "manual_dir": manual_dir, "merges": merges}
-        first = open_source((parts := name.split("+"))[0].strip(), split, classes=classes, **options)
-        rest = [open_source(part.strip(), split, classes=classes or first.classes, **options) for part in parts[1:]]
+        first = open_source(parts[0], split, classes=classes, **options)
+        rest = [open_source(part, split, classes=classes or first.classes, **options) for part in parts[1:]]
         return JoinedSource([first, *rest])
     source = _open_stored(name, split, data_dir=data_dir, manual_dir=manual_dir)
     if classes is None or source.classes.same_classes(classes):
@@ -116,10 +116,11 @@ def class_set(name: str, *, data_dir: str = "", manual_dir: str = "") -> ClassSe
     Args:
         name, data_dir, manual_dir: as of `open_source`; of several data sets the first one counts.
     """
-    name, _, root = name.partition("+")[0].strip().partition(":")
+    name, _, root = parts_of(name)[0].partition(":")
     dataset, _, config = name.partition("/")
     if dataset == "folder" and (root or manual_dir):
-        return folders.class_set(pathlib.Path(root or manual_dir).expanduser(), config or "train_ids")
+        place = pathlib.Path(folder_root(root, manual_dir)).expanduser()
+        return folders.label_codes(place, config or "train_ids")[1]
     if dataset == TRANSLATED:
         builder = _translated(config, prepared_dir(data_dir))
         return class_section.of_section((builder.info.metadata or {}).get("classes"))
@@ -128,34 +129,60 @@ def class_set(name: str, *, data_dir: str = "", manual_dir: str = "") -> ClassSe
 
 def _open_stored(name: str, split: str, *, data_dir: str, manual_dir: str) -> Source:
     """A data set in the train ids that it is stored in."""
-    name, _, root = name.partition(":")
-    manual_dir = root or manual_dir
+    name, _, root = name.strip().partition(":")
     dataset, _, config = name.partition("/")
     if dataset == "folder":
-        return FolderSource(manual_dir, split, encoding=config or "train_ids")
+        return FolderSource(folder_root(root, manual_dir), split, encoding=config or "train_ids")
+    manual_dir = root or manual_dir
     data_dir, manual_dir = prepared_dir(data_dir), os.path.expanduser(manual_dir)
-    if dataset == TRANSLATED:
-        builder = _translated(config, data_dir)
-    elif dataset in datasets.builder_modules():
-        builder = _builder(dataset, config, data_dir)
-    else:
-        known = [*datasets.builder_modules(), TRANSLATED, "folder"]
-        raise UserError(f"unknown data set {name!r}{suggestion(dataset, known)}")
+    builder = _named(dataset, config, data_dir)
     was_prepared = _is_prepared(builder)
     if not was_prepared:
         _prepare(builder, data_dir, manual_dir)
         builder = _builder(dataset, config, data_dir)  # Reads what another process may have prepared meanwhile.
     _check_origin(name, builder, manual_dir)
-    for part in re.split(r"\s*\+\s*", split):
-        whole = part.partition("[")[0]
-        if whole not in builder.info.splits:
-            raise UserError(f"{name} has no split {part!r}{suggestion(part, list(builder.info.splits))}")
+    _check_splits(name, builder, split)
+    for whole in splits.names(split):
         for file in builder.info.splits[whole].filepaths:
             if not file.exists():
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
         if was_prepared and (lost := _left_out(builder, whole)):
             print(f"{name}, {whole}: {lost}; mend them and delete the folder {builder.data_path} to prepare it again")
     return TfdsSource(name, split, str(builder.data_path))
+
+
+def check_available(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> None:
+    """Checks that `open_source` will find a data set that a builder makes, without preparing it.
+
+    Raises:
+        UserError: an unknown data set, config or split; or it is not prepared, and its files are not there.
+    """
+    name, _, root = name.strip().partition(":")
+    dataset, _, config = name.partition("/")
+    data_dir, manual_dir = prepared_dir(data_dir), os.path.expanduser(root or manual_dir)
+    builder = _named(dataset, config, data_dir)
+    if _is_prepared(builder):
+        _check_origin(name, builder, manual_dir)
+        _check_splits(name, builder, split)
+    else:
+        _check_files(builder, manual_dir)
+
+
+def parts_of(name: str) -> list[str]:
+    """The data sets that a name joins by ``+``."""
+    pieces = rejoined(name.split("+"), "+", lambda text: text.partition(":")[2])
+    return [piece.strip() for piece in pieces]
+
+
+def folder_root(path: str, manual_dir: str) -> str:
+    """Where a plain folder is: at the path in its name, or if that is not there (any more) at ``manual_dir``.
+
+    A ``manual_dir`` that several folders were moved to holds them under the names that they had.
+    """
+    if not path or not manual_dir or os.path.isdir(os.path.expanduser(path)):
+        return path or manual_dir
+    inside = os.path.join(manual_dir, os.path.basename(path.rstrip("/")))
+    return inside if os.path.isdir(os.path.expanduser(os.path.join(inside, "images"))) else manual_dir
 
 
 class TfdsSource:
@@ -314,6 +341,22 @@ def prepared_dir(data_dir: str = "") -> str:
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
+def _named(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """The builder of a data set that is no folder."""
+    if dataset == TRANSLATED:
+        return _translated(config, data_dir)
+    if dataset in datasets.builder_modules():
+        return _builder(dataset, config, data_dir)
+    known = [*datasets.builder_modules(), TRANSLATED, "folder"]
+    raise UserError(f"unknown data set {'/'.join(filter(None, (dataset, config)))!r}{suggestion(dataset, known)}")
+
+
+def _check_splits(name: str, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    for whole in splits.names(split):
+        if whole not in builder.info.splits:
+            raise UserError(f"{name} has no split {whole!r}{suggestion(whole, list(builder.info.splits))}")
+
+
 def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     root = epath.Path(data_dir) / TRANSLATED
     if name and (root / name / VERSION / "dataset_info.json").exists():
@@ -342,17 +385,22 @@ def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) -> None:
     """Prepares the data set once, however many processes of this machine ask for it."""
+    _check_files(builder, manual_dir)
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
+    tfds.disable_progress_bar()  # Builders show their own.
+    with machine_lock(data_dir):
+        if not _is_prepared(builder):
+            builder.download_and_prepare(download_config=download)
+
+
+def _check_files(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
+    """Refuses to prepare a data set whose files are nowhere."""
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         if not manual_dir:
             raise UserError(f"data set {builder.name!r} needs manual_dir. {asked}")
         if not epath.Path(manual_dir).is_dir():
             raise UserError(f"data set {builder.name!r}: manual_dir {manual_dir} is no folder. {asked}")
-    download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
-    tfds.disable_progress_bar()  # Builders show their own.
-    with machine_lock(data_dir):
-        if not _is_prepared(builder):
-            builder.download_and_prepare(download_config=download)
 
 
 def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:

@@ -134,8 +134,16 @@ def walk(folder: str | os.PathLike, suffixes: Collection[str] = IMAGE_SUFFIXES, 
     return Listing({name: files[name] for name in ordered}, dict(sorted(passed.items())))
 
 
-def match(root: str | os.PathLike, pattern: str) -> Iterator[tuple[str, pathlib.Path]]:
-    """Yields (relative name in NFC, path) of the files that fit a glob pattern without ``**``; its case is ignored."""
+def match(
+    root: str | os.PathLike, pattern: str, kinds: Collection[str] = ("file",)
+) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields (relative name in NFC, path) of what fits a glob pattern without ``**``; case is ignored.
+
+    Args:
+        root: folder that the pattern is relative to.
+        pattern: parts with ``/``; of what `entries` passes over nothing fits.
+        kinds: ``"file"``, ``"folder"`` or both.
+    """
     level = [("", pathlib.Path(root))]
     *folders, last = normalized(pattern).lower().split("/")
     for part in folders:
@@ -147,7 +155,7 @@ def match(root: str | os.PathLike, pattern: str) -> Iterator[tuple[str, pathlib.
         ]
     for prefix, folder in level:
         for name, kind, _, why in entries(folder):
-            if kind == "file" and not why and fnmatch.fnmatchcase(normalized(name).lower(), last):
+            if kind in kinds and not why and fnmatch.fnmatchcase(normalized(name).lower(), last):
                 yield prefix + normalized(name), folder / name
 
 

@@ -1,14 +1,14 @@
 """Reading the images users really have: rotated, gray, transparent, 16-bit, or damaged."""
 
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nightjax.core.errors import UserError
+from nightjax.data import photos
+from nightjax.data.containers import BrokenFile
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """What `find_images` takes for an image, in any case."""
@@ -58,9 +58,7 @@ def _walk(folder: epath.Path) -> list[epath.Path]:
 def read_image(path: str | epath.PathLike) -> np.ndarray:
     """Reads any image file as RGB.
 
-    EXIF rotation is applied. Gray becomes three equal channels, palettes and CMYK become RGB, 16
-    bits keep their high byte, transparent pixels are laid on black, and of an animation the first
-    frame is taken.
+    It is decoded as in training, see `nightjax.data.photos`.
 
     Args:
         path: local or remote file.
@@ -85,32 +83,7 @@ def read_image(path: str | epath.PathLike) -> np.ndarray:
 
 def decode_image(data: bytes, name: str = "image") -> np.ndarray:
     """Decodes an encoded image as `read_image` does; `name` is what errors call it."""
-    if not data:
-        raise UserError(f"{name} is empty (0 bytes): copy or download it again")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            return _to_rgb(image, name)
-    except UnidentifiedImageError:
-        raise UserError(f"{name} is not an image: expected JPEG, PNG, WebP, TIFF or BMP") from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(f"{name} has more than {limit:,} pixels: scale it down first") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name} is damaged ({reason}): copy or download it again") from None
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit gray; 32-bit "I" is how some versions of Pillow open it
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UserError(f"{name} holds 32-bit integers: save it with 8 or 16 bits a channel")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-    if image.mode == "F":
-        raise UserError(f"{name} holds floating-point values: save it with 8 or 16 bits a channel")
-    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    return np.array(image.convert("RGB"))
+        return photos.decode_photo(data)
+    except BrokenFile as error:
+        raise UserError(f"{name} {error}") from error

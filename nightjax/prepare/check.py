@@ -1,4 +1,4 @@
-"""Checks data before a long run: the files of a builder, a plain folder, or a prepared data set.
+"""Checks data before a long run: the files of a builder, or a prepared data set.
 
 Each fault is one line. These are found: ids out of range, train ids in place of label ids and the reverse, labels of
 another size, missing partners, extra files, wrong counts, frames that are in two splits, files that cannot be decoded,
@@ -10,22 +10,13 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import cast, get_args
 
 import tensorflow_datasets as tfds
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError, first_line
 from nightjax.core.parallel import parallel_map
-from nightjax.data import datasets, labels
-from nightjax.data.folders import (
-    IMAGE_SUFFIXES,
-    by_relative_stem,
-    label_path,
-    label_table,
-    list_images,
-)
-from nightjax.data.imagefiles import read_indexed
+from nightjax.data import datasets, walking
 from nightjax.prepare import alignment
 from nightjax.prepare.builder import SegmentationBuilder
 from nightjax.prepare.inspection import (
@@ -36,7 +27,7 @@ from nightjax.prepare.inspection import (
     open_prepared,
 )
 from nightjax.prepare.integrity import Scan
-from nightjax.prepare.records import ExampleFiles, LabelEncoding, Recipe
+from nightjax.prepare.records import Recipe
 
 MAX_PAIRS = 400
 """At most this many pairs are compared, spread evenly over a split."""
@@ -46,8 +37,7 @@ def check_dataset(data: str, manual_dir: str, extract_dir: str = "") -> list[str
     """Checks downloaded files as their builder would read them.
 
     Args:
-        data: ``NAME`` or ``NAME/CONFIG`` of `datasets.builder_modules`; ``folder`` or ``folder/ENCODING`` for a plain
-            folder.
+        data: ``NAME`` or ``NAME/CONFIG`` of `datasets.builder_modules`. For plain folders see `folder_check`.
         manual_dir: where the files are.
         extract_dir: where archives are unpacked; by default a temporary folder.
 
@@ -58,8 +48,6 @@ def check_dataset(data: str, manual_dir: str, extract_dir: str = "") -> list[str
         UserError: the data set or config is unknown or not made from downloaded files, or its files are not there.
     """
     name, _, config = data.partition("/")
-    if name == "folder":
-        return check_scan(scan_folder(manual_dir, config or "train_ids"))
     choose({**datasets.builder_modules(), "folder": ""}, name, "data set")
     builder_class = datasets.builder_class(name)
     if not issubclass(builder_class, SegmentationBuilder):
@@ -77,7 +65,7 @@ def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
     """Checks the files behind a builder's scan.
 
     Args:
-        scan: what a builder or `scan_folder` found.
+        scan: what a builder found.
         recipe: says whether labels may differ from their images in size.
 
     Returns:
@@ -90,7 +78,7 @@ def check_scan(scan: Scan, recipe: Recipe = Recipe()) -> list[str]:
     seen = {
         split: list(parallel_map(inspect, records, desc=f"check {split}")) for split, records in scan.splits.items()
     }
-    return faults + _compare(seen)
+    return faults + compare(seen)
 
 
 def check_prepared(folder: str) -> list[str]:
@@ -119,37 +107,7 @@ def check_prepared(folder: str) -> list[str]:
             faults.append(f"count: {split} holds {length} records, its description says {info.num_examples}")
         inspect = functools.partial(inspect_prepared, folder, split)
         seen[split] = list(parallel_map(inspect, range(length), desc=f"check {split}"))
-    return faults + _compare(seen)
-
-
-def scan_folder(root: str, encoding: str = "train_ids") -> Scan:
-    """Scans a plain folder as `nightjax.data.folders.FolderSource` reads it; subfolders of ``images/`` are splits."""
-    folder = pathlib.Path(root).expanduser()
-    encoding, table = label_table(folder, encoding)
-    reading = LabelEncoding(
-        read_indexed,
-        labels.IDENTITY if table is None else table,
-        cast(labels.Encoding, encoding) if encoding in get_args(labels.Encoding) else None,
-    )
-    images, references = (_by_name(folder / part) for part in ("images", "references"))
-    if not images:
-        raise UserError(f"no images below {folder / 'images'}")
-    label_files = {name for name, _ in list_images(folder / "labels")}
-    paths = {name: label_path(folder, name) for name in images.keys() | label_files}
-    truth = {name: str(path) for name, path in paths.items() if path.exists()}
-    scan = Scan({}, {})
-    for name, path in images.items():
-        lacking = []
-        if (truth or label_files) and name not in truth:
-            lacking.append("label that ends in .png" if name in label_files else "label")
-        if references and name not in references:
-            lacking.append("reference")
-        if lacking:
-            scan.unmatched.append(f"{name} has no {' and no '.join(lacking)}")
-        record = ExampleFiles(name, path, name, truth.get(name), reading, references.get(name), name)
-        scan.splits.setdefault(name.split("/")[0] if "/" in name else "all", []).append(record)
-    scan.unmatched += [f"{name} has no image" for name in sorted((label_files | references.keys()) - images.keys())]
-    return scan
+    return faults + compare(seen)
 
 
 def extra_files(scan: Scan) -> list[str]:
@@ -167,16 +125,20 @@ def extra_files(scan: Scan) -> list[str]:
     folders = photo_folders | {pathlib.Path(path).parent for path in used if path}
     extra = []
     for path in itertools.chain.from_iterable(sorted(folder.iterdir()) for folder in sorted(folders)):
-        if not path.is_file() or path.name.startswith(".") or str(path) in used:
+        if not path.is_file() or walking.is_litter(path.name) or str(path) in used:
             continue
-        if path.parent in photo_folders and path.suffix in IMAGE_SUFFIXES and _official(path.stem, scan.unmatched):
+        if (
+            path.parent in photo_folders
+            and path.suffix in walking.IMAGE_SUFFIXES
+            and _official(path.stem, scan.unmatched)
+        ):
             continue
         if path.parent in photo_folders or not _belongs(path.stem, known):
             extra.append(f"{path.parent.name}/{path.name}")
     return extra
 
 
-def _compare(seen: dict[str, list[Inspection]]) -> list[str]:
+def compare(seen: dict[str, list[Inspection]]) -> list[str]:
     """The faults of single records, then those that show only between records."""
     faults = [
         f"{fault.partition(': ')[0]}: {split}/{item.key}: {fault.partition(': ')[2]}"
@@ -206,10 +168,6 @@ def _wrong_counts(scan: Scan) -> list[tuple[str, int]]:
 
 def _count(scan: Scan, split: str) -> int:
     return len(scan.splits.get(split, ()))
-
-
-def _by_name(folder: pathlib.Path) -> dict[str, str]:
-    return {name: str(path) for name, path in by_relative_stem(folder).items()}
 
 
 def _last(name: str) -> str:

@@ -60,7 +60,7 @@ def inspect_record(record: ExampleFiles, recipe: Recipe) -> Inspection:
         faults += [f"values: {text}" for text in integrity.warnings_on_values(labels.histogram(label), encoding.values)]
         if (encoding.table[label] == labels.IGNORE).all():
             faults.append("values: the label marks no class at all")
-    return _inspection(record.key, faults, image, content.get("reference"), record.reference_id)
+    return inspection_of(record.key, faults, image, content.get("reference"), record.reference_id)
 
 
 def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
@@ -87,7 +87,7 @@ def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
         faults.append(f"broken: {error}")
     except Exception as error:  # array_record raises a bare Exception on damaged files
         faults.append(f"broken: cannot be read ({first_line(error)})")
-    return _inspection(key, faults, image, reference, reference_id)
+    return inspection_of(key, faults, image, reference, reference_id)
 
 
 @functools.lru_cache(maxsize=4)
@@ -98,13 +98,14 @@ def open_prepared(folder: str, split: str) -> Sequence[dict]:
     return builder.as_data_source(split=split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
 
 
-def _inspection(
+def inspection_of(
     key: str,
     faults: Iterable[str],
     image: np.ndarray | None,
     reference: np.ndarray | None,
     reference_id: str,
 ) -> Inspection:
+    """An inspection with the thumbnail of an image, uint8 [H, W, 3], and the edges of it and its reference."""
     thumbnail = views = None
     if image is not None:
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from nightjax.core.errors import UserError
+from nightjax.data import walking
 from nightjax.prepare import archives
 
 T = TypeVar("T")
@@ -52,13 +53,12 @@ class Tree:
     roots: tuple[pathlib.Path, ...]
 
     def glob(self, *patterns: str) -> dict[str, pathlib.Path]:
-        """Files that match a pattern: relative path to full path, sorted by relative path."""
+        """Files that match a pattern, see `walking.match`: relative path to full path, sorted by relative path."""
         found: dict[str, pathlib.Path] = {}
         for root in self.roots:
             for pattern in patterns:
-                for path in root.glob(pattern):
-                    if path.is_file() and not path.name.startswith("."):
-                        found.setdefault(path.relative_to(root).as_posix(), path)
+                for name, path in walking.match(root, pattern):
+                    found.setdefault(name, path)
         return dict(sorted(found.items()))
 
 
@@ -135,4 +135,4 @@ def _plain(name: str) -> str:
 
 
 def _has(folder: pathlib.Path, patterns: Sequence[str]) -> bool:
-    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+    return any(next(walking.match(folder, pattern, ("file", "folder")), None) is not None for pattern in patterns)

@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nightjax.core.errors import UserError
-from nightjax.data import transforms
+from nightjax.data import splits, transforms
 from nightjax.data.imagefiles import encode_png
 from nightjax.data.sources import Source
 
@@ -18,7 +18,7 @@ SCORED = ("val", "test")
 
 def check_split(split: str) -> None:
     """Raises UserError for a split whose labels are for scoring."""
-    if any(part.strip().startswith(SCORED) for part in split.split("+")):
+    if any(name.startswith(SCORED) for name in splits.names(split)):
         raise UserError(f"--split={split}: its labels are for scoring; make pairs of training labels only")
 
 

@@ -21,6 +21,8 @@ from nightjax.core.method import Trainable
 from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Variables
+from nightjax.data import preflight
+from nightjax.data.preflight import Wanted
 from nightjax.data.streams import StreamSpec
 from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import brief, from_torch, torch_name
@@ -53,6 +55,29 @@ def stream_specs(config: ml_collections.ConfigDict, method: Trainable) -> dict[s
             )
         specs[name] = configs.build(StreamSpec, dict(section[name]) | {"name": name}, f"data.streams.{name}")
     return specs
+
+
+def wanted_data(config: ml_collections.ConfigDict, method: Trainable | None = None) -> dict[str, Wanted]:
+    """What a run reads, by section: the streams of a method, if one is given, and the evaluation sets."""
+    wanted = {
+        f"data.streams.{name}": Wanted(spec.dataset, spec.split, spec.fields)
+        for name, spec in (stream_specs(config, method) if method else {}).items()
+    }
+    for name, section in settings.eval_sections(config).items():
+        wanted[f"eval.sets.{name}"] = Wanted(section["dataset"], section["split"], ("image", "label"))
+    return wanted
+
+
+def look_at_data(config: ml_collections.ConfigDict, method: Trainable | None = None) -> None:
+    """Looks at all data that a run reads, before anything is prepared or compiled, and prints what a user should know.
+
+    Raises:
+        UserError: some data cannot be read; see `preflight.look`.
+    """
+    data = config.data
+    notes = preflight.look(wanted_data(config, method), data_dir=data.dir, manual_dir=data.manual_dir)
+    if notes and jax.process_index() == 0:
+        print("\n".join(notes), flush=True)
 
 
 def batch_shapes(specs: dict[str, StreamSpec], batch: int) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

@@ -2,13 +2,14 @@
 
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 
 from nightjax.core.errors import UserError
-from nightjax.data import sources, transforms
-from nightjax.data.folders import IMAGE_SUFFIXES
+from nightjax.core.paths import rejoined
+from nightjax.data import reading, sources, splits, transforms, walking
 from nightjax.zoo import benchmarks
 
 
@@ -27,7 +28,7 @@ class ImageSet:
 
     def __init__(self, where: str, *, data_dir: str = "", manual_dir: str = ""):
         self.where = where
-        parts = [_open(part, data_dir, manual_dir) for part in where.split(",")]
+        parts = [_open(part, data_dir, manual_dir) for part in _places(where)]
         self._records = [(part, i) for part in parts for i in range(len(part))]
 
     def __len__(self) -> int:
@@ -74,12 +75,12 @@ def scored_by(where: str) -> str:
         *benchmarks.EVAL_SETS.items(),
         *(item for one in benchmarks.BENCHMARKS.values() for item in one["eval"].items()),
     ]
-    for part in where.split(","):
-        dataset, _, split = part.rpartition("@")
-        sets = {one.strip().partition(":")[0] for one in dataset.split("+")}
-        splits = {one.partition("[")[0].strip() for one in split.split("+")}
+    for part in _places(where):
+        dataset, _, split = ("", "", "") if pathlib.Path(part).is_dir() else part.rpartition("@")
+        sets = {one.partition(":")[0] for one in sources.parts_of(dataset)}
+        named = set(splits.names(split))
         for name, rule in known:
-            if rule["dataset"] != "folder" and rule["dataset"] in sets and rule["split"] in splits:
+            if rule["dataset"] != "folder" and rule["dataset"] in sets and rule["split"] in named:
                 return name
         ends = split if dataset else "/".join(pathlib.PurePath(part).parts[-2:])
         if re.search(r"(?i)(^|[^a-z])test", ends):
@@ -90,16 +91,22 @@ def scored_by(where: str) -> str:
 class _FolderRecords:
     def __init__(self, root: pathlib.Path):
         if not root.is_dir():
-            raise UserError(f"{root} is no folder: give a folder of PNG or JPEG files, or DATASET@SPLIT")
-        self._root = root
-        self._paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            raise UserError(f"{root} is no folder: give a folder of images, or DATASET@SPLIT")
+        listing = walking.walk(root)
+        if passed := listing.summary():
+            print(f"{root}: {passed}", file=sys.stderr)
+        self._files = list(listing.files.items())
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> sources.Record:
-        path = self._paths[index]
-        return {"image_id": path.relative_to(self._root).with_suffix("").as_posix(), "image": path.read_bytes()}
+        name, path = self._files[index]
+        return {"image_id": walking.without_suffix(name), "image": reading.read_bytes(path)}
+
+
+def _places(where: str) -> list[str]:
+    return rejoined(where.split(","), ",", str)
 
 
 def _open(where: str, data_dir: str, manual_dir: str) -> sources.Source | _FolderRecords:
@@ -109,5 +116,5 @@ def _open(where: str, data_dir: str, manual_dir: str) -> sources.Source | _Folde
     else:
         records = _FolderRecords(pathlib.Path(where).expanduser())
     if not len(records):
-        raise UserError(f"{where} holds no pictures: give a folder of PNG or JPEG files, or DATASET@SPLIT")
+        raise UserError(f"{where} holds no pictures: give a folder of images, or DATASET@SPLIT")
     return records

@@ -24,10 +24,10 @@ def test_big_endian_with_a_mark(tmp_path):
     assert read_text(tmp_path / "list.txt") == TEXT
 
 
-@pytest.mark.parametrize("data", [b"caf\xe9\n", b"\xff\xfe\x00", b"\xef\xbb\xbf\xff"])
+@pytest.mark.parametrize("data", [b"Stra\xdfe\n", b"\xff\xfe\x00", b"\xef\xbb\xbf\xff"])
 def test_other_encodings_are_one_line(tmp_path, data):
     (tmp_path / "list.txt").write_bytes(data)
-    with pytest.raises(UserError, match=r"list.txt is no text in UTF-8 or UTF-16 .*: save it again as UTF-8"):
+    with pytest.raises(UserError, match=r"list.txt is neither UTF-8 nor UTF-16 text .*: save it again as UTF-8"):
         read_text(tmp_path / "list.txt")
 
 

@@ -376,7 +376,7 @@ CASES = {
     "two images of one name": Case(
         ["frame_00.jpg", "frame_00.png"], prepare=write("data/images/train/frame_00.jpg", "")
     ),
-    "labels.json of something else": Case(["{data}/labels.json", "JSON"], prepare=write("data/labels.json", "[]")),
+    "labels.json of something else": Case(["{data}/labels.json", "an object"], prepare=write("data/labels.json", "[]")),
     "fewer pixels than none for rare-class sampling": Case(
         ["min_pixels", "-1"], change=set_key("data.streams.source.rare_class", {"min_pixels": -1})
     ),
