@@ -35,7 +35,8 @@ class RareClass:
 
     Attributes:
         temperature: of the softmax over one minus the class frequency; small values favor rare classes more strongly.
-        min_pixels: a record counts as holding a class if it has more pixels of it than this.
+        min_pixels: a record counts as holding a class if it has more pixels of it than this, at the size of the data
+            set's own files: half-size variants count each pixel as four.
         crop_ratio: a crop should keep more than ``min_pixels * crop_ratio`` pixels of the class it was drawn for.
     """
 

@@ -148,7 +148,7 @@ def _open_stored(name: str, split: str, *, data_dir: str, manual_dir: str) -> So
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
         if was_prepared and (lost := _left_out(builder, whole)):
             print(f"{name}, {whole}: {lost}; mend them and delete the folder {builder.data_path} to prepare it again")
-    return TfdsSource(name, split, str(builder.data_path))
+    return TfdsSource(name, split, str(builder.data_path), _shrunk_by(builder, data_dir))
 
 
 def check_available(name: str, split: str, *, data_dir: str = "", manual_dir: str = "") -> None:
@@ -192,12 +192,14 @@ class TfdsSource:
         name: of the data set, for messages.
         split: TFDS split expression.
         path: folder of the prepared data set.
+        shrunk_by: how much smaller the stored sides are than those of the files, 2 for half-size variants.
     """
 
-    def __init__(self, name: str, split: str, path: str):
+    def __init__(self, name: str, split: str, path: str, shrunk_by: int = 1):
         self.name = name
         self.split = split
         self._path = path
+        self._shrunk_by = shrunk_by
         self._length = len(self._reader)
 
     @property
@@ -223,7 +225,14 @@ class TfdsSource:
         return {RENAMED.get(key, key): value.decode() if key in self._texts else value for key, value in record.items()}
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`. Reads every record once and keeps the result beside the prepared data."""
+        """See `Source`. Reads every record once and keeps the result beside the prepared data.
+
+        A pixel of a half-size variant counts as the four that it stands for, so that a threshold means the same for all
+        variants of a data set.
+        """
+        return self._stored_pixels() * self._shrunk_by**2
+
+    def _stored_pixels(self) -> np.ndarray:
         if "class_pixels" not in self._features:
             raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
         # Only whole splits: a slice or a sum of splits makes no file name.
@@ -339,6 +348,24 @@ class ListSource:
 def prepared_dir(data_dir: str = "") -> str:
     """Where prepared data sets are kept: ``data_dir``, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
     return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _shrunk_by(builder: tfds.core.DatasetBuilder, data_dir: str) -> int:
+    """How much smaller the stored sides of a data set are than those of its files."""
+    made_of = ((builder.info.metadata or {}).get("provenance") or {}).get("data", "")
+    if made_of:  # Translated images have the size of their originals, and their labels.
+        origins = [_words(part) for part in parts_of(made_of)]
+        made = [_builder(*words, data_dir) for words in origins if words[0] in datasets.builder_modules()]
+        factors = {_shrunk_by(origin, data_dir) for origin in made}
+        return factors.pop() if len(factors) == 1 else 1
+    recipe = getattr(builder.builder_config, "recipe", None)
+    return recipe.divide_by if recipe is not None else 1
+
+
+def _words(name: str) -> tuple[str, str]:
+    """The data set and the config of ``NAME/CONFIG:PATH``."""
+    dataset, _, config = name.partition(":")[0].partition("/")
+    return dataset, config
 
 
 def _named(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuilder:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
+from nightjax.data.sources import open_source
 from tests.helpers import miniature
 
 
@@ -53,6 +54,18 @@ def test_half_size(tmp_path, prepare, read, config):
     for record in read(prepare("cityscapes_seg", config, tmp_path), "train"):
         assert record["image"].shape == (16, 32, 3)
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]][::2, ::2])
+
+
+def test_a_threshold_of_pixels_means_the_same_in_all_variants(tmp_path):
+    miniature.make_cityscapes(tmp_path / "city")
+    open_variant = lambda config: open_source(
+        f"cityscapes_seg/{config}", "train", data_dir=str(tmp_path / "tfds"), manual_dir=str(tmp_path / "city")
+    )
+    full, half, prepared = (open_variant(config).class_pixels() for config in ("full", "half", "prepared"))
+    assert half.sum() == full.sum()  # All pixels are labeled.
+    np.testing.assert_array_equal(half, prepared)
+    np.testing.assert_allclose(half, full, atol=0.1 * full.max())
+    np.testing.assert_array_equal(open_variant("half").class_pixels(), half)  # From the cache.
 
 
 def test_raw_ids_are_a_feature_of_their_own(tmp_path, prepare, read):
