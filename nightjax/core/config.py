@@ -15,10 +15,9 @@ from typing import Any, TypeVar, cast
 
 import ml_collections
 
-from nightjax.core import config_files
+from nightjax.core import config_files, paths
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.errors import choose as choose
-from nightjax.core.paths import rejoined
 
 T = TypeVar("T")
 
@@ -51,8 +50,7 @@ def parse_arguments(text: str, function: Callable[..., Any]) -> dict[str, Any]:
     known = inspect.signature(function).parameters
     hints = typing.get_type_hints(function)
     values = {}
-    pieces = rejoined(text.split(","), ",", lambda item: item.partition("=")[2])
-    for item in filter(None, pieces):
+    for item in filter(None, paths.cut(text, ",", "=")):
         key, equals, value = item.partition("=")
         if not equals:
             raise UserError(f"config argument {item!r} is not key=value")

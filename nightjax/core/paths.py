@@ -1,26 +1,26 @@
 """Paths inside texts whose separators may occur in a path as well."""
 
 import os
-from collections.abc import Callable, Sequence
 
 
-def rejoined(pieces: Sequence[str], separator: str, path_of: Callable[[str], str] = str) -> list[str]:
-    """The pieces of a text that was cut at every separator, joined again where a path that exists was cut.
+def cut(text: str, separator: str, mark: str = "") -> list[str]:
+    """A text cut at every separator but those in paths that exist.
 
-    >>> rejoined("/tmp/day+dusk+night".split("+"), "+")     # where there is a folder /tmp/day+dusk
-    ['/tmp/day+dusk', 'night']
+    >>> cut("folder:/tmp/day+dusk+camvid", "+", ":")     # where there is a folder /tmp/day+dusk
+    ['folder:/tmp/day+dusk', 'camvid']
 
     Args:
-        pieces: of the text.
-        separator: they were cut at.
-        path_of: the path in a piece, "" if it holds none.
+        text: to cut.
+        separator: between its items.
+        mark: what stands before the path in an item, such as ``":"``; "" if an item is a path.
     """
     joined: list[str] = []
-    rest = list(pieces)
+    rest = text.split(separator)
     while rest:
+        start = rest[0].find(mark) + len(mark) if mark in rest[0] else None
         for count in range(len(rest), 1, -1):
             text = separator.join(rest[:count])
-            if (path := path_of(text)) and os.path.exists(os.path.expanduser(path)):
+            if start is not None and os.path.exists(os.path.expanduser(text[start:])):
                 break
         else:
             count, text = 1, rest[0]

@@ -16,12 +16,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from nightjax.core import class_section
+from nightjax.core import class_section, paths
 from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError, first_line
-from nightjax.core.paths import rejoined
 from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
@@ -170,8 +169,7 @@ def check_available(name: str, split: str, *, data_dir: str = "", manual_dir: st
 
 def parts_of(name: str) -> list[str]:
     """The data sets that a name joins by ``+``."""
-    pieces = rejoined(name.split("+"), "+", lambda text: text.partition(":")[2])
-    return [piece.strip() for piece in pieces]
+    return [part.strip() for part in paths.cut(name, "+", ":")]
 
 
 def folder_root(path: str, manual_dir: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nightjax.core import paths
 from nightjax.core.errors import UserError
-from nightjax.core.paths import rejoined
 from nightjax.data import reading, sources, splits, transforms, walking
 from nightjax.zoo import benchmarks
 
@@ -106,7 +106,7 @@ class _FolderRecords:
 
 
 def _places(where: str) -> list[str]:
-    return rejoined(where.split(","), ",", str)
+    return paths.cut(where, ",")
 
 
 def _open(where: str, data_dir: str, manual_dir: str) -> sources.Source | _FolderRecords:

@@ -7,12 +7,14 @@ import unicodedata
 import numpy as np
 import pytest
 
+from nightjax.core.config import parse_arguments
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.data import preflight, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.preflight import Wanted
 from nightjax.data.sources import open_source
+from nightjax.selection.images import ImageSet
 from tests.helpers.odd_files import encoded, gray_png, palette_png
 from tests.helpers.own_folders import make, picture, values, write
 
@@ -325,6 +327,11 @@ def test_odd_paths(tmp_path, name):
     assert len(source) == 3 and source.name == f"folder {tmp_path / name}"
     make(tmp_path / "other")
     assert len(open_source(f"folder:{tmp_path / name}+folder:{tmp_path / 'other'}", "all")) == 6
+    assert len(open_source(f"folder+folder:{tmp_path / name}", "all", manual_dir=str(tmp_path / "other"))) == 6
+    assert len(ImageSet(f"{tmp_path / name}/images,{tmp_path}/other/images")) == 6
+    get_config = lambda day="", night="": {}
+    arguments = f"day={tmp_path / name},night={tmp_path / 'other'}"
+    assert parse_arguments(arguments, get_config) == {"day": str(tmp_path / name), "night": str(tmp_path / "other")}
 
 
 def test_a_moved_folder_is_found_by_manual_dir(tmp_path):
