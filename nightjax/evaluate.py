@@ -20,7 +20,7 @@ from etils import epath
 from nightjax.core import cli
 from nightjax.evaluator import Evaluator
 from nightjax.metrics import table
-from nightjax.run import loaded, settings, start
+from nightjax.run import loaded, own_data, settings, start
 from nightjax.zoo import benchmarks
 
 
@@ -48,8 +48,11 @@ def main(argv: Sequence[str]) -> None:
         config.eval.network = run.network
         config.data.dir = values.data_dir or config.data.dir
         config.data.manual_dir = values.manual_dir or config.data.manual_dir
-        start.look_at_data(config)
-        evaluator = Evaluator(settings.complete(config), run.method, run.mesh, epath.Path(workdir), run.config)
+        config = own_data.resolve(settings.complete(config))
+        wanted = ml_collections.ConfigDict(config.to_dict())
+        wanted.data.streams = {}
+        start.look_at_data(wanted)
+        evaluator = Evaluator(config, run.method, run.mesh, epath.Path(workdir), run.config)
         results[workdir] = evaluator(run.variables, run.step)
     if jax.process_index() == 0:
         _report_all(results, values.output)

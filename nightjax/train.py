@@ -25,7 +25,7 @@ from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
-from nightjax.run import class_sets, loaded, references, settings, start
+from nightjax.run import class_sets, loaded, own_data, references, settings, start
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     began = time.perf_counter()
     workdir = epath.Path(workdir)
     saved = _saved(workdir)
-    config = class_sets.resolve(settings.complete(config), saved)
+    config = own_data.resolve(settings.complete(config), saved)
+    start.look_at_data(config)
+    config = class_sets.resolve(config, saved)
     config = settings.complete(references.resolve(config, saved))
     steps, batch_size = config.train.steps, config.train.batch
     settings.check(config)
@@ -53,7 +55,6 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     mesh = sharding.make_mesh(_devices(config.train.devices))
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
-    start.look_at_data(config, method)
     abstract = start.abstract_state(config, method, mesh)
     network = loaded.network_of(method, config.eval.network)
     _check_workdir(workdir, config)

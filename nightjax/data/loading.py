@@ -17,6 +17,9 @@ from nightjax.data.sources import Source
 
 Arrays = dict[str, np.ndarray]
 
+AUTO_SIZE = (0, 0)
+"""In the place of a size: chosen from the sizes of the images when a run starts (`nightjax.run.own_data`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamSpec:
@@ -29,7 +32,8 @@ class StreamSpec:
         split: of the data set.
         crop: (height, width) of the training crop.
         fields: some of `transforms.FEATURES`, "image" first.
-        resize: (height, width) to which images are resized when they are loaded; None keeps the stored size.
+        resize: (height, width) to which images are resized when they are loaded; None keeps the stored size, and
+            `AUTO_SIZE` is chosen when a run starts.
         flip: mirrors left to right with probability one half.
         scale_range: (smallest, largest) factor by which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
@@ -62,6 +66,8 @@ class StreamSpec:
             raise UserError(f"stream {self.name!r}: the first field must be 'image', got {list(self.fields)}")
         for key in ("crop", "resize", "crop_resize"):
             size = getattr(self, key)
+            if key == "resize" and size is not None and tuple(size) == AUTO_SIZE:
+                continue
             if (size is not None or key == "crop") and not _is_size(size):
                 self._refuse(key, "(height, width) in whole pixels, 1 or more")
         if self.scale_range is not None and not _is_range(self.scale_range):

@@ -26,7 +26,8 @@ class EvalSet:
         native_size: (height, width) of the labels that the protocol is defined for; labels of another size are scored
             too, with a note. None: any.
         input_size: (height, width) to which images are resized for the network, not keeping their aspect ratio; None
-            keeps the native size. Scores are always taken at the native size of the labels.
+            keeps the native size; (0, 0) is chosen when a plain folder is first read. Scores are always taken at the
+            native size of the labels.
         antialias: whether this resize is antialiased, as Pillow's is.
         align_corners: whether logits are resized to the label size with aligned corners; True in DANNet, False in the
             DAFormer family.

@@ -57,25 +57,25 @@ def stream_specs(config: ml_collections.ConfigDict, method: Trainable) -> dict[s
     return specs
 
 
-def wanted_data(config: ml_collections.ConfigDict, method: Trainable | None = None) -> dict[str, Wanted]:
-    """What a run reads, by section: the streams of a method, if one is given, and the evaluation sets."""
-    wanted = {
-        f"data.streams.{name}": Wanted(spec.dataset, spec.split, spec.fields)
-        for name, spec in (stream_specs(config, method) if method else {}).items()
-    }
+def wanted_data(config: ml_collections.ConfigDict) -> dict[str, Wanted]:
+    """What a run reads, by section: its streams and its evaluation sets."""
+    wanted = {}
+    for name, section in config.data.streams.items():
+        spec = configs.build(StreamSpec, dict(section) | {"name": name}, f"data.streams.{name}")
+        wanted[f"data.streams.{name}"] = Wanted(spec.dataset, spec.split, spec.fields)
     for name, section in settings.eval_sections(config).items():
         wanted[f"eval.sets.{name}"] = Wanted(section["dataset"], section["split"], ("image", "label"))
     return wanted
 
 
-def look_at_data(config: ml_collections.ConfigDict, method: Trainable | None = None) -> None:
+def look_at_data(config: ml_collections.ConfigDict) -> None:
     """Looks at all data that a run reads, before anything is prepared or compiled, and prints what a user should know.
 
     Raises:
         UserError: some data cannot be read; see `preflight.look`.
     """
     data = config.data
-    notes = preflight.look(wanted_data(config, method), data_dir=data.dir, manual_dir=data.manual_dir)
+    notes = preflight.look(wanted_data(config), data_dir=data.dir, manual_dir=data.manual_dir)
     if notes and jax.process_index() == 0:
         print("\n".join(notes), flush=True)
 

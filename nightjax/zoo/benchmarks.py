@@ -203,12 +203,12 @@ BENCHMARKS: dict[str, Section] = {
         "streams": {"source": _NIGHT_SOURCE | {"dataset": "nightcity/plus+cityscapes_seg/half"}},
         "eval": _sets("nightcity_plus_val", "cityscapes_val"),
     },
-    "folder": {
+    "folder": {  # Splits and sizes are chosen when a run starts, see `nightjax.run.own_data`.
         "streams": {
-            "source": _LABELLED | {"dataset": "folder", "split": "all"},
-            "target": _LABELLED | {"dataset": "folder", "split": "all", "fields": ("image",)},
+            "source": _LABELLED | {"dataset": "folder", "split": "auto", "resize": (0, 0)},
+            "target": _LABELLED | {"dataset": "folder", "split": "auto", "resize": (0, 0), "fields": ("image",)},
         },
-        "eval": {"val": {"dataset": "folder", "split": "all"}},
+        "eval": {"val": {"dataset": "folder", "split": "auto", "input_size": (0, 0)}},
         "scale": "toy",
         "classes": "",
     },

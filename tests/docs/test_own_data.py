@@ -15,7 +15,7 @@ from nightjax.core import cli, sharding
 from nightjax.core import config as configs
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
-from nightjax.run import settings, start
+from nightjax.run import own_data, settings, start
 from nightjax.train import train
 from tests.helpers import toy
 from tests.helpers.places import ROOT
@@ -94,7 +94,7 @@ def test_the_commands_read_labels_of_ones_own(page, example, capsys):
             values = flags.FlagValues()
             _, argv = cli.define_config(values, words[2:], settings.load, settings.override)
             cli.parse(values, argv)
-            config = values["config"].value
+            config = own_data.resolve(values["config"].value)
             used = [config.data.streams.source, config.data.streams.target, config.eval.sets.val]
             for source in (sources.open_source(section.dataset, section.split) for section in used):
                 label = transforms.decode(source[0], ("image", "label"))["label"]
