@@ -20,7 +20,7 @@ from etils import epath
 from nightjax.core import cli
 from nightjax.evaluator import Evaluator
 from nightjax.metrics import table
-from nightjax.run import loaded, own_data, settings, start
+from nightjax.run import loaded, moved, own_data, settings, start
 from nightjax.zoo import benchmarks
 
 
@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> None:
     results = {}
     for workdir in values.workdir:
         run = loaded.load(workdir, values.network, values.step)
-        config, own = ml_collections.ConfigDict(run.config.to_dict()), settings.eval_sections(run.config)
+        started = moved.to_manual_dir(run.config, values.manual_dir) if values.manual_dir else run.config
+        config, own = ml_collections.ConfigDict(started.to_dict()), settings.eval_sections(started)
         config.eval.sets = benchmarks.evaluation_sets(values.data, tuple(values.sets), own)
         config.eval.network = run.network
         config.data.dir = values.data_dir or config.data.dir
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
         wanted = ml_collections.ConfigDict(config.to_dict())
         wanted.data.streams = {}
         start.look_at_data(wanted)
-        evaluator = Evaluator(config, run.method, run.mesh, epath.Path(workdir), run.config)
+        evaluator = Evaluator(config, run.method, run.mesh, epath.Path(workdir), started)
         results[workdir] = evaluator(run.variables, run.step)
     if jax.process_index() == 0:
         _report_all(results, values.output)

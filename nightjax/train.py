@@ -25,7 +25,7 @@ from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
-from nightjax.run import class_sets, loaded, own_data, references, settings, start
+from nightjax.run import class_sets, loaded, moved, own_data, references, settings, start
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -57,10 +57,11 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     method = methods.build(config)
     abstract = start.abstract_state(config, method, mesh)
     network = loaded.network_of(method, config.eval.network)
-    _check_workdir(workdir, config)
+    moved_streams = _check_workdir(workdir, config)
     readers, batches = _open_streams(config, method, mesh)
+    moved.check_same(workdir, readers, moved_streams)
     evaluator = Evaluator(config, method, mesh, workdir)
-    _claim(workdir, config)
+    _claim(workdir, config, readers, again=bool(moved_streams))
 
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
     first = saver.latest() or 0
@@ -192,24 +193,30 @@ def _saved(workdir: epath.Path) -> ml_collections.ConfigDict | None:
     return loaded.read_config(workdir) if (workdir / settings.CONFIG).exists() else None
 
 
-def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses a workdir that holds another config's run or cannot be one."""
+def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> list[str]:
+    """Refuses a workdir that holds another config's run or cannot be one; returns the streams whose folder moved."""
     if (workdir / settings.CONFIG).exists():
-        configs.check_same_run(loaded.read_config(workdir), config, workdir)
-    elif jax.process_index() == 0:
+        saved, moved_streams = moved.renamed(loaded.read_config(workdir), config)
+        configs.check_same_run(saved, config, workdir)
+        return moved_streams
+    if jax.process_index() == 0:
         with _writing_to(workdir):
             workdir.mkdir(parents=True, exist_ok=True)
+    return []
 
 
-def _claim(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the workdir this config's; all processes wait until it is.
+def _claim(
+    workdir: epath.Path, config: ml_collections.ConfigDict, readers: dict[str, sources.Source], again: bool
+) -> None:
+    """Makes the workdir this config's, ``again`` where its data have moved; all processes wait until it is.
 
     Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
     apart meet, before the first program that needs them all.
     """
     path = workdir / settings.CONFIG
-    if jax.process_index() == 0 and not path.exists():
+    if jax.process_index() == 0 and (again or not path.exists()):
         with _writing_to(workdir):
+            moved.remember(workdir, readers)
             draft = workdir / f"{settings.CONFIG}.tmp"
             draft.write_text(configs.to_json(config))
             draft.replace(path)

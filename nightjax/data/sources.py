@@ -291,7 +291,7 @@ class JoinedSource:
     """
 
     def __init__(self, parts: Sequence[Source]):
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._ends = np.cumsum([len(part) for part in parts])
         self.name = "+".join(part.name for part in parts)
         self.split = parts[0].split
@@ -305,11 +305,11 @@ class JoinedSource:
         if not 0 <= index < len(self):
             raise IndexError(index)
         part = int(np.searchsorted(self._ends, index, side="right"))
-        return self._parts[part][index - (int(self._ends[part - 1]) if part else 0)]
+        return self.parts[part][index - (int(self._ends[part - 1]) if part else 0)]
 
     def class_pixels(self) -> np.ndarray:
         """See `Source`."""
-        return np.concatenate([part.class_pixels() for part in self._parts])
+        return np.concatenate([part.class_pixels() for part in self.parts])
 
 
 class ListSource:

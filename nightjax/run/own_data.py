@@ -5,6 +5,7 @@ starts, printed, and kept in its config, so that a continued run has the same on
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,9 @@ def resolve(
     if not open_ones:
         return ml_collections.ConfigDict(plain).lock()
     said: list[str] = []
+    # A stream whose split somebody chose holds nothing out, unless it is the choice of a run.
+    chosen = re.compile(rf"{AUTO_SPLIT}|.*\[:-\d+\]")
+    holds_out = {key: key[0] == "data.streams" and bool(chosen.fullmatch(one["split"])) for key, one in folders.items()}
     roots = {key: _root(one["dataset"], plain["data"]["manual_dir"]) for key, one in folders.items()}
     for (section, name), one in open_ones.items():
         root = roots[section, name]
@@ -66,10 +70,11 @@ def resolve(
                 f"{section}.{name} leaves split or {size} open, which are chosen for plain folders only, and reads "
                 f"{one['dataset']!r}: give --config.{section}.{name}.split and --config.{section}.{name}.{size}"
             )
-        if one["split"] == AUTO_SPLIT and root is None:
-            one["split"] = "all"
-        elif one["split"] == AUTO_SPLIT:
-            trained = any(key[0] == "data.streams" and other == root for key, other in roots.items())
+        if one["split"] != AUTO_SPLIT:
+            continue
+        one["split"] = "all"
+        if root is not None:
+            trained = any(holds_out[key] and other == root for key, other in roots.items())
             scored = any(key[0] == "eval.sets" and other == root for key, other in roots.items())
             one["split"] = _split(root, section == "eval.sets", trained, scored, said)
     for (section, name), one in open_ones.items():
