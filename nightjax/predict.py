@@ -1,24 +1,29 @@
-"""Segments images with a trained network.
+"""Segments images and videos with a trained network.
 
     nightjax predict --workdir=runs/dsr_fpa --input=my_photos --output=masks
     nightjax predict --workdir=runs/dsr_fpa --input=a.jpg,b.png --output=masks --scales=0.75,1,1.25 --flip
+    nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks
+    nightjax predict --workdir=runs/dsr_fpa --input=drive_frames --frame_rate=25 --output=masks
 
 For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.png, at
-the image's own size. classes.json and legend.png say once what the ids and colors mean. Sub-folders of an input folder
-are kept. It needs the run folder, and no data set.
+the image's own size, and for every video the folder NAME_trainids of masks and NAME_overlay.mp4. classes.json and
+legend.png say once what ids and colors mean; summary.json has the classes' shares of every image. Sub-folders of an
+input folder are kept. It needs the run folder, and no data set.
+
+The same command goes on where it was stopped. Files that cannot be segmented never stop the others: they are listed at
+the end, and the exit code is 2.
 """
 
 import functools
 from collections.abc import Sequence
 
 from absl import flags
-from etils import epath
-from tqdm import tqdm
 
 from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.inference.files import image_sizes, output_names, write_classes, write_prediction
+from nightjax.inference.inputs import find_inputs, image_sizes
+from nightjax.inference.many import Predictions, written_names
 from nightjax.inference.predict import parse_size, should_bucket
 
 
@@ -26,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     """Predicts."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    flags.DEFINE_list("input", None, "Images or folders of images.", flag_values=values)
+    flags.DEFINE_list("input", None, "Images, videos, or folders of them.", flag_values=values)
     flags.DEFINE_string("output", None, "Folder to write.", flag_values=values)
     cli.define_checkpoint(values)
     flags.DEFINE_list(
@@ -37,19 +42,40 @@ def main(argv: Sequence[str]) -> None:
     )
     flags.DEFINE_list("scales", ["1"], "Scales to average over.", flag_values=values)
     flags.DEFINE_bool("flip", False, "Average over the mirror image too.", flag_values=values)
+    flags.DEFINE_float(
+        "frame_rate",
+        0.0,
+        "Frames a second: takes the images of each input folder for the numbered frames of a video. By default they "
+        "are single images, and videos keep their own rate.",
+        flag_values=values,
+    )
     cli.parse(values, argv, __doc__, required=("workdir", "input", "output"))
     cli.use_compilation_cache()
     options = {"scales": _scales(values.scales), "flip": values.flip}
     if values.size:
         options["input_size"] = parse_size(values.size, "size", own=True)
-    images = output_names(values.input)
+    if values.frame_rate < 0:
+        raise UserError(f"--frame_rate={values.frame_rate:g} must be above 0")
+    frames, written = bool(values.frame_rate), written_names(values.output)
+    inputs = find_inputs(values.input, values.output, frames=frames, written=written)
     model = api.load(values.workdir, network=values.network, step=values.step)
-    predict = functools.partial(model.predict, bucket=should_bucket(image_sizes(images.values())), **options)
-    folder = epath.Path(values.output)
-    for name, path in tqdm(images.items(), unit="image", disable=None):
-        write_prediction(predict, path, folder, name, model.classes)
-    write_classes(folder, model.classes)
-    print(f"{len(images)} images segmented into {folder}")
+    predictions = Predictions(values.output, model.run.facts() | {"options": options}, model.classes)
+    bucket = should_bucket(image_sizes(inputs.images.values()))
+    predictions(functools.partial(model.predict, bucket=bucket, **options), inputs, values.frame_rate)
+    before = f" ({predictions.before} of them before)" if predictions.before else ""
+    print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
+    if inputs.passed_over:
+        print(inputs.summary())
+    _report(predictions.failed)
+
+
+def _report(failed: dict[str, str]) -> None:
+    """Lists what could not be segmented."""
+    if not failed:
+        return
+    for reason in failed.values():
+        print(f"  not segmented: {reason}")
+    raise UserError(f"{len(failed)} files could not be segmented, the first: {next(iter(failed.values()))}")
 
 
 def _scales(words: Sequence[str]) -> tuple[float, ...]:

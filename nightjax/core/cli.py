@@ -10,7 +10,7 @@ import ml_collections
 from absl import flags
 
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, memory_shortage
 from nightjax.core.help import config_docstring, verb_help
 
 CONFIG_HELP = (
@@ -37,6 +37,11 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
+    if shortage := memory_shortage(error):
+        return (
+            f"{shortage}; training needs less with a smaller train.batch or crop or a larger train.accumulate, "
+            "evaluation with a smaller eval.sets.NAME.batch, prediction with --size or fewer --scales"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         where = error.filename or "while writing or reading"
         return f"{error.strerror}: {where}; check the path, rights and free space"

@@ -1,6 +1,7 @@
 """The one exception for mistakes a user can make, and the suggestions that go into its message."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -32,3 +33,12 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 200 characters, or its type if the message is empty."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
+
+
+def memory_shortage(error: BaseException) -> str | None:
+    """``"memory ran out (88.5 GB were asked for at once)"`` if that is what an error says, or None."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and not re.search("RESOURCE_EXHAUSTED|Insufficient memory", text):
+        return None
+    asked = re.search(r"allocat\w* (\d+) bytes", text)
+    return "memory ran out" + (f" ({int(asked[1]) / 1e9:.3g} GB were asked for at once)" if asked else "")

@@ -1,8 +1,7 @@
-"""Predictions of image files, written as files."""
+"""One prediction as files: train ids, their colors and the overlay, each complete or not there."""
 
 import json
-import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -10,62 +9,44 @@ from etils import epath
 
 from nightjax.core.class_section import described
 from nightjax.core.classes import ClassSet
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
 from nightjax.inference import overlay
-from nightjax.inference.images import find_images, read_image
+from nightjax.inference.images import read_image
+from nightjax.inference.inputs import CLASSES, LEGEND, RESULTS
 from nightjax.inference.predict import Prediction
 
-
-def output_names(inputs: Sequence[str]) -> dict[str, epath.Path]:
-    """Name to write to, without suffix, to image: relative to the input folder that holds it.
-
-    Raises:
-        UserError: an input does not exist or holds no image, or two images would be written to one name.
-    """
-    named = {}
-    for given in map(epath.Path, inputs):
-        for path in find_images(given):
-            inside = path.relative_to(given) if given.is_dir() else path.name
-            name = str(pathlib.PurePosixPath(inside).with_suffix(""))
-            if named.setdefault(name, path) != path:
-                raise UserError(
-                    f"{named[name]} and {path} would both be written as {name}_*.png: rename one of them, or predict "
-                    "them into different --output folders"
-                )
-    return named
-
-
-def image_sizes(paths: Iterable[epath.Path]) -> list[tuple[int, int]]:
-    """(width, height) from the files' headers; files that are no image are passed over."""
-    sizes = []
-    for path in paths:
-        try:
-            with path.open("rb") as file, PIL.Image.open(file) as image:
-                sizes.append(image.size)
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-            continue
-    return sizes
+Predict = Callable[[np.ndarray], Prediction]
+"""uint8 [H, W, 3] to a prediction at the image's own size."""
 
 
 def write_prediction(
-    predict: Callable[[np.ndarray], Prediction], path: epath.Path, folder: epath.Path, name: str, classes: ClassSet
-) -> None:
+    predict: Predict, path: epath.Path, folder: epath.Path, name: str, classes: ClassSet
+) -> np.ndarray:
     """Segments one image file and writes its train ids, their colors, and the overlay on the image.
 
     Args:
-        predict: uint8 [H, W, 3] to a prediction at the image's own size.
+        predict: of the network.
         path: of the image.
         folder: to write to.
         name: of the results, possibly with folders: ``<name>_trainids.png``, ``_color.png`` and ``_overlay.png``.
-        classes: whose colors to take.
+        classes: of the network.
+
+    Returns:
+        The train ids, uint8 [H, W].
+
+    Raises:
+        UserError: the image cannot be read.
     """
-    image = read_image(path)
+    image = read_any(path)
     label = predict(image).label
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}_trainids.png").write_bytes(overlay.encode_label(label))
-    (folder / f"{name}_color.png").write_bytes(overlay.encode_palette(label, classes.colors))
-    blended = overlay.blend(image, label, palette=classes.colors)
-    (folder / f"{name}_overlay.png").write_bytes(overlay.encode_image(blended))
+    encoders = (
+        lambda: overlay.encode_label(label),
+        lambda: overlay.encode_palette(label, classes.colors),
+        lambda: overlay.encode_image(overlay.blend(image, label, palette=classes.colors), compression=1),
+    )
+    for end, encode in zip(RESULTS, encoders, strict=True):
+        write_whole(folder / f"{name}{end}", encode())
+    return label
 
 
 def write_classes(folder: epath.Path, classes: ClassSet) -> None:
@@ -74,6 +55,41 @@ def write_classes(folder: epath.Path, classes: ClassSet) -> None:
     A folder of data reads that JSON as its ``labels.json``.
     """
     entries = {str(train_id): entry for train_id, entry in enumerate(described(classes))}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "classes.json").write_text(json.dumps(entries, indent=1) + "\n")
-    (folder / "legend.png").write_bytes(overlay.encode_image(overlay.legend(classes)))
+    write_whole(folder / CLASSES, (json.dumps(entries, indent=1) + "\n").encode())
+    write_whole(folder / LEGEND, overlay.encode_image(overlay.legend(classes)))
+
+
+def read_any(path: epath.Path) -> np.ndarray:
+    """`read_image`, where whatever a decoder stumbles over is the file's fault.
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    try:
+        return read_image(path)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Decoders raise many types for damaged files.
+        raise UserError(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
+
+
+def is_finished(path: epath.Path, folder: epath.Path, name: str, ends: tuple[str, ...] = RESULTS) -> bool:
+    """Whether all results of a file are there and none is older than the file."""
+    results = [folder / f"{name}{end}" for end in ends]
+    if not all(result.exists() for result in results):
+        return False
+    return min(result.stat().mtime for result in results) >= path.stat().mtime
+
+
+def read_label(folder: epath.Path, name: str) -> np.ndarray:
+    """The train ids that `write_prediction` wrote, uint8 [H, W]."""
+    with (folder / f"{name}{RESULTS[0]}").open("rb") as file, PIL.Image.open(file) as image:
+        return np.asarray(image)
+
+
+def write_whole(path: epath.Path, data: bytes) -> None:
+    """Writes a file that appears under its name only when complete; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.partial"
+    draft.write_bytes(data)
+    draft.replace(path)

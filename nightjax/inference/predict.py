@@ -9,6 +9,9 @@ network, so values near the two borders (anywhere, for models with global poolin
 differ slightly from those of the unpadded image; `bucket=False` avoids that and compiles each size.
 A fixed `input_size` shares one network input among all images and leaves only the output's size to
 bucket.
+
+Memory. Beyond what the network needs at its input, an image takes 5 bytes a pixel (label and confidence) and the
+probabilities of one band of rows (`BAND_VALUES`).
 """
 
 import dataclasses
@@ -27,6 +30,10 @@ from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
 
 Mode = Literal["whole", "slide"]
+
+BAND_VALUES = 2**24
+"""How many probabilities (64 MiB) exist at a time: the output is computed in bands of so many rows, so that a photo of
+100 megapixels needs no array of all its classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,17 +163,25 @@ def _predict(apply_fn, canvas, extent, output, settings, probabilities):
 
         return slide(dense, image, window, stride, at_once=at_once)
 
-    total = 0.0
+    scores = []
     for scale in scales:
         image = _rescale(canvas, scale)
-        mirrored = (False, True) if flip else (False,)
-        for mirror in mirrored:
+        for mirror in (False, True) if flip else (False,):
             score = logits(image[:, :, ::-1] if mirror else image)
-            score = score[:, :, ::-1] if mirror else score
-            total += jax.nn.softmax(_resize_to_extent(score[0], extent, output), axis=-1)
-    average = total / (len(scales) * (1 + flip))
-    label = average.argmax(axis=-1).astype(jnp.uint8)
-    return label, average.max(axis=-1), average if probabilities else None
+            scores.append((score[:, :, ::-1] if mirror else score)[0])
+
+    def band(first: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """The rows of the output from ``first`` on."""
+        total = sum(jax.nn.softmax(_resize_to_extent(score, extent, output, first, rows), axis=-1) for score in scores)
+        average = jnp.asarray(total) / len(scores)
+        label = average.argmax(axis=-1).astype(jnp.uint8)
+        return label, average.max(axis=-1), average if probabilities else None
+
+    rows = min(max(BAND_VALUES // (output[1] * scores[0].shape[-1]), 1), output[0])
+    if rows == output[0]:
+        return band(0)
+    bands = jax.lax.map(band, jnp.arange(0, output[0], rows))
+    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), bands)
 
 
 def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
@@ -177,17 +192,20 @@ def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
     return jnp.round(image).astype(jnp.uint8)
 
 
-def _resize_to_extent(x: jax.Array, extent: jax.Array, output: tuple[int, int]) -> jax.Array:
-    """`ops.resize` of x [h, w, K] to a traced size `extent`, its border repeated up to `output`."""
-    rows, columns = (_bilinear_weights(*args) for args in zip(x.shape[:2], extent, output, strict=True))
-    precision = jax.lax.Precision.HIGHEST
-    x = jnp.einsum("Hh,hwk->Hwk", rows, x, precision=precision)
-    return jnp.einsum("Ww,Hwk->HWk", columns, x, precision=precision)
-
-
-def _bilinear_weights(before: int, extent: jax.Array, after: int) -> jax.Array:
-    source = jnp.clip((jnp.arange(after) + 0.5) * (before / extent) - 0.5, 0.0, before - 1)
-    return jnp.maximum(1.0 - jnp.abs(source[:, None] - jnp.arange(before)), 0.0)
+def _resize_to_extent(
+    x: jax.Array, extent: jax.Array, output: tuple[int, int], first: jax.Array | int, rows: int
+) -> jax.Array:
+    """Rows ``first`` to ``first + rows`` of `ops.resize` of x [h, w, K] to a traced size `extent`, its border repeated
+    up to `output`."""
+    places = (first + jnp.arange(rows), jnp.arange(output[1]))
+    for axis in (0, 1):
+        length = x.shape[axis]
+        source = jnp.clip((places[axis] + 0.5) * (length / extent[axis]) - 0.5, 0.0, length - 1)
+        before = jnp.floor(source).astype(jnp.int32)
+        share = jnp.expand_dims(source - before, [a for a in range(3) if a != axis])
+        after = jnp.minimum(before + 1, length - 1)
+        x = (1 - share) * jnp.take(x, before, axis) + share * jnp.take(x, after, axis)
+    return x
 
 
 def _extend(image: np.ndarray, size: Size) -> np.ndarray:

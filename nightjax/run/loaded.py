@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,18 @@ class Run:
     def written(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, traced with the forms of the run's devices; see `core.targets`."""
         return targets.written_for(targets.of(self.mesh.devices.flat), function)
+
+    def facts(self) -> dict[str, Any]:
+        """Which network this is, for files that it makes; ``weights`` is the same for the same weights only."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(sharding.to_host(self.variables)):
+            digest.update(leaf.tobytes())
+        return {
+            "run": str(self.workdir),
+            "network": self.network,
+            "step": self.step,
+            "weights": digest.hexdigest()[:16],
+        }
 
 
 def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:

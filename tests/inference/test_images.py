@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from nightjax.core.errors import UserError
-from nightjax.inference.images import decode_image, find_images, read_image
+from nightjax.inference.images import decode_image, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 
@@ -92,18 +92,3 @@ def test_floating_point_and_missing_files(tmp_path):
         read_image(tmp_path / "missing.png")
     with pytest.raises(UserError, match="folder"):
         read_image(tmp_path)
-
-
-def test_find_images(tmp_path):
-    (tmp_path / "b").mkdir()
-    for name in ("z.JPG", "b/a.png", "b/notes.txt", ".hidden.png"):
-        (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "odd.name").write_bytes(b"x")
-    found = find_images(tmp_path)
-    assert [str(path.relative_to(tmp_path)) for path in found] == ["b/a.png", "z.JPG"]
-    assert len(find_images([tmp_path, tmp_path / "z.JPG", str(tmp_path / "odd.name")])) == 3
-    with pytest.raises(UserError, match="does not exist"):
-        find_images(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no image found"):
-        find_images(tmp_path / "empty")

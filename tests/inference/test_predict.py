@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
+from nightjax.inference import predict
 from nightjax.inference.predict import bucket_length, predict_image, should_bucket
 from nightjax.ops.resize import resize
 
@@ -122,6 +123,17 @@ def test_flip_makes_the_result_symmetric():
     mean = predict_image(lopsided, both, probabilities=True, flip=True).probabilities
     assert np.abs(lone - lone[:, ::-1]).max() > 1e-2
     np.testing.assert_allclose(mean, mean[:, ::-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"scales": (0.5, 1.0), "flip": True}, {"input_size": (16, 32)}])
+def test_bands_of_rows_are_the_whole(monkeypatch, options):
+    image = image_of(53, 70)
+    whole = predict_image(PARTIAL, image, probabilities=True, **options)
+    monkeypatch.setattr(predict, "BAND_VALUES", 96 * 5 * 10)  # 10 of 64 rows: the last band is not full
+    banded = predict_image(lambda x: network(WEIGHTS, x), image, probabilities=True, **options)
+    np.testing.assert_array_equal(banded.label, whole.label)
+    np.testing.assert_allclose(banded.probabilities, whole.probabilities, atol=1e-6)
+    np.testing.assert_allclose(banded.confidence, whole.confidence, atol=1e-6)
 
 
 def test_few_programs_for_many_sizes():

@@ -473,6 +473,12 @@ def test_a_defect_of_ours_keeps_its_traceback():
     assert cli.explain(OSError("no number")) is None
 
 
+def test_memory_that_ran_out_is_one_line():
+    line = cli.explain(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12000000000 bytes."))
+    assert "12 GB" in line and "train.batch" in line and "--size" in line
+    assert "memory ran out" in cli.explain(MemoryError())
+
+
 def test_a_mistake_wrapped_by_a_reader_is_found():
     wrapped = RuntimeError("worker 3 failed")
     wrapped.__cause__ = UserError("frame_01 is damaged")
