@@ -64,7 +64,7 @@ def config_docstring(path: str) -> str:
     """The docstring of a config file given as ``--config`` takes it; empty if there is none to read."""
     file = pathlib.Path(path.partition(":")[0])
     try:
-        return ast.get_docstring(ast.parse(file.read_text())) or ""
+        return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     except (OSError, SyntaxError, UnicodeDecodeError):
         return ""
 

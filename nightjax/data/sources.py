@@ -10,7 +10,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -24,6 +24,7 @@ from nightjax.core.errors import UserError, first_line
 from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
+from nightjax.data.locks import machine_lock
 
 Record = Mapping[str, Any]
 """Features by name, as above."""
@@ -444,29 +445,3 @@ def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str)
 def _left_out(builder: tfds.core.DatasetBuilder, split: str) -> str:
     report = (builder.info.metadata or {}).get("splits", {}).get(split)
     return left_out(report) if report else ""
-
-
-@contextlib.contextmanager
-def machine_lock(folder: str) -> Iterator[None]:
-    """Held by one process of this machine at a time. Object stores have no locks: prepare data there beforehand."""
-    if "://" in folder:
-        yield
-        return
-    lock = pathlib.Path(folder) / ".prepare.lock"
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.touch()
-    except OSError as error:
-        raise UserError(f"cannot write to data_dir {folder} ({error.strerror}): name another data_dir") from error
-    with lock.open("w") as file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    """Waits until no other process holds the file. Windows has no such locks: prepare there from one process."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)

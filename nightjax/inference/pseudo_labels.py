@@ -52,7 +52,7 @@ def write_pseudo_labels(
             path.write_bytes(data)
         names.append(name)
     (folder / "lists").mkdir(parents=True, exist_ok=True)
-    (folder / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    (folder / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     pixels = dict(zip(classes.names, counts.tolist(), strict=True))
     if not classes.same_classes(CITYSCAPES):
         named = {str(train_id): entry for train_id, entry in enumerate(described(classes))}

@@ -27,7 +27,8 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, machine_lock, open_source, prepared_dir
+from nightjax.data.locks import machine_lock
+from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, open_source, prepared_dir
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]

@@ -102,7 +102,7 @@ def write_report(
         f"<style>{STYLE}</style></head><body>\n{''.join(parts)}\n</body></html>\n"
     )
     path = epath.Path(output) if output is not None else workdir / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 

@@ -121,7 +121,7 @@ def write(
         record: facts for selection.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "selected.csv").open("w", newline="") as file:
+    with (folder / "selected.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("name", "score"), *((name, f"{score:.6g}") for name, score in choice.chosen)])
     facts = {**record, **({"frechet": choice.frechet} if choice.frechet else {}), "chosen": len(choice.chosen)}
     (folder / "selection.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -142,7 +142,7 @@ def read_list(path: str) -> list[str]:
         UserError: no such file, or no list of names.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             names = [row["name"] for row in csv.DictReader(file)]
     except (OSError, KeyError) as error:
         raise UserError(f"{path} is no selected.csv of nightjax select: {error}") from error

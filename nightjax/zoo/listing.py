@@ -42,7 +42,8 @@ def list_sets() -> dict[str, str]:
 def list_configs() -> dict[str, str]:
     """Name of every config (``--config=``) to what it trains."""
     files = {name: config_files.folder() / f"{name}.py" for name in config_files.names()}
-    return {name: _first_line(ast.get_docstring(ast.parse(path.read_text()))) for name, path in files.items()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    return {name: _first_line(ast.get_docstring(ast.parse(text))) for name, text in texts.items()}
 
 
 def list_studies() -> dict[str, str]:

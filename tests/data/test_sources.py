@@ -212,9 +212,10 @@ def test_data_dir_that_is_a_file(camvid, tmp_path):
         open_source("camvid", "dusk_train", data_dir=str(tmp_path / "file"), manual_dir=str(camvid))
 
 
-def test_machines_without_file_locks_prepare_all_the_same(opened, monkeypatch):
+def test_machines_without_file_locks_prepare_all_the_same(opened, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)  # As on Windows.
     assert len(opened("camvid", "dusk_train")) == 2
+    assert not list(tmp_path.rglob("*.claim"))
 
 
 with tfds.core.registered.skip_registration():
