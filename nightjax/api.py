@@ -72,21 +72,23 @@ class Model:
         return predict_image(self.run.predict_fn, image, **options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Where things in a picture of this size are as large as in training: the height to which the run resized its
-        images.
+        """Where things in a picture of this size are as large as in training: with `input_height` rows.
 
         Args:
             size: (height, width) of a picture.
 
         Returns:
-            (height, width), the aspect kept up to a width that 32 divides; None where the run trained at its images'
-            own size.
+            (height, width), the aspect kept up to a width that 32 divides; None for the picture's own size.
         """
+        height = self.input_height
+        return (height, max(round(height * size[1] / size[0] / 32), 1) * 32) if height else None
+
+    @property
+    def input_height(self) -> int:
+        """``eval.height``, else the height to which the run resized its images; 0 where it took their own size."""
         streams = self.run.config.data.streams
         trained = streams.get("target", streams.source).get("resize")
-        if trained is None:
-            return None
-        return trained[0], max(round(trained[0] * size[1] / size[0] / 32), 1) * 32
+        return self.run.config.eval.height or (trained[0] if trained else 0)
 
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
         """The picture under the colors of its predicted classes, uint8 [H, W, 3]."""

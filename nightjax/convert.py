@@ -5,6 +5,7 @@ r"""Converts published weights into a run folder, and a run's weights back into 
         --config=configs/dannet.py:data=cityscapes_to_dark_zurich --output=runs/dannet_official
     nightjax convert --input=mit_b5.pth --allow_missing='head.*' \
         --config=configs/dsr_fpa.py:data=cityscapes_to_dark_zurich --output=pretrained/mit_b5
+    nightjax convert --input=segformer-b0-finetuned-cityscapes --output=runs/segformer_b0
     nightjax convert --export=runs/dannet_official --naming=dannet_pspnet --allow_missing='relight.*' --output=psp.pth
     nightjax convert --style=styleaug/checkpoints --output=style.npz
 
@@ -12,7 +13,12 @@ The config says which network the weights are for. The folder written is a run's
 training starts from it with --config.train.init=FOLDER. Names that only one side has are listed and end the conversion,
 unless --allow_missing (names of the model) or --allow_surplus (names of the file) covers them. What is missing is
 initialized from the config's seed; so is what --allow_missing names and the file has in another shape, such as a
-classifier of other classes. .npz and .safetensors need nothing else; torch's files need nightjax[convert].
+classifier of other classes. What trainers wrap around weights or put in front of their names is dropped.
+.npz and .safetensors need nothing else; torch's files need nightjax[convert].
+
+A folder that save_pretrained of Hugging Face wrote (SegFormer) needs no config: network, normalization and input size
+come from it. --height says at how many rows predict shows images to the network; by default what the folder says, or
+the height to which the config resizes its images, or 1024 rows if that is a toy's. The run keeps it as eval.height.
 
 --style joins the three checkpoints of the style randomizer (github.com/philipjackson/style-augmentation) in one file,
 for configs/t2s_da.py:mode=dg,translation=style,style=style.npz. It needs nightjax[convert].
@@ -35,7 +41,12 @@ def main(argv: Sequence[str]) -> None:
     """Lists what is known, imports or exports."""
     values = flags.FlagValues()
     flags.DEFINE_bool("list", False, "Show the known file formats and namings.", flag_values=values)
-    flags.DEFINE_list("input", [], "Checkpoints that together hold one network.", flag_values=values)
+    flags.DEFINE_list(
+        "input", [], "Checkpoints that together hold one network, or a folder of Hugging Face.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "height", 0, "Rows at which predict shows images to the network.", lower_bound=0, flag_values=values
+    )
     flags.DEFINE_string("export", "", "Run folder whose weights are exported.", flag_values=values)
     flags.DEFINE_string("style", "", "Folder of the style randomizer's three checkpoints.", flag_values=values)
     flags.DEFINE_string("output", "", "Folder to write; with --export or --style, a file.", flag_values=values)
@@ -60,11 +71,12 @@ def main(argv: Sequence[str]) -> None:
         _require(values, "output", "naming")
         export(values)
     else:
-        _require(values, "input", "config", "output")
+        _require(values, "input", "output")
         notes = imported.import_run(
             values.config,
             values.input,
             values.output,
+            values.height,
             naming=values.naming,
             network=values.network or "student",
             allow_missing=values.allow_missing,

@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_list(
         "size",
         [],
-        "height,width that the network sees, or own for the image's; by default the height it was trained at.",
+        "height,width that the network sees, or own for the image's; by default the run's eval.height, else the height "
+        "it was trained at.",
         flag_values=values,
     )
     flags.DEFINE_list("scales", ["1"], "Scales to average over.", flag_values=values)
@@ -60,13 +61,26 @@ def main(argv: Sequence[str]) -> None:
     inputs = find_inputs(values.input, values.output, frames=frames, written=written)
     model = api.load(values.workdir, network=values.network, step=values.step)
     predictions = Predictions(values.output, model.run.facts() | {"options": options}, model.classes)
-    bucket = should_bucket(image_sizes(inputs.images.values()))
+    sizes = image_sizes(inputs.images.values())
+    if not values.size:
+        print(_size_line(model, max((height for _, height in sizes), default=0)), flush=True)
+    bucket = should_bucket(sizes)
     predictions(functools.partial(model.predict, bucket=bucket, **options), inputs, values.frame_rate)
     before = f" ({predictions.before} of them before)" if predictions.before else ""
     print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
     if inputs.passed_over:
         print(inputs.summary())
     _report(predictions.failed)
+
+
+def _size_line(model: api.Model, largest: int) -> str:
+    """At which size images are shown to the network, and why."""
+    rows = model.input_height
+    if not rows:
+        return "images are shown to the network at their own size, as it was trained; --size=height,width changes it"
+    why = "eval.height of the run" if model.run.config.eval.height else "the height at which it was trained"
+    small = f"; of {largest} rows most detail is lost" if largest > 4 * rows else ""
+    return f"images are shown to the network at {rows} rows, {why}{small}; --size=height,width or --size=own changes it"
 
 
 def _report(failed: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from nightjax.core.stacks import Stack
 from nightjax.interop import namings
 from nightjax.interop.official_names import from_official
 from nightjax.interop.torch_weights import Variables, brief, from_torch, matches, named_leaves, to_torch
-from nightjax.interop.weight_files import load_state_dict, save_state_dict, sha256
+from nightjax.interop.weight_files import load_network, save_state_dict, sha256
 
 
 class Imported(NamedTuple):
@@ -37,7 +37,7 @@ def import_files(
 ) -> Imported:
     """Reads the parameters of one model from one or more checkpoints.
 
-    Prefixes that wrap a whole network (`official_names.WRAPPERS`) are dropped first. The counters of batch norms,
+    What wraps a whole network (see `wrappers`) is dropped first. The counters of batch norms,
     ``num_batches_tracked``, are not kept: nothing here reads them, and `export_file` writes zeros.
 
     Args:
@@ -45,7 +45,7 @@ def import_files(
         template: structure and shapes of the model's variables, as ``jax.eval_shape`` gives them.
         stacks: of the model, see `core.stacks`.
         naming: key of `namings.NAMINGS` for all files; by default each file's own is found.
-        network: ``"student"`` or ``"teacher"`` of checkpoints that hold both.
+        network: ``"student"`` or ``"teacher"``, a moving average, of checkpoints that hold both.
         allow_missing: globs of our names that need not be in the files.
         allow_surplus: globs of names of the files, without prefixes, that need not be in the model.
 
@@ -55,9 +55,11 @@ def import_files(
     ours = named_leaves(template, stacks)
     state, notes = {}, []
     for path in paths:
-        whole = from_official(load_state_dict(path), {})
-        part, others = namings.one_network(whole, network, path)
-        name = naming or namings.detect(part, ours, path)
+        content, averaged = load_network(path, network)
+        whole = from_official(content, {})
+        part, others = namings.one_network(whole, "student" if averaged else network, path)
+        name, part, left_out = namings.recognize(part, ours, path, naming)
+        others += left_out
         family = namings.find(name)
         unused = [entry for entry in part if matches(entry, (*family.unused, *allow_surplus))]
         renamed = family.to_ours({entry: part[entry] for entry in part.keys() - set(unused)})

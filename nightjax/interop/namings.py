@@ -16,6 +16,7 @@ from nightjax.core.errors import UserError
 from nightjax.interop.mit_names import HUGGINGFACE_FILES, HUGGINGFACE_STATE, mmseg_mit
 from nightjax.interop.official_names import DANNET, Change, from_official, known, to_official
 from nightjax.interop.swin_names import SWIN, SWIN_CHANGES
+from nightjax.interop.wrappers import AVERAGES, beginnings, unwrap
 
 State = Mapping[str, np.ndarray]
 
@@ -50,24 +51,40 @@ class Naming:
         return known(ours, self.table, self.changes)
 
 
-def detect(state: State, ours: Collection[str], path: str) -> str:
-    """Key of `NAMINGS`: the first family whose sign is there and that has names for parameters of the model.
+def recognize(
+    state: State, ours: Collection[str], path: str, naming: str = ""
+) -> tuple[str, dict[str, np.ndarray], int]:
+    """The family of a checkpoint, and its names without prefixes.
 
     Args:
-        state: official names to arrays.
+        state: official names to arrays, possibly all behind a prefix.
         ours: our names of the model's parameters.
         path: of the file, for errors.
+        naming: key of `NAMINGS`, if it is known.
+
+    Returns:
+        Key of `NAMINGS`, names without prefix to arrays, and how many entries of other networks were left out.
 
     Raises:
-        UserError: none does.
+        UserError: no family has such names.
     """
-    for name, naming in NAMINGS.items():
-        if fnmatch.filter(state, naming.sign) and naming.known(ours):
-            return name
+    known = {naming: find(naming)} if naming else NAMINGS
+    found = unwrap(state, lambda part: bool(_families(part, ours, known)))
+    if found is not None:
+        part, others = found
+        return _families(part, ours, known)[0], part, others
+    if naming:  # It may have the names of the family, but for its sign.
+        return naming, dict(state), 0
+    begin = ", ".join(f"{name} ({count})" for name, count in list(beginnings(state).items())[:6]) or "none"
     raise UserError(
-        f"{path} holds no weights for this model under any known names (its first is {next(iter(state), 'none')!r}): "
-        f"check file and config, or force one of {', '.join(NAMINGS)}"
+        f"{path} holds no weights for this model under any known names (they begin with {begin}): check file and "
+        f"config, or force one of {', '.join(NAMINGS)} with --naming"
     )
+
+
+def _families(state: State, ours: Collection[str], known: Mapping[str, Naming]) -> list[str]:
+    """The families whose sign is there and that have names for parameters of the model."""
+    return [name for name, family in known.items() if fnmatch.filter(state, family.sign) and family.known(ours)]
 
 
 def find(name: str) -> Naming:
@@ -95,6 +112,10 @@ def one_network(state: State, which: str, path: str) -> tuple[dict[str, np.ndarr
         prefix, others = {"student": "model.", "teacher": "ema_model."}[which], ()
     elif any(name.startswith("m_backbone.") for name in state):  # Refign's Lightning module
         prefix, others = {"student": ("", ("m_", "imnet_")), "teacher": ("m_", ())}[which]
+    elif prefix := next((name for name in AVERAGES if any(entry.startswith(f"{name}.") for entry in state)), ""):
+        prefix, others = (f"{prefix}.", ()) if which == "teacher" else ("", (f"{prefix}.",))
+        if which == "student" and all(name.startswith(others) for name in state):
+            return dict(state), 0  # The average is all there is.
     elif which == "teacher":
         raise UserError(f"{path} holds one network only, no teacher; leave out --network")
     else:

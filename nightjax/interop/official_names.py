@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from nightjax.core.errors import UserError
+from nightjax.interop.wrappers import without_foreign_parts
 
 Value = TypeVar("Value")
 
@@ -141,6 +142,8 @@ def _pattern(beginning: str) -> re.Pattern[str]:
 
 
 def _unwrapped(name: str) -> str:
+    name = without_foreign_parts(name)
     for wrapper in WRAPPERS:
-        name = name.removeprefix(wrapper)
+        while name.startswith(wrapper):
+            name = name.removeprefix(wrapper)
     return name

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.interop.wrappers import open_wrappers
 
 TORCH = (".pth", ".pt", ".bin", ".ckpt")
 SAVED = (".npz", ".safetensors", ".pth")
@@ -30,26 +31,55 @@ _DTYPES = {
 }
 
 
-def load_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads ``.npz``, ``.safetensors``, or torch's ``.pth``, ``.pt``, ``.bin`` and ``.ckpt``.
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What the weights of a folder in the form of Hugging Face are called; large ones are split in several files."""
 
-    torch files are read without executing code from them. A wrapper such as ``{"state_dict": ...}``
-    is opened.
+
+def load_state_dict(path: str | os.PathLike, network: str = "student") -> dict[str, np.ndarray]:
+    """Reads the arrays of one network; see `load_network`."""
+    return load_network(path, network)[0]
+
+
+def load_network(path: str | os.PathLike, network: str = "student") -> tuple[dict[str, np.ndarray], bool]:
+    """Reads ``.npz``, ``.safetensors``, torch's ``.pth``, ``.pt``, ``.bin`` and ``.ckpt``, or a folder with
+    `FOLDER_FILES`.
+
+    torch files are read without executing code from them. What trainers wrap around a network's arrays is opened; see
+    `wrappers.open_wrappers`.
+
+    Returns:
+        Name to array, and whether it is the moving average of a file that has one.
 
     Raises:
         UserError: if the file is missing, damaged, of another kind, or needs the extra ``convert``.
     """
     path = os.fspath(path)
+    if os.path.isdir(path):
+        parts = [load_network(file, network) for file in files_of(path)]
+        return {name: value for state, _ in parts for name, value in state.items()}, any(ema for _, ema in parts)
     if not os.path.isfile(path):
         raise UserError(f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file")
     kind = os.path.splitext(path)[1].lower()
     readers = {".npz": _load_npz, ".safetensors": _load_safetensors} | dict.fromkeys(TORCH, _load_torch)
     if kind not in readers:
         raise UserError(f"{path} is of no known weights format; use .npz, .safetensors or .pth")
-    state = readers[kind](path)
-    if not state:
-        raise UserError(f"{path} holds no arrays; check that it is the file of the weights")
-    return state
+    return open_wrappers(readers[kind](path), network, path)
+
+
+def files_of(folder: str) -> list[str]:
+    """The files of weights in a folder in the form of Hugging Face.
+
+    Raises:
+        UserError: there are none.
+    """
+    for name in FOLDER_FILES:
+        index, whole = os.path.join(folder, f"{name}.index.json"), os.path.join(folder, name)
+        if os.path.isfile(whole):
+            return [whole]
+        if os.path.isfile(index):
+            with open(index, encoding="utf-8") as file:
+                return [os.path.join(folder, part) for part in sorted(set(json.load(file)["weight_map"].values()))]
+    raise UserError(f"{folder} has no weights: expected {' or '.join(FOLDER_FILES)}, as save_pretrained writes them")
 
 
 def save_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) -> None:
@@ -67,8 +97,8 @@ def save_state_dict(path: str | os.PathLike, state: Mapping[str, np.ndarray]) ->
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    """SHA-256 of a file, or of the first file of a folder's weights, as 64 hexadecimal digits."""
+    with open(files_of(os.fspath(path))[0] if os.path.isdir(path) else path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -124,7 +154,7 @@ def _torch(path: str) -> Any:
     return torch
 
 
-def _load_torch(path: str) -> dict[str, np.ndarray]:
+def _load_torch(path: str) -> dict[str, Any]:
     torch = _torch(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -133,18 +163,17 @@ def _load_torch(path: str) -> dict[str, np.ndarray]:
             f"{path} is damaged or holds other things than arrays, which are never run here; if you trust it, save its "
             "state_dict alone with torch and convert that"
         ) from error
-    for wrapper in ("state_dict", "model", "state_dict_ghiasi", "state_dict_stylepredictor"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
     if not isinstance(content, Mapping):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not a state_dict; save model.state_dict() with torch"
         )
-    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    return {  # numpy has no bfloat16.
-        name: (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
-        for name, value in tensors.items()
-    }
+
+    def arrays(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):  # numpy has no bfloat16.
+            return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+        return {key: arrays(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+    return arrays(content)
 
 
 def _save_torch(path: str, state: Mapping[str, np.ndarray]) -> None:

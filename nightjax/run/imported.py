@@ -1,6 +1,6 @@
 """A run folder made of published weights instead of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,24 +9,37 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, sharding
+from nightjax.core import checkpoint, class_section, sharding
 from nightjax.core import config as configs
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
-from nightjax.interop import convert
+from nightjax.interop import convert, huggingface
 from nightjax.interop.torch_weights import brief, named_leaves
-from nightjax.run import class_sets, start
+from nightjax.run import class_sets, settings, start
+
+USUAL_HEIGHT = 1024
+"""Rows at which images are shown to a published network of which nothing says how it was trained: Cityscapes'."""
+
+TOY_HEIGHT = 256
+"""No published network was trained on images with fewer rows; a config for such data says nothing about it."""
 
 
 def import_run(
-    config: ml_collections.ConfigDict, inputs: Sequence[str], output: epath.PathLike, **options: Any
+    config: ml_collections.ConfigDict | None,
+    inputs: Sequence[str],
+    output: epath.PathLike,
+    height: int = 0,
+    **options: Any,
 ) -> list[str]:
     """Makes the folder of a run with imported weights in student and teacher, as the checkpoint of step 0.
 
     Args:
-        config: of the network; the one written names the files as its ``train.init``.
-        inputs: files of weights; see `convert.import_files`.
+        config: of the network; the one written names the files as its ``train.init``. A folder in the form of Hugging
+            Face may do without, and decides about normalization and classes.
+        inputs: files of weights, or such a folder; see `convert.import_files`.
         output: new folder.
+        height: rows at which prediction shows images to the network; 0 for what folder or config say.
         **options: of `convert.import_files`.
 
     Returns:
@@ -38,7 +51,14 @@ def import_run(
     folder = epath.Path(output)
     if (folder / "config.json").exists() or (folder / "checkpoints").exists():
         raise UserError(f"--output={output} holds a run; choose another folder")
-    config = class_sets.resolve(config, measured=False)
+    published = next((huggingface.read_folder(path) for path in inputs if huggingface.is_folder(path)), None)
+    if config is None and published is None:
+        raise UserError("--config is missing: it says which network the weights are of; see --help")
+    config = settings.load("supervised") if config is None else config
+    config = class_sets.resolve(_with_facts(config, published), measured=False)
+    said = published.height if published else 0
+    why = "as its folder says" if said and not height else "as given"
+    config, shown = with_height(config, height or said, why)
     method = methods.build(config)
     state = start.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
     variables, missing, notes = convert.import_files(inputs, method.variables(state), method.stacks, **options)
@@ -66,4 +86,42 @@ def import_run(
         {},
     )
     saver.close()
-    return [*notes, f"wrote {folder}: {start.count_parameters(variables['params']) / 1e6:.2f} M parameters"]
+    return [*notes, shown, f"wrote {folder}: {start.count_parameters(variables['params']) / 1e6:.2f} M parameters"]
+
+
+def _with_facts(
+    config: ml_collections.ConfigDict, published: huggingface.Published | None
+) -> ml_collections.ConfigDict:
+    """The config of a folder's network: its model, how pixels enter it, and its classes."""
+    if published is None:
+        return config
+    given: dict[str, Any] = config.to_dict()
+    pixels = given["model"].get("input", {}) | published.input
+    given["model"] = {"dtype": given["model"]["dtype"], **published.model, "input": pixels}
+    if published.classes != CITYSCAPES.names:
+        given["classes"] = class_section.section_of(class_section.of_section({"names": published.classes}))
+        if "class_weights" in given["method"].get("loss", {}):
+            given["method"]["loss"]["class_weights"] = None  # They were for the classes of the config's data.
+    return settings.complete(ml_collections.ConfigDict(given))
+
+
+def with_height(
+    config: ml_collections.ConfigDict, height: int, why: str = "as given"
+) -> tuple[ml_collections.ConfigDict, str]:
+    """The config with the height at which images are shown to the network, and a line that says so.
+
+    Args:
+        config: of the network.
+        height: that is known; 0 for what the config says, or `USUAL_HEIGHT` where that is a toy's.
+        why: it is known.
+    """
+    streams: Mapping[str, Any] = config.data.streams.to_dict()
+    stream = streams.get("target") or next(iter(streams.values()))
+    trained = (stream["resize"] or stream["crop"])[0]
+    if not height and trained < TOY_HEIGHT:
+        height, why = USUAL_HEIGHT, f"because nothing says more than the {trained} rows of the config's data"
+    config = settings.override(config, {"eval.height": height or config.eval.height})
+    rows = config.eval.height or (stream["resize"] or (0,))[0]
+    if not rows:
+        return config, "predict shows it images at their own size, as the config's data"
+    return config, f"predict shows it images at {rows} rows, {why if config.eval.height else 'as the config trains it'}"

@@ -65,11 +65,14 @@ class Evaluation:
     Attributes:
         every: steps between evaluations; 0 for one at the end.
         network: ``"student"`` or ``"teacher"``; "" for the method's default.
+        height: rows at which prediction and export show images to the network; 0 for the height to which the run
+            resizes its own. Evaluation sets have their own sizes.
         sets: name to `EvalSet`, or to None to leave a set out.
     """
 
     every: int = 0
     network: str = ""
+    height: int = 0
     sets: dict = dataclasses.field(default_factory=dict)
 
 
@@ -129,6 +132,7 @@ LEAST = {
     "data.workers": 0,
     "data.threads": 1,
     "eval.every": 0,
+    "eval.height": 0,
     "checkpoint.every": 0,
     "checkpoint.keep": 1,
     "log.every": 1,

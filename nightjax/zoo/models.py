@@ -10,8 +10,12 @@ MODELS: dict[str, Section] = {
     "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},
     "daformer": {"backbone": "mit_b5", "head": "daformer"},
-    "daformer_b0": {"backbone": "mit_b0", "head": "daformer", "head_embed_dim": 256, "head_channels": 256},
+    **{f"daformer_b{i}": {"backbone": f"mit_b{i}", "head": "daformer"} for i in range(6)},
     "segformer": {"backbone": "mit_b5", "head": "segformer", "head_channels": 768},
+    **{
+        f"segformer_b{i}": {"backbone": f"mit_b{i}", "head": "segformer", "head_channels": 256 if i < 2 else 768}
+        for i in range(6)
+    },
     "mmseg_segformer": {"backbone": "mit_b5", "head": "segformer", "head_level_norm": True},
     "hrda": {"backbone": "mit_b5", "head": "daformer", "hrda": True},
     "deeplabv3plus": {"backbone": "resnet101_v1c_d8_contracted", "head": "deeplab_v3plus", "auxiliary": "fcn"},
@@ -45,8 +49,8 @@ MODELS: dict[str, Section] = {
         "head_width": 32,
     },
 }
-"""``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks; ``deeplab_multi`` is AdaptSegNet's too, where
-its auxiliary classifier is the first of two levels."""
+"""``daformer`` and ``segformer`` have a MiT-B5. ``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks;
+``deeplab_multi`` is AdaptSegNet's too, where its auxiliary classifier is the first of two levels."""
 
 FULL_RESOLUTION = ("hrda",)
 """Networks that read crops of 1024 of images at their full size, and are tested by windows of that size."""

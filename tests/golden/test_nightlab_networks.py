@@ -105,7 +105,7 @@ def test_official_swin_checkpoints_fit(official, window, official_keys):
     state = {name: np.zeros(shape, np.float32) for name, shape in official_keys[official].items()}
     shapes = swin_shapes(window)
     ours = [f"backbone.{name}" for name in names_and_shapes(shapes, SWIN_STACKS)]
-    assert namings.detect(state, ours, official) == "swin"
+    assert namings.recognize(state, ours, official)[0] == "swin"
     state = backbone_part(SWIN.to_ours(state))
     variables = from_torch(state, shapes, SWIN_STACKS, allow_surplus=SWIN.unused, allow_missing=OUTPUT_NORMS)
     assert fits(variables, shapes)

@@ -10,7 +10,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.core.stacks import stacks_of
 from nightjax.interop.convert import export_file, import_files
-from nightjax.interop.namings import NAMINGS, detect, find, one_network
+from nightjax.interop.namings import NAMINGS, find, one_network, recognize
 from nightjax.interop.torch_weights import from_torch, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import build_segmenter
@@ -130,7 +130,7 @@ def test_full_size_lists(official, naming):
     network, options = LISTS[naming]
     state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     template = shapes_of(network, **options)
-    assert detect(state, named_leaves(template, STACKS), "x") == naming
+    assert recognize(state, named_leaves(template, STACKS), "x")[0] == naming
     variables = from_torch(find(naming).to_ours(state), template, STACKS)
     back = find(naming).to_official(to_torch(variables, STACKS, counters=True))
     assert {name: list(value.shape) for name, value in back.items()} == shapes
@@ -221,8 +221,8 @@ def test_refign_checkpoint_holds_three_networks_and_a_matcher():
     assert student.keys() == {names[0], names[1], names[5]} and left == 3
     teacher, _ = one_network(state, "teacher", "x")
     assert {name: int(value[0]) for name, value in teacher.items()} == {names[0]: 2, names[1]: 3}
-    assert detect(student, ["alignment_head.reduce.weight"], "x") == "uawarpc"
-    assert detect(student, ["backbone.norm1.weight"], "x") == "refign"
+    assert recognize(student, ["alignment_head.reduce.weight"], "x")[0] == "uawarpc"
+    assert recognize(student, ["backbone.norm1.weight"], "x")[0] == "refign"
     with pytest.raises(UserError, match="no teacher"):
         one_network({"backbone.norm1.weight": state[names[0]]}, "teacher", "x")
 

@@ -1,5 +1,7 @@
 """Published checkpoints to run folders that predict, evaluate and start training, and back."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from nightjax import api, convert, methods
 from nightjax.core import sharding
 from nightjax.core.config import override
 from nightjax.core.errors import UserError
+from nightjax.core.stacks import stacks_of
 from nightjax.interop.namings import find
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
-from nightjax.run import loaded, start
+from nightjax.models import build_segmenter
+from nightjax.run import imported, loaded, settings, start
 from tests.helpers import toy
 
 CONFIG = "from tests.helpers import toy\ndef get_config():\n    return toy.config({data!r}, {method!r})\n"
@@ -48,6 +52,7 @@ def converted(world):
         f"--input={world.folder}/all.safetensors",
         f"--config={world.folder}/cfg.py",
         f"--output={world.folder}/run",
+        "--height=32",
     )
     world.convert(*flags)
     return world.folder / "run"
@@ -95,6 +100,49 @@ def test_backbone_alone(world, capsys):
     init = start.init_fn(override(toy.config(world.data), {"seed": 3}), world.method)
     fresh = jax.jit(lambda: world.method.variables(init())["params"]["head"])()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params["head"], fresh)
+
+
+def test_a_folder_of_hugging_face_needs_no_config_and_keeps_its_meaning(tmp_path, capsys):
+    folder = tmp_path / "segformer"
+    folder.mkdir()
+    sizes = {"hidden_sizes": (8, 8, 16, 24), "depths": (1, 1, 1, 1), "num_attention_heads": (1, 2, 4, 3)}
+    names = {str(k): f"class {k}" for k in range(5)}
+    about = {"model_type": "segformer", "decoder_hidden_size": 16, "id2label": names, **sizes}
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 64, "image_mean": [0.5, 0.5, 0.5]}))
+    options = {
+        f"backbone_{ours}": sizes[theirs] for ours, theirs in zip(("dims", "depths", "heads"), sizes, strict=True)
+    }
+    model = build_segmenter("mit_b0", "segformer", 5, head_channels=16, **options)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.normal(0.5, 0.1, x.shape).astype(x.dtype), shapes)
+    state = find("huggingface_segformer").to_official(to_torch(variables, stacks_of(model.backbone, "backbone")))
+    halves = [dict(part) for part in np.array_split(np.array(list(state.items()), object), 2)]
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for file, part in zip(files, halves, strict=True):
+        save_state_dict(folder / file, part)
+    index = {name: file for file, part in zip(files, halves, strict=True) for name in part}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    convert.main(["convert", f"--input={folder}", f"--output={tmp_path}/run"])
+    said = capsys.readouterr().out
+    assert "huggingface_segformer" in said and "64 rows, as its folder says" in said
+    loaded_model = api.load(tmp_path / "run")
+    assert loaded_model.run.config.model.input.mean == (0.5, 0.5, 0.5)
+    assert loaded_model.input_size((100, 200)) == (64, 128)
+    image = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), np.uint8)
+    pixels = (image / np.float32(255) - 0.5) / np.array([0.229, 0.224, 0.225], np.float32)
+    expected = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"])(pixels)
+    np.testing.assert_allclose(jax.jit(loaded_model.run.predict_fn)(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_toy_config_says_nothing_about_the_size_of_images(world, converted):
+    assert api.load(converted).input_height == 32
+    config, line = imported.with_height(world.config, 0)
+    assert config.eval.height == 1024 and "1024 rows" in line
+    paper = settings.load("supervised:data=cityscapes_to_dark_zurich")
+    config, line = imported.with_height(paper, 0)
+    assert config.eval.height == 0 and "512 rows, as the config trains it" in line
 
 
 def test_student_and_teacher_are_both_there(tmp_path):
