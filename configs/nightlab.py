@@ -35,6 +35,7 @@ from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.metrics.hard_classes import PUBLISHED
 from nightjax.zoo import optimizers, recipes
+from nightjax.zoo.benchmarks import BENCHMARKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ def get_config(
 ) -> ml_collections.ConfigDict:
     """Arguments are described above."""
     scale = recipes.scale_of(data)
-    train_on = "oracle" if scale == "toy" and data != "folder" else "source"
+    nights_apart = "oracle" in BENCHMARKS[data] and (scale == "toy" or "day" in BENCHMARKS[data])
+    train_on = "oracle" if nights_apart else "source"
     arguments = {
         "data": data,
         "model": model or NETWORK[scale],

@@ -64,14 +64,15 @@ def get_config(
     scale = recipes.scale_of(data)
     recipe = TOY if scale == "toy" else BY_MODEL.get(model or "", PAPER)
     changes = []
-    if train_on == "oracle" or (joint and scale == "toy"):
+    benchmark = choose(BENCHMARKS, data, "config argument data")
+    if train_on == "oracle" or (joint and "oracle" in benchmark):  # Where there are nights of their own to join.
         changes.append(recipes.oracle(data))
     if photometric:
         changes.append({"method.photometric": None, "method.photometric.jitter": {}})
     if relight:
         changes.append({"model": RELIGHT[scale]})
     if joint:
-        days = choose(BENCHMARKS, data, "config argument data").get("day")
+        days = benchmark.get("day")
         if days is None:
             known = ", ".join(name for name, benchmark in BENCHMARKS.items() if "day" in benchmark)
             raise UserError(f"data={data} has no nights and days to join: joint=1 is for {known}")

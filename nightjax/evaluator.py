@@ -18,7 +18,7 @@ from nightjax.core import config as configs
 from nightjax.core.class_merges import CLASS_MERGES
 from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES, ClassSet
-from nightjax.core.errors import UserError
+from nightjax.core.errors import Absent, UserError
 from nightjax.core.method import Segments, Trainable, segments
 from nightjax.core.types import Variables
 from nightjax.data import sources, streams
@@ -33,7 +33,8 @@ from nightjax.zoo import benchmarks
 class Evaluator:
     """Evaluates a method's network on the sets of a config; compiles once an image shape.
 
-    Opens the sets at once, so that a wrong name is an error before training and not hours into it.
+    Opens the sets at once, so that a wrong name is an error before training and not hours into it. Optional sets whose
+    files are not there are named, and left out.
 
     Args:
         config: ``config.eval`` says which network the variables are of and what to score it on.
@@ -74,7 +75,20 @@ class Evaluator:
             static_argnames="eval_set",
             out_shardings=sharding.replicated(mesh),
         )
-        self._sources = {name: self._open(eval_set) for name, eval_set in self.sets.items()}
+        self._sources: dict[str, sources.Source] = {}
+        for name, eval_set in self.sets.items():
+            try:
+                self._sources[name] = self._open(eval_set)
+            except Absent:
+                if not eval_set.optional or name == config.checkpoint.best:
+                    raise
+        if absent := [name for name in self.sets if name not in self._sources]:
+            print(
+                f"not evaluated, because their files are not there: {', '.join(absent)}; "
+                f"--config.eval.sets.{absent[0]}.optional=false asks for one",
+                flush=True,
+            )
+        self.sets = {name: eval_set for name, eval_set in self.sets.items() if name in self._sources}
 
     def __call__(
         self, variables: Variables, step: int, writer: writers.Writer | None = None
@@ -98,7 +112,7 @@ class Evaluator:
                 writer.scalars(step, headlines(results))
             print(table.format_results(results), flush=True)
             for name, folder in self._folders.items():
-                if folder != name:
+                if folder != name and name in self.sets:
                     print(
                         f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}",
                         flush=True,
@@ -160,7 +174,8 @@ def score_folder(name: str, eval_set: EvalSet, known: EvalSet | None, network: s
         known: what the name means: the run's own set, or where it has none that of `benchmarks.EVAL_SETS`, or nothing.
         network: ``"student"`` or ``"teacher"`` if the run evaluates the other one.
     """
-    same = known is not None and dataclasses.replace(known, batch=eval_set.batch) == eval_set
+    own = {"batch": eval_set.batch, "optional": eval_set.optional}
+    same = known is not None and dataclasses.replace(known, **own) == eval_set
     return ".".join(filter(None, [network, "" if same else re.sub(r"\W+", "_", eval_set.dataset), name]))
 
 

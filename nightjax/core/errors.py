@@ -15,6 +15,10 @@ class UserError(Exception):
     """
 
 
+class Absent(UserError):
+    """The files of a data set are not there."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"``, or the known names when nothing is close."""
     known = sorted(known)

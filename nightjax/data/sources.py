@@ -20,7 +20,7 @@ from nightjax.core import class_section, paths
 from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
-from nightjax.core.errors import UserError, first_line
+from nightjax.core.errors import Absent, UserError, first_line
 from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
@@ -92,6 +92,7 @@ def open_source(
         merges: what becomes of the classes of other sets, by the name of their set.
 
     Raises:
+        Absent: a data set that is not prepared needs ``manual_dir``, or has no files in it.
         UserError: the data set, config, table or split is unknown; ``manual_dir`` holds nothing usable or is not the
             one that the data set was prepared from; the prepared data are damaged.
     """
@@ -424,7 +425,7 @@ def _check_files(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         if not manual_dir:
-            raise UserError(f"data set {builder.name!r} needs manual_dir. {asked}")
+            raise Absent(f"data set {builder.name!r} needs manual_dir. {asked}")
         if not epath.Path(manual_dir).is_dir():
             raise UserError(f"data set {builder.name!r}: manual_dir {manual_dir} is no folder. {asked}")
 

@@ -43,6 +43,7 @@ class EvalSet:
             how many pixels differ between the two. Whole images only.
         headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
         batch: how many examples are predicted at a time.
+        optional: leave the set out, with a line, where its files are not there.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class EvalSet:
     prediction: str = ""
     headline: str = "skip"
     batch: int = 8
+    optional: bool = False
 
     def __post_init__(self):
         configs.choose({"whole": 0, "slide": 0}, self.mode, "eval set's mode")
@@ -82,7 +84,8 @@ class EvalSet:
     @property
     def changes(self) -> dict:
         """Every field that differs from its default, with its value, as a result should state it."""
-        return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
+        fields = [field for field in dataclasses.fields(self) if field.name != "optional"]
+        return {f.name: v for f in fields if (v := getattr(self, f.name)) != f.default}
 
 
 def predict(

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
 from nightjax.core.classes import CITYSCAPES, ClassSet
-from nightjax.core.errors import UserError
+from nightjax.core.errors import Absent, UserError
 from nightjax.core.parallel import parallel_map
 from nightjax.prepare import integrity, layouts
 from nightjax.prepare.integrity import Scan
@@ -137,14 +137,14 @@ with registered.skip_registration():
             """Finds the data below ``manual_dir`` and scans it.
 
             Raises:
-                UserError: there is nothing usable, or nothing for this config.
+                Absent: there is nothing usable, or nothing for this config.
             """
             tree = layouts.find_tree(self.LAYOUT, pathlib.Path(manual_dir), pathlib.Path(extract_dir))
             scan = self.scan(tree)
             scan.splits = {name: sorted(records, key=_key) for name, records in scan.splits.items() if records}
             if not scan.splits:
                 found = "; ".join(scan.notes[:3] + scan.unmatched[:3]) or "no file fits the layout"
-                raise UserError(
+                raise Absent(
                     f"{self.LAYOUT.title}: nothing for config {self.own_config.name} in "
                     f"{manual_dir} ({found}); the layout is in the builder's README; "
                     f"download: {self.LAYOUT.page}"
@@ -186,7 +186,7 @@ with registered.skip_registration():
             try:
                 manual_dir = dl_manager.manual_dir
             except AssertionError as error:
-                raise UserError(
+                raise Absent(
                     f"{self.LAYOUT.title}: the folder for manual downloads is missing or "
                     f"empty; {self.LAYOUT.instructions}"
                 ) from error

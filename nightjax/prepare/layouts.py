@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from nightjax.core.errors import UserError
+from nightjax.core.errors import Absent, UserError
 from nightjax.data import walking
 from nightjax.prepare import archives
 
@@ -72,8 +72,9 @@ def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
         extract_dir: where archives are unpacked; nothing is written elsewhere.
 
     Raises:
-        UserError: there is nothing usable; the message says what was looked for, what was found, and where to
-            download it.
+        Absent: there is nothing usable; the message says what was looked for, what was found, and where to download
+            it.
+        UserError: the folder is none.
     """
     manual_dir = pathlib.Path(manual_dir)
     if not manual_dir.is_dir():
@@ -94,7 +95,7 @@ def find_tree(layout: Layout, manual_dir: pathlib.Path, extract_dir: pathlib.Pat
     if not roots:
         present = sorted(path.name for path in manual_dir.iterdir())
         shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "") if present else "nothing"
-        raise UserError(f"{layout.title}: no usable data in {manual_dir} (it holds {shown}); {layout.instructions}")
+        raise Absent(f"{layout.title}: no usable data in {manual_dir} (it holds {shown}); {layout.instructions}")
     return Tree(tuple(roots))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nightjax.core.errors import UserError
 from tests.helpers import miniature
 from tests.helpers.places import REAL_DATA
 
@@ -13,7 +14,7 @@ def test_every_layout_reads_back_exactly(tmp_path, prepare, read, form):
     expected = miniature.make_bdd100k(tmp_path / "bdd100k", **form)
     builder = prepare("bdd100k_seg", "full", tmp_path)
     records = read(builder, "train") + read(builder, "validation")
-    assert len(records) == 3
+    assert len(records) == 4
     for record in records:
         assert np.array_equal(record["label"][..., 0], expected[record["image_id"]])
 
@@ -27,6 +28,22 @@ def test_night_list(tmp_path, prepare, read):
     report = builder.info.metadata
     assert report["splits"]["test"]["expected"] == 87 and len(report["notes"]) == 86
     assert "MGCDA" in report["label_version"]
+
+
+def test_days_and_nights_are_told_apart_by_their_attributes(tmp_path, prepare, read):
+    miniature.make_bdd100k(tmp_path)
+    night, day = (prepare("bdd100k_seg", name, tmp_path) for name in ("night", "day"))
+    assert [record["image_id"] for record in read(night, "train")] == ["00aad4a0-ee8135fe"]
+    assert [record["image_id"] for record in read(day, "validation")] == ["7d83ed8d-00000001"]
+    assert "train: 0 images are no day and no night" in night.info.metadata["notes"]
+
+
+def test_without_attributes_nothing_is_a_night(tmp_path, prepare):
+    miniature.make_bdd100k(tmp_path)
+    for path in tmp_path.glob("labels/*.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="bdd100k_labels_release.zip"):
+        prepare("bdd100k_seg", "night", tmp_path)
 
 
 def test_image_without_mask_is_counted(tmp_path, prepare):

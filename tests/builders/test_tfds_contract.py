@@ -14,7 +14,7 @@ CASES = [
     ("dark_zurich", "val", miniature.make_dark_zurich, {"validation": 1}),
     ("acdc", "night", miniature.make_acdc, {"train": 2, "validation": 2}),
     ("nighttime_driving", "corrected", miniature.make_nighttime_driving, {"test": 2}),
-    ("bdd100k_seg", "full", miniature.make_bdd100k, {"train": 2, "validation": 1}),
+    ("bdd100k_seg", "full", miniature.make_bdd100k, {"train": 2, "validation": 2}),
     ("bdd100k_night", "mgcda_list", miniature.make_bdd100k, {"test": 1}),
     ("nightcity", "plus", miniature.make_nightcity, {"train": 2, "validation": 1}),
     ("nexet", "all", miniature.make_nexet, {"train": 3}),

@@ -4,6 +4,7 @@ Each ``make_*`` writes a tree below ``root`` and returns image id -> train-id la
 for reading back.
 """
 
+import json
 import pathlib
 
 import cv2
@@ -170,7 +171,7 @@ def make_bdd100k(root, old=False, colormaps=False):
     expected = {}
     names = {
         "train": ["00aad4a0-ee8135fe", "00a395fe-d60c0b47"],
-        "val": ["7d83ed8d-00000000"],
+        "val": ["7d83ed8d-00000000", "7d83ed8d-00000001"],
         "test": ["cabc30fc-e7726578"],
     }
     for split, stems in names.items():
@@ -188,6 +189,12 @@ def make_bdd100k(root, old=False, colormaps=False):
                 save(root / f"labels/sem_seg/colormaps/{split}/{stem}.png", label, palette=True)
             else:
                 save(root / f"labels/sem_seg/masks/{split}/{stem}.png", label)
+    for split, times in {"train": ("night", "daytime"), "val": ("night", "daytime")}.items():
+        pairs = zip(names[split], times, strict=True)
+        frames = [{"name": f"{stem}.jpg", "attributes": {"timeofday": time}, "labels": []} for stem, time in pairs]
+        path = root / f"labels/bdd100k_labels_images_{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(frames))
     return expected
 
 

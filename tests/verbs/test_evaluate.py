@@ -308,3 +308,28 @@ def test_sets_known_by_name_need_no_other(tmp_path, monkeypatch):
         "acdc_night_val",
         "dark_zurich_val.dark_zurich_val",
     }
+
+
+def test_optional_sets_whose_files_are_not_there_are_named_and_left_out(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    folder = toy.write_folder(tmp_path / "own", count=1)
+    sets = {
+        "own": {"dataset": f"folder:{folder}", "split": "train"},
+        "nighttime_driving": benchmarks.EVAL_SETS["nighttime_driving"] | {"optional": True},
+        "bdd100k_night": benchmarks.EVAL_SETS["bdd100k_night"] | {"optional": True},
+    }
+    config = config_of(sets)
+    config.data.update({"dir": str(tmp_path / "tfds"), "manual_dir": str(tmp_path / "data")})
+    config.checkpoint = {"best": ""}
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    opened = evaluator.Evaluator(config, painted(), mesh, epath.Path(tmp_path))
+    said = capsys.readouterr().out
+    assert list(opened.sets) == ["own"]
+    assert said.count("bdd100k_night, nighttime_driving") == 1 and "optional=false" in said
+    config.eval.sets.nighttime_driving.optional = False
+    with pytest.raises(UserError, match="Nighttime Driving"):
+        evaluator.Evaluator(config, painted(), mesh, epath.Path(tmp_path))
+    config.eval.sets.nighttime_driving.optional = True
+    config.checkpoint.best = "nighttime_driving"
+    with pytest.raises(UserError, match="Nighttime Driving"):
+        evaluator.Evaluator(config, painted(), mesh, epath.Path(tmp_path))

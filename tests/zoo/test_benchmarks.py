@@ -92,9 +92,10 @@ def test_streams_exist(benchmark, offers):
 @pytest.mark.parametrize("name", sorted(benchmarks.EVAL_SETS))
 def test_evaluation_sets_exist(name, offers):
     rule = build(EvalSet, benchmarks.EVAL_SETS[name], name)
-    splits, features = offers(rule.dataset)
-    assert rule.split in splits and {"image", "label"} <= features
-    assert not rule.uiou or "invalid" in features
+    for dataset in rule.dataset.split("+"):
+        splits, features = offers(dataset)
+        assert rule.split in splits and {"image", "label"} <= features
+        assert not rule.uiou or "invalid" in features
 
 
 @pytest.mark.parametrize("benchmark", sorted(benchmarks.BENCHMARKS))
@@ -111,7 +112,14 @@ def test_benchmarks_are_whole(benchmark):
 def test_the_issue_names_are_there():
     assert {
         "cityscapes_to_dark_zurich",
+        "cityscapes_to_acdc",
+        "cityscapes_to_acdc_fog",
         "cityscapes_to_acdc_night",
+        "cityscapes_to_acdc_rain",
+        "cityscapes_to_acdc_snow",
+        "cityscapes_to_nightcity",
+        "bdd100k",
+        "bdd100k_day_to_night",
         "gta5_to_cityscapes",
         "synthia_to_cityscapes",
         "nightcity",
@@ -190,3 +198,16 @@ def test_named_models_exist(name):
     section = dict(MODELS[name])
     build_segmenter(**section)
     assert recipes.make(recipes.Recipe({"name": "supervised"}), "nightstreet", ("source",), model=name).model.backbone
+
+
+def test_sets_of_other_data_are_optional_until_they_are_named():
+    sets = benchmarks.evaluation_sets("cityscapes_to_dark_zurich")
+    assert {name for name, rule in sets.items() if rule.get("optional")} == {"nighttime_driving", "bdd100k_night"}
+    named = benchmarks.evaluation_sets("cityscapes_to_dark_zurich", ("nighttime_driving",))
+    assert not named["nighttime_driving"]["optional"]
+
+
+def test_methods_for_labeled_nights_train_on_the_nights_of_bdd100k():
+    config = load("nightlab:data=bdd100k_day_to_night,joint=1")
+    assert config.data.streams.source.dataset == "bdd100k_seg/night"
+    assert config.data.streams.day.dataset == "bdd100k_seg/day"
