@@ -54,8 +54,8 @@ def import_run(
     published = next((huggingface.read_folder(path) for path in inputs if huggingface.is_folder(path)), None)
     if config is None and published is None:
         raise UserError("--config is missing: it says which network the weights are of; see --help")
-    config = settings.load("supervised") if config is None else config
-    config = class_sets.resolve(_with_facts(config, published), measured=False)
+    given = settings.load("supervised") if config is None else config
+    config = class_sets.resolve(_with_facts(given, published), measured=False)
     said = published.height if published else 0
     why = "as its folder says" if said and not height else "as given"
     config, shown = with_height(config, height or said, why)
@@ -63,7 +63,8 @@ def import_run(
     state = start.abstract_state(config, method, sharding.make_mesh(jax.devices()[:1]))
     variables, missing, notes = convert.import_files(inputs, method.variables(state), method.stacks, **options)
     if missing:
-        fresh = jax.jit(lambda: method.variables(start.init_fn(config, method)()))()
+        init = start.init_fn(config, method)
+        fresh = jax.jit(lambda: method.variables(init()))()
         variables = jax.tree.map(
             lambda old, new: new if isinstance(old, jax.ShapeDtypeStruct) else old, variables, fresh
         )
