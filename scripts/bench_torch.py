@@ -28,7 +28,6 @@ from network_forms import form_of, optimizer_of
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.core.method import segments
-from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import to_torch
 from nightjax.run import start
 
@@ -97,12 +96,12 @@ def compare(path: str, rounds: int, steps: int) -> list[str]:
 def peer(program: programs.Program, batch: Any, weights: dict[str, np.ndarray], layout: torch.memory_format) -> Peer:
     """PyTorch's side of a program."""
     config = program.config
-    model = torch_networks.Segmenter(form_of(config), NUM_CLASSES)
+    model = torch_networks.Segmenter(form_of(config), len(program.method.network.classes))
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     model = model.train().to(memory_format=layout)
     image = torch.from_numpy(np.array(program.method.network.input(batch["source"]["image"]))).permute(0, 3, 1, 2)
     label = torch.from_numpy(np.array(batch["source"]["label"], np.int64))
-    by_class = config.method.loss.class_weights
+    by_class = program.method.loss.class_weights
     section = optimizer_of(config)
     return Peer(
         model,

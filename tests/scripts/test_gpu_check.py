@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from nightjax import methods
-from nightjax.core.types import NUM_CLASSES
 from nightjax.interop.torch_weights import to_torch
 from nightjax.run import settings
 from tests.helpers.places import ROOT
@@ -61,7 +60,7 @@ def test_the_networks_in_pytorch_are_ours(name):
     network = methods.build(config).network
     image = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     variables = network.init(jax.random.key(0), image.shape[1:])
-    peer = torch_networks.Segmenter(form_of(config), NUM_CLASSES)
+    peer = torch_networks.Segmenter(form_of(config), len(network.classes))
     weights = to_torch(jax.device_get(variables), counters=True)
     peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     with torch.no_grad():
