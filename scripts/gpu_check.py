@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from gpu_checks import common, report
@@ -40,6 +41,7 @@ def main() -> None:
     if options.worker:
         work(options)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began, deadline = time.time(), time.time() + 60 * options.minutes
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.jsonl").unlink(missing_ok=True)
@@ -90,22 +92,25 @@ def run(name: str, options: argparse.Namespace, folder: str, until: float) -> in
     if name == "agreement":  # What the folder of the CPU's values lacks.
         wanted["reference"] = max(1, min(cores // 2, 8))
     started = []
-    for part, count in wanted.items():
-        environment = {**os.environ, **settings(part, options)}
-        for i in range(count):
-            words = [*command, f"--worker={part}", f"--share={i}/{count}"]
-            started.append((part, subprocess.Popen(words, env=environment, start_new_session=True)))
-    for part, process in started:
-        try:
-            code = process.wait(max(until + WITHIN - time.time(), 0.1))
-        except subprocess.TimeoutExpired:
-            code = None
-        with contextlib.suppress(ProcessLookupError):  # With the processes that it started, such as readers of data.
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if code != 0:
-            check = common.Check(options.out, pathlib.Path(folder), until, options.tiny)
-            check.failed(part, "", "ended at its deadline" if code is None else f"exit code {code}")
+    try:
+        for part, count in wanted.items():
+            environment = {**os.environ, **settings(part, options)}
+            for i in range(count):
+                words = [*command, f"--worker={part}", f"--share={i}/{count}"]
+                started.append((part, subprocess.Popen(words, env=environment, start_new_session=True)))
+        for part, process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(until + WITHIN - time.time(), 0.1))
+            if process.returncode != 0:
+                check = common.Check(options.out, pathlib.Path(folder), until, options.tiny)
+                why = "ended at its deadline" if process.returncode is None else f"exit code {process.returncode}"
+                check.failed(part, "", why)
+    finally:
+        for _, process in started:
+            # With the processes that it started, such as readers of data.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return started[0][1].returncode
 
 
@@ -121,6 +126,11 @@ def settings(part: str, options: argparse.Namespace) -> dict[str, str]:
 
 def work(options: argparse.Namespace) -> None:
     """One part in this process."""
+    watch = threading.Timer(
+        options.until + 2 * WITHIN - time.time(), os._exit, (1,)
+    )  # Should nobody be left to end it.
+    watch.daemon = True
+    watch.start()
     check = common.Check(options.out, options.work, options.until, options.tiny)
     share, count = map(int, options.share.split("/"))
     if options.worker == "torch":  # jax and torch are never in one process: both want the whole memory.
