@@ -68,7 +68,7 @@ def reference_part(check: Check, folder: pathlib.Path, share: int, count: int) -
                     arrays |= leaves("before", first_state(config, method, mesh))
                 arrays |= one_step(config, method, mesh, arrays, dtype)
             draft = file.with_suffix(".part.npz")
-            np.savez(draft, **arrays)
+            np.savez_compressed(draft, **arrays)
             draft.rename(file)
             print(f"reference of {name}", flush=True)
 
