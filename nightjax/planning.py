@@ -109,8 +109,9 @@ def plan(config: ml_collections.ConfigDict, target: str) -> Plan:
     sharding.check_batch_size(config.train.batch, config.train.accumulate, mesh)
     method = methods.build(config)
     state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
-    # Nothing can be tried out where there is no device.
-    options = {"xla_gpu_autotune_level": "0"} if machine.platform == "cuda" else None
+    # Nothing can be tried out where there is no device, and products by Triton have to be.
+    untuned = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+    options = untuned if machine.platform == "cuda" else None
     began, compiled, refusal = time.perf_counter(), None, ""
     try:
         compiled = compile_step(method, state, batch, mesh, options)

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-import tensorboardX
 from clu import parameter_overview
 from etils import epath
 
@@ -63,6 +62,8 @@ class MetricWriter:
         metric_lines.replace(self._path, self._records)
         self._events = None
         if self._local:
+            import tensorboardX  # It imports torch where that is installed, which takes seconds.
+
             self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
