@@ -122,9 +122,9 @@ def class_set(name: str, *, data_dir: str = "", manual_dir: str = "") -> ClassSe
     if dataset == "folder" and (root or manual_dir):
         place = pathlib.Path(folder_root(root, manual_dir)).expanduser()
         return folders.label_codes(place, config or "train_ids")[1]
-    if dataset == TRANSLATED:
-        builder = _translated(config, prepared_dir(data_dir))
-        return class_section.of_section((builder.info.metadata or {}).get("classes"))
+    made = epath.Path(prepared_dir(data_dir)) / TRANSLATED / config / VERSION
+    if dataset == TRANSLATED and made.exists():  # If it does not, opening it says so.
+        return class_section.of_section((tfds.builder_from_directory(made).info.metadata or {}).get("classes"))
     return STORED_MERGED[name][0] if name in STORED_MERGED else CITYSCAPES
 
 

@@ -105,7 +105,10 @@ def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
 
 
 def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: str = "method") -> dict[str, Any]:
-    """The section with numbers in the place of rules of class weights, as many as there are classes."""
+    """The section with numbers in the place of rules of class weights, as many as there are classes.
+
+    Training measures the shares that a rule goes by; a network that is only imported or planned has none, and all ones.
+    """
     found: dict[str, Any] = {}
     for name, value in section.items():
         key = f"{where}.{name}"
@@ -114,9 +117,7 @@ def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: st
         elif name == "class_weights" and value is not None:
             if isinstance(value, str):
                 rule = choose(RULES, value, key)
-                if not classes.pixel_share:
-                    raise UserError(f"{key}={value} needs classes.pixel_share, which is measured when a run trains")
-                value = rule(classes.pixel_share)
+                value = rule(classes.pixel_share) if classes.pixel_share else (1.0,) * len(classes)
             if len(value) != len(classes):
                 raise UserError(f"{key} has {len(value)} numbers; give one for each of {len(classes)} classes")
         found[name] = value

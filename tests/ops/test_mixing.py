@@ -108,3 +108,17 @@ def test_weight_of_ignored_rows_is_zero_except_on_source_pixels():
     mask = jnp.zeros((1, 4, 2), bool).at[0, 0, 0].set(True)
     weight = mixing.mixed_weight(mask, jnp.array([0.5]), ignore_top=1, ignore_bottom=2)
     np.testing.assert_array_equal(weight[0], [[1, 0], [0.5, 0.5], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("count", [1, 5, 31, 32, 33, 150, 254])
+def test_any_number_of_classes(count):
+    """One word of bits, or several: compared with sets."""
+    rng = np.random.default_rng(count)
+    label = rng.choice([*range(0, count, 1 + count // 9), count - 1, 255], (3, 8, 8)).astype(np.uint8)
+    present = mixing.present_classes(jnp.asarray(label), num_classes=count)
+    wanted = [{int(min(value, count)) for value in row.ravel()} for row in label]
+    assert present.shape == (3, count + 1) and [members(row) for row in present] == wanted
+    selected = mixing.draw_classes(jax.random.key(count), present)
+    slots = np.minimum(label, count)
+    inside = np.stack([np.isin(row, np.flatnonzero(chosen)) for row, chosen in zip(slots, selected, strict=True)])
+    np.testing.assert_array_equal(mixing.class_mask(jnp.asarray(label), selected), inside)

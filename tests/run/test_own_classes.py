@@ -61,6 +61,20 @@ def test_a_method_trains_and_predicts(method, folder, tmp_path, capsys):
         train(config, tmp_path / "run")  # Continues with what it saved, and finds nothing to do.
 
 
+def test_150_classes(tmp_path):
+    """More classes than a word of the class mix has bits."""
+    root = own_classes.write(tmp_path / "many", count=3)
+    names = [f"class {k}" for k in range(150)]
+    (root / "labels.json").write_text(json.dumps({str(k): name for k, name in enumerate(names)}))
+    for path in (root / "labels").rglob("*.png"):
+        blocks = np.random.default_rng(len(str(path))).permutation(150)[:96].astype(np.uint8).reshape(8, 12)
+        cv2.imwrite(str(path), np.kron(blocks, np.ones((4, 4), np.uint8)))
+    result = train(own_classes.config(root, "dacs", method__mixing__mode="dynsmall"), tmp_path / "run")["val"]
+    assert list(result["iou"]) == names and len(result["support"]) == 150
+    palette = loaded.load(tmp_path / "run").classes.palette
+    assert len(set(palette)) == 150
+
+
 @pytest.mark.slow
 def test_nightlab(folder, tmp_path):
     image = own_classes.config(folder)
