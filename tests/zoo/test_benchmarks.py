@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.class_merges import CLASS_MERGES
+from nightjax.core.classes import CLASS_SETS
 from nightjax.core.config import build, load, suggestion
 from nightjax.core.errors import UserError
 from nightjax.data.datasets import builder_class, builder_modules
@@ -101,9 +102,10 @@ def test_evaluation_sets_exist(name, offers):
 @pytest.mark.parametrize("benchmark", sorted(benchmarks.BENCHMARKS))
 def test_benchmarks_are_whole(benchmark):
     section = benchmarks.BENCHMARKS[benchmark]
-    known = {"streams", "oracle", "day", "eval", "select", "dropped_rows", "scale"}
+    known = {"streams", "oracle", "day", "eval", "select", "dropped_rows", "scale", "classes"}
     assert set(section) <= known and section["eval"]
     assert section.get("scale", "paper") in ("toy", "paper")
+    assert section.get("classes", "cityscapes") in ("", *CLASS_SETS)
     assert section.get("select", "") in {"", *section["eval"]}
     for name, rule in section["eval"].items():
         build(EvalSet, rule, name)
