@@ -1,6 +1,7 @@
 """Sources: prepared TFDS data sets, plain folders, lists, and what goes wrong with them."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from nightjax.core.classes import CAMVID, CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.sources import ListSource, TfdsSource, open_source
+from nightjax.data.sources import ListSource, TfdsSource, class_set, open_source
 from nightjax.prepare.check import check_prepared
 
 DUSK = ("0001TP_006690", "0001TP_006720", "0001TP_008550")
@@ -55,6 +57,18 @@ def test_records_are_encoded_bytes_and_text(opened):
     assert isinstance(record["image"], bytes) and isinstance(record["label"], bytes)
     example = transforms.decode(record, ("image", "label"))
     assert (example["image"] == 1).all() and (example["label"] == labels.CAMVID_ID_TO_TRAIN_ID[1]).all()
+
+
+def test_camvid_is_read_in_its_own_classes(opened):
+    """What is stored as a train id of Cityscapes comes back as the class it was made of."""
+    assert class_set("camvid") is CAMVID and class_set("camvid/official") is CITYSCAPES
+    assert class_set("cityscapes_seg/half+nightcity/plus") is CITYSCAPES
+    source = opened("camvid", "dusk_train", classes=CAMVID)
+    for train_id in range(len(source)):
+        assert (transforms.decode(source[train_id], ("label",), len(CAMVID))["label"] == train_id).all()
+    own = dataclasses.replace(CAMVID, names=("Ground", *CAMVID.names[1:]), name="own")
+    with pytest.raises(UserError, match="its classes Sky are not among those of this run"):
+        opened("camvid", "dusk_train", classes=own)
 
 
 def test_second_opening_needs_no_manual_dir(opened, tmp_path):

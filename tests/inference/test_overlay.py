@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nightjax.core.classes import CITYSCAPES
+from nightjax.core.classes import CITYSCAPES, ClassSet, palette_for
 from nightjax.inference import overlay
 
 LABEL = np.array([[0, 13, 255], [18, 10, 5]], np.uint8)
@@ -69,3 +69,11 @@ def test_panel_grid_scales_and_pads():
         height=100,
     )
     assert grid.shape[1] == 160 + 100 + 18
+
+
+def test_the_legend_shows_every_class_in_its_color():
+    many = ClassSet(tuple(f"class {k}" for k in range(40)), palette_for([f"class {k}" for k in range(40)]))
+    for classes in (CITYSCAPES, many):
+        picture = overlay.legend(classes)
+        found = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+        assert picture.dtype == np.uint8 and set(classes.palette) <= found

@@ -153,6 +153,14 @@ def test_shape_mismatch_names_the_parameter(variables):
         from_torch(state, variables)
 
 
+def test_a_classifier_of_other_classes_starts_from_scratch_if_allowed(variables):
+    state = to_torch(variables)
+    state["fc.weight"] = np.zeros((150, 6))
+    with pytest.raises(UserError, match="number of classes, or start it from scratch by allow_missing"):
+        from_torch(state, variables)
+    same(from_torch(state, variables, allow_missing=["fc.*"]), variables)
+
+
 def test_named_leaves_have_the_names_of_the_state_dict(variables):
     leaves = named_leaves(variables)
     assert leaves.keys() == to_torch(variables).keys()
