@@ -147,6 +147,11 @@ class LabelCodes:
         named = {int(value): int(table[value]) for value in np.flatnonzero(table != IGNORE)}
         return cls({**dict.fromkeys(voids, IGNORE), **named})
 
+    @property
+    def train_ids(self) -> frozenset[int]:
+        """The train ids that files can hold."""
+        return frozenset((*self.values.values(), *self.colors.values())) - {IGNORE}
+
     def table(self, size: int = 256) -> np.ndarray:
         """uint8[size]: stored value to train id, total; 255 for what is void and for what nobody named."""
         table = np.full(size, IGNORE, np.uint8)

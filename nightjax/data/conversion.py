@@ -1,6 +1,6 @@
 """Labels of one class set read as those of another: by name, or by a merge that the config names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,29 +64,40 @@ def converted(source: Any, classes: ClassSet, merges: Merges) -> Any:
     return ConvertedSource(source, table_between(source.classes, classes, merges, source.name), classes)
 
 
-def table_between(found: ClassSet, wanted: ClassSet, merges: Merges, where: str) -> np.ndarray:
+def table_between(
+    found: ClassSet, wanted: ClassSet, merges: Merges, where: str, used: Collection[int] | None = None
+) -> np.ndarray:
     """uint8[256] from the train ids of one class set to those of another.
 
     A merge of the set's name says what becomes of every class. Without one every class must be in the other set under
     its name.
 
+    Args:
+        found, wanted: the class sets.
+        merges: of the config.
+        where: the data set, for messages.
+        used: train ids of the first set that labels can hold, which alone have to fit; None for all.
+
     Raises:
-        UserError: a class is in neither, or in a merge twice; ``where`` is the data set in the message.
+        UserError: a class is in neither, or in a merge twice.
     """
     if found.name in merges:
-        return _merged(found, wanted, merges[found.name], f"classes.merges.{found.name}")
+        return _merged(found, wanted, merges[found.name], f"classes.merges.{found.name}", used)
     ids = {plain_name(name): k for k, name in enumerate(wanted.names)}
-    lost = [name for name in found.names if plain_name(name) not in ids]
+    kept = [k for k in range(len(found)) if used is None or k in used]
+    lost = [found.names[k] for k in kept if plain_name(found.names[k]) not in ids]
     if lost:
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise UserError(
             f"{where}: its classes {', '.join(lost[:3])}{more} are not among those of this run ({_some(wanted)}): say "
             f"in classes.merges.{found.name} what becomes of each, or in a plain folder by its labels.json"
         )
-    return lookup_table({k: ids[plain_name(name)] for k, name in enumerate(found.names)})
+    return lookup_table({k: ids[plain_name(found.names[k])] for k in kept})
 
 
-def _merged(found: ClassSet, wanted: ClassSet, merge: Mapping[str, Sequence[str]], where: str) -> np.ndarray:
+def _merged(
+    found: ClassSet, wanted: ClassSet, merge: Mapping[str, Sequence[str]], where: str, used: Collection[int] | None
+) -> np.ndarray:
     table: dict[int, int] = {}
     new = {name: k for k, name in enumerate(wanted.names)} | {IGNORED: IGNORE}
     old = {name: k for k, name in enumerate(found.names)}
@@ -98,7 +109,7 @@ def _merged(found: ClassSet, wanted: ClassSet, merge: Mapping[str, Sequence[str]
                 raise UserError(f"{where}.{name}: {other!r} is no class of {found.name}{suggestion(other, old)}")
             if table.setdefault(old[other], new[name]) != new[name]:
                 raise UserError(f"{where}: {other!r} stands in two classes: leave one")
-    if left := [name for name, k in old.items() if k not in table]:
+    if left := [name for name, k in old.items() if k not in table and (used is None or k in used)]:
         raise UserError(f"{where} says nothing of {left[0]!r}: name it in a class or in {IGNORED!r}")
     return lookup_table(table)
 

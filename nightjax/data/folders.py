@@ -150,6 +150,12 @@ class FolderSource:
         part._places = {name: index for index, name in enumerate(part.names)}
         return part
 
+    def renumbered(self, table: np.ndarray, classes: ClassSet) -> "FolderSource":
+        """The same records, their labels in the train ids of another class set, by a uint8[256] table from these."""
+        other = copy.copy(self)
+        other.classes, other.reader = classes, LabelReader(self.reader.codes.renumbered(table))
+        return other
+
     def place(self, name: str) -> int:
         """Position of the first record of a name."""
         return self._places[name]

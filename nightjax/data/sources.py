@@ -104,8 +104,11 @@ def open_source(
     source = _open_stored(name, split, data_dir=data_dir, manual_dir=manual_dir)
     if classes is None or source.classes.same_classes(classes):
         return source
-    dataset = name.partition(":")[0]
-    if dataset in STORED_MERGED:
+    if isinstance(source, FolderSource):
+        used = source.reader.codes.train_ids
+        table = conversion.table_between(source.classes, classes, merges or {}, source.name, used)
+        return source.renumbered(table, classes)
+    if (dataset := name.partition(":")[0]) in STORED_MERGED:
         own, table = STORED_MERGED[dataset]
         source = conversion.ConvertedSource(source, table, own)
     return conversion.converted(source, classes, merges or {})

@@ -145,6 +145,18 @@ def test_data_of_other_classes_is_one_line(folder, tmp_path):
     assert source.class_pixels()[0].tolist() == [int((label == k).sum()) for k in range(5)]
 
 
+def test_labels_of_some_of_the_classes_fit(folder, tmp_path):
+    """Their names are all Cityscapes', so by themselves they would be of Cityscapes' set."""
+    other = own_classes.write(tmp_path / "other", count=1)
+    (other / "labels.json").write_text(json.dumps({"10": "Vegetation", "20": "sky"}))
+    names = ("deer", "sky", "vegetation")
+    classes = of_section({"names": names, "name": "mine"})
+    source = sources.open_source(f"folder:{other}", "day", classes=classes)
+    label = transforms.decode(source[0], ("label",), 3)["label"]
+    wanted = own_classes.scene(0)
+    np.testing.assert_array_equal(label, np.select([wanted == 0, wanted == 1], [2, 1], 255))
+
+
 def test_what_the_config_says_is_kept(folder):
     config = own_classes.config(folder, classes__groups__rare="deer,sign", classes__groups__static=("grass",))
     found = class_sets.resolve(config)
