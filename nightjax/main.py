@@ -3,10 +3,12 @@
     nightjax train --config=configs/dsr_fpa.py
     nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny,steps=60 --workdir=runs/first
     nightjax train --config=configs/supervised.py --config.train.batch=8 --config.seed=1
+    nightjax train --config=configs/supervised.py --config.train.steps=2000 --workdir=runs/supervised --extend
     nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny --print_config
 
-Rerun the same command to resume an interrupted run. The run folder holds the resolved config, checkpoints, metrics,
-scores and report.html. With --config=FILE --help, the config's own keys are listed; each is a flag.
+Rerun the same command to resume an interrupted run; with more steps or other rates and --extend, a run goes on on
+purpose. The run folder holds the resolved config, checkpoints, metrics, scores and report.html. With --config=FILE
+--help, the config's own keys are listed; each is a flag.
 """
 
 import os
@@ -27,6 +29,12 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     name, argv = cli.define_config(values, argv, settings.load, settings.override)
     flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/CONFIG.", flag_values=values)
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "Go on with other train.steps or rates (optim.*) than the run in --workdir began with.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("print_config", False, "Print the resolved config and stop.", flag_values=values)
     cli.define_processes(values)
     cli.parse(values, argv, __doc__, required=("config",))
@@ -36,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     cli.use_compilation_cache()
     cli.join_from_flags(values)
-    train(values.config, values.workdir or _default_workdir(name))
+    train(values.config, values.workdir or _default_workdir(name), extend=values.extend)
 
 
 def _default_workdir(name: str) -> str:

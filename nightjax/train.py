@@ -28,12 +28,14 @@ from nightjax.report.visualizations import write_visualizations
 from nightjax.run import class_sets, loaded, moved, own_data, references, settings, start
 
 
-def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend: bool = False) -> dict[str, Any]:
     """Trains to the last step, going on from whatever the workdir holds, and evaluates.
 
     Args:
         config: what a config file's ``get_config`` returns.
         workdir: any path ``epath`` knows; made if missing.
+        extend: go on with another number of steps or other rates than the run began with, see `configs.EXTENDABLE`.
+            Its state and the position in its data stay; its config becomes this one.
 
     Returns:
         Evaluation results by set, as `Evaluator` gives them; empty when a signal ended the run early.
@@ -57,11 +59,11 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> dict[st
     method = methods.build(config)
     abstract = start.abstract_state(config, method, mesh)
     network = loaded.network_of(method, config.eval.network)
-    moved_streams = _check_workdir(workdir, config)
+    moved_streams = _check_workdir(workdir, config, extend)
     readers, batches = _open_streams(config, method, mesh)
     moved.check_same(workdir, readers, moved_streams)
     evaluator = Evaluator(config, method, mesh, workdir)
-    _claim(workdir, config, readers, again=bool(moved_streams))
+    _claim(workdir, config, readers, again=extend or bool(moved_streams))
 
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
     first = saver.latest() or 0
@@ -193,11 +195,12 @@ def _saved(workdir: epath.Path) -> ml_collections.ConfigDict | None:
     return loaded.read_config(workdir) if (workdir / settings.CONFIG).exists() else None
 
 
-def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> list[str]:
+def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict, extend: bool) -> list[str]:
     """Refuses a workdir that holds another config's run or cannot be one; returns the streams whose folder moved."""
     if (workdir / settings.CONFIG).exists():
         saved, moved_streams = moved.renamed(loaded.read_config(workdir), config)
-        configs.check_same_run(saved, config, workdir)
+        if changes := configs.check_same_run(saved, config, workdir, extend):
+            print(f"extending {workdir}: {'; '.join(changes)}", flush=True)
         return moved_streams
     if jax.process_index() == 0:
         with _writing_to(workdir):
@@ -208,7 +211,7 @@ def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict) -> li
 def _claim(
     workdir: epath.Path, config: ml_collections.ConfigDict, readers: dict[str, sources.Source], again: bool
 ) -> None:
-    """Makes the workdir this config's, ``again`` where its data have moved; all processes wait until it is.
+    """Makes the workdir this config's, ``again`` where its data have moved or it is extended; all processes wait.
 
     Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
     apart meet, before the first program that needs them all.

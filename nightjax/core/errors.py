@@ -44,5 +44,5 @@ def memory_shortage(error: BaseException) -> str | None:
     text = str(error)
     if not isinstance(error, MemoryError) and not re.search("RESOURCE_EXHAUSTED|Insufficient memory", text):
         return None
-    asked = re.search(r"allocat\w* (\d+) bytes", text)
+    asked = re.search(r"(?:allocating|allocate) (\d+) bytes", text)
     return "memory ran out" + (f" ({int(asked[1]) / 1e9:.3g} GB were asked for at once)" if asked else "")

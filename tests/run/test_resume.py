@@ -51,6 +51,18 @@ def test_eight_steps_equal_four_save_load_four(folder, straight, tmp_path):
     assert list(losses) == list(range(1, 9))
 
 
+def test_a_run_that_is_extended_equals_one_of_that_length(folder, tmp_path):
+    settings = {"optim__schedule": "constant", "optim__warmup": 0}
+    train(toy.config(folder, steps=4, **settings), tmp_path / "straight")
+    train(toy.config(folder, steps=2, **settings), tmp_path / "extended")
+    with pytest.raises(UserError, match="train.steps=2.*--extend.*--config.train.init="):
+        train(toy.config(folder, steps=4, **settings), tmp_path / "extended")
+    train(toy.config(folder, steps=4, **settings), tmp_path / "extended", extend=True)
+    assert_equal_states(toy.saved_state(tmp_path / "straight", 4), toy.saved_state(tmp_path / "extended", 4))
+    assert json.loads((tmp_path / "extended" / "config.json").read_text())["train"]["steps"] == 4
+    train(toy.config(folder, steps=4, **settings), tmp_path / "extended")  # From now on it is a run of four steps.
+
+
 def test_a_finished_run_only_evaluates_again(folder, straight):
     before = toy.saved_state(straight, 8)
     results = train(toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=4), straight)
