@@ -7,7 +7,7 @@ import ml_collections
 
 from nightjax.core.errors import UserError, choose
 from nightjax.zoo import optimizers, recipes
-from nightjax.zoo.benchmarks import BENCHMARKS
+from nightjax.zoo.benchmarks import ACDC, BENCHMARKS
 from nightjax.zoo.models import MODELS
 
 TOY = recipes.toy(
@@ -29,7 +29,11 @@ TRANSFORMERS = ("mit", "swin")
 Masking = Literal["none", "auto", "target", "source", "both"]
 """``masking=``: which images the masked pass sees. ``"auto"``: as published on the benchmark."""
 
-MASKED_AS_THEY_ARE = ("cityscapes_to_dark_zurich", "cityscapes_to_acdc", "cityscapes_to_acdc_night")
+MASKED_AS_THEY_ARE = (
+    "cityscapes_to_dark_zurich",
+    "cityscapes_to_acdc",
+    *(f"cityscapes_to_acdc_{condition}" for condition in ACDC),
+)
 """Benchmarks on which MIC masks source and target images in their own colors. Elsewhere it masks target images in
 changed colors."""
 
