@@ -112,7 +112,7 @@ def gradient_step(
         state: before the step.
         players: of the method.
         losses: player name to loss function, computed in this order. Of several functions of one player the gradients
-            are taken one after another and added: the activations of one do not lie in memory beside those of the next.
+            are taken one after another and added, so no activations need to be kept from one to the next.
         examples: arrays with a leading batch axis, which may differ from array to array.
         training: of the run.
         last: counts the step. Players that take turns within one step call this function once each, the last one

@@ -155,8 +155,8 @@ def masked_examples(
 def student_losses(method: Any, state: TrainState) -> list[Loss]:
     """The losses of a self-training method's student: its own, and with masking that of the masked pass.
 
-    Their gradients are taken one after another, so that the activations of the masked pass have the memory of the
-    passes before.
+    Their gradients are taken one after another, as in the official program, so that the masked pass need not be in
+    memory beside the passes before.
     """
     losses: list[Loss] = [functools.partial(method.student_loss, state)]
     if method.masking is not None:
