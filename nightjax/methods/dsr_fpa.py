@@ -108,7 +108,8 @@ class DsrFpa(WithTeacher):
             image = self.source_photometric(image, keys("source_photometric"))
         if self.bank is not None:
             source = batch["source"]
-            mixed, memory["bank"] = self.bank(state, source["image"], source["label"], mixed, self.network)
+            pushed = source["image"], source["label"]
+            mixed, memory["bank"] = self.bank(state, *pushed, mixed, self.network, self.loss)
         night = {"night": targets.image, "night_label": targets.label}
         return targets, {"source": image, "source_label": label, **mixed, **masked, **night}, stats, memory
 

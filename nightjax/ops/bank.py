@@ -52,6 +52,7 @@ def paste(
     enabled: jax.Array | bool = True,
     classes: tuple[int, ...] = CITYSCAPES.group("rare"),
     pasted_weight: str = "keep",
+    class_weight: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Pastes the rare classes of every entry, oldest first: the newest wins overlaps.
 
@@ -65,6 +66,8 @@ def paste(
         classes: train ids to paste, a class set's group ``"rare"``.
         pasted_weight: ``"keep"`` leaves the weight of pasted pixels (official code), ``"one"`` sets
             it to 1.
+        class_weight: [N, B, H, W] float32, weight of the bank's pixels by their class, which pasted pixels have then
+            whatever ``pasted_weight`` says; None without class weights (official code).
 
     Returns:
         The new image, label and weight.
@@ -78,7 +81,9 @@ def paste(
         pasted = tail_mask(bank.label[entry], classes) & bank.valid[entry] & enabled
         image = jnp.where(pasted[..., None], bank.image[entry].astype(image.dtype), image)
         label = jnp.where(pasted, bank.label[entry].astype(label.dtype), label)
-        if pasted_weight == "one":
+        if class_weight is not None:
+            weight = jnp.where(pasted, class_weight[entry], weight)
+        elif pasted_weight == "one":
             weight = jnp.where(pasted, 1.0, weight)
     return image, label, weight
 

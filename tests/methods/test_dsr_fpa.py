@@ -139,6 +139,19 @@ def test_bank_weight(method, state, batch, mix, default_mix):
     np.testing.assert_array_equal(one["mixed_weight"], expected)
 
 
+def test_bank_pixels_have_the_weight_of_their_class(method, state, batch, mix):
+    """With class weights, as pasted source pixels have it, not that of the pixel they cover."""
+    table = tuple(np.linspace(0.5, 2, 19))
+    label = np.asarray(batch["source"]["label"])
+    tail = tail_pixels(label)
+    weighted = changed(method, loss__class_weights=table)
+    examples = mix(weighted, state)[0]
+    without = np.asarray(mix(changed(weighted, bank=None), state)[0]["mixed_weight"])
+    expected = np.where(tail, np.float32((*table, *[0] * 237))[label], without)
+    assert (expected != without).any()
+    np.testing.assert_array_equal(examples["mixed_weight"], expected)
+
+
 def test_bank_classes(method, state, batch, mix):
     label = np.asarray(batch["source"]["label"])
     without = mix(changed(method, bank=None), state)[0]

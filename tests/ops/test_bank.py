@@ -57,6 +57,16 @@ def test_options():
         banks.paste(filled(), image, label, weight, pasted_weight="two")
 
 
+@pytest.mark.parametrize("rule", ["keep", "one"])
+def test_pasted_pixels_have_the_weight_of_their_class(rule):
+    bank, image = filled(), jnp.zeros((1, 1, 4, 3))
+    label, weight = jnp.full((1, 1, 4), 9, jnp.uint8), jnp.full((1, 1, 4), 0.25)
+    by_class = bank.label.astype(jnp.float32) / 2
+    pasted = banks.paste(bank, image, label, weight, pasted_weight=rule, class_weight=by_class)
+    np.testing.assert_array_equal(pasted[1][0, 0], [12, 14, 18, 9])
+    np.testing.assert_array_equal(pasted[2][0, 0], [6, 7, 9, 0.25])
+
+
 def test_disabled_or_empty_bank_changes_nothing():
     image, label = jnp.zeros((1, 1, 4, 3)), jnp.full((1, 1, 4), 12, jnp.uint8)
     weight = jnp.full((1, 1, 4), 0.25)

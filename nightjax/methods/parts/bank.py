@@ -7,6 +7,7 @@ import jax
 
 from nightjax.core.errors import UserError
 from nightjax.core.state import TrainState
+from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.ops import bank as banks
 
@@ -20,7 +21,7 @@ class RareClassBank:
         every: steps between pastes. Counted over the run; the official program begins anew each epoch.
         classes: train ids pasted; None for the class set's group ``"rare"``.
         pasted_weight: loss weight of pasted pixels: ``"keep"`` that of the pixel they cover (official code), or
-            ``"one"``.
+            ``"one"``. With ``loss.class_weights`` it is that of their own class, as of all true labels.
     """
 
     size: int = 3
@@ -44,6 +45,7 @@ class RareClassBank:
         label: jax.Array,
         mixed: dict[str, jax.Array],
         network: SegmentationNetwork,
+        loss: SegmentationLoss,
     ) -> tuple[dict[str, jax.Array], banks.PasteBank]:
         """Pushes the source batch and, at every ``every``-th step, pastes.
 
@@ -52,6 +54,7 @@ class RareClassBank:
             image, label: of the source, uint8, not augmented.
             mixed: of `ClassMix`; the bank's objects go on top of the augmented images.
             network: whose input decodes the bank's images, and whose classes the labels are of.
+            loss: which class weights the pasted pixels have.
 
         Returns:
             The mixed images, labels and weights, and the new bank.
@@ -66,5 +69,6 @@ class RareClassBank:
             enabled=state.step % self.every == 0,
             classes=network.classes.group("rare") if self.classes is None else self.classes,
             pasted_weight=self.pasted_weight,
+            class_weight=loss.label_weight(bank.label),
         )
         return dict(zip(("mixed", "mixed_label", "mixed_weight"), pasted, strict=True)), bank
