@@ -29,6 +29,7 @@ VARIANTS = {
     "deeplab_v2": {"model": {"backbone": "resnet_tiny", "head": "deeplab_v2"}},
     "refinenet": {"model": {"backbone": "resnet_tiny", "head": "refinenet", "head_channels": 8}},
     "reference_swap": {"method.reference_swap": True},
+    "masking_both": {"method.masking": {"mode": "both", "block": 8}},
     "true_flow": {
         "method.refinement.aligner": "true_flow",
         "data.streams.target.fields": ("image", "reference", "flow", "flow_valid"),

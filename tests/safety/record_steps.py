@@ -202,6 +202,11 @@ VARIANTS = {
     ),
     "dacs_mit_paper": (f"configs/dacs.py:{PAPER},model=daformer_b0", {"model": MIT} | SURE | ANY_MAJORITY),
     "dacs_hrda": (DACS, {"model": HRDA} | SURE | FEATURE_DISTANCE | ANY_MAJORITY),
+    # Masked consistency.
+    "dacs_masking": (f"{DACS},masking=target", TINY | SURE),
+    "dacs_masking_both_accumulate": (f"{DACS},masking=both", TINY | SURE | ACCUMULATE),
+    "dsr_fpa_masking_source": (f"{DSR},masking=source", TINY | SURE | {"method.masking.running_statistics": False}),
+    "t2s_da_masking_flip": (f"{T2S},parts=none,masking=auto", TINY | SURE | {"method.pseudo_labels.flip": True}),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
     "dsr_fpa": (DSR, TINY | SURE | {"method.alignment.start_step": 2}),
     "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.alignment.start_step": 0}),
