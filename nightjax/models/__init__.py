@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose, suggestion
 from nightjax.core.errors import UserError
-from nightjax.models.backbones import mit, resnet, swin
+from nightjax.models.backbones import dinov2, mit, resnet, swin
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.deeplabv3plus import DeepLabV3PlusHead
@@ -28,6 +28,7 @@ BACKBONES = {
     **{name: functools.partial(resnet.ResNet, **options) for name, options in resnet.VARIANTS.items()},
     **{name: functools.partial(mit.MiT, **options) for name, options in mit.VARIANTS.items()},
     **{name: functools.partial(swin.Swin, **options) for name, options in swin.VARIANTS.items()},
+    **{name: functools.partial(dinov2.DinoV2, **options) for name, options in dinov2.VARIANTS.items()},
 }
 """Name to a builder of a backbone; keyword arguments override the variant's."""
 

@@ -211,6 +211,35 @@ class DoublingConv(nn.Module):
         return y
 
 
+class PatchUpConv(nn.Module):
+    """2x2 transposed convolution of stride 2: every cell becomes 2x2 cells, none of which overlap.
+
+    Attributes:
+        features: output channels.
+        dtype: compute dtype; the parameter ``kernel_t`` [2, 2, I, O] is float32.
+        use_bias: whether a bias, 0 at first, is added.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, I] to [B, 2H, 2W, O] in ``dtype``."""
+        batch, height, width, inputs = x.shape
+        # torch takes the fan of a transposed weight from its output channels.
+        init = uniform((4 * self.features) ** -0.5)
+        kernel = self.param("kernel_t", init, (2, 2, inputs, self.features), jnp.float32).astype(self.dtype)
+        taps = kernel.transpose(2, 0, 1, 3).reshape(inputs, 4 * self.features)
+        y = jnp.dot(x.astype(self.dtype).reshape(-1, inputs), taps)
+        y = y.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(batch, 2 * height, 2 * width, self.features)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+        return y
+
+
 def _phase_taps(kernel, axis):
     """Splits an axis of three taps in (input cell, phase of the output): [[1, 2], [none, 0]]."""
     first, middle, last = jnp.moveaxis(kernel, axis, 0)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -18,6 +19,15 @@ linear_init = normal(0.02)
 def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
     """LayerNorm over channels with an accurate float32 variance."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Softmax attention of tokens [B, N, heads, C]; the softmax is float32.
+
+    On a GPU half-precision attention is cuDNN's fused one, which never holds the N x N weights in memory.
+    """
+    fused = jax.default_backend() == "gpu" and query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0
+    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn" if fused else None)
 
 
 def drop_path_scales(key: jax.Array, rate: float, blocks: int, batch: int) -> jax.Array:
