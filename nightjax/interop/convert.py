@@ -63,6 +63,8 @@ def import_files(
         family = namings.find(name)
         unused = [entry for entry in part if matches(entry, (*family.unused, *allow_surplus))]
         renamed = family.to_ours({entry: part[entry] for entry in part.keys() - set(unused)})
+        if family.check is not None:
+            family.check(path, part.keys(), ours.keys())
         if twice := sorted(state.keys() & renamed.keys()):
             raise UserError(f"{path} and a file before it both hold {brief(twice, renamed)}; convert one of them")
         state |= renamed

@@ -7,12 +7,13 @@ W-zx-Y/DANNet, wasidennis/AdaptSegNet, torchvision.
 
 import dataclasses
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.interop.dinov2_names import HUB, TRANSFORMERS_FILES, TRANSFORMERS_STATE, check_registers, unwrapped
 from nightjax.interop.mit_names import HUGGINGFACE_FILES, HUGGINGFACE_STATE, mmseg_mit
 from nightjax.interop.official_names import DANNET, Change, from_official, known, to_official
 from nightjax.interop.swin_names import SWIN, SWIN_CHANGES
@@ -30,6 +31,9 @@ class Naming:
         sign: glob of a name by which a checkpoint of the family is known.
         table, changes: see `official_names`.
         unused: globs of official names that are no part of our networks.
+        also: glob of a second name that such a checkpoint has.
+        unwrap: what takes off the wrappings of such a checkpoint's names before all else.
+        check: refuses a file that is for another model: ``(path, its names, our names of the model)``.
     """
 
     about: str
@@ -37,10 +41,13 @@ class Naming:
     table: Mapping[str, str]
     changes: tuple[Change, ...] = ()
     unused: tuple[str, ...] = ()
+    also: str = "*"
+    unwrap: Callable[[State], dict[str, np.ndarray]] = dict
+    check: Callable[[str, Collection[str], Collection[str]], None] | None = None
 
     def to_ours(self, state: State) -> dict[str, np.ndarray]:
         """An official state dict under our names; names that fit nowhere stay."""
-        return from_official(state, self.table, self.changes)
+        return from_official(self.unwrap(state), self.table, self.changes)
 
     def to_official(self, state: State) -> dict[str, np.ndarray]:
         """The inverse."""
@@ -83,8 +90,9 @@ def recognize(
 
 
 def _families(state: State, ours: Collection[str], known: Mapping[str, Naming]) -> list[str]:
-    """The families whose sign is there and that have names for parameters of the model."""
-    return [name for name, family in known.items() if fnmatch.filter(state, family.sign) and family.known(ours)]
+    """The families whose signs are there and that have names for parameters of the model."""
+    signed = lambda family: fnmatch.filter(state, family.sign) and fnmatch.filter(state, family.also)
+    return [name for name, family in known.items() if signed(family) and family.known(ours)]
 
 
 def find(name: str) -> Naming:
@@ -160,6 +168,8 @@ _MMSEG_SEGFORMER = {
     **{f"decode_head.convs.{i - 1}.{part}": f"head.linear_c{i}.{part}" for i in _STAGES for part in ("conv", "bn")},
 }
 
+_DINOV2 = {"unused": ("*head.*", "*classifier.*"), "unwrap": unwrapped, "check": check_registers}
+
 NAMINGS = {
     "dannet_pspnet": Naming("DANNet's PSPNet", "dsn.0.weight", DANNET["pspnet"]),
     "dannet_deeplab": Naming(
@@ -187,6 +197,26 @@ NAMINGS = {
         SWIN,
         SWIN_CHANGES,
         unused=("norm.*", "head.*", *_CONSTANTS),
+    ),
+    "dinov2": Naming(
+        "DINOv2's ViT-S, B, L and g, with and without registers, as facebookresearch/dinov2 has them",
+        "*blocks.0.*ls1.gamma",
+        HUB,
+        **_DINOV2,
+    ),
+    "huggingface_dinov2": Naming(
+        "transformers' Dinov2 and Dinov2WithRegisters, as its files have them",
+        "*encoder.layer.0.attention.attention.query.weight",
+        *TRANSFORMERS_FILES,
+        also="*encoder.layer.0.layer_scale1.lambda1",
+        **_DINOV2,
+    ),
+    "huggingface_dinov2_5": Naming(
+        "transformers' Dinov2 and Dinov2WithRegisters, as state_dict() of its version 5 has them",
+        "*encoder.layer.0.attention.q_proj.weight",
+        *TRANSFORMERS_STATE,
+        also="*encoder.layer.0.layer_scale1.lambda1",
+        **_DINOV2,
     ),
     "mit": Naming(
         "NVlabs' MiT-B0 to B5, ImageNet",

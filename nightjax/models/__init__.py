@@ -10,6 +10,8 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose, suggestion
 from nightjax.core.errors import UserError
 from nightjax.models.backbones import dinov2, mit, resnet, swin
+from nightjax.models.fit import fit_of
+from nightjax.models.heads.bn_linear import BNLinearHead
 from nightjax.models.heads.daformer import DAFormerHead
 from nightjax.models.heads.deeplab import DeepLabV2Head
 from nightjax.models.heads.deeplabv3plus import DeepLabV3PlusHead
@@ -20,7 +22,9 @@ from nightjax.models.heads.psp import PSPAuxiliaryHead, PSPHead
 from nightjax.models.heads.refinenet import RefineNetHead
 from nightjax.models.heads.segformer import SegFormerHead
 from nightjax.models.heads.upernet import UPerNetHead
+from nightjax.models.heads.upscale import UpscaleHead, UpscalePyramidHead
 from nightjax.models.hrda import HRDA
+from nightjax.models.pyramid import DeconvPyramid, ResamplePyramid
 from nightjax.models.relight import RelightNet
 from nightjax.models.segmenter import Segmenter
 
@@ -33,6 +37,7 @@ BACKBONES = {
 """Name to a builder of a backbone; keyword arguments override the variant's."""
 
 HEADS = {
+    "bn_linear": BNLinearHead,
     "daformer": DAFormerHead,
     "deeplab_v2": DeepLabV2Head,
     "deeplab_v3plus": DeepLabV3PlusHead,
@@ -45,8 +50,13 @@ HEADS = {
     "refinenet": RefineNetHead,
     "segformer": SegFormerHead,
     "upernet": UPerNetHead,
+    "upscale": UpscaleHead,
+    "upscale_pyramid": UpscalePyramidHead,
 }
 """Name to a builder of a head, which needs ``num_classes``."""
+
+PYRAMIDS = {"resample": ResamplePyramid, "deconv": DeconvPyramid}
+"""Name to what makes levels of four sizes of a plain transformer's features."""
 
 
 def build_segmenter(
@@ -57,6 +67,7 @@ def build_segmenter(
     hrda: bool = False,
     auxiliary: str | None = None,
     relight: bool = False,
+    pyramid: str | None = None,
     dtype: Any = jnp.float32,
     **kwargs: Any,
 ) -> Segmenter | HRDA:
@@ -71,6 +82,8 @@ def build_segmenter(
             ``deeplab_v2``.
         auxiliary: key of ``HEADS`` for a second classifier; not together with ``hrda``.
         relight: relight images in front of the backbone with DANNet's network; not with ``hrda``.
+        pyramid: key of ``PYRAMIDS``, what makes features of four sizes of a plain transformer's for heads that expect
+            them; not with ``hrda``.
         dtype: compute dtype of all parts.
         **kwargs: attributes of the backbone, the heads, HRDA's attention or the relighting network,
             with the prefix ``backbone_``, ``head_``, ``auxiliary_``, ``attention_`` or ``relight_``,
@@ -78,7 +91,7 @@ def build_segmenter(
 
     Raises:
         UserError: for a name or an attribute that does not exist, or ``hrda`` together with
-            ``auxiliary`` or ``relight``.
+            ``auxiliary``, ``relight`` or a backbone of one stride.
     """
     builders = {
         "backbone": choose(BACKBONES, backbone, "model.backbone"),
@@ -92,6 +105,8 @@ def build_segmenter(
         builders["auxiliary"] = choose(HEADS, auxiliary, "model.auxiliary")
     if relight:
         builders["relight"] = RelightNet
+    if pyramid:
+        builders["pyramid"] = choose(PYRAMIDS, pyramid, "model.pyramid")
     options = {part: {} for part in builders}
     known = {f"{part}_{name}": (part, name) for part, builder in builders.items() for name in _attributes(builder)}
     for name, value in kwargs.items():
@@ -101,8 +116,12 @@ def build_segmenter(
         options[part][attribute] = tuple(value) if isinstance(value, list) else value
     parts = {}
     for part, builder in builders.items():
-        classes = {} if part in ("backbone", "relight") else {"num_classes": num_classes}
+        classes = {} if part in ("backbone", "relight", "pyramid") else {"num_classes": num_classes}
         parts[part] = builder(**classes, dtype=dtype, **options[part])
+    if hrda and (pyramid or fit_of(parts["backbone"])):
+        raise UserError(
+            f"HRDA needs a backbone of strides 4 to 32, and {backbone} has one stride: leave out hrda, or choose a MiT"
+        )
     if hrda:
         attention = parts.pop("attention")
         return HRDA(**parts, hrda_scale_attention=attention)

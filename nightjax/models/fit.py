@@ -1,6 +1,7 @@
 """How an image comes to a size that a backbone of square patches can read."""
 
 import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn

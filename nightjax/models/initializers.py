@@ -32,6 +32,9 @@ def uniform(limit: float) -> Initializer:
 he_normal = _scaled("normal", lambda shape: math.sqrt(2 / math.prod(shape[:-1])))
 """Normal of variance 2 / fan in, for kernels [..., I, O]."""
 
+he_uniform = _scaled("uniform", lambda shape: math.sqrt(6 / math.prod(shape[:-1])))
+"""Uniform of variance 2 / fan in, for kernels [..., I, O]."""
+
 lecun_uniform = _scaled("uniform", lambda shape: math.sqrt(3 / math.prod(shape[:-1])))
 """Uniform of variance 1 / fan in, for kernels [..., I, O]."""
 

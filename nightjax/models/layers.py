@@ -218,18 +218,20 @@ class PatchUpConv(nn.Module):
         features: output channels.
         dtype: compute dtype; the parameter ``kernel_t`` [2, 2, I, O] is float32.
         use_bias: whether a bias, 0 at first, is added.
+        kernel_init: initializer; None is torch's.
     """
 
     features: int
     dtype: Any = jnp.float32
     use_bias: bool = False
+    kernel_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, I] to [B, 2H, 2W, O] in ``dtype``."""
         batch, height, width, inputs = x.shape
         # torch takes the fan of a transposed weight from its output channels.
-        init = uniform((4 * self.features) ** -0.5)
+        init = self.kernel_init or uniform((4 * self.features) ** -0.5)
         kernel = self.param("kernel_t", init, (2, 2, inputs, self.features), jnp.float32).astype(self.dtype)
         taps = kernel.transpose(2, 0, 1, 3).reshape(inputs, 4 * self.features)
         y = jnp.dot(x.astype(self.dtype).reshape(-1, inputs), taps)

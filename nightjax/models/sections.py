@@ -13,11 +13,12 @@ PARTS = {
     "head": "head",
     "auxiliary": "auxiliary",
     "relight": "relight",
+    "pyramid": "pyramid",
     "attention": "hrda_scale_attention",
 }
 """Prefix of a segmenter's settings to the name of its submodule."""
 
-SWITCHES = {"hrda": False, "auxiliary": None, "relight": False}
+SWITCHES = {"hrda": False, "auxiliary": None, "relight": False, "pyramid": None}
 """Settings of a segmenter that say which submodules it has, with their defaults."""
 
 FIXED = ("parent", "name", "dtype", "num_classes")

@@ -112,7 +112,7 @@ CONFIG = "config.json"
 OLDER = {"method": ("input", "detail_weight", "mask_mode", "steps"), "eval": ("which",)}
 """Section to settings that only runs of earlier versions have."""
 
-NETWORK = ("backbone", "head", "auxiliary", "relight", "hrda", "variant", "form")
+NETWORK = ("backbone", "head", "auxiliary", "relight", "pyramid", "hrda", "variant", "form")
 """Settings of the section ``model`` that say which network it is; all others are settings of that network."""
 
 SECTIONS = {

@@ -4,6 +4,9 @@ from typing import Any
 
 Section = dict[str, Any]
 
+PLAIN_VIT: Section = {"backbone_fit": "pad", "pyramid": "resample"}
+"""Plain vision transformers read images of any size, and heads find features of four sizes."""
+
 MODELS: dict[str, Section] = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
     "resnet18": {"backbone": "resnet18", "head": "fpn", "head_channels": 128},
@@ -48,9 +51,16 @@ MODELS: dict[str, Section] = {
         "head_channels": 32,
         "head_width": 32,
     },
+    **{
+        f"dinov2_{size}{registers}": PLAIN_VIT | {"backbone": f"dinov2_{size}{registers}", "head": "daformer"}
+        for registers in ("", "_reg")
+        for size in ("s", "b", "l", "g")
+    },
+    "vit_tiny": PLAIN_VIT | {"backbone": "vit_tiny", "head": "fpn"},
 }
 """``daformer`` and ``segformer`` have a MiT-B5. ``pspnet``, ``deeplab_multi`` and ``refinenet`` are DANNet's networks;
-``deeplab_multi`` is AdaptSegNet's too, where its auxiliary classifier is the first of two levels."""
+``deeplab_multi`` is AdaptSegNet's too, where its auxiliary classifier is the first of two levels. ``dinov2_*`` are for
+published weights (docs/dinov2.md) and ``vit_tiny``, the same network, for small images."""
 
 FULL_RESOLUTION = ("hrda",)
 """Networks that read crops of 1024 of images at their full size, and are tested by windows of that size."""

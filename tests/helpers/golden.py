@@ -44,6 +44,10 @@ class GoldenFiles:
         path = self._folder(system) / "state_dict_keys.json"
         return json.loads((path if path.is_file() else OFFICIAL / system / path.name).read_text())
 
+    def names(self, system: str, name: str) -> dict:
+        """A list of official names in a file of its own, ``<name>.json``."""
+        return json.loads(self._find(system, f"{name}.json").read_text())
+
     def small_networks(self, system: str) -> dict[str, dict[str, tuple[int, ...]]]:
         """Small network of this very set to the names and shapes of its state dict."""
         networks = json.loads(self._find(system, "state_dict_keys.json").read_text())["small_networks_of_this_set"]

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.models import BACKBONES
+from nightjax.models import BACKBONES, PYRAMIDS, build_segmenter
 from nightjax.models.backbones.dinov2 import DinoV2
 from nightjax.models.fit import PatchFit
+from nightjax.models.norm import interleaved_norm_groups
+from nightjax.models.pyramid import DeconvPyramid
 from nightjax.run.start import count_parameters
 from tests.helpers.golden import assert_within
 from tests.helpers.methods import distance
@@ -163,3 +165,43 @@ def test_unknown_choices():
         DinoV2(dim=8, depth=1, heads=1, pretrain_size=28, layers=(0,), pos_rule="offsett").init(jax.random.key(0), x)
     with pytest.raises(UserError, match="backbone_ffn"):
         tiny(ffn="gelu").init(jax.random.key(0), x)
+
+
+PYRAMID_HEADS = ("daformer", "segformer", "fpn", "upernet", "upscale_pyramid")
+
+
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+@pytest.mark.parametrize("head", PYRAMID_HEADS)
+def test_heads_on_a_pyramid(head, pyramid):
+    """Logits at four times the features' sides, at the size of the image where that was padded."""
+    options = {} if head == "upscale_pyramid" else {"head_channels": 8}
+    for size, fit, wanted in (((112, 168), "none", (32, 48)), ((100, 90), "pad", (100, 90))):
+        model = build_segmenter("dinov2_tiny", head, 5, pyramid=pyramid, backbone_fit=fit, **options)
+        x = jnp.zeros((2, *size, 3))
+        outputs = jax.eval_shape(lambda key, model=model, x=x: model.init_with_output(key, x)[0], jax.random.key(0))
+        assert outputs["logits"].shape == (2, *wanted, 5)
+        assert outputs["stage4"].shape == (2, -(-size[0] // 14), -(-size[1] // 14), 32)
+
+
+def test_pyramids_norms_have_groups():
+    """Two interleaved passes of the learned pyramid have statistics of their own."""
+    model = DeconvPyramid()
+    features = {f"stage{i}": jnp.asarray(images(4, 3, 4, 8, seed=i)) for i in range(1, 5)}
+    variables = model.init(jax.random.key(0), features)
+
+    def run(part, groups):
+        with interleaved_norm_groups(groups):
+            return model.apply(variables, part, train=True, mutable=["batch_stats"])[0]["stage1"]
+
+    together = run(features, 2)
+    for i in range(2):
+        apart = run({name: x[i::2] for name, x in features.items()}, 1)
+        np.testing.assert_allclose(together[i::2], apart, atol=1e-5)
+
+
+def test_hrda_is_refused():
+    for backbone in ("dinov2_b", "vit_tiny"):
+        with pytest.raises(UserError, match=f"HRDA.*{backbone} has one stride"):
+            build_segmenter(backbone, "daformer", hrda=True)
+    with pytest.raises(UserError, match="model.pyramid='resampel'.*resample"):
+        build_segmenter("dinov2_b", "daformer", pyramid="resampel")
