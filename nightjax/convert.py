@@ -94,7 +94,7 @@ def listing() -> str:
 
 def export(values: flags.FlagValues) -> None:
     """Writes the weights of a run to a file and says what is in it."""
-    run = loaded.load(values.export, values.network, values.step)
+    run = loaded.load(values.export, values.network, values.step).merged()
     variables = sharding.to_host(run.variables)
     notes = convert.export_file(
         values.output, variables, values.naming, run.method.stacks, allow_missing=values.allow_missing

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     assert size is not None  # Only --input_size may be "own".
     chosen = {"input_size": parse_size(values.input_size, "input_size", own=True)} if values.input_size else {}
     model = api.load(values.workdir, network=values.network, step=values.step)
-    loaded = model.run
+    loaded = model.run.merged()
     network = (values.output, segments(loaded.method).predict, sharding.to_host(loaded.variables))
     options: dict[str, Any] = {
         "size": size,

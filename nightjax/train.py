@@ -19,13 +19,14 @@ from nightjax.core import checkpoint, class_section, hooks, sharding, targets, w
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable
+from nightjax.core.partition import BASE
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
-from nightjax.run import class_sets, loaded, moved, own_data, references, settings, start
+from nightjax.run import base, class_sets, loaded, moved, own_data, references, settings, start
 
 
 def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend: bool = False) -> dict[str, Any]:
@@ -66,15 +67,19 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
     _claim(workdir, config, readers, again=extend or bool(moved_streams))
 
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
-    first = saver.latest() or 0
+    first, apart = saver.latest() or 0, base.is_apart(config, abstract)
     clock = hooks.Clock()
     if first:
-        state, host = saver.restore(first, abstract)
+        state, host = saver.restore(first, base.without(abstract) if apart else abstract)
+        if apart:
+            state = state.replace(frozen=state.frozen | {BASE: start.load_base(workdir, config, method, mesh)})
         batches.set_state(host["streams"])
         clock.restore(host["clock"])
         print(f"continuing {workdir} from step {first}", flush=True)
     else:
         state = start.first_state(config, method, mesh)
+        if apart and jax.process_index() == 0:
+            base.record(workdir, config, state)
     print(f"{config.method.name}: {steps} steps, {mesh.devices.size} device(s)")
     hooks.announce(workdir)
     if jax.process_index() == 0:
@@ -106,7 +111,8 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):
                 with clock.paused():
                     log.settle()
-                    saver.save(step, state, {"streams": batches.get_state(), "clock": clock.state()}, metrics)
+                    saved = base.without(state) if apart else state
+                    saver.save(step, saved, {"streams": batches.get_state(), "clock": clock.state()}, metrics)
             if last or stopping:
                 break
             profile(step)

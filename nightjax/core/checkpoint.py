@@ -12,6 +12,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from nightjax.core.errors import UserError, first_line
+from nightjax.core.partition import paths
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree
 
@@ -111,8 +112,8 @@ def restore_part(path: epath.PathLike, part: PyTree) -> PyTree:
     return found
 
 
-def modules(path: epath.PathLike, network: str) -> set[str]:
-    """Names of a network's top-level modules in the checkpoint of one step.
+def parameters(path: epath.PathLike, network: str) -> set[str]:
+    """Paths of a network's parameters in the checkpoint of one step, such as ``backbone/norm/scale``.
 
     Raises:
         UserError: the checkpoint is damaged or holds no such network.
@@ -120,7 +121,7 @@ def modules(path: epath.PathLike, network: str) -> set[str]:
     networks = _networks(path)
     if network not in networks:
         raise UserError(f"{path} holds no {network!r} network, only {', '.join(networks)}; it is another kind of run")
-    return set(networks[network])
+    return paths(networks[network])
 
 
 def first_network(path: epath.PathLike) -> str:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import traverse_util
 
-from nightjax.core import schedules
+from nightjax.core import partition, schedules
 from nightjax.core.errors import UserError
 from nightjax.core.stacks import Stack, find_stack
 from nightjax.core.types import PyTree
@@ -24,11 +25,17 @@ class Group:
         pattern: regular expression searched in the path inside the network, such as ``"^backbone/"``. First match wins.
         lr: factor on the learning rate; 0 freezes, and then no decay is applied either.
         decay: factor on the weight decay.
+        layer_decay: of the L blocks of a network's one stack, block i learns at ``layer_decay ** (L - 1 - i)`` of the
+            group's rate, and its other parameters at ``layer_decay ** L`` of it (VFM-UDA++).
+        trained: False keeps these parameters out of gradients and optimizer. Student and teacher share them, and
+            checkpoints leave them to the run of ``train.init``. A rate of 0 computes what it then does not use.
     """
 
     pattern: str
     lr: float = 1.0
     decay: float = 1.0
+    layer_decay: float = 1.0
+    trained: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +131,36 @@ class Optimizer:
         clip = (optax.clip_by_global_norm(self.clip_norm),) if self.clip_norm else ()
         return optax.chain(*clip, *chain, scale, optax.scale_by_learning_rate(self.schedule_fn(steps)))
 
+    def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Parameters of one network in two trees: those that are trained, and those that are not.
+
+        Raises:
+            UserError: nothing is left to train.
+        """
+        if all(group.trained for group in self.groups):
+            return params, {}
+        trained, base = partition.split(params, lambda path: not self._group(path).trained)
+        if not trained:
+            raise UserError("optim.groups leave no parameter to train; check the patterns of those with trained=False")
+        return trained, base
+
+    def _group(self, inside: str) -> Group:
+        return next((g for g in self.groups if re.search(g.pattern, inside)), Group(""))
+
     def _factors(self, params: PyTree, stacks: Sequence[Stack] = ()) -> tuple[PyTree, PyTree]:
+        """Factors on learning rate and weight decay of every parameter; see `build` for arguments and errors."""
         flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
-        unused = {g.pattern for g in self.groups}
+        unused = {g.pattern for g in self.groups if g.trained}
         lr, decay = {}, {}
         for path, value in flat.items():
             inside = path.partition("/")[2]
-            group = next((g for g in self.groups if re.search(g.pattern, inside)), Group(""))
+            group = self._group(inside)
+            if not group.trained:
+                raise UserError(f"optim.groups: this method trains {path}, and cannot leave out {group.pattern!r}")
             unused.discard(group.pattern)
             lr[path] = group.lr
+            if group.layer_decay != 1.0:
+                lr[path] = group.lr * _depth_factor(group, inside, value, flat, stacks)
             stacked = find_stack(stacks, inside.split("/")) is not None
             decays = value.ndim - stacked > 1 or self.decay_vectors
             decay[path] = group.decay * decays * (group.lr != 0)
@@ -143,6 +171,27 @@ class Optimizer:
             )
         unflatten = lambda x: traverse_util.unflatten_dict(x, sep="/")
         return unflatten(lr), unflatten(decay)
+
+
+def _depth_factor(
+    group: Group, inside: str, value: Any, flat: dict[str, Any], stacks: Sequence[Stack]
+) -> float | np.ndarray:
+    """``layer_decay`` of one parameter, for those of a stack an array along its axis of blocks."""
+    counts = {}
+    for path, other in flat.items():
+        stack = find_stack(stacks, path.partition("/")[2].split("/"))
+        if stack is not None:
+            counts[stack.path] = other.shape[0]
+    if len(counts) != 1:
+        raise UserError(
+            f"optim.groups: layer_decay of {group.pattern!r} needs a network with one stack of blocks, such as DINOv2, "
+            f"and this one has {len(counts)}"
+        )
+    (count,) = counts.values()
+    if find_stack(stacks, inside.split("/")) is None:
+        return group.layer_decay**count
+    powers = group.layer_decay ** np.arange(count - 1, -1, -1, dtype=np.float64)
+    return powers.astype(np.float32).reshape(-1, *[1] * (value.ndim - 1))
 
 
 def _decay(rate: float, factor: PyTree) -> optax.GradientTransformation:

@@ -3,7 +3,8 @@
 import jax
 from flax import struct
 
-from nightjax.core.types import PyTree
+from nightjax.core.partition import BASE, joined
+from nightjax.core.types import PyTree, Variables
 
 
 class ExampleBuffer(struct.PyTreeNode):
@@ -25,7 +26,8 @@ class TrainState(struct.PyTreeNode):
         batch_stats: network name to running statistics of its norms.
         opt_state: optimizer name to optax state.
         teacher: ``{"params", "batch_stats"}`` of the weight-averaged network, or empty.
-        frozen: network name to variables that no step changes.
+        frozen: network name to variables that no step changes; under ``base``, network name to the parameters that the
+            optimizer leaves alone (`core.optim.Group.trained`), which student and teacher share and ``params`` lacks.
         memory: what parts of a method remember from step to step, by name: an `ExampleBuffer`, which is split over
             devices, or small arrays such as prototypes, which are replicated.
     """
@@ -37,3 +39,8 @@ class TrainState(struct.PyTreeNode):
     teacher: dict[str, PyTree] = struct.field(default_factory=dict)
     frozen: dict[str, PyTree] = struct.field(default_factory=dict)
     memory: dict[str, PyTree] = struct.field(default_factory=dict)
+
+    def whole(self, variables: Variables, network: str = "student") -> Variables:
+        """Variables of a network with the parameters that no step changes, where these are kept apart."""
+        base = self.frozen.get(BASE, {}).get(network)
+        return variables if base is None else variables | {"params": joined(variables["params"], base)}

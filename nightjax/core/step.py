@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from nightjax.core.optim import Optimizer
+from nightjax.core.partition import BASE, joined
 from nightjax.core.rng import stream_key
 from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
@@ -130,7 +131,7 @@ def gradient_step(
             for loss in given if isinstance(given, Sequence) else (given,):
                 if name in grads:  # The parameters are at hand when the gradients before are.
                     own, grads[name] = jax.lax.optimization_barrier((own, grads[name]))
-                found, outcome = jax.grad(loss, has_aux=True)(own, stats, part, i)
+                found, outcome = jax.grad(with_base(state, loss), has_aux=True)(own, stats, part, i)
                 grads[name] = jax.tree.map(jnp.add, grads[name], found) if name in grads else found
                 stats = stats | dict(outcome.batch_stats)
                 scalars |= dict(outcome.scalars)
@@ -150,6 +151,19 @@ def gradient_step(
         scalars[f"learning_rate{suffix}"] = player.optimizer.schedule_fn(training.steps)(state.step)
     new = state.replace(step=state.step + last, params=params, batch_stats=stats, opt_state=opt_state)
     return new, scalars
+
+
+def with_base(state: TrainState, loss: Loss) -> Loss:
+    """The loss as a function of the trained parameters alone; those that no step changes are constants in it."""
+    base = state.frozen.get(BASE)
+    if base is None:
+        return loss
+
+    def of_trained(own, stats, part, i):
+        whole = {name: joined(tree, base[name]) if name in base else tree for name, tree in own.items()}
+        return loss(whole, stats, part, i)
+
+    return of_trained
 
 
 def accumulate(

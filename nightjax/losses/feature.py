@@ -10,6 +10,7 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.types import IGNORE
 from nightjax.losses.segmentation import masked_mean
 from nightjax.ops.prototypes import cell_label_counts
+from nightjax.ops.resize import resize_nearest
 
 
 def downscale_label(
@@ -67,6 +68,10 @@ def feature_distance(
     if label is None:
         return distance.mean()
     cells = downscale_label(label, label.shape[2] // features.shape[2], min_ratio, num_classes)
+    if cells.shape != features.shape[:3]:  # Cells of no whole number of pixels, as those of resized or padded images.
+        scale = max(1, round(label.shape[2] / features.shape[2]))
+        label = resize_nearest(label, (features.shape[1] * scale, features.shape[2] * scale))
+        cells = downscale_label(label, scale, min_ratio, num_classes)
     member = sum((cells == c for c in classes), start=jnp.zeros(cells.shape, bool))
     return masked_mean(distance, member, normalizer="valid")
 

@@ -76,7 +76,7 @@ class Dacs(WithTeacher):
         """The pseudo-labels, what the losses see, and the teacher's new running statistics."""
         keys, images = self.training.keys(state), self.network.decode(batch)
         target, flip = images["target"]["image"], self.pseudo_labels.flip
-        logits, stats = teacher_logits(self.network, teacher, target, keys, flip=flip)
+        logits, stats = teacher_logits(self.network, state.whole(teacher), target, keys, flip=flip)
         targets = self.pseudo_labels(target, jax.nn.softmax(logits))
         image, label = images["source"]["image"], batch["source"]["label"]
         mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, self.network.classes)

@@ -130,7 +130,8 @@ class DsrFpa(WithTeacher):
         keys = self.training.keys(state)
 
         def plain(name: str) -> tuple[Targets, PyTree]:
-            logits, stats = teacher_logits(self.network, teacher, images[name], keys, flip=self.pseudo_labels.flip)
+            whole, flip = state.whole(teacher), self.pseudo_labels.flip
+            logits, stats = teacher_logits(self.network, whole, images[name], keys, flip=flip)
             return self.pseudo_labels(images[name], jax.nn.softmax(logits)), stats
 
         def on_night() -> tuple[Targets, PyTree]:
@@ -138,7 +139,8 @@ class DsrFpa(WithTeacher):
                 return plain("image")
             # Night and day alternate in one batch: the norms see both, no example changes device.
             both = interleave([images["image"], images["reference"]])
-            logits, stats = teacher_logits(self.network, teacher, both, keys, flip=self.pseudo_labels.flip)
+            whole, flip = state.whole(teacher), self.pseudo_labels.flip
+            logits, stats = teacher_logits(self.network, whole, both, keys, flip=flip)
             night, day = deinterleave(logits, 2)
             scores = self.refinement(state.frozen, batch["target"], night, day, self.network.classes)
             return self.pseudo_labels(images["image"], scores), stats

@@ -122,7 +122,7 @@ class T2sDa(WithTeacher):
         keys, images = self.training.keys(state), self.network.decode(batch)
         source, target, label = images["source"]["image"], images["target"]["image"], batch["source"]["label"]
         flip = self.pseudo_labels.flip
-        logits, outputs, stats = teacher_outputs(self.network, teacher, target, keys, flip=flip)
+        logits, outputs, stats = teacher_outputs(self.network, state.whole(teacher), target, keys, flip=flip)
         targets = self.pseudo_labels(target, jax.nn.softmax(logits))
         mixed = self.mixing(keys, source, label, targets, self.pseudo_labels, self.loss, self.network.classes)
         mixed |= masked_examples(self, keys, source, label, targets)

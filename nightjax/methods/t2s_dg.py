@@ -111,7 +111,7 @@ class T2sDg(WithTeacher):
         seen, logged = source, {}
         if self.translation is not None:
             seen = examples["translated"] = self.translation.at_random(state.frozen, source, keys)
-        outputs, stats = self.network.teacher_pass(teacher, seen, keys, context_only=True)
+        outputs, stats = self.network.teacher_pass(state.whole(teacher), seen, keys, context_only=True)
         state = state.replace(teacher=teacher | {"batch_stats": stats})
         if self.pull is not None:
             contrast = PullToSource(self.network, self.pull)

@@ -54,7 +54,7 @@ def import_run(
     published = next((huggingface.read_folder(path) for path in inputs if huggingface.is_folder(path)), None)
     if config is None and published is None:
         raise UserError("--config is missing: it says which network the weights are of; see --help")
-    given = settings.load("supervised") if config is None else config
+    given = settings.load("supervised") if config is None else _without_adapters(config)
     config = class_sets.resolve(_with_facts(given, published), measured=False)
     said = published.height if published else 0
     why = "as its folder says" if said and not height else "as given"
@@ -126,3 +126,12 @@ def with_height(
     if not rows:
         return config, "predict shows it images at their own size, as the config's data"
     return config, f"predict shows it images at {rows} rows, {why if config.eval.height else 'as the config trains it'}"
+
+
+def _without_adapters(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Published weights have no adapters, and what is trained of them is another run's business."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    if config.model.get("backbone_lora_rank"):
+        config.model.backbone_lora_rank, config.optim.groups = 0, ()
+    config.optim.groups = tuple(group for group in config.optim.groups if group.get("trained", True))
+    return config

@@ -16,8 +16,10 @@ from nightjax.core import checkpoint, class_section, sharding, targets
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable, segments
+from nightjax.core.partition import BASE
 from nightjax.core.types import Variables
-from nightjax.run import settings, start
+from nightjax.models.adapters import has_adapters, merged
+from nightjax.run import base, settings, start
 
 REQUIRED = {"seed", "model", "train", "data", "eval", "method", "optim"}
 """Sections of every run's config."""
@@ -54,6 +56,16 @@ class Run:
     def predict_fn(self) -> jax.tree_util.Partial:
         """uint8 [B, H, W, 3] to logits [B, h, w, K]."""
         return jax.tree_util.Partial(self.written(segments(self.method).predict), self.variables)
+
+    def merged(self) -> "Run":
+        """The same network without adapters: their products are added to the weights beside them."""
+        if not has_adapters(self.variables["params"]):
+            return self
+        config = ml_collections.ConfigDict(self.config.to_dict())
+        alpha = config.model.backbone_lora_alpha
+        config.model.backbone_lora_rank, config.optim.groups = 0, ()
+        variables = self.variables | {"params": jax.jit(merged, static_argnums=1)(self.variables["params"], alpha)}
+        return dataclasses.replace(self, config=config.lock(), method=methods.build(config), variables=variables)
 
     def written(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, traced with the forms of the run's devices; see `core.targets`."""
@@ -106,7 +118,12 @@ def load(workdir: epath.PathLike, network: str = "", step: int | str | None = No
     folder = checkpoint.latest_folder(workdir, step)
     fields = ("teacher",) if network == "teacher" else ("params", "batch_stats")
     part = {field: getattr(abstract, field) for field in fields if getattr(abstract, field)}
+    apart = (folder.parent.parent / base.FILE).exists()
+    if BASE in abstract.frozen and not apart:
+        part["frozen"] = {BASE: abstract.frozen[BASE]}
     state = abstract.replace(**checkpoint.restore_part(folder, part))
+    if apart:
+        state = state.replace(frozen={BASE: start.load_base(folder.parent.parent, config, method, mesh)})
     variables = method.variables(state, network)
     return Run(config, method, variables, mesh, int(folder.name), epath.Path(workdir), network)
 

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from nightjax import methods
 from nightjax.core import checkpoint, sharding, targets
@@ -18,6 +18,7 @@ from nightjax.core.class_section import of_section, section_of, with_one_more
 from nightjax.core.errors import UserError, choose
 from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Trainable
+from nightjax.core.partition import BASE, joined, paths, split
 from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Variables
@@ -27,7 +28,8 @@ from nightjax.data.streams import StreamSpec
 from nightjax.interop.official_names import VGG16_CAFFE, from_official
 from nightjax.interop.torch_weights import brief, from_torch, torch_name
 from nightjax.interop.weight_files import load_state_dict
-from nightjax.run import settings
+from nightjax.models.adapters import PREFIX
+from nightjax.run import base, settings
 
 FIELDS = {
     "image": ((3,), jnp.uint8),
@@ -165,7 +167,9 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     found, foreign = {}, _foreign_classes(config, folder)
     per_class = class_parameters(config, method) if foreign else {}
     for network, wanted in method.initial(shapes).items():
-        held, modules = checkpoint.modules(folder, network), set(wanted["params"])
+        other = _base_of_run(folder.parent.parent, network, wanted)
+        saved = checkpoint.parameters(folder, network) | paths(other)
+        held, modules = {name.partition("/")[0] for name in saved}, set(wanted["params"])
         if missing := sorted(modules - held - set(method.optional_init)):
             raise UserError(
                 f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; "
@@ -183,7 +187,10 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
                 f"({brief(sorted(replaced))})",
                 flush=True,
             )
-        found[network] = load_network(folder, without(kept, replaced), network)
+        # Adapters that the other run has not start from scratch.
+        absent = lambda name, saved=saved: f"/{PREFIX}" in name and name not in saved
+        kept["params"] = split(kept["params"], absent)[0]
+        found[network] = _load_with_base(folder, without(kept, replaced), network, other)
     return found
 
 
@@ -261,6 +268,44 @@ def _foreign_classes(config: ml_collections.ConfigDict, folder: epath.Path) -> t
     return None if before.same_classes(now) else (len(before), len(now))
 
 
+def _load_with_base(folder: epath.Path, wanted: Variables, network: str, base_params: PyTree) -> Variables:
+    """`load_network`, whose parameters that are in ``base_params`` are taken from there."""
+    rest, shared = split(wanted["params"], paths(base_params).__contains__)
+    found = load_network(folder, wanted | {"params": rest}, network)
+    own = split(base_params, paths(shared).__contains__)[1]
+    return found | {"params": joined(found["params"], own)} if shared else found
+
+
+def _base_of_run(workdir: epath.Path, network: str, like: PyTree) -> PyTree:
+    """The parameters of another run's network that its checkpoints lack, on the devices of ``like``; often none."""
+    if not (workdir / base.FILE).exists():
+        return {}
+    config = settings.complete(settings.saved(workdir))
+    mesh = cast(NamedSharding, jax.tree.leaves(like)[0].sharding).mesh
+    return load_base(workdir, config, methods.build(config), cast(Mesh, mesh)).get(network, {})
+
+
+def load_base(workdir: epath.PathLike, config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> PyTree:
+    """The parameters that a run does not train and its checkpoints lack, by network.
+
+    Raises:
+        UserError: ``train.init`` is not there any more, or holds other weights.
+    """
+    shapes = abstract_state(config, method, mesh)
+    try:
+        initial = load_initial(config, method, shapes)
+    except UserError as error:
+        raise UserError(f"{workdir} has in its checkpoints what it trained alone; the rest is lost: {error}") from error
+    wanted = shapes.frozen[BASE]
+    whole = {
+        network: split(initial[network]["params"], paths(tree).__contains__)[1] for network, tree in wanted.items()
+    }
+    if paths(whole) != paths(wanted):  # A part of the base was made from the seed.
+        whole = first_state(config, method, mesh).frozen[BASE]
+    base.check(epath.Path(workdir), whole)
+    return whole
+
+
 def _check_pixels(config: ml_collections.ConfigDict, folder: epath.Path) -> None:
     """Refuses weights that saw images in another form, where both runs say in which."""
     workdir = folder.parent.parent
@@ -312,7 +357,8 @@ def load_frozen(path: epath.PathLike, abstract: Variables, stacks: Sequence[Stac
     if epath.Path(path).is_dir() or os.fspath(path).endswith(f"@{checkpoint.BEST}"):
         folder = epath.Path(path)
         folder = folder if (folder / "state").exists() else checkpoint.latest_folder(path)
-        return load_network(folder, abstract, checkpoint.first_network(folder))
+        network = checkpoint.first_network(folder)
+        return _load_with_base(folder, abstract, network, _base_of_run(folder.parent.parent, network, abstract))
     modules = {torch_name((module, "kernel")).split(".")[0] for module in abstract["params"]}
     state = from_official(load_state_dict(path), VGG16_CAFFE)
     own = {name: value for name, value in state.items() if name.split(".")[0] in modules}

@@ -58,7 +58,7 @@ class PullToSource:
         """
         pull, batch = self.pull, source.shape[0]
         teacher = {"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]}
-        source_outputs, _ = self.network.teacher_pass(teacher, source, keys, context_only=True)
+        source_outputs, _ = self.network.teacher_pass(state.whole(teacher), source, keys, context_only=True)
         ours, theirs = (pull.features(x, batch) for x in (source_outputs, outputs))
         labels = (resize_nearest(x, ours.shape[1:3]) for x in (label, outputs["logits"].astype(jnp.float32)))
         ours, theirs, cells, logits = (pull.subsample(x, source) for x in (ours, theirs, *labels))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.core.method import ReportSection, Task
 from nightjax.core.optim import Optimizer
+from nightjax.core.partition import BASE, joined, paths, split
 from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
 from nightjax.core.step import Player, Players, Training, first_opt_state
@@ -47,19 +48,21 @@ class Segmenting:
     def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
         """The state around the student's first variables and the parameters of other networks, such as
         discriminators."""
-        params = {"student": student["params"]} | (others or {})
+        trained, base = self.optimizer.split(student["params"])
+        params = {"student": trained} | (others or {})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             batch_stats={"student": student["batch_stats"]},
             opt_state=first_opt_state(self.players, params, self.training.steps),
+            frozen={BASE: {"student": base}} if base else {},
         )
 
     def variables(self, state: TrainState, network: str = "") -> Variables:
         """See `core.method.Trainable`."""
         if network == "teacher":
-            return {"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]}
-        return {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
+            return state.whole({"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]})
+        return state.whole({"params": state.params["student"], "batch_stats": state.batch_stats["student"]})
 
     def initial(self, state: TrainState) -> dict[str, Variables]:
         """See `core.method.Trainable`."""
@@ -102,17 +105,23 @@ class WithTeacher(Segmenting):
         return self.with_copies(with_student(state, networks["student"]))
 
     def with_copies(self, state: TrainState) -> TrainState:
-        """The state whose teacher and frozen initial network are the student."""
-        student = self.variables(state, "student")
+        """The state whose teacher and frozen initial network are the student, as far as it is trained."""
+        student = {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
         frozen = {} if self.feature_distance is None else {"initial": copied(student)}
         return state.replace(teacher=copied(student), frozen=state.frozen | frozen)
 
 
 def with_student(state: TrainState, variables: Variables) -> TrainState:
-    """The state with these modules of the student replaced; others stay."""
+    """The state with these parameters of the student replaced; others stay."""
+    base = state.frozen.get(BASE, {}).get("student", {})
+    frozen = state.frozen
+    trained, found = split(variables["params"], paths(base).__contains__)
+    if base:
+        frozen = frozen | {BASE: {"student": joined(base, found)}}
     return state.replace(
-        params=state.params | {"student": state.params["student"] | variables["params"]},
+        params=state.params | {"student": joined(state.params["student"], trained)},
         batch_stats=state.batch_stats | {"student": state.batch_stats["student"] | variables["batch_stats"]},
+        frozen=frozen,
     )
 
 

@@ -60,7 +60,7 @@ class StudentPasses:
         outputs, stats = self.run(stats, image, "source")
         terms = {"loss_source": self.loss.on_labels(outputs, label)}
         if self.distance is not None:
-            initial = self.state.frozen["initial"]
+            initial = self.state.whole(self.state.frozen["initial"])
             terms["loss_feature_distance"] = self.distance(self.network, initial, outputs, image, label)
         return outputs, terms, stats
 

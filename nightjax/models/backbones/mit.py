@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.core.stacks import Stack
+from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
@@ -46,13 +47,14 @@ class Attention(nn.Module):
     heads: int
     sr_ratio: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, dim = x.shape
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
         head_dim = dim // self.heads
-        query = dense(dim, name="q")(x).reshape(batch, height * width, self.heads, head_dim)
+        query = self.adapters(dense(dim, name="q")(x), x, "q").reshape(batch, height * width, self.heads, head_dim)
         if self.sr_ratio > 1:
             x = Conv(
                 dim,
@@ -64,9 +66,11 @@ class Attention(nn.Module):
                 name="sr",
             )(x)
             x = layer_norm(EMBED_EPSILON, self.dtype, "norm")(x)
-        key_value = dense(2 * dim, name="kv")(x).reshape(batch, -1, 2, self.heads, head_dim)
+        key_value = self.adapters.together(dense(2 * dim, name="kv")(x), x, ("k", "v"))
+        key_value = key_value.reshape(batch, -1, 2, self.heads, head_dim)
         out = jax.nn.dot_product_attention(query, key_value[:, :, 0], key_value[:, :, 1])
-        return dense(dim, name="proj")(out.reshape(batch, height, width, dim))
+        out = out.reshape(batch, height, width, dim)
+        return self.adapters(dense(dim, name="proj")(out), out, "proj")
 
 
 class DepthwiseConv(nn.Module):
@@ -85,13 +89,14 @@ class MixFFN(nn.Module):
 
     hidden: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
-        y = dense(self.hidden, name="fc1")(x)
-        y = DepthwiseConv(dtype=self.dtype, name="dwconv")(y)
-        return dense(x.shape[-1], name="fc2")(nn.gelu(y, approximate=False))
+        y = self.adapters(dense(self.hidden, name="fc1")(x), x, "fc1")
+        y = nn.gelu(DepthwiseConv(dtype=self.dtype, name="dwconv")(y), approximate=False)
+        return self.adapters(dense(x.shape[-1], name="fc2")(y), y, "fc2")
 
 
 class Block(nn.Module):
@@ -101,14 +106,15 @@ class Block(nn.Module):
     mlp_ratio: int
     sr_ratio: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         y = layer_norm(BLOCK_EPSILON, self.dtype, "norm1")(x)
-        y = Attention(self.heads, self.sr_ratio, dtype=self.dtype, name="attn")(y)
+        y = Attention(self.heads, self.sr_ratio, self.dtype, self.adapters, name="attn")(y)
         x = x + (y if keep is None else y * keep[0, :, None, None, None].astype(y.dtype))
         y = layer_norm(BLOCK_EPSILON, self.dtype, "norm2")(x)
-        y = MixFFN(self.mlp_ratio * x.shape[-1], dtype=self.dtype, name="mlp")(y)
+        y = MixFFN(self.mlp_ratio * x.shape[-1], self.dtype, self.adapters, name="mlp")(y)
         return x + (y if keep is None else y * keep[1, :, None, None, None].astype(y.dtype))
 
 
@@ -118,6 +124,7 @@ class MiT(nn.Module):
     Attributes:
         dims, depths, heads, mlp_ratios, sr_ratios: one value a stage.
         drop_path: rate of the last block; rates grow linearly from 0.
+        lora_rank, lora_alpha, lora_parts: low-rank adapters of every block, see `Adapters`.
         scan: run the equal blocks of a stage as one compiled loop: compile time does not grow with depth. Parameters
             are the same either way.
         remat: recompute each block in the backward pass instead of storing its inner values.
@@ -130,6 +137,9 @@ class MiT(nn.Module):
     mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
     sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
     drop_path: float = 0.1
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_parts: tuple[str, ...] = PARTS
     scan: bool = True
     remat: bool = False
     dtype: Any = jnp.float32
@@ -156,6 +166,7 @@ class MiT(nn.Module):
         if not deterministic and self.drop_path > 0:
             keep = self.drop_path_scales(x.shape[0])
         block_class = nn.remat(Block) if self.remat else Block
+        adapters = Adapters(self.lora_rank, self.lora_alpha, self.lora_parts, self.dtype)
         features, first = {}, 0
         for stage, depth in enumerate(self.depths, start=1):
             i = stage - 1
@@ -167,7 +178,7 @@ class MiT(nn.Module):
                 name=f"patch_embed{stage}",
             )
             x = embed(x)
-            block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, parent=None)
+            block = block_class(self.heads[i], self.mlp_ratios[i], self.sr_ratios[i], self.dtype, adapters, parent=None)
             if depth:
                 params = stacked_params(self, f"block{stage}", block, depth, x)
                 x = scan_blocks(

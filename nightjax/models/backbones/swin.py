@@ -12,6 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from nightjax.core.stacks import Stack
+from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
 
@@ -67,6 +68,7 @@ class WindowAttention(nn.Module):
     heads: int
     window: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: np.ndarray | None) -> jax.Array:
@@ -74,7 +76,8 @@ class WindowAttention(nn.Module):
         batch, count, tokens, dim = x.shape
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
         shape = (batch, count, tokens, 3, self.heads, dim // self.heads)
-        query, key, value = jnp.moveaxis(dense(3 * dim, name="qkv")(x).reshape(shape), 3, 0)
+        y = self.adapters.together(dense(3 * dim, name="qkv")(x), x, ("q", "k", "v"))
+        query, key, value = jnp.moveaxis(y.reshape(shape), 3, 0)
         logits = jnp.einsum("bwqhc,bwkhc->bwhqk", query, key).astype(jnp.float32)
         shape = ((2 * self.window - 1) ** 2, self.heads)
         table = self.param("relative_position_bias_table", linear_init, shape, jnp.float32)
@@ -84,7 +87,7 @@ class WindowAttention(nn.Module):
             logits = logits + mask[:, None]
         weights = jax.nn.softmax(logits).astype(self.dtype)
         out = jnp.einsum("bwhqk,bwkhc->bwqhc", weights, value).reshape(batch, count, tokens, dim)
-        return dense(dim, name="proj")(out)
+        return self.adapters(dense(dim, name="proj")(out), out, "proj")
 
 
 class ShiftedAttention(nn.Module):
@@ -94,6 +97,7 @@ class ShiftedAttention(nn.Module):
     window: int
     shift: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -104,7 +108,7 @@ class ShiftedAttention(nn.Module):
         if self.shift:
             x = jnp.roll(x, (-self.shift, -self.shift), (1, 2))
             mask = shift_mask(rows, columns, self.window, self.shift)
-        attention = WindowAttention(self.heads, self.window, dtype=self.dtype, name="w_msa")
+        attention = WindowAttention(self.heads, self.window, self.dtype, self.adapters, name="w_msa")
         x = _merge_windows(attention(_windows(x, self.window), mask), rows, columns, self.window)
         if self.shift:
             x = jnp.roll(x, (self.shift, self.shift), (1, 2))
@@ -116,12 +120,13 @@ class FeedForward(nn.Module):
 
     hidden: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=linear_init)
-        y = nn.gelu(dense(self.hidden, name="layers_0_0")(x), approximate=False)
-        return dense(x.shape[-1], name="layers_1")(y)
+        y = nn.gelu(self.adapters(dense(self.hidden, name="layers_0_0")(x), x, "fc1"), approximate=False)
+        return self.adapters(dense(x.shape[-1], name="layers_1")(y), y, "fc2")
 
 
 class Block(nn.Module):
@@ -132,14 +137,15 @@ class Block(nn.Module):
     shift: int
     mlp_ratio: int
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         y = layer_norm(EPSILON, self.dtype, "norm1")(x)
-        attention = ShiftedAttention(self.heads, self.window, self.shift, dtype=self.dtype, name="attn")
+        attention = ShiftedAttention(self.heads, self.window, self.shift, self.dtype, self.adapters, name="attn")
         x = x + _scaled(attention(y), keep, 0)
         y = layer_norm(EPSILON, self.dtype, "norm2")(x)
-        y = FeedForward(self.mlp_ratio * x.shape[-1], dtype=self.dtype, name="ffn")(y)
+        y = FeedForward(self.mlp_ratio * x.shape[-1], self.dtype, self.adapters, name="ffn")(y)
         return x + _scaled(y, keep, 1)
 
 
@@ -202,6 +208,7 @@ class Stage(nn.Module):
     scan: bool
     remat: bool
     dtype: Any = jnp.float32
+    adapters: Adapters = Adapters()
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
@@ -215,7 +222,7 @@ class Stage(nn.Module):
 
         def block(i, **options):
             shift = self.window // 2 * (i % 2)
-            return block_class(self.heads, self.window, shift, self.mlp_ratio, dtype=self.dtype, **options)
+            return block_class(self.heads, self.window, shift, self.mlp_ratio, self.dtype, self.adapters, **options)
 
         if pairs := self.depth // 2:
             pair = [block(i, parent=None) for i in range(2)]
@@ -237,6 +244,7 @@ class Swin(nn.Module):
         window: side of a window, 7 (ImageNet at 224) or 12 (at 384).
         mlp_ratio: hidden width of the feed-forward layers.
         drop_path: rate of the last block; rates grow linearly from 0.
+        lora_rank, lora_alpha, lora_parts: low-rank adapters of every block, see `Adapters`.
         patch: side of the patches of the first embedding.
         scan: run the equal pairs of blocks of a stage as one compiled loop; weights are the same.
         remat: recompute each block in the backward pass instead of storing its inner values.
@@ -249,6 +257,9 @@ class Swin(nn.Module):
     window: int = 7
     mlp_ratio: int = 4
     drop_path: float = 0.3
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_parts: tuple[str, ...] = PARTS
     patch: int = 4
     scan: bool = True
     remat: bool = False
@@ -289,6 +300,7 @@ class Swin(nn.Module):
                 scan=self.scan,
                 remat=self.remat,
                 dtype=self.dtype,
+                adapters=Adapters(self.lora_rank, self.lora_alpha, self.lora_parts, self.dtype),
                 name=f"stages_{i}",
             )
             out, x = stage(x, None if keep is None else keep[first : first + depth])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.core import targets
 from nightjax.core.fused_init import stacked_init
 from nightjax.core.stacks import stacks_of
 from nightjax.models.initializers import normal
@@ -24,9 +25,11 @@ def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Softmax attention of tokens [B, N, heads, C]; the softmax is float32.
 
-    On a GPU half-precision attention is cuDNN's fused one, which never holds the N x N weights in memory.
+    The fused form is cuDNN's, which never holds the N x N weights in memory. It exists in half precision, and only
+    where cuDNN is: a program for GPUs that is written elsewhere has the library's form.
     """
-    fused = jax.default_backend() == "gpu" and query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0
+    half = query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0
+    fused = targets.forms().attention == "fused" and half and jax.default_backend() == "gpu"
     return jax.nn.dot_product_attention(query, key, value, implementation="cudnn" if fused else None)
 
 
