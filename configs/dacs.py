@@ -25,6 +25,7 @@ def get_config(
     steps: int | None = None,
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
+    tune: recipes.Tune = "full",
     photometric: bool = False,
     masking: Masking = "none",
     mask_ratio: float | None = None,
@@ -35,6 +36,14 @@ def get_config(
     recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale].replace(method={"name": "dacs"})
     changes = [*common(data, photometric), {"data.streams.target.fields": ("image",)}]
     config = recipes.make(
-        recipe, data, ("source", "target"), model=model, steps=steps, input=input, exposure=exposure, changes=changes
+        recipe,
+        data,
+        ("source", "target"),
+        model=model,
+        steps=steps,
+        input=input,
+        exposure=exposure,
+        tune=tune,
+        changes=changes,
     )
     return with_masking(config, data, masking, mask_ratio, mask_block)

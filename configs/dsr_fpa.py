@@ -110,6 +110,7 @@ def get_config(
     steps: int | None = None,
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
+    tune: recipes.Tune = "full",
     photometric: bool = False,
     masking: Masking = "none",
     mask_ratio: float | None = None,
@@ -130,6 +131,7 @@ def get_config(
         steps=steps,
         input=input,
         exposure=exposure,
+        tune=tune,
         changes=common(data, photometric),
     )
     paired = "reference" in config.data.streams.target.fields

@@ -55,6 +55,7 @@ def get_config(
     steps: int | None = None,
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
+    tune: recipes.Tune = "full",
     photometric: bool = False,
     train_on: Literal["source", "oracle"] = "source",
     relight: bool = False,
@@ -79,5 +80,5 @@ def get_config(
         recipe = recipe.replace(batch=recipe.batch // 2)  # Of each domain.
         changes.append({"method.joint": True, "data.streams.day": days})
     return recipes.make(
-        recipe, data, ("source",), model=model, steps=steps, input=input, exposure=exposure, changes=changes
+        recipe, data, ("source",), model=model, steps=steps, input=input, exposure=exposure, tune=tune, changes=changes
     )

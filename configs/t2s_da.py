@@ -67,6 +67,7 @@ def get_config(
     steps: int | None = None,
     input: Literal["torchvision", "caffe"] = "torchvision",
     exposure: bool = False,
+    tune: recipes.Tune = "full",
     photometric: bool = False,
     masking: Masking = "none",
     mask_ratio: float | None = None,
@@ -102,6 +103,7 @@ def get_config(
         steps=steps,
         input=input,
         exposure=exposure,
+        tune=tune,
         changes=changes,
     )
     return with_masking(config, data, masking, mask_ratio, mask_block)

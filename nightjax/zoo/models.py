@@ -62,6 +62,9 @@ MODELS: dict[str, Section] = {
 ``deeplab_multi`` is AdaptSegNet's too, where its auxiliary classifier is the first of two levels. ``dinov2_*`` are for
 published weights (docs/dinov2.md) and ``vit_tiny``, the same network, for small images."""
 
+TRANSFORMERS = ("mit", "swin", "dinov2", "vit")
+"""Beginnings of the names of backbones that may have adapters."""
+
 FULL_RESOLUTION = ("hrda",)
 """Networks that read crops of 1024 of images at their full size, and are tested by windows of that size."""
 

@@ -45,6 +45,30 @@ DAFORMER_ADAMW: Section = ADAMW | {
 DAFORMER_CNN_ADAMW: Section = DAFORMER_ADAMW | {"groups": ADAMW["groups"]}
 """DAFormer on other backbones."""
 
+TOKENS = "^backbone/(cls_token|pos_embed|register_tokens|mask_token)$"
+"""Tokens and positions of a plain vision transformer: arrays of three axes that are no matrices, and do not decay."""
+
+
+def vit_groups(layer_decay: float = 1.0) -> tuple[Section, ...]:
+    """The backbone at a tenth of the rate, and less from block to block downwards."""
+    slower = {"lr": 0.1, "layer_decay": layer_decay}
+    return ({"pattern": TOKENS, "decay": 0.0, **slower}, {"pattern": "^backbone/", **slower})
+
+
+VIT_ADAMW: Section = section(name="adamw", lr=1.4e-4, warmup=1500, weight_decay=0.01, groups=vit_groups())
+"""VFM-UDA on DINOv2: 5e-5 times the root of a batch of 8. Its program decays norms, biases and tokens too."""
+
+VIT_L_ADAMW: Section = VIT_ADAMW | {"groups": vit_groups(layer_decay=0.9)}
+"""VFM-UDA++ on ViT-L."""
+
+TUNED = {
+    "adapters": ({"pattern": "/lora_"}, {"pattern": "^backbone/", "trained": False}),
+    "norms": ({"pattern": r"/lora_|^backbone/(.*/)?(norm|ls)\d?/"}, {"pattern": "^backbone/", "trained": False}),
+    "head": ({"pattern": "^backbone/", "trained": False},),
+}
+"""``tune=``: groups that leave the backbone as it is, but for adapters, for these and norms, or altogether. What is
+trained has the head's rate."""
+
 ADVERSARIAL_SGD: Section = section(
     name="sgd",
     lr=2.5e-4,

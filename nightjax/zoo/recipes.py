@@ -13,12 +13,19 @@ from nightjax.core.classes import CLASS_SETS
 from nightjax.core.errors import UserError, choose
 from nightjax.zoo import optimizers
 from nightjax.zoo.benchmarks import BENCHMARKS, FULL_RESOLUTION_TEST
-from nightjax.zoo.models import FULL_RESOLUTION, INPUTS, MODELS
+from nightjax.zoo.models import FULL_RESOLUTION, INPUTS, MODELS, TRANSFORMERS
 
 Changes = Mapping[str, Any]
 """Values by dotted key of the config."""
 
 Scale = Literal["toy", "paper"]
+
+Tune = Literal["full", "adapters", "norms", "head"]
+"""``tune=``: what is trained: everything; adapters of the backbone, and head; these and the backbone's norms; the head
+alone."""
+
+ADAPTER_RANK = 16
+"""Rank of the adapters that ``tune=`` brings; with the default ``alpha`` their outputs are not scaled."""
 
 MIDDLE_GRAY = 0.46
 """Middle gray in sRGB, the log-mean luminance that ``exposure=1`` brings images to."""
@@ -83,9 +90,13 @@ def make(
     steps: int | None = None,
     input: str = "torchvision",
     exposure: bool = False,
+    tune: Tune = "full",
+    full_resolution: bool = False,
     changes: Sequence[Changes] = (),
 ) -> ml_collections.ConfigDict:
     """The config of a recipe on a benchmark.
+
+    A plain vision transformer with published weights is trained at VFM-UDA's rates where the recipe has AdamW.
 
     Args:
         recipe: of the method at the benchmark's scale.
@@ -95,6 +106,8 @@ def make(
         steps: length of the run, instead of the recipe's; evaluation and warm-up follow it.
         input: key of `INPUTS`.
         exposure: bring every image, day and night, to one log-mean luminance.
+        tune: what is trained.
+        full_resolution: read crops of 1024 of images at their full size, as the networks of `FULL_RESOLUTION` do.
         changes: last words, in turn.
 
     Raises:
@@ -105,11 +118,25 @@ def make(
     named = model or recipe.model
     if isinstance(named, str):
         recipe = recipe.replace(model=choose(MODELS, named, "config argument model"))
-        if named in FULL_RESOLUTION and scale_of(data) == "paper":
+        if (full_resolution or named in FULL_RESOLUTION) and scale_of(data) == "paper":
             _read_full_resolution(benchmark)
+    backbone = cast(Mapping[str, Any], recipe.model).get("backbone", "")
+    if tune in ("adapters", "norms") and not backbone.startswith(TRANSFORMERS):
+        raise UserError(f"config argument tune={tune} needs a transformer, and {backbone} has no place for adapters")
+    if backbone.startswith("dinov2_") and recipe.optim["name"] == "adamw":
+        large = backbone.startswith(("dinov2_l", "dinov2_g"))
+        recipe = recipe.replace(optim=optimizers.VIT_L_ADAMW if large else optimizers.VIT_ADAMW)
     pixels = dict(choose(INPUTS, input, "config argument input"))
     own = {"model.input": pixels | {"exposure": MIDDLE_GRAY if exposure else 0.0}}
-    return build(recipe, benchmark, steps=steps, changes=[own, *changes])
+    return build(recipe, benchmark, steps=steps, changes=[own, *tuned(tune), *changes])
+
+
+def tuned(tune: Tune) -> list[Changes]:
+    """What a config changes to train less than the whole network."""
+    if tune == "full":
+        return []
+    rank = {} if tune == "head" else {"model.backbone_lora_rank": ADAPTER_RANK}
+    return [rank | {"optim.groups": choose(optimizers.TUNED, tune, "config argument tune")}]
 
 
 def streams_of(data: str, domains: Sequence[str]) -> dict[str, dict[str, Any]]:
