@@ -13,9 +13,9 @@ from nightjax.models.backbones.dinov2 import (
     VARIANTS,
     DinoV2,
     PatchEmbed,
-    masked_tokens,
     resized_positions,
 )
+from nightjax.ops.masking import masked_tokens
 from tests.helpers.golden import assert_within, every, nchw, nhwc, normalized, number, same_value, sizes
 from tests.helpers.modern import recipe_variables
 

@@ -9,12 +9,12 @@ import pytest
 
 from nightjax.interop.torch_weights import to_torch
 from nightjax.models import build_segmenter
-from nightjax.models.backbones.dinov2 import masked_tokens
 from nightjax.models.fit import PatchFit
 from nightjax.models.heads.bn_linear import BNLinearHead
 from nightjax.models.heads.upscale import UpscalePyramidHead
 from nightjax.models.pyramid import DeconvPyramid, ResamplePyramid
-from nightjax.ops.resize import resize, resize_nearest
+from nightjax.ops.masking import kept_pixels, masked_tokens
+from nightjax.ops.resize import resize
 from tests.helpers.golden import assert_within, every, nchw, nhwc, normalized, number, same_gradient
 from tests.helpers.modern import recipe_variables
 
@@ -144,7 +144,7 @@ def test_vfm_uda_blocks(golden):
     file = golden("modern", "vfm_uda_head")
     model, variables = vfm_uda(file)
     x = model.backbone.image_fit.image(normalized(file["x_uint8"]))
-    kept = resize_nearest(jnp.asarray(file["block_draws"][:, 0]) > float(file["mask_ratio"]), x.shape[1:3])
+    kept = kept_pixels(jnp.asarray(file["block_draws"][:, 0]), x.shape[1:3], float(file["mask_ratio"]))
     whole = model.clone(backbone=model.backbone.clone(fit="none"))
     logits = whole.apply(variables, jnp.where(kept[..., None], x, 0.0))["logits"]
     size = (number(file["image_size"]),) * 2

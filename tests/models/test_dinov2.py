@@ -104,8 +104,8 @@ def test_other_sizes_need_a_rule():
         tiny().init(jax.random.key(0), x)
     with pytest.raises(UserError, match="smaller than a patch"):
         tiny(fit="resize").init(jax.random.key(0), images(1, 12, 70, 3))
-    with pytest.raises(UserError, match="backbone_fit='padd'"):
-        tiny(fit="padd").init(jax.random.key(0), x)
+    with pytest.raises(UserError, match="backbone_fit='stretch'"):
+        tiny(fit="stretch").init(jax.random.key(0), x)
     variables = tiny().init(jax.random.key(0), images(1, 70, 84, 3))
     assert tiny(fit="pad").apply(variables, x)["stage1"].shape == (1, 5, 6, 32)
     assert tiny(fit="resize").apply(variables, images(1, 64, 96, 3))["stage1"].shape == (1, 5, 7, 32)
@@ -161,8 +161,8 @@ def test_masked_tokens_hide_their_patches():
 
 def test_unknown_choices():
     x = images(1, 28, 42, 3)
-    with pytest.raises(UserError, match="backbone_pos_rule='offsett'.*offset"):
-        DinoV2(dim=8, depth=1, heads=1, pretrain_size=28, layers=(0,), pos_rule="offsett").init(jax.random.key(0), x)
+    with pytest.raises(UserError, match="backbone_pos_rule='linear'.*offset"):
+        DinoV2(dim=8, depth=1, heads=1, pretrain_size=28, layers=(0,), pos_rule="linear").init(jax.random.key(0), x)
     with pytest.raises(UserError, match="backbone_ffn"):
         tiny(ffn="gelu").init(jax.random.key(0), x)
 

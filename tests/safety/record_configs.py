@@ -64,6 +64,8 @@ MODELS = (
     "refinenet",
     "panoptic_fpn",
     "panoptic_fpn_tiny",
+    "dinov2_l_reg",
+    "vit_tiny",
     "nonexistent",
 )
 
@@ -77,6 +79,7 @@ SHARED = (
     "exposure=0",
     "exposure=1",
 )
+TUNE = ("tune=full", *(f"model=vit_tiny,tune={name}" for name in ("adapters", "norms", "head", "x")), "tune=adapters")
 PHOTOMETRIC = ("photometric=0", "photometric=1", "photometric=2")
 MASKING = (
     *(f"masking={name}" for name in ("none", "auto", "target", "source", "both", "x")),
@@ -131,6 +134,7 @@ CONFIGS = {
             "data=synthia_to_cityscapes,model=hrda,photometric=1",
             "exposure=1,photometric=1,steps=200",
             f"{DZ},exposure=1,input=caffe,model=deeplab",
+            *TUNE,
         ),
     },
     "mic.py": {
@@ -143,6 +147,19 @@ CONFIGS = {
             "data=synthia_to_cityscapes,model=hrda",
             "exposure=1,photometric=1,steps=200",
         ),
+    },
+    "vfm_uda.py": {
+        "on": ("", DZ, "data=gta5_to_cityscapes"),
+        "arguments": (
+            *STEPS,
+            *TUNE,
+            "model=dinov2_l",
+            "exposure=1",
+            "distance=1",
+            "source_only=1",
+            *(f"masking={name}" for name in ("none", "token", "block", "x")),
+        ),
+        "more": (f"{DZ},model=dinov2_l_reg,tune=adapters,source_only=1", "data=nightcity,source_only=1"),
     },
     "dsr_fpa.py": {
         "on": ("", DZ, ACDC),

@@ -65,15 +65,6 @@ def resized_positions(positions: jax.Array, grid: tuple[int, int], size: tuple[i
     return table.reshape(1, grid[0] * grid[1], -1)
 
 
-def masked_tokens(draws: jax.Array, ratio: float) -> jax.Array:
-    """Which tokens the mask token replaces, bool: those whose uniform number in [0, 1) is below ``ratio``.
-
-    Source: VFM-UDA (arXiv 2406.09896), ``models/vit_variants/token_masking.py`` of its official repository. A number
-    equal to the ratio leaves its token, while MIC's block of such a number is masked.
-    """
-    return draws < jnp.float32(ratio)
-
-
 class PatchEmbed(nn.Module):
     """Non-overlapping strided convolution with bias: [B, H, W, 3] to [B, H / patch, W / patch, dim]."""
 
