@@ -222,7 +222,7 @@ def test_patch_embedding_is_by_rows():
     """Patch i of the tokens is row i // w, column i % w."""
     model = DinoV2(dim=8, depth=1, heads=1, pretrain_size=28, layers=(0,))
     x = np.random.default_rng(0).normal(size=(1, 28, 42, 3)).astype(np.float32)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     tokens = model.apply(variables, x, method="embed")
     patch = PatchEmbed(8, 14)
     embed = {"params": variables["params"]["patch_embed"]}

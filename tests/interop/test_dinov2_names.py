@@ -75,7 +75,7 @@ TINY = {"dim": 16, "heads": 2, "depth": 3, "pretrain_size": 28, "layers": (0, 1,
 
 def tiny(**options):
     model = BACKBONES["dinov2_s"](**TINY, **options)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 3)))
     return {"params": {"backbone": variables["params"]}}
 
 

@@ -57,7 +57,7 @@ def test_full_size_features_by_shape():
 
 def test_loops_and_rematerialization_change_nothing():
     x = images(2, 56, 70, 3)
-    variables = tiny().init(jax.random.key(0), x)
+    variables = jax.jit(tiny().init)(jax.random.key(0), x)
     rngs = {"dropout": jax.random.key(1)}
 
     def outputs(**options):
@@ -78,7 +78,7 @@ def test_loops_and_rematerialization_change_nothing():
 def test_layers_are_those_of_all_blocks():
     """Whether the loop's length divides the blocks evenly or not, and where it ends early."""
     x = images(1, 56, 56, 3)
-    variables = tiny().init(jax.random.key(0), x)
+    variables = jax.jit(tiny().init)(jax.random.key(0), x)
     whole = tiny().apply(variables, x)
     for layers in ((0,), (1, 3), (2,), (0, 3), (1, 2, 3)):
         found = tiny(layers=layers).apply(variables, x)
@@ -91,7 +91,7 @@ def test_layers_are_those_of_all_blocks():
 
 def test_half_precision():
     x = images(2, 56, 70, 3)
-    variables = tiny().init(jax.random.key(0), x)
+    variables = jax.jit(tiny().init)(jax.random.key(0), x)
     expected = tiny().apply(variables, x)["stage4"]
     found = tiny(dtype=jnp.bfloat16).apply(variables, x)["stage4"]
     assert found.dtype == jnp.bfloat16

@@ -25,6 +25,7 @@ def method():
     return Dacs(network, Optimizer(lr=1e-3), Training(10), masking=masking, feature_distance=None)
 
 
+@pytest.mark.slow
 def test_tokens_are_masked_and_their_token_learns(method, batch, make_state):
     state = make_state(method, batch)
     examples = method.prepare(state, method.variables(state, "teacher"), batch)[1]
