@@ -89,7 +89,8 @@ def _report(failed: dict[str, str]) -> None:
         return
     for reason in failed.values():
         print(f"  not segmented: {reason}")
-    raise UserError(f"{len(failed)} files could not be segmented, the first: {next(iter(failed.values()))}")
+    number = "1 file" if len(failed) == 1 else f"{len(failed)} files"
+    raise UserError(f"{number} could not be segmented, the first: {next(iter(failed.values()))}")
 
 
 def _scales(words: Sequence[str]) -> tuple[float, ...]:

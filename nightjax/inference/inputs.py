@@ -46,7 +46,7 @@ class Inputs:
         """How many files were passed over, by reason."""
         counts = collections.Counter(self.passed_over.values())
         words = {reason: f"{reason} files" if reason.startswith(".") else reason for reason in counts}
-        return "passed over: " + ", ".join(f"{number} {words[reason]}" for reason, number in counts.most_common())
+        return "passed over: " + ", ".join(f"{words[reason]} ({number})" for reason, number in counts.most_common())
 
 
 def find_inputs(

@@ -17,7 +17,7 @@ def test_images_and_videos_are_found_and_the_rest_is_counted(tmp_path):
     found = find_inputs([tmp_path], tmp_path / "out")
     assert {name: path.name for name, path in found.images.items()} == {"b/a": "a.png", "z": "z.JPG"}
     assert {name: [path.name for path in paths] for name, paths in found.videos.items()} == {"b/drive": ["drive.MP4"]}
-    assert len(found.passed_over) == 4 and "2 .txt files" in found.summary() and "1 left by" in found.summary()
+    assert len(found.passed_over) == 4 and ".txt files (2)" in found.summary() and "editor (1)" in found.summary()
 
 
 def test_a_file_that_is_named_is_taken_whatever_it_is_called(tmp_path):
@@ -46,7 +46,7 @@ def test_own_results_are_no_inputs(tmp_path):
     touch(tmp_path, "drive_overlay.mp4", "drive_trainids/000000.png", "gone_color.png")
     found = find_inputs([tmp_path], tmp_path, written=["gone"])
     assert set(found.images) == {"n0", "my_color"} and set(found.videos) == {"drive"}
-    assert "6 results of an earlier prediction" in found.summary()
+    assert "results of an earlier prediction (6)" in found.summary()
     assert len(find_inputs([tmp_path], tmp_path / "out").images) == 7
     touch(tmp_path, "legend.png")
     assert "legend" not in find_inputs([tmp_path], tmp_path, written=[]).images

@@ -130,6 +130,7 @@ def test_a_folder_of_hugging_face_needs_no_config_and_keeps_its_meaning(tmp_path
     loaded_model = api.load(tmp_path / "run")
     assert loaded_model.run.config.model.input.mean == (0.5, 0.5, 0.5)
     assert loaded_model.input_size((100, 200)) == (64, 128)
+    assert loaded_model.classes.names == tuple(f"class {k}" for k in range(5))
     image = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), np.uint8)
     pixels = (image / np.float32(255) - 0.5) / np.array([0.229, 0.224, 0.225], np.float32)
     expected = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"])(pixels)
