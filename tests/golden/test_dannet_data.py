@@ -11,6 +11,7 @@ from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES
 from nightjax.data.loading import LoadExample, StreamSpec
 from nightjax.data.sampling import SampledRecord
+from nightjax.data.sources import ListSource
 from nightjax.methods.parts.network import InputNormalization
 from nightjax.metrics import confusion, protocol
 from nightjax.metrics.protocol import EvalSet
@@ -47,7 +48,7 @@ def cases(file, kind):
 
 def check_example(file, case, draws, record, fields, **spec):
     spec = StreamSpec("stream", "file", "train", fields=tuple(fields), bicubic=True, **spec)
-    example = LoadExample([record], spec).random_map(SampledRecord(0), Draws(*draws))
+    example = LoadExample(ListSource([record]), spec).random_map(SampledRecord(0), Draws(*draws))
     for field, name in fields.items():
         np.testing.assert_array_equal(example[field], file[f"{case}.{name}"], err_msg=f"{case} {name}")
 

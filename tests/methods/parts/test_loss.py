@@ -2,9 +2,11 @@ import jax
 import numpy as np
 import pytest
 
+from nightjax import methods
 from nightjax.core.errors import UserError
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.run import settings
 
 
 def test_class_weights_and_normalizer(batch):
@@ -22,6 +24,19 @@ def test_class_weights_and_normalizer(batch):
         np.testing.assert_allclose(loss.on_labels(outputs, label), expected, rtol=1e-6)
 
 
-def test_a_class_without_weight():
-    with pytest.raises(UserError, match="class_weights has 3 numbers; give one for each of 19"):
-        SegmentationLoss((1.0, 2.0, 3.0))
+@pytest.mark.parametrize("key", ["class_weights", "static.class_weights"])
+def test_a_class_without_weight(key):
+    config = settings.load("dannet:data=nightstreet_tiny")
+    with pytest.raises(UserError, match=f"method.{key} has 3 numbers; give one for each of 19"):
+        methods.build(settings.override(config, {f"method.{key}": (1.0, 2.0, 3.0)}))
+
+
+def test_class_weights_by_a_rule():
+    """The numbers that configs of Cityscapes' classes have are those of the rules."""
+    config = settings.load("dannet:data=nightstreet_tiny").to_dict()
+    numbers = methods.build(config)
+    config["method"]["class_weights"], config["method"]["static"]["class_weights"] = "root_inverse", "dannet"
+    assert methods.build(config) == numbers
+    config["method"]["class_weights"] = "inverse"
+    with pytest.raises(UserError, match="method.class_weights='inverse' is unknown"):
+        methods.build(config)
