@@ -5,11 +5,9 @@ as encoded bytes, ``image_id`` and other names as str, ``class_pixels`` int32[K]
 ``flow_valid``. TensorFlow is never imported.
 """
 
-import contextlib
-import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,21 +18,18 @@ from nightjax.core import class_section, paths
 from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
-from nightjax.core.errors import Absent, UserError, first_line
+from nightjax.core.errors import Absent, UserError
 from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 from nightjax.data.locks import machine_lock
+from nightjax.data.tfds_source import TfdsSource
 
 Record = Mapping[str, Any]
 """Features by name, as above."""
 
 TRANSLATED, VERSION = "translated", "1.0.0"
 """Name and version of the data set whose configs ``nightjax translate`` makes."""
-
-
-RENAMED = {"image_ref": "reference", "ref_id": "reference_id"}
-"""Names of features in data sets that were prepared by earlier versions, and their names now."""
 
 
 STORED_MERGED = dict.fromkeys(("camvid", "camvid/segnet"), (CAMVID, CAMVID_11.table))
@@ -186,107 +181,6 @@ def folder_root(path: str, manual_dir: str) -> str:
         return path or manual_dir
     inside = os.path.join(manual_dir, os.path.basename(path.rstrip("/")))
     return inside if os.path.isdir(os.path.expanduser(os.path.join(inside, "images"))) else manual_dir
-
-
-class TfdsSource:
-    """One split of a prepared TFDS data set; images stay encoded.
-
-    Args:
-        name: of the data set, for messages.
-        split: TFDS split expression.
-        path: folder of the prepared data set.
-        shrunk_by: how much smaller the stored sides are than those of the files, 2 for half-size variants.
-    """
-
-    def __init__(self, name: str, split: str, path: str, shrunk_by: int = 1):
-        self.name = name
-        self.split = split
-        self._path = path
-        self._shrunk_by = shrunk_by
-        self._length = len(self._reader)
-
-    @property
-    def classes(self) -> ClassSet:
-        """See `Source`; Cityscapes' unless the data set says otherwise."""
-        return self._classes
-
-    @functools.cached_property
-    def _classes(self) -> ClassSet:
-        return class_section.of_section((self._builder.info.metadata or {}).get("classes"))
-
-    @property
-    def label_version(self) -> str:
-        """Release of the labels as the builder states it, or else the full name of the data set."""
-        return (self._builder.info.metadata or {}).get("label_version") or self._builder.info.full_name
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Record:
-        with self._damage_explained():
-            record = self._reader[index]
-        return {RENAMED.get(key, key): value.decode() if key in self._texts else value for key, value in record.items()}
-
-    def class_pixels(self) -> np.ndarray:
-        """See `Source`. Reads every record once and keeps the result beside the prepared data.
-
-        A pixel of a half-size variant counts as the four that it stands for, so that a threshold means the same for all
-        variants of a data set.
-        """
-        return self._stored_pixels() * self._shrunk_by**2
-
-    def _stored_pixels(self) -> np.ndarray:
-        if "class_pixels" not in self._features:
-            raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
-        # Only whole splits: a slice or a sum of splits makes no file name.
-        cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
-        if cache is not None and cache.exists():
-            with cache.open("rb") as file:
-                return np.load(file)
-        pixels = np.stack([self[i]["class_pixels"] for i in range(len(self))])
-        if cache is not None:
-            with contextlib.suppress(OSError):  # In a read-only data_dir they are counted again next time.
-                temporary = cache.parent / f"{cache.name}.{os.getpid()}"
-                with temporary.open("wb") as file:
-                    np.save(file, pixels)
-                temporary.replace(cache)
-        return pixels
-
-    @functools.cached_property
-    def _builder(self) -> Any:  # A `tfds.core.DatasetBuilder`, whose decorators hide the parameters of its methods.
-        return tfds.builder_from_directory(self._path)
-
-    @property
-    def _features(self) -> Mapping[str, Any]:
-        return self._builder.info.features
-
-    @functools.cached_property
-    def _texts(self) -> frozenset[str]:
-        return frozenset(key for key, feature in self._features.items() if isinstance(feature, tfds.features.Text))
-
-    @functools.cached_property
-    def _reader(self) -> Sequence[Record]:
-        encoded = {
-            key: tfds.decode.SkipDecoding()
-            for key, feature in self._features.items()
-            if isinstance(feature, tfds.features.Image)
-        }
-        with self._damage_explained():
-            return self._builder.as_data_source(split=self.split, decoders=encoded)
-
-    @contextlib.contextmanager
-    def _damage_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"the prepared files of {self.name} in {self._path} are damaged ({first_line(error)}): "
-                "delete the folder to prepare them again"
-            ) from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        opened = ("_builder", "_texts", "_reader", "_classes")
-        return {key: value for key, value in self.__dict__.items() if key not in opened}
 
 
 class JoinedSource:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from nightjax.core.errors import first_line
 from nightjax.data import labels
 from nightjax.data.imagefiles import BrokenFile, read_image, read_indexed
-from nightjax.data.sources import RENAMED
+from nightjax.data.tfds_source import RENAMED
 from nightjax.prepare import alignment, integrity
 from nightjax.prepare.records import ExampleFiles, Recipe
 
