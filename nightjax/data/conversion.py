@@ -1,5 +1,6 @@
 """Labels of one class set read as those of another: by name, or by a merge that the config names."""
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from nightjax.core.classes import ClassSet, lookup_table, plain_name
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.types import IGNORE
 from nightjax.data import transforms
+from nightjax.data.folders import LazyRecord
 
 Merges = Mapping[str, Mapping[str, Sequence[str]]]
 """Name of another class set to what becomes of its classes: a class of the run, or ``ignore``, to names of the other's;
@@ -35,13 +37,17 @@ class ConvertedSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        record = dict(self._source[index])
-        if "label" in record:
-            where = f"record {record.get('image_id', '?')!r}"
-            label = transforms.decode_label(record["label"], f"{where}, label")
-            transforms.check_label(label, where, len(self._source.classes))
-            record["label"] = self._table[label]
-        return record
+        record = self._source[index]
+        if "label" not in record:
+            return record
+        parts = {name: functools.partial(record.__getitem__, name) for name in record}
+        return LazyRecord(parts | {"label": lambda: self._label(record)})
+
+    def _label(self, record: Mapping[str, Any]) -> np.ndarray:
+        where = f"record {record.get('image_id', '?')!r}"
+        label = transforms.decode_label(record["label"], f"{where}, label")
+        transforms.check_label(label, where, len(self._source.classes))
+        return self._table[label]
 
     def class_pixels(self) -> np.ndarray:
         """See `Source`."""

@@ -32,7 +32,7 @@ OWN = "own"
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif")
 
 
-class FolderRecord(Mapping[str, Any]):
+class LazyRecord(Mapping[str, Any]):
     """One record, whose files are read when they are asked for."""
 
     def __init__(self, parts: Mapping[str, Callable[[], Any]]):
@@ -101,16 +101,16 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> FolderRecord:
+    def __getitem__(self, index: int) -> LazyRecord:
         name, image = self.names[index], self.images[index]
         parts: dict[str, Callable[[], Any]] = {"image_id": lambda: name, "image": lambda: reading.read_bytes(image)}
         if name in self.labels:
             parts["label"] = lambda: self._train_ids(name)
         if name in self.references:
             parts["reference"] = lambda: reading.read_bytes(self.references[name])
-        return FolderRecord(parts)
+        return LazyRecord(parts)
 
-    def __iter__(self) -> Iterator[FolderRecord]:
+    def __iter__(self) -> Iterator[LazyRecord]:
         return (self[index] for index in range(len(self)))
 
     def read_label(self, name: str) -> ReadLabel:
