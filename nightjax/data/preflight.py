@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from nightjax.core.errors import UserError
+from nightjax.core.errors import Absent, UserError
 from nightjax.core.types import IGNORE
 from nightjax.data import containers, label_images, reading, sources
 from nightjax.data.containers import BrokenFile, Header
@@ -31,11 +31,12 @@ SAMPLE = 16
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """One stream or evaluation set of a run: which records, and which fields of them."""
+    """One stream or evaluation set of a run: which records, which fields of them, and whether they may be absent."""
 
     dataset: str
     split: str
     fields: tuple[str, ...]
+    optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,8 @@ def look(wanted: Mapping[str, Wanted], *, data_dir: str = "", manual_dir: str = 
         try:
             found = _look_at(dataset, split, fields, data_dir, manual_dir)
         except UserError as error:
+            if isinstance(error, Absent) and all(wanted[place].optional for place in places):
+                continue
             faults[" and ".join(places)] = str(error)
             continue
         notes += found.notes

@@ -66,9 +66,8 @@ def wanted_data(config: ml_collections.ConfigDict) -> dict[str, Wanted]:
         spec = configs.build(StreamSpec, dict(section) | {"name": name}, f"data.streams.{name}")
         wanted[f"data.streams.{name}"] = Wanted(spec.dataset, spec.split, spec.fields)
     for name, section in settings.eval_sections(config).items():
-        if section["optional"]:
-            continue  # The evaluator leaves it out if it is not there.
-        wanted[f"eval.sets.{name}"] = Wanted(section["dataset"], section["split"], ("image", "label"))
+        fields = ("image", "label")
+        wanted[f"eval.sets.{name}"] = Wanted(section["dataset"], section["split"], fields, section["optional"])
     return wanted
 
 

@@ -245,6 +245,8 @@ def test_all_faults_of_all_sets_in_one_list(tmp_path):
     for words in ("1 of 3 images have no 'label'", "eval.sets.b: ", "'nightstret/std'", "'camvid' needs manual_dir"):
         assert words in text
     assert not (tmp_path / "tfds").exists()
+    absent = {"eval.sets.d": Wanted("camvid", "dusk_train", FIELDS, optional=True)}
+    assert preflight.look(absent, data_dir=str(tmp_path / "tfds")) == []
     with pytest.raises(UserError, match="1 of 3 images have no 'label' .*; 1 of 3 records cannot be read: 'train/f2'"):
         look(tmp_path / "a")
 
