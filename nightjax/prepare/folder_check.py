@@ -80,6 +80,9 @@ def check_folder(root: str, encoding: str = "train_ids", sheet: str = "") -> Rep
     faults += [fault for record in seen for fault in record.inspection.faults]
     bare = {split: [dataclasses.replace(i, faults=()) for i in items] for split, items in by_split.items()}
     faults += check.compare(bare)
+    labeled = [record.counts for record in seen if record.counts is not None]
+    if labeled and not np.sum(labeled, axis=0)[:IGNORE].any():
+        faults.append("labels: no label marks any class")
     if not faults:
         faults = list(preflight.inspect(source, fields).faults)
     warnings = _warnings(source, seen)
@@ -195,10 +198,10 @@ def _of_few_classes(source: FolderSource, labeled: Sequence[_Seen]) -> list[str]
         found.append(f"{len(one)} of {len(labeled)} labels mark one class only: {preflight.some(one)}")
     if labeled and len(every) == 1:
         (only,) = every
-        found.append(
-            f"all labels together mark only {source.classes.names[only]!r}, and the rest is ignored: a mask of 0 and "
-            '255 needs a labels.json such as {"0": "background", "255": "building"}'
-        )
+        line = f"all labels together mark only {source.classes.names[only]!r}, and the rest is ignored"
+        if source.encoding != "own":
+            line += ': a mask of 0 and 255 needs a labels.json such as {"0": "background", "255": "building"}'
+        found.append(line)
     return found
 
 
