@@ -3,7 +3,7 @@ r"""Measures the distance between sets of images: FID, and KID beside it.
     nightjax fid translated real_night --weights=pt_inception-2015-12-05-6726825d.pth
     nightjax fid nightstreet/std@val_day nightstreet/std@val_night --features=random
 
-A set is a folder of PNG or JPEG files, or DATASET@SPLIT. Without Inception weights, --features=random takes the same
+A set is a folder of images, or DATASET@SPLIT. Without Inception weights, --features=random takes the same
 distances between the features of an untrained network: good for more or less, but no FID. Compare only numbers of equal
 n, resize rule and features.
 

@@ -14,7 +14,7 @@ import numpy as np
 from nightjax.core.classes import CITYSCAPES, ClassSet, LabelCodes
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.types import IGNORE
-from nightjax.data import labels, labels_json, reading, splits, walking
+from nightjax.data import containers, labels, labels_json, reading, splits, walking
 from nightjax.data.containers import BrokenFile
 from nightjax.data.label_reading import LabelReader, ReadLabel
 
@@ -103,7 +103,11 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> LazyRecord:
         name, image = self.names[index], self.images[index]
-        parts: dict[str, Callable[[], Any]] = {"image_id": lambda: name, "image": lambda: reading.read_bytes(image)}
+        parts: dict[str, Callable[[], Any]] = {
+            "image_id": lambda: name,
+            "image": lambda: reading.read_bytes(image),
+            "image_size": lambda: containers.read_header(image).size,
+        }
         if name in self.labels:
             parts["label"] = lambda: self._train_ids(name)
         if name in self.references:

@@ -76,11 +76,16 @@ def decode_image(data: bytes | np.ndarray, where: str = "image") -> np.ndarray:
 
 
 def image_size(record: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) of what `decode_image` returns for a record's image, read from the header of the file."""
-    data = record["image"]
-    if isinstance(data, np.ndarray):
-        return data.shape[0], data.shape[1]
+    """(height, width) of what `decode_image` returns for a record's image, read from the header of the file.
+
+    A record that knows its ``image_size`` is not read.
+    """
     try:
+        if "image_size" in record:
+            return record["image_size"]
+        data = record["image"]
+        if isinstance(data, np.ndarray):
+            return data.shape[0], data.shape[1]
         return containers.read_header(data).size
     except BrokenFile as error:
         raise UserError(f"record {record.get('image_id', '?')!r}, image {error}") from error

@@ -10,7 +10,7 @@ import pytest
 from nightjax.core.config import parse_arguments
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
-from nightjax.data import preflight, transforms
+from nightjax.data import preflight, reading, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.preflight import Wanted
 from nightjax.data.sources import open_source
@@ -259,6 +259,14 @@ def test_one_bad_file_of_every_kind_is_named(tmp_path):
             write(tmp_path, f"{part}/train/f1.png", data)
             with pytest.raises(UserError, match="1 of 3 records cannot be read: 'train/f1', "):
                 look(tmp_path)
+
+
+def test_sizes_are_read_from_headers_alone(tmp_path, monkeypatch):
+    make(tmp_path)
+    write(tmp_path, "images/train/f0.png", encoded(picture(0), "PNG", 6))
+    sizes = [transforms.decode(record, ("image",))["image"].shape[:2] for record in FolderSource(tmp_path)]
+    monkeypatch.setattr(reading, "read_bytes", None)
+    assert [transforms.image_size(record) for record in FolderSource(tmp_path, encoding="label_ids")] == sizes
 
 
 def test_pipes_are_passed_over(tmp_path):
