@@ -14,8 +14,9 @@ from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.core.partition import BASE, paths
 from nightjax.core.step import with_base
+from nightjax.interop.convert import export_file
 from nightjax.models.adapters import has_adapters
-from nightjax.run import loaded, settings, start
+from nightjax.run import imported, loaded, settings, start
 from nightjax.train import train
 from tests.helpers import toy
 
@@ -143,6 +144,22 @@ def test_another_run_starts_from_it(folder, adapted, tmp_path):
         state = start.first_state(given, method, mesh)
         whole = method.variables(state)["params"]
         assert jax.tree.all(jax.tree.map(np.array_equal, whole, expected))
+
+
+def test_published_weights_become_the_base(folder, pretrained, tmp_path):
+    """A file is converted for a config with adapters, and lacks them; the run that starts from it has them."""
+    variables = loaded.load(pretrained).variables
+    stacks = methods.build(config(folder)).stacks
+    file = str(tmp_path / "published.npz")
+    export_file(file, variables, "dinov2", stacks, allow_missing=["head.*"])
+    imported.import_run(config(folder), [file], tmp_path / "converted", allow_missing=["head.*"])
+    found = loaded.load(tmp_path / "converted").variables["params"]["backbone"]
+    expected = variables["params"]["backbone"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, jax.tree.map(np.asarray, expected)))
+    given = config(folder, train__init=str(tmp_path / "converted"))
+    method, _, shapes = first_state(given)
+    base = start.load_initial(given, method, shapes)["student"]["params"]["backbone"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, base, expected))
 
 
 def test_no_weight_gradient_and_no_optimizer_slot_of_the_base(folder):
