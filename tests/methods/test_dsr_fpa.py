@@ -248,7 +248,8 @@ def test_fpa_class_weight(method, state, fpa, default_fpa):
         value = fpa(changed(method, alignment__class_weight=rule, alignment__pixel_share=share), state)
         assert np.isfinite(value) and abs(float(value) - default_fpa) > 1e-6
     with pytest.raises(UserError, match="pixel_share"):
-        fpa(changed(method, alignment__class_weight="dannet", alignment__pixel_share=None), state)
+        unmeasured = changed(method, network__classes=dataclasses.replace(CITYSCAPES, pixel_share=()))
+        fpa(changed(unmeasured, alignment__class_weight="dannet", alignment__pixel_share=None), state)
 
 
 def test_fpa_gives_night_features_no_gradient(method, state, default_mix):
