@@ -15,7 +15,7 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, class_section, hooks, sharding, targets, writers
+from nightjax.core import checkpoint, class_section, hooks, same_run, sharding, targets, writers
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable
@@ -35,7 +35,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
     Args:
         config: what a config file's ``get_config`` returns.
         workdir: any path ``epath`` knows; made if missing.
-        extend: go on with another number of steps or other rates than the run began with, see `configs.EXTENDABLE`.
+        extend: go on with another number of steps or other rates than the run began with, see `same_run.EXTENDABLE`.
             Its state and the position in its data stay; its config becomes this one.
 
     Returns:
@@ -205,7 +205,7 @@ def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict, exten
     """Refuses a workdir that holds another config's run or cannot be one; returns the streams whose folder moved."""
     if (workdir / settings.CONFIG).exists():
         saved, moved_streams = moved.renamed(loaded.read_config(workdir), config)
-        if changes := configs.check_same_run(saved, config, workdir, extend):
+        if changes := same_run.check_same_run(saved, config, workdir, extend):
             print(f"extending {workdir}: {'; '.join(changes)}", flush=True)
         return moved_streams
     if jax.process_index() == 0:

@@ -67,7 +67,7 @@ def test_small_crops_have_small_blocks():
         ("dacs:mask_ratio=0.5", "mask_ratio=0.5 has no use without masking"),
         ("dsr_fpa:mask_block=8", "mask_block=8 has no use without masking"),
         ("t2s_da:mode=dg,masking=target", "mode=dg has none"),
-        ("mic:masking=targt", "did you mean 'target'"),
+        ("mic:masking=tarqet", "did you mean 'target'"),
     ],
 )
 def test_mistakes(config, match):

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from nightjax.core import cli
+from nightjax.core import cli, same_run
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 
@@ -263,13 +263,13 @@ def config(**train):
 def test_same_run():
     other = config()
     other.log.every = 7
-    configs.check_same_run(config(), other, "w")
+    same_run.check_same_run(config(), other, "w")
     with pytest.raises(UserError, match="train.steps=3.*4; --extend goes on.*--config.train.init=w"):
-        configs.check_same_run(config(), config(steps=4), "w")
+        same_run.check_same_run(config(), config(steps=4), "w")
     with pytest.raises(UserError, match="train.crop.*; to start from its weights alone"):
-        configs.check_same_run(config(), config(crop=(2, 2)), "w", extend=True)
-    assert configs.check_same_run(config(), config(steps=4), "w", extend=True) == ["train.steps: 3, now 4"]
-    assert not configs.check_same_run(config(), config(), "w", extend=True)
+        same_run.check_same_run(config(), config(crop=(2, 2)), "w", extend=True)
+    assert same_run.check_same_run(config(), config(steps=4), "w", extend=True) == ["train.steps: 3, now 4"]
+    assert not same_run.check_same_run(config(), config(), "w", extend=True)
 
 
 @pytest.mark.parametrize(
