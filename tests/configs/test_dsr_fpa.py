@@ -3,6 +3,7 @@
 import pytest
 
 from nightjax import methods
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import check_key, override, to_json
 from nightjax.core.errors import UserError
 from nightjax.methods.parts.network import InputNormalization
@@ -142,7 +143,9 @@ def test_every_setting_is_a_flag():
 
 @pytest.mark.parametrize("weight", ["overlap", "ds_inv", "dannet"])
 def test_weights_of_fpa(weight):
-    assert methods.build(override(dsr_fpa(), {"method.alignment.class_weight": weight})).alignment.pixel_share
+    method = methods.build(override(dsr_fpa(), {"method.alignment.class_weight": weight}))
+    assert method.alignment.class_weight == weight
+    assert method.alignment.pixel_share is None and method.network.classes.pixel_share == CITYSCAPES.pixel_share
 
 
 def test_a_matcher_sees_what_it_was_trained_on(tmp_path):

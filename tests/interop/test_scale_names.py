@@ -64,6 +64,6 @@ def test_the_documented_flags_take_the_backbone_alone(path, template, backbone):
 def test_without_them_it_ends(path, template):
     flags = documented_flags()
     with pytest.raises(UserError, match=r"'auxiliary.conv2d_list.0.*is \(21,.*number of classes"):
-        import_files([path], template, allow_missing=flags["allow_missing"])
+        import_files([path], template)
     with pytest.raises(UserError, match=r"missing.*auxiliary\.\*, head\.\*"):
         import_files([path], template, allow_surplus=flags["allow_surplus"])
