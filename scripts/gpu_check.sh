@@ -7,5 +7,5 @@
 # It needs what nightjax needs, jax with CUDA, and for one of its parts torch; PYTHON names the interpreter.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-exec "${PYTHON:-python3}" "$root/scripts/gpu_check.py" "$@"
+export PYTHONPATH="$root:$root/scripts${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+exec "${PYTHON:-python3}" "$root/scripts/gpu_checks/main.py" "$@"

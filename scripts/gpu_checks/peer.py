@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch_networks
-from gpu_checks import common
+from gpu_checks import common, torch_networks
 from gpu_checks.common import Check
 
 LOGITS_BOUND = 1e-3

@@ -10,7 +10,7 @@ import numpy as np
 from bench_input import record
 from gpu_checks import common, programs
 from gpu_checks.common import Check
-from network_forms import form_of, optimizer_of
+from gpu_checks.network_forms import form_of, optimizer_of
 
 from nightjax import methods
 from nightjax.core import hooks, sharding, targets, writers

@@ -145,7 +145,7 @@ def test_unknown_names_suggest():
         build_segmenter("resnet_tinny", "fpn")
     with pytest.raises(UserError, match="deeplab_v2"):
         build_segmenter("resnet_tiny", "deeplabv2")
-    with pytest.raises(UserError, match="is unknown; known: mit_b0"):
+    with pytest.raises(UserError, match="is unknown; known: dinov2_b"):
         build_segmenter("zzz", "fpn")
     with pytest.raises(UserError, match="backbone_remat"):
         build_segmenter("resnet_tiny", "fpn", backbone_rematt=True)
@@ -155,7 +155,7 @@ def test_unknown_names_suggest():
 def test_every_backbone_builds(name):
     shapes = jax.eval_shape(
         lambda x: BACKBONES[name]().init_with_output(jax.random.key(0), x)[0],
-        jnp.zeros((1, 64, 64, 3)),
+        jnp.zeros((1, 224, 224, 3)),  # Whole patches of 14 pixels, and halved five times.
     )
     assert {"stage1", "stage2", "stage3", "stage4"} <= set(shapes)
 

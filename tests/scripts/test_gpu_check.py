@@ -52,8 +52,8 @@ def test_the_table_is_written_from_what_is_there():
 @pytest.mark.parametrize("name", ["deeplab", "tiny", "resnet18"])
 def test_the_networks_in_pytorch_are_ours(name):
     torch = pytest.importorskip("torch")
-    import torch_networks
-    from network_forms import form_of
+    from gpu_checks import torch_networks
+    from gpu_checks.network_forms import form_of
 
     small = {"model.backbone_depths": (1, 2, 2, 2), "model.backbone_widths": (4, 4, 8, 8), "model.head_dropout": 0.0}
     config = settings.override(settings.load(f"supervised:data=nightstreet_tiny,model={name}"), small)

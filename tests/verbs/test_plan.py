@@ -38,20 +38,18 @@ def test_cpu(monkeypatch, capsys):
 
 
 def test_a_large_batch_gets_advice(monkeypatch):
-    """The smallest change that fits, in the order of `smaller`."""
-    monkeypatch.setitem(machines.MACHINES, "cpu", machines.Machine("a small CPU", "cpu", memory=1.0))
-    seen = []
-    real = planning.plan
+    """The smallest change that fits, in the order of `smaller`; the compiler's answers are made up."""
+    machine, seen = machines.Machine("a small CPU", "cpu", memory=10.0), []
 
-    def counted(changed, target):
-        seen.append((changed.train.batch, changed.train.accumulate))
-        found = real(changed, target)
-        enough = found.needed + 1 if changed.train.accumulate == 2 else 1
-        return planning.dataclasses.replace(found, machine=machines.Machine("a small CPU", "cpu", memory=enough))
+    def answer(config, target):
+        accumulate = config.train.accumulate
+        seen.append((config.train.batch, accumulate))
+        need = 16 // accumulate
+        return planning.Plan(target, machine, 1, 4, accumulate, {"params": need}, 0, 0, "", 1.0, 1.0, {}, 1.0, 10)
 
-    monkeypatch.setattr(planning, "plan", counted)
+    monkeypatch.setattr(planning, "plan", answer)
     asked = config(train__batch=4)
-    words, found = planning.first_that_fits(asked, counted(asked, "cpu"))
+    words, found = planning.first_that_fits(asked, answer(asked, "cpu"))
     assert seen == [(4, 1), (4, 1), (4, 2)] and found.fits
     assert words == "--config.model.backbone_remat=True --config.train.accumulate=2"
     assert "fits" in planning.format_plan(found, asked)
