@@ -10,8 +10,9 @@ count as a difference. Scalars that are new are printed and do not count. Exit c
 that only one record has is named, and differs unless ``--partial`` is given.
 
 ``tests/golden/first_steps.json.gz`` was recorded before methods were made of parts; ``renamed_scalars.json`` beside it
-has what was renamed since. Four variants differ on purpose, those of DSR+FPA that start with FPA at step 2 (see DSR-18
-in ``docs/fidelity.md``): dsr_fpa, dsr_fpa_bank_exposure_photometric, dsr_fpa_true_flow, dsr_fpa_true_flow_unsure.
+has what was renamed since. Five variants differed on purpose and were recorded again, those of DSR+FPA that start with
+FPA at step 2 (see DSR-18 in ``docs/fidelity.md``): dsr_fpa, dsr_fpa_bank_exposure_photometric, dsr_fpa_true_flow,
+dsr_fpa_true_flow_unsure and dsr_fpa_uawarpc.
 """
 
 import argparse

@@ -379,7 +379,8 @@ def load(config: str):
     resolved = resolved.copy_and_resolve_references().unlock()
     resolved.train.frozen = dict.fromkeys(resolved.train.frozen)
     if "refinement" in resolved.method and resolved.method.refinement:
-        resolved.method.refinement.matcher_input = {}
+        with resolved.ignore_type():  # A reference is text, what it stands for is a section.
+            resolved.method.refinement.matcher_input = {}
     return resolved
 
 
