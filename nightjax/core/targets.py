@@ -28,7 +28,6 @@ class Forms:
         tiny_maps: of convolutions of very many tiny maps: one product over a whole map, or the library's convolution.
         pool: of max-pooling: maxima of strided slices, or the library's window reduction.
         growing: of bilinear growth by a whole factor: a blend of neighbors, or a product with constant matrices.
-        attention: of plain attention in half precision: cuDNN's fused kernel, or products and a softmax.
         counting: of counting pairs: a scatter of ones, or a product of one-hot matrices, which suits a matrix unit.
     """
 
@@ -37,13 +36,12 @@ class Forms:
     tiny_maps: Literal["dot", "library"] = "library"
     pool: Literal["slices", "window"] = "slices"
     growing: Literal["blend", "matrices"] = "matrices"
-    attention: Literal["fused", "library"] = "library"
     counting: Literal["scatter", "onehot"] = "scatter"
 
 
 FORMS = {
     "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend"),
-    "cuda": Forms(attention="fused"),
+    "cuda": Forms(),
     "tpu": Forms(counting="onehot"),
 }
 """Target to its forms. Those of ``"cpu"`` are measured; the others follow from what the hardware is good at."""

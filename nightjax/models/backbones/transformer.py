@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.core import targets
 from nightjax.core.fused_init import stacked_init
 from nightjax.core.stacks import stacks_of
 from nightjax.models.initializers import normal
@@ -23,14 +21,8 @@ def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Softmax attention of tokens [B, N, heads, C]; the softmax is float32.
-
-    The fused form is cuDNN's, which never holds the N x N weights in memory. It exists in half precision, and only
-    where cuDNN is: a program for GPUs that is written elsewhere has the library's form.
-    """
-    half = query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0
-    fused = targets.forms().attention == "fused" and half and jax.default_backend() == "gpu"
-    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn" if fused else None)
+    """Softmax attention of tokens [B, N, heads, C], in the library's form; the softmax is float32."""
+    return jax.nn.dot_product_attention(query, key, value)
 
 
 def drop_path_scales(key: jax.Array, rate: float, blocks: int, batch: int) -> jax.Array:
