@@ -57,28 +57,28 @@ class Model:
         return self.run.classes
 
     def predict(self, image: ImageLike, **options: Any) -> Prediction:
-        """Segments one picture.
+        """Segments one image.
 
         Args:
-            image: uint8 [H, W, 3] RGB, or the path of any picture file.
+            image: uint8 [H, W, 3] RGB, or the path of any image file.
             **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``. ``input_size`` is by
-                default `input_size`; None feeds the picture as it is.
+                default `input_size`; None feeds the image as it is.
 
         Returns:
-            Train ids [H, W] uint8 and confidence [H, W] float32, at the picture's own size.
+            Train ids [H, W] uint8 and confidence [H, W] float32, at the image's own size.
         """
         image = _image(image)
         options = {"input_size": self.input_size(image.shape[:2])} | options
         return predict_image(self.run.predict_fn, image, **options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Where things in a picture of this size are as large as in training: with `input_height` rows.
+        """Where things in an image of this size are as large as in training: with `input_height` rows.
 
         Args:
-            size: (height, width) of a picture.
+            size: (height, width) of an image.
 
         Returns:
-            (height, width), the aspect kept up to a width that 32 divides; None for the picture's own size.
+            (height, width), the aspect kept up to a width that 32 divides; None for the image's own size.
         """
         height = self.input_height
         return (height, max(round(height * size[1] / size[0] / 32), 1) * 32) if height else None
@@ -91,7 +91,7 @@ class Model:
         return self.run.config.eval.height or (trained[0] if trained else 0)
 
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
-        """The picture under the colors of its predicted classes, uint8 [H, W, 3]."""
+        """The image under the colors of its predicted classes, uint8 [H, W, 3]."""
         image = _image(image)
         label = self.predict(image, **options).label
         return overlay.blend(image, label, opacity, self.classes.colors)

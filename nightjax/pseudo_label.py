@@ -42,18 +42,18 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     if not 0 <= values.threshold < 1:
         raise UserError(f"--threshold={values.threshold} must be at least 0 and below 1")
-    pictures = ImageSet(values.images, data_dir=values.data_dir, manual_dir=values.manual_dir)
-    position = {name: i for i, name in enumerate(pictures.names())}
+    pool = ImageSet(values.images, data_dir=values.data_dir, manual_dir=values.manual_dir)
+    position = {name: i for i, name in enumerate(pool.names())}
     names = read_list(values.list) if values.list else list(position)
     if unknown := [name for name in names if name not in position]:
         raise UserError(
             f"{values.list} names {unknown[0]!r}, which {values.images} does not hold: give the pool it is from"
         )
     model = api.load(values.workdir, network=values.network, step=values.step)
-    bucket = should_bucket(pictures.sizes())
+    bucket = should_bucket(pool.sizes())
     count = write_pseudo_labels(
         lambda image: model.predict(image, bucket=bucket),
-        (pictures[position[name]] for name in tqdm(names, unit="image", disable=None)),
+        (pool[position[name]] for name in tqdm(names, unit="image", disable=None)),
         pathlib.Path(values.output),
         split=values.split,
         threshold=values.threshold,

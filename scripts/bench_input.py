@@ -4,7 +4,7 @@
     python scripts/bench_input.py --dataset=nightstreet/std --split=source_day --workers=2
     python scripts/bench_input.py --against_decoding
 
-Without a data set, pictures as large and as hard to compress as the real ones are made up, and one thread turns them
+Without a data set, images as large and as hard to compress as the real ones are made up, and one thread turns them
 into 512x512 training crops (or their own size, if smaller). With a data set, a whole training stream is timed.
 ``--against_decoding`` compares a stream of 2048x1024 PNGs with nothing but decoding them, both on two threads.
 """

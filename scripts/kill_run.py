@@ -5,7 +5,7 @@
 
 The run is started again after every SIGKILL, as a user would, until it ends by itself; then every array of its last
 checkpoint is compared with that of a run that nobody interrupted. Every second kill is aimed at a save in progress.
-One line a kill. Without --config a network of a few thousand parameters trains on made-up pictures.
+One line a kill. Without --config a network of a few thousand parameters trains on made-up images.
 """
 
 import pathlib
@@ -59,8 +59,8 @@ def write_toy(folder: pathlib.Path) -> list[str]:
     for i in range(8):
         label = cv2.resize(rng.integers(0, 19, (4, 6), np.uint8), (48, 32), interpolation=cv2.INTER_NEAREST)
         image = rng.integers(0, 100, (32, 48, 3), np.uint8) + 8 * label[..., None]
-        for part, picture in (("images", image), ("labels", label), ("references", 255 - image)):
-            cv2.imwrite(str(folder / part / f"{i}.png"), picture)
+        for part, pixels in (("images", image), ("labels", label), ("references", 255 - image)):
+            cv2.imwrite(str(folder / part / f"{i}.png"), pixels)
     settings = [f"--config.{item}" for item in (f"data.manual_dir={folder}", *TOY)]
     return [f"--config={ROOT}/configs/dsr_fpa.py:data=folder", *settings]
 

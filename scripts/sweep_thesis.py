@@ -38,7 +38,7 @@ class Row(NamedTuple):
         start: row whose network labels the pool and, unless ``scratch``, whose weights are the first.
         loss: see ``configs/self_training.py``.
         miou: published, on Nighttime Driving test.
-        converted: published, of the same model on the test pictures translated to day.
+        converted: published, of the same model on the test images translated to day.
         scratch: start from scratch although there is a teacher.
     """
 
@@ -77,7 +77,7 @@ ROWS = {
 """Rows 2.3, 2.4, 3.3, 3.4 and 4.2 of the thesis are the ``converted`` scores of 2.1, 2.2, 3.1, 3.2 and 4.1."""
 
 RANDOM = {"9.1": Row("DNp", "night", "random", "3.1"), "9.2": Row("DNp", "night", "random", "3.1", "combined")}
-"""Ours: as many pictures drawn by chance, without which a gain of selection is no gain of selection."""
+"""Ours: as many images drawn by chance, without which a gain of selection is no gain of selection."""
 
 NIGHT_POOL = "nightstreet/std_pairs@target_pairs,nightstreet/std_unlabeled@target_twilight"
 DAY_POOL = "nightstreet/std_unlabeled@target_twilight"

@@ -43,7 +43,7 @@ VOID = ("ignore", "void", "null")
 """Names of pixels that belong to no class on purpose; null without quotation marks is one too."""
 
 FIELDS = ("name", "color", "group", "id")
-"""What an entry may say of its class: ``color`` ``#rrggbb`` of pictures, and of label files in color; ``group``, one
+"""What an entry may say of its class: ``color`` ``#rrggbb`` of images, and of label files in color; ``group``, one
 name or a list of them, such as ``dynamic``; ``id``, the train id."""
 
 ORDER = "classes"

@@ -35,7 +35,8 @@ def write_pseudo_labels(
         folder: to write to.
         split: whose list the names go into.
         threshold: least probability of a label; pixels below become 255.
-        record: facts for ``pseudo_labels.json``, beside the number of images and the pixels of each class.
+        record: facts for ``pseudo_labels.json``, beside the number of label files (``labels``) and the pixels of each
+            class.
         classes: of the network.
 
     Returns:
@@ -58,6 +59,6 @@ def write_pseudo_labels(
         named = {str(train_id): entry for train_id, entry in enumerate(described(classes))}
         content = {"classes": classes.names, **named, str(IGNORE): "ignore"}
         (folder / "labels.json").write_text(json.dumps(content, indent=1) + "\n")
-    facts = {**record, "pictures": len(names), "pixels": pixels}
+    facts = {**record, "labels": len(names), "pixels": pixels}
     (folder / "pseudo_labels.json").write_text(json.dumps(facts, indent=1) + "\n")
     return len(names)

@@ -45,7 +45,7 @@ def network_translator(
     """
 
     @jax.jit
-    def picture(variables: Variables, image: jax.Array) -> jax.Array:
+    def translated(variables: Variables, image: jax.Array) -> jax.Array:
         seen = image
         if size:
             seen = resize(image.astype(jnp.float32), size, align_corners=False, antialias=True)
@@ -59,7 +59,7 @@ def network_translator(
 
     def translate(name: str, image: np.ndarray) -> np.ndarray:
         del name
-        return np.asarray(picture(variables, image[None]))[0]
+        return np.asarray(translated(variables, image[None]))[0]
 
     facts = {"sha256": checksum(variables), "to": to, "size": list(size) if size else None, "stretch": stretch}
     return translate, facts
@@ -98,11 +98,11 @@ def singlehdr_translator(weights: str) -> tuple[Translator, Facts]:
     """
     model = SingleHDR()
     variables, curves = singlehdr.load(weights, singlehdr_template(model))
-    picture = jax.jit(lambda image: jnp.round(255 * enhance(model, variables, curves, image)).astype(jnp.uint8))
+    enhanced = jax.jit(lambda image: jnp.round(255 * enhance(model, variables, curves, image)).astype(jnp.uint8))
 
     def translate(name: str, image: np.ndarray) -> np.ndarray:
         del name
-        return np.asarray(picture(image[None]))[0]
+        return np.asarray(enhanced(image[None]))[0]
 
     return translate, {"method": "singlehdr", "sha256": sha256(weights)}
 

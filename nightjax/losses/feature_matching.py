@@ -15,9 +15,9 @@ def feature_matching_loss(fake: Sequence[Sequence[jax.Array]], real: Sequence[Se
     """Mean over scales of four times the mean over features of the L1 distance.
 
     Args:
-        fake: what the discriminator of each scale gives for generated pictures: features and, last, scores, which do
+        fake: what the discriminator of each scale gives for generated images: features and, last, scores, which do
             not count.
-        real: the same for real pictures; gets no gradient.
+        real: the same for real images; gets no gradient.
 
     Returns:
         Scalar float32.
@@ -35,8 +35,8 @@ def vgg_loss(fake: Mapping[str, jax.Array], real: Mapping[str, jax.Array]) -> ja
     """Weighted sum of the L1 distances of VGG-19's features.
 
     Args:
-        fake: of generated pictures, holds the keys of `VGG_WEIGHTS`.
-        real: the same of real pictures; gets no gradient.
+        fake: of generated images, holds the keys of `VGG_WEIGHTS`.
+        real: the same of real images; gets no gradient.
 
     Returns:
         Scalar float32.

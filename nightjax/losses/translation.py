@@ -37,10 +37,10 @@ def code_loss(code: jax.Array) -> jax.Array:
 
 
 def generator_loss(scores: Sequence[jax.Array], kind: str = "least_squares") -> jax.Array:
-    """Loss of a generator whose pictures shall pass as real, summed over scales.
+    """Loss of a generator whose images shall pass as real, summed over scales.
 
     Args:
-        scores: a discriminator's scores of translated pictures, [B, h, w, 1] for each scale.
+        scores: a discriminator's scores of translated images, [B, h, w, 1] for each scale.
         kind: key of ``losses.adversarial.CRITERIA``: ``"least_squares"`` (LSGAN) or ``"vanilla"`` (NSGAN, on logits).
 
     Returns:
@@ -54,7 +54,7 @@ def generator_loss(scores: Sequence[jax.Array], kind: str = "least_squares") -> 
 
 
 def discriminator_loss(fake: Sequence[jax.Array], real: Sequence[jax.Array], kind: str = "least_squares") -> jax.Array:
-    """Loss of a discriminator, summed over scales and over its answers to translated and to real pictures.
+    """Loss of a discriminator, summed over scales and over its answers to translated and to real images.
 
     Args:
         fake, real: its scores, [B, h, w, 1] for each scale.
@@ -88,7 +88,7 @@ def perceptual_loss(features: Callable[[jax.Array], jax.Array], image: jax.Array
     """Mean squared difference of instance-normalized features.
 
     The normalization removes each channel's mean and contrast: a global darkening is nearly free, structure is tied
-    down. It is 0 for equal pictures and at most 4.
+    down. It is 0 for equal images and at most 4.
 
     Args:
         features: frozen network, [B, H, W, 3] to [B, h, w, C].

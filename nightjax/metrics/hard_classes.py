@@ -7,8 +7,9 @@ the paper's seem to come from its test set.
 import json
 import math
 import os
-import pathlib
 from collections.abc import Sequence
+
+from etils import epath
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
@@ -48,8 +49,8 @@ def from_evaluation(
     Raises:
         UserError: there is no such evaluation, or no class is below the threshold.
     """
-    folder = pathlib.Path(workdir) / "eval" / eval_set
-    files = sorted(folder.glob("*.json"))
+    folder = epath.Path(workdir) / "eval" / eval_set
+    files = sorted(folder.glob("*.json"), key=lambda path: path.name)
     if not files:
         raise UserError(
             f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it"

@@ -1,7 +1,7 @@
 """UNIT: two variational autoencoders with one latent space (arXiv 1703.00848), in both published forms.
 
 Domain ``a`` is the day, ``b`` the night. A network has ``encode(x, domain)`` to the mean of the code, whose variance is
-1, and ``decode(z, domain)`` back to a picture; translation is one after the other with different domains.
+1, and ``decode(z, domain)`` back to an image; translation is one after the other with different domains.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ DOMAINS = ("a", "b")
 
 
 class Encoder(nn.Module):
-    """Picture to code, every convolution with instance norm.
+    """Image to code, every convolution with instance norm.
 
     Attributes:
         features: channels of the first convolution; every halving doubles them.
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code to picture. `SampleNorm` on the way up keeps the brightness, which instance norm would erase.
+    """Code to image. `SampleNorm` on the way up keeps the brightness, which instance norm would erase.
 
     Attributes: as of `Encoder`, whose mirror it is.
     """
@@ -109,7 +109,7 @@ class SeparateVAEs(nn.Module):
 
     Attributes:
         features: channels of the first convolution.
-        downsamplings: halvings between picture and code.
+        downsamplings: halvings between image and code.
         blocks: residual blocks of each encoder and each decoder.
         dtype: compute dtype.
         activation, pad_mode: as of `Encoder`; the official runs leave them alone.
@@ -149,7 +149,7 @@ class SharedVAE(nn.Module):
 
     Attributes:
         features: channels of the first convolution.
-        downsamplings: halvings between picture and code.
+        downsamplings: halvings between image and code.
         blocks: residual blocks of each domain's encoder and decoder.
         shared: residual blocks that both domains share, on each side of the code.
         norm: of all convolutions outside residual blocks but the first: ``"none"`` with leaky ReLU (street scenes) or

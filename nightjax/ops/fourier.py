@@ -118,7 +118,7 @@ def adapt_within(image: jax.Array, key: jax.Array, beta: float = 0.01) -> jax.Ar
 
 
 def translate(source: np.ndarray, target: np.ndarray, beta: float = 0.01) -> np.ndarray:
-    """`fourier_adapt` of one picture on the host, float64 inside.
+    """`fourier_adapt` of one image on the host, float64 inside.
 
     Args:
         source: uint8 [H, W, 3].

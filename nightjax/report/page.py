@@ -241,17 +241,17 @@ def _images(workdir: epath.Path, passed_over: list[str]) -> str:
     parts = []
     for name in sorted(by_name):
         paths = sorted(by_name[name], key=step_of)
-        parts.append(_picture(paths[-1], name, passed_over))
+        parts.append(_panel(paths[-1], name, passed_over))
         earlier = paths[:-1]
         if earlier:
             chosen = np.unique(np.linspace(0, len(earlier) - 1, EARLIER_PANELS).round().astype(int))
-            pictures = "".join(_picture(earlier[i], name, passed_over) for i in chosen)
+            panels = "".join(_panel(earlier[i], name, passed_over) for i in chosen)
             summary = f"<summary>earlier: {html.escape(name)}</summary>"
-            parts.append(f"<details>{summary}{pictures}</details>")
+            parts.append(f"<details>{summary}{panels}</details>")
     return "".join(parts)
 
 
-def _picture(path: epath.Path, name: str, passed_over: list[str]) -> str:
+def _panel(path: epath.Path, name: str, passed_over: list[str]) -> str:
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             image = image.convert("RGB")

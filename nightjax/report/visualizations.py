@@ -28,7 +28,7 @@ ORDER = (
 
 
 def write_visualizations(
-    pictures: Mapping[str, jax.Array],
+    images: Mapping[str, jax.Array],
     workdir: epath.Path,
     step: int,
     writer: Writer,
@@ -38,15 +38,15 @@ def write_visualizations(
     """Writes ``visualizations/<step>_train.png`` and adds it to the events.
 
     Args:
-        pictures: caption to [B, H, W, 3] or [B, H, W]; see `Method.visualize`.
+        images: caption to [B, H, W, 3] or [B, H, W]; see `Method.visualize`.
         workdir: of the run.
         step: of the state they show.
         writer: of the run.
-        classes: of the pictures that are labels.
+        classes: of the images that are labels.
         examples: rows at most; each process knows only its own, and the first process writes.
     """
-    names = [name for name in ORDER if name in pictures] + [name for name in pictures if name not in ORDER]
-    grid = panel_grid({name: list(local_rows(pictures[name])[:examples]) for name in names}, classes=classes)
+    names = [name for name in ORDER if name in images] + [name for name in images if name not in ORDER]
+    grid = panel_grid({name: list(local_rows(images[name])[:examples]) for name in names}, classes=classes)
     if jax.process_index() == 0:
         folder = workdir / "visualizations"
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Day, twilight and night by brightness, and how dark or how like a reference a picture's histogram is.
+"""Day, twilight and night by brightness, and how dark or how like a reference an image's histogram is.
 
 Sources: the rule of the ``solesensei/day2night`` project, used by "Semantic image segmentation in the dark with domain
     adaptation
@@ -18,13 +18,13 @@ NIGHT_MAX, DAY_MIN = 60.0, 68.0
 """Brightness up to which it is night, and above which it is day; twilight between."""
 
 COVERED_MAX = 5.0
-"""Darker pictures show a covered lens."""
+"""Darker images show a covered lens."""
 
 BINS = 64
 
 
 def brightness(image: np.ndarray) -> float:
-    """Mean of all values of a uint8 picture [H, W, 3], over pixels and channels, 0..255."""
+    """Mean of all values of a uint8 image [H, W, 3], over pixels and channels, 0..255."""
     return float(np.mean(image, dtype=np.float64))
 
 
@@ -42,7 +42,7 @@ def time_of_day(gamma: float, night_max: float = NIGHT_MAX, day_min: float = DAY
 
 
 def otsu_threshold(gammas: Sequence[float]) -> int:
-    """Brightness up to which a picture belongs to the darker class: the largest between-class variance of 256 bins
+    """Brightness up to which an image belongs to the darker class: the largest between-class variance of 256 bins
     (Otsu 1979).
 
     Where several are equally good, as between two spikes, it is the middle one.
@@ -64,12 +64,12 @@ def split_day_night(
     night_max: float = NIGHT_MAX,
     day_min: float = DAY_MIN,
 ) -> dict[str, list[str]]:
-    """Separates pictures into day, twilight and night.
+    """Separates images into day, twilight and night.
 
     Args:
         gammas: name to brightness.
         official: name to the data set's own ``"day"``, ``"twilight"`` or ``"night"``.
-        policy: ``"agree"`` keeps the pictures whose brightness and own label agree (default with labels: on NEXET one
+        policy: ``"agree"`` keeps the images whose brightness and own label agree (default with labels: on NEXET one
             night in five is as bright as a day); ``"brightness"`` ignores labels (default without); ``"otsu"`` finds
             the threshold itself, with twilight up to 4 from it.
         night_max, day_min: of the first two.
@@ -99,7 +99,7 @@ def split_day_night(
 
 
 def is_training(name: str, share: float = 0.75) -> bool:
-    """Whether a picture belongs to the training part: a fixed function of its name alone."""
+    """Whether an image belongs to the training part: a fixed function of its name alone."""
     return zlib.crc32(name.encode()) < share * 2**32
 
 
@@ -138,7 +138,7 @@ def select_darkest(
 def select_by_histogram(
     histograms: Mapping[str, np.ndarray], reference: np.ndarray, count: int
 ) -> list[tuple[str, float]]:
-    """The pictures whose `luminance_histogram` is nearest to a reference [64], (name, distance in bins)
+    """The images whose `luminance_histogram` is nearest to a reference [64], (name, distance in bins)
     (``his_ref``)."""
     scores = {name: float(earth_movers_distance(histogram, reference)) for name, histogram in histograms.items()}
     return sorted(scores.items(), key=lambda item: (item[1], item[0]))[:count]

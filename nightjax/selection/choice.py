@@ -92,7 +92,7 @@ def choose(
 def _by_features(
     rule: str, count: int, names: list[str], pool: ImageSet, reference: ImageSet, describe: Describe
 ) -> Choice:
-    features, wanted = (np.concatenate(list(describe(pictures.images()))) for pictures in (pool, reference))
+    features, wanted = (np.concatenate(list(describe(one.images()))) for one in (pool, reference))
     chosen = coverage.select(rule, names, features, wanted, count)
     whole = fid.statistics([wanted])
 

@@ -1,9 +1,9 @@
-"""Which pictures of a pool are most like a reference set: rankings after the Fréchet distance.
+"""Which images of a pool are most like a reference set: rankings after the Fréchet distance.
 
-"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021) chose night pictures "by
-FID" without saying how; a distance of sets cannot rank single pictures, so these are our readings of it. All take
+"Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021) chose night images "by
+FID" without saying how; a distance of sets cannot rank single images, so these are our readings of it. All take
 features as rows, sort by name
-first, and break ties by name: the order in which pictures come changes nothing.
+first, and break ties by name: the order in which images come changes nothing.
 """
 
 import re
@@ -20,7 +20,7 @@ Scored = list[tuple[str, float]]
 """(name, score), best first; smaller scores are better."""
 
 DIMENSIONS = 64
-"""Of the principal components in which groups are compared: their covariances have few pictures to come from."""
+"""Of the principal components in which groups are compared: their covariances have few images to come from."""
 
 SHRINKAGE = 0.1
 """Share of the mean variance mixed into covariances of groups and into the Mahalanobis distance."""
@@ -30,21 +30,21 @@ GREEDY_STEP = 50
 
 
 def select(rule: str, names: Sequence[str], features: np.ndarray, reference: np.ndarray, count: int) -> Scored:
-    """The pictures of a pool to use.
+    """The images of a pool to use.
 
     Args:
         rule: ``"fid_point"``, ``"fid_maha"``, ``"fid_group"`` or ``"fid_greedy"``; see `RULES`.
-        names: of the pool's N pictures, all different.
+        names: of the pool's N images, all different.
         features: [N, D].
         reference: [M, D], of the reference set.
         count: how many; "fid_group" takes whole groups until there are as many.
 
     Raises:
-        UserError: unknown rule, or fewer pictures than ``count``.
+        UserError: unknown rule, or fewer images than ``count``.
     """
     function = choose(RULES, rule, "selection rule")
     if not 0 < count <= len(names):
-        raise UserError(f"cannot select {count} of {len(names)} pictures: choose a count from 1 to that")
+        raise UserError(f"cannot select {count} of {len(names)} images: choose a count from 1 to that")
     order = np.argsort(names)
     return function(
         [names[int(i)] for i in order],
@@ -55,7 +55,7 @@ def select(rule: str, names: Sequence[str], features: np.ndarray, reference: np.
 
 
 def point_scores(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Squared distance to the reference's mean [N]: the Fréchet distance of one picture, but for a constant."""
+    """Squared distance to the reference's mean [N]: the Fréchet distance of one image, but for a constant."""
     return ((features - reference.mean(0)) ** 2).sum(1)
 
 
@@ -70,7 +70,7 @@ def mahalanobis_scores(features: np.ndarray, reference: np.ndarray) -> np.ndarra
 def group_scores(
     features: np.ndarray, groups: np.ndarray, reference: np.ndarray, shrinkage: float = SHRINKAGE
 ) -> dict[int, float]:
-    """Fréchet distance of each group of two or more pictures to the reference, group to score.
+    """Fréchet distance of each group of two or more images to the reference, group to score.
 
     Args:
         features: [N, D].
@@ -86,7 +86,7 @@ def group_scores(
 
 
 def take_groups(names: Sequence[str], groups: np.ndarray, scores: dict[int, float], count: int) -> Scored:
-    """Whole groups in the order of their scores until there are ``count`` pictures or more."""
+    """Whole groups in the order of their scores until there are ``count`` images or more."""
     chosen: Scored = []
     for group in sorted(scores, key=lambda group: (scores[group], group)):
         if len(chosen) >= count:

@@ -33,17 +33,17 @@ def compare(sets: Sequence[ImageSet], last: ImageSet, describe: Describe, featur
     Raises:
         UserError: the sets are of different sizes, or one has fewer images than there are processes.
     """
-    if len(sizes := {len(pictures) for pictures in sets}) > 1:
+    if len(sizes := {len(images) for images in sets}) > 1:
         raise UserError(f"the sets to choose from hold {sorted(sizes)} images: distances compare at equal numbers only")
     other = _features(last, describe)
     reference, distances = fid.merge_over_processes(fid.statistics([other])), []
     distance, kernel = NAMES[features]
-    for pictures in sets:
-        one = _features(pictures, describe)
+    for images in sets:
+        one = _features(images, describe)
         whole = fid.merge_over_processes(fid.statistics([one]))
         if jax.process_index() > 0:
             continue
-        name = f"{pictures.where}: " if len(sets) > 1 else ""
+        name = f"{images.where}: " if len(sets) > 1 else ""
         yield f"{name}{whole.count} and {reference.count} images, {features} features, resize {resize}"
         distances.append(fid.frechet_distance(whole, reference))
         yield f"{distance}: {max(distances[-1], 0.0):.4f}"  # Rounding may leave equal sets a little below 0.
@@ -59,11 +59,11 @@ def best_of(distances: Sequence[float], tie: float) -> int:
     return max(i for i, distance in enumerate(distances) if distance == least or distance - least < tie)
 
 
-def _features(pictures: ImageSet, describe: Describe) -> np.ndarray:
+def _features(images: ImageSet, describe: Describe) -> np.ndarray:
     """Features of the images of this process, [n, D]: every n-th of n processes."""
-    if len(pictures) < jax.process_count():
+    if len(images) < jax.process_count():
         raise UserError(
-            f"{pictures.where} has {len(pictures)} images for {jax.process_count()} processes: use fewer processes"
+            f"{images.where} has {len(images)} images for {jax.process_count()} processes: use fewer processes"
         )
-    share = (pictures[i][1] for i in range(jax.process_index(), len(pictures), jax.process_count()))
+    share = (images[i][1] for i in range(jax.process_index(), len(images), jax.process_count()))
     return np.concatenate(list(describe(share)))

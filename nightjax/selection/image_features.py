@@ -1,4 +1,4 @@
-"""What describes a whole picture as a row of numbers: Inception-v3 for FID and KID, or a random network that needs no
+"""What describes a whole image as a row of numbers: Inception-v3 for FID and KID, or a random network that needs no
 weights."""
 
 import itertools
@@ -19,7 +19,7 @@ from nightjax.metrics import fid
 from nightjax.models.backbones import inception
 
 Describe = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
-"""Pictures, uint8 [H, W, 3] of any sizes, to batches of features, float32 [n, D], in the same order."""
+"""Images, uint8 [H, W, 3] of any sizes, to batches of features, float32 [n, D], in the same order."""
 
 HOW_TO_GET_WEIGHTS = (
     "FID needs Inception-v3 weights: download pt_inception-2015-12-05-6726825d.pth from the releases of "
@@ -38,7 +38,7 @@ def describe_with(name: str, *, weights: str = "", rule: str = "pytorch_fid", ba
             network: its distances say whether one thing's colors and edges are nearer another's, and are no FID.
         weights: file of the Inception weights, as pytorch-fid's.
         rule: see `fid.resize`.
-        batch: pictures at a time, split over the devices of this process.
+        batch: images at a time, split over the devices of this process.
 
     Raises:
         UserError: unknown name or rule, no weights, or weights of another network.

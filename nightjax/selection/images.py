@@ -1,4 +1,4 @@
-"""Pictures by position, wherever they are: a plain folder, or a split of a data set."""
+"""Images by position, wherever they are: a plain folder, or a split of a data set."""
 
 import pathlib
 import re
@@ -23,7 +23,7 @@ class ImageSet:
         data_dir, manual_dir: see `sources.open_source`.
 
     Raises:
-        UserError: no such folder or data set, or no pictures in it.
+        UserError: no such folder or data set, or no images in it.
     """
 
     def __init__(self, where: str, *, data_dir: str = "", manual_dir: str = ""):
@@ -42,19 +42,19 @@ class ImageSet:
         return (self[index] for index in range(len(self)))
 
     def images(self) -> Iterator[np.ndarray]:
-        """The pictures without their names."""
+        """The images without their names."""
         return (image for _, image in self)
 
     def names(self) -> list[str]:
         """All names, without decoding.
 
         Raises:
-            UserError: two pictures have one name.
+            UserError: two images have one name.
         """
         names = [str(self._record(index)["image_id"]) for index in range(len(self))]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{self.where}: two pictures are called {twice!r}; give the sets one by one")
+            raise UserError(f"{self.where}: two images are called {twice!r}; give the sets one by one")
         return names
 
     def sizes(self) -> set[tuple[int, int]]:
@@ -67,7 +67,7 @@ class ImageSet:
 
 
 def scored_by(where: str) -> str:
-    """Which evaluation set a set of pictures is, or "": training should not look at those.
+    """Which evaluation set a set of images is, or "": training should not look at those.
 
     A split, or the last two parts of a folder's path, with a word that begins with test count too.
     """
@@ -116,5 +116,5 @@ def _open(where: str, data_dir: str, manual_dir: str) -> sources.Source | _Folde
     else:
         records = _FolderRecords(pathlib.Path(where).expanduser())
     if not len(records):
-        raise UserError(f"{where} holds no pictures: give a folder of images, or DATASET@SPLIT")
+        raise UserError(f"{where} holds no images: give a folder of images, or DATASET@SPLIT")
     return records

@@ -68,7 +68,7 @@ def test_links_to_splits_and_files(tmp_path):
         os.symlink("train", tmp_path / "data" / part / "val")
     for split in ("train", "val"):
         assert_right(tmp_path / "data", split=split)
-    (note,) = look(tmp_path / "data")  # Each picture once.
+    (note,) = look(tmp_path / "data")  # Each image once.
     assert "1 passed over: images/val (a link to a folder that is read already)" in note
     assert FolderSource(tmp_path / "data").names == ["train/f0", "train/f1", "train/f2"]
     (tmp_path / "data/images/val").unlink()

@@ -69,7 +69,7 @@ def test_augmentation_of_pairs(golden):
     def settings(side, size):
         return {"scale_range": (0.9, 1.1), "crop": (side, side), "crop_resize": size}
 
-    # The side of the crops is in no file: the first picture tells it, all others must agree.
+    # The side of the crops is in no file: the first image tells it, all others must agree.
     longest = int(min(file["night"].shape[:2]) * min(draws[0] for _, draws, _ in pairs))
     side = next(side for side in range(pairs[0][2][0], longest + 1) if fits(side, *pairs[0]))
     for case, draws, size in pairs:

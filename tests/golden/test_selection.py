@@ -1,4 +1,4 @@
-"""Selection of pictures against the spec's formulas, evaluated elsewhere in float64."""
+"""Selection of images against the spec's formulas, evaluated elsewhere in float64."""
 
 import re
 

@@ -229,7 +229,7 @@ def test_pix2pixhd(golden):
 
     @jax.jit
     def judged(state, batch):
-        """What the discriminators' loss is of, before the step: real and generated pictures."""
+        """What the discriminators' loss is of, before the step: real and generated images."""
         part, own = method._pair(batch), state.params["discriminator"]
         real = translation.generator_loss([maps[-1] for maps in method._judged(own, part["condition"], part["target"])])
         return real, 2 * method.discriminator_loss(state, {"discriminator": own}, {}, part, 0)[0] - real

@@ -18,7 +18,7 @@ SIZE = (32, 64)
 
 
 def scene(seed, size=SIZE, night=False):
-    """A street-like picture, uint8 [H, W, 3]; by night the same, dark and noisy."""
+    """A street-like image, uint8 [H, W, 3]; by night the same, dark and noisy."""
     rng = np.random.default_rng(seed)
     height, width = size
     image = np.full((height, width, 3), 90, np.float64)

@@ -1,4 +1,4 @@
-"""What happens to folders of pictures on their way through phones, cameras, editors, zips and disks, at random.
+"""What happens to folders of images on their way through phones, cameras, editors, zips and disks, at random.
 
 Every mutation keeps ``truth`` up to date: what each label means to the person who made it. What becomes of it in
 training may differ only where a line says so.

@@ -8,7 +8,7 @@ from tests.helpers import toy
 
 
 def config(root, *, steps=4, batch=2, **overrides):
-    """A config of the method ``unit``; the pictures of `toy.write_folder` are both domains."""
+    """A config of the method ``unit``; the images of `toy.write_folder` are both domains."""
     plain = settings.complete(call("unit")).to_dict()
     stream = {"dataset": "folder", "split": "train", "crop": toy.SIZE, "fields": ("image",)}
     plain["data"] |= {"streams": {"source": stream, "target": stream}, "manual_dir": str(root)}

@@ -42,7 +42,7 @@ def matched(image, like):
 
 @pytest.mark.filterwarnings("ignore:.*singular")
 def test_distance_of_random_features_falls_with_a_translation():
-    """Spec 4: by 30 % at least; where pictures are only turned about, it stays."""
+    """Spec 4: by 30 % at least; where images are only turned about, it stays."""
     drawn = lambda split: np.stack([example(split, i, size=(64, 128))["image"] for i in range(12)])
     day, other_day, night = map(drawn, ("source_day", "val_day", "val_night"))
     describe = image_features.describe_with("random", batch=12)

@@ -421,7 +421,7 @@ def test_no_glare():
 
 
 def test_no_noise():
-    """The sky, which is smooth, is smooth in the picture, and nothing is invalid for noise."""
+    """The sky, which is smooth, is smooth in the image, and nothing is invalid for noise."""
     plain, off = shot(glare=0.0, blur=0.0), shot(glare=0.0, blur=0.0, noise=0.0)
     sky = (plain["label"][:, 1:] == SKY) & (plain["label"][:, :-1] == SKY)
     rough = [np.diff(gray(view), axis=1)[sky].var() for view in (plain, off)]
@@ -436,7 +436,7 @@ def test_no_blur():
 
 
 def test_no_tint():
-    """All lights but red ones are white, as cast and as seen; the picture is grayer."""
+    """All lights but red ones are white, as cast and as seen; the image is grayer."""
     colored = 0
     for seed in range(8):
         for tint in (1.0, 0.0):
@@ -461,7 +461,7 @@ def test_no_tint():
 
 @pytest.mark.parametrize("time", ["day", "twilight", "night"])
 def test_no_exposure_diversity(time):
-    """All sensors take the same picture of a scene."""
+    """All sensors take the same image of a scene."""
     for diversity in (0.0, 1.0):
         knobs = Knobs(exposure_diversity=diversity, **CLEAN)
         one, other = (

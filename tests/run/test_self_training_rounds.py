@@ -88,7 +88,7 @@ def test_selection_finds_the_planted_nights(rule, root, tmp_path, monkeypatch, c
     record = json.loads((output / "selection.json").read_text())
     assert len(names) == len(set(names)) == record["chosen"] and not record["transductive"]
     assert len(names) == 5 or (rule == "fid_group" and len(names) >= 5)
-    if rule not in ("random", "fid_group"):  # Sixteen pictures make one group.
+    if rule not in ("random", "fid_group"):  # Sixteen images make one group.
         assert all(name.startswith("dark/") for name in names)
     if rule == "his_dark":
         scores = [score for _, score in chosen(output)]
@@ -154,7 +154,7 @@ def test_wrong_flags_of_the_selection(words, message, root, tmp_path, monkeypatc
 
 @pytest.fixture(scope="module")
 def pseudo(root, tmp_path_factory):
-    """Pseudo-labels of three pictures of the pool, with and without a threshold."""
+    """Pseudo-labels of three images of the pool, with and without a threshold."""
     folder = tmp_path_factory.mktemp("pseudo")
     (folder / "selected.csv").write_text("name,score\ndark/dark_03,1\nbright/bright_01,2\ndark/dark_00,3\n")
     patch = pytest.MonkeyPatch()
@@ -186,13 +186,13 @@ def test_pseudo_labels_are_a_data_set_with_a_record(pseudo, root):
     source = sources.open_source(f"folder:{pseudo}/all", "train")
     assert [record["image_id"] for record in source] == ["dark/dark_03", "bright/bright_01", "dark/dark_00"]
     record = json.loads((pseudo / "all" / "pseudo_labels.json").read_text())
-    assert record["step"] == 0 and record["pictures"] == 3 and sum(record["pixels"].values()) == 3 * 32 * 48
+    assert record["step"] == 0 and record["labels"] == 3 and sum(record["pixels"].values()) == 3 * 32 * 48
     original = dict(ImageSet(f"{root}/pool"))["dark/dark_03"]
     np.testing.assert_array_equal(dict(ImageSet(f"{pseudo}/all/images"))["dark/dark_03"], original)
 
 
 def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path, monkeypatch):
-    """Evaluation mode: a picture's labels are the same alone, and the teacher's files stay as they are."""
+    """Evaluation mode: an image's labels are the same alone, and the teacher's files stay as they are."""
     (tmp_path / "one.csv").write_text("name,score\nbright/bright_01,0\n")
     words = [
         f"--workdir={root}/teacher",

@@ -1,4 +1,4 @@
-"""Runs of CycleGAN and pix2pixHD as the verbs use them: from a folder on disk to pictures."""
+"""Runs of CycleGAN and pix2pixHD as the verbs use them: from a folder on disk to images."""
 
 import numpy as np
 import pytest

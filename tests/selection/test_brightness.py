@@ -78,7 +78,7 @@ def test_luminance_histogram():
 
 def test_brightness_of_files(tmp_path):
     (tmp_path / "a.png").write_bytes(encode_png(plain(7)))
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     assert brightness.file_brightness(str(tmp_path / "a.png")) == 7
     assert brightness.file_brightness(str(tmp_path / "b.png")) is None
 

@@ -1,4 +1,4 @@
-"""Pictures from folders and data sets, by position."""
+"""Images from folders and data sets, by position."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from nightjax.selection.images import ImageSet
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two plain pictures of different size, and a list that is none."""
+    """Two plain images of different size, and a list that is none."""
     for name, shape, value in (("b.png", (4, 6), 10), ("part/a.jpg", (8, 6), 200)):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,14 @@ def test_a_split_of_a_data_set(folder):
 def test_several(folder):
     both = ImageSet(f"folder:{folder}@some,{folder}/images/part")
     assert both.names() == ["part/a", "a"]
-    with pytest.raises(UserError, match="two pictures are called 'part/a'"):
+    with pytest.raises(UserError, match="two images are called 'part/a'"):
         ImageSet(f"folder:{folder}@some,{folder}/images").names()
 
 
 def test_nothing_there(folder):
     with pytest.raises(UserError, match="is no folder"):
         ImageSet(str(folder / "none"))
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no images"):
         ImageSet(str(folder / "lists"))
     with pytest.raises(UserError, match="no split 'sum'"):
         ImageSet(f"folder:{folder}@sum")

@@ -23,7 +23,7 @@ FRAMES = ("GOPR0364_frame_000001", "GP010364_frame_000002")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """An untrained run and a folder of two pictures with the names of Dark Zurich's test set."""
+    """An untrained run and a folder of two images with the names of Dark Zurich's test set."""
     root = tmp_path_factory.mktemp("submit")
     data = toy.write_folder(root / "data", split="test", count=2)
     for index, frame in enumerate(FRAMES):

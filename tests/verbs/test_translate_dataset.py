@@ -189,7 +189,7 @@ def test_unknown_translated_set(straight):
 
 @pytest.mark.slow
 def test_processes_killed_for_real(straight, workdir, folder, tmp_path):
-    """SIGKILL after the second picture, then to the end, in processes of their own."""
+    """SIGKILL after the second image, then to the end, in processes of their own."""
     command = [sys.executable, "-m", "nightjax.translate", *flags(workdir, folder, tmp_path)[1:]]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while len(list(tmp_path.rglob("*.unfinished/train/0*.png"))) < 2:
