@@ -22,6 +22,8 @@ class Absent(UserError):
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"``, or the known names when nothing is close."""
     known = sorted(known)
+    if not known:
+        return "; there are none here"
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 

@@ -213,8 +213,10 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         configs.build(cls, section, name)
         sections[name] = configs.with_defaults(cls, section) | _collections(cls, section)
     frozen = methods.METHODS[method["name"]].pretrained
-    for name in sections["train"]["frozen"]:
+    for name, place in sections["train"]["frozen"].items():
         choose(dict.fromkeys(frozen), name, "train.frozen")
+        if place is not None and not isinstance(place, str):
+            raise UserError(f"train.frozen.{name}={place!r} must be a path; write ./{place} for a folder of that name")
     sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
     sections["classes"]["groups"] = class_section.with_all_groups(sections["classes"]["groups"])
     streams, sets = sections["data"]["streams"], sections["eval"]["sets"]

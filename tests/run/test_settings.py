@@ -235,6 +235,11 @@ def test_unknown_settings_are_refused_with_a_suggestion(key, root):
         settings.override(ConfigDict(plain), {key: 1})
 
 
+def test_a_key_of_an_empty_section_is_refused_in_a_whole_sentence():
+    with pytest.raises(UserError, match=r"no key 'train.frozen.teacher'; there are none here$"):
+        configs.check_key(ConfigDict({"train": {"frozen": {}}}), "train.frozen.teacher")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -247,6 +252,7 @@ def test_unknown_settings_are_refused_with_a_suggestion(key, root):
         ({"method.alignment.start_step": 9}, "method.alignment.start_step=9 is not within"),
         ({"eval.sets.val.batch": 0}, "eval.sets.val.batch=0"),
         ({"method.name": "dsr"}, "did you mean 'dsr_fpa'"),
+        ({"train.frozen.aligner": 7}, "train.frozen.aligner=7 must be a path; write ./7"),
     ],
 )
 def test_values_that_make_no_run(changes, words, root):
