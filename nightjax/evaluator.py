@@ -109,7 +109,7 @@ class Evaluator:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{step:07d}.json").write_text(json.dumps({"step": step} | result, indent=1))
             if writer:
-                writer.scalars(step, headlines(results))
+                writer.scalars(step, primary_scores(results))
             print(table.format_results(results), flush=True)
             for name, folder in self._folders.items():
                 if folder != name and name in self.sets:
@@ -225,7 +225,7 @@ def summarize(counts: Any, eval_set: EvalSet, classes: ClassSet) -> dict[str, An
     if eval_set.merge and classes.same_classes(CITYSCAPES):
         merge = CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
-    summary = confusion.summarize(total, names, groups, eval_set.headline)
+    summary = confusion.summarize(total, names, groups, eval_set.absent_classes)
     if eval_set.prediction:
         summary |= {"differing": 100 * int(counts.differing.total) / max(summary["pixels"], 1)}
     if eval_set.uiou:
@@ -247,11 +247,11 @@ def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str
     return notes
 
 
-def headlines(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers of every set that go into ``metrics.jsonl``: headline mIoU, pixel accuracy and group means."""
+def primary_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The numbers of every set that go into ``metrics.jsonl``: primary mIoU, pixel accuracy and group means."""
     values = {}
     for name, result in results.items():
-        numbers = {"miou": result["miou"][result["headline"]], "pa": result["pa"]} | result["groups"]
+        numbers = {"miou": result["miou"][result["primary"]], "pa": result["pa"]} | result["groups"]
         if "uiou" in result:
             numbers["uiou"] = result["uiou"]["average"]
         values |= {f"eval/{name}/{key}": value for key, value in numbers.items() if value is not None}

@@ -4,7 +4,7 @@
     nightjax table --runs='runs/thesis-*' --published=runs/published.json --cost
 
 A row is a group of runs whose folders differ only in "-seedN", under the name of these folders. The columns are the
-headline mIoU on the first set and its means over groups of classes, the headline mIoU on the other sets, and, with
+primary mIoU on the first set and its means over groups of classes, the primary mIoU on the other sets, and, with
 --cost, minutes of training and peak memory (runs that shared a machine took longer). Scores are those of each run's
 last evaluation, in percent.
 """

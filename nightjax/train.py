@@ -105,7 +105,7 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
                 with clock.paused():
                     log.settle()
                     results = evaluator(method.variables(state, network), step, writer)
-                    metrics = {name: result["miou"][result["headline"]] for name, result in results.items()}
+                    metrics = {name: result["miou"][result["primary"]] for name, result in results.items()}
                     if batch is not None:
                         write_visualizations(visualize(state, batch), workdir, step, writer, evaluator.classes)
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):

@@ -60,7 +60,7 @@ def import_files(
         part, others = namings.one_network(whole, "student" if averaged else network, path)
         name, part, left_out = namings.recognize(part, ours, path, naming)
         others += left_out
-        family = namings.find(name)
+        family = namings.lookup(name)
         unused = [entry for entry in part if matches(entry, (*family.unused, *allow_surplus))]
         renamed = family.to_ours({entry: part[entry] for entry in part.keys() - set(unused)})
         if family.check is not None:
@@ -101,9 +101,9 @@ def export_file(
     Raises:
         UserError: parameters without an official name that are not allowed to be missing.
     """
-    family = namings.find(naming)
+    family = namings.lookup(naming)
     state = to_torch(variables, stacks, counters=True)
-    known = set(family.known(state))
+    known = set(family.renameable(state))
     missing = sorted(state.keys() - known)
     if lost := [entry for entry in missing if not matches(entry, allow_missing)]:
         raise UserError(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from nightjax.core.errors import UserError
-from nightjax.interop.official_names import Change
+from nightjax.interop.official_names import LayoutChange
 
 PREFIXES = ("teacher.", "backbone.", "dinov2_with_registers.", "dinov2.")
 """Dropped from the front of names, in this order: of training checkpoints, of models with a head."""
@@ -53,9 +53,9 @@ def _transformers(attention: tuple[str, ...], gated: Mapping[str, str]) -> dict[
     }
 
 
-def _query_key_value(attention: tuple[str, ...]) -> Change:
+def _query_key_value(attention: tuple[str, ...]) -> LayoutChange:
     theirs = tuple(f"encoder.layer.*.{name}" for name in attention[:3])
-    return Change(theirs, ("backbone.blocks.*.attn.qkv",), _joined, _thirds)
+    return LayoutChange(theirs, ("backbone.blocks.*.attn.qkv",), _joined, _thirds)
 
 
 _FILES = (*(f"attention.attention.{name}" for name in ("query", "key", "value")), "attention.output.dense")
@@ -71,7 +71,7 @@ TRANSFORMERS_STATE = (
     _transformers(_STATE, {"down_proj": "w3"}),
     (
         _query_key_value(_STATE),
-        Change(
+        LayoutChange(
             ("encoder.layer.*.mlp.gate_proj", "encoder.layer.*.mlp.up_proj"),
             ("backbone.blocks.*.mlp.w12",),
             _joined,

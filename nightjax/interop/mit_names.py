@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nightjax.interop.official_names import Change
+from nightjax.interop.official_names import LayoutChange
 
-Names = tuple[dict[str, str], tuple[Change, ...]]
+Names = tuple[dict[str, str], tuple[LayoutChange, ...]]
 """Table and changes, see `official_names`."""
 
 _STAGES = (1, 2, 3, 4)
@@ -37,7 +37,7 @@ def _huggingface(stage_name: str, block_name: str, level_name: str, parts: Mappi
     """transformers counts from 0 and keeps key and value apart.
 
     Args:
-        stage_name: beginning of a stage's own names; ``{i}`` is its number and ``{part}`` the part.
+        stage_name: prefix of a stage's own names; ``{i}`` is its number and ``{part}`` the part.
         block_name: of a block's.
         level_name: of the head's linear maps, one a stage.
         parts: our names of the parts of a block to theirs.
@@ -56,7 +56,7 @@ def _huggingface(stage_name: str, block_name: str, level_name: str, parts: Mappi
             f"{block}.{theirs}": f"{ours}.{part}" for part, theirs in parts.items() if part not in ("key", "value")
         }
         key_value = (f"{block}.{parts['key']}", f"{block}.{parts['value']}")
-        changes.append(Change(key_value, (f"{ours}.attn.kv",), _join, _halves))
+        changes.append(LayoutChange(key_value, (f"{ours}.attn.kv",), _join, _halves))
     table |= {
         "decode_head.linear_fuse": "head.linear_fuse.conv",
         "decode_head.batch_norm": "head.linear_fuse.bn",
@@ -128,8 +128,8 @@ def mmseg_mit(prefix: str) -> Names:
         }
         for kind in ("weight", "bias"):
             apart = (f"{ours}.attn.q.{kind}", f"{ours}.attn.kv.{kind}")
-            changes.append(Change((f"{block}.attn.attn.in_proj_{kind}",), apart, _third_and_rest, _join))
+            changes.append(LayoutChange((f"{block}.attn.attn.in_proj_{kind}",), apart, _third_and_rest, _join))
         for number, name in ((0, "fc1"), (4, "fc2")):
             weight = (f"{block}.ffn.layers.{number}.weight",)
-            changes.append(Change(weight, (f"{ours}.mlp.{name}.weight",), _to_linear, _to_convolution))
+            changes.append(LayoutChange(weight, (f"{ours}.mlp.{name}.weight",), _to_linear, _to_convolution))
     return table, tuple(changes)

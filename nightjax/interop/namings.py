@@ -15,9 +15,9 @@ from nightjax.core.config import choose
 from nightjax.core.errors import UserError
 from nightjax.interop.dinov2_names import HUB, TRANSFORMERS_FILES, TRANSFORMERS_STATE, check_registers, unwrapped
 from nightjax.interop.mit_names import HUGGINGFACE_FILES, HUGGINGFACE_STATE, mmseg_mit
-from nightjax.interop.official_names import DANNET, Change, from_official, known, to_official
+from nightjax.interop.official_names import DANNET, LayoutChange, from_official, renameable, to_official
 from nightjax.interop.swin_names import SWIN, SWIN_CHANGES
-from nightjax.interop.wrappers import AVERAGES, beginnings, unwrap
+from nightjax.interop.wrappers import AVERAGES, prefixes, unwrap
 
 State = Mapping[str, np.ndarray]
 
@@ -28,7 +28,7 @@ class Naming:
 
     Attributes:
         about: what is published under these names.
-        sign: glob of a name by which a checkpoint of the family is known.
+        signature: glob of a name by which a checkpoint of the family is known.
         table, changes: see `official_names`.
         unused: globs of official names that are no part of our networks.
         also: glob of a second name that such a checkpoint has.
@@ -37,9 +37,9 @@ class Naming:
     """
 
     about: str
-    sign: str
+    signature: str
     table: Mapping[str, str]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[LayoutChange, ...] = ()
     unused: tuple[str, ...] = ()
     also: str = "*"
     unwrap: Callable[[State], dict[str, np.ndarray]] = dict
@@ -53,9 +53,9 @@ class Naming:
         """The inverse."""
         return to_official(state, self.table, self.changes)
 
-    def known(self, ours: Iterable[str]) -> list[str]:
+    def renameable(self, ours: Iterable[str]) -> list[str]:
         """Those of our names that the family has a name for."""
-        return known(ours, self.table, self.changes)
+        return renameable(ours, self.table, self.changes)
 
 
 def recognize(
@@ -75,14 +75,14 @@ def recognize(
     Raises:
         UserError: no family has such names.
     """
-    known = {naming: find(naming)} if naming else NAMINGS
+    known = {naming: lookup(naming)} if naming else NAMINGS
     found = unwrap(state, lambda part: bool(_families(part, ours, known)))
     if found is not None:
         part, others = found
         return _families(part, ours, known)[0], part, others
-    if naming:  # It may have the names of the family, but for its sign.
+    if naming:  # It may have the names of the family, but for its signature.
         return naming, dict(state), 0
-    begin = ", ".join(f"{name} ({count})" for name, count in list(beginnings(state).items())[:6]) or "none"
+    begin = ", ".join(f"{name} ({count})" for name, count in list(prefixes(state).items())[:6]) or "none"
     raise UserError(
         f"{path} holds no weights for this model under any known names (they begin with {begin}): check file and "
         f"config, or force one of {', '.join(NAMINGS)} with --naming"
@@ -90,12 +90,12 @@ def recognize(
 
 
 def _families(state: State, ours: Collection[str], known: Mapping[str, Naming]) -> list[str]:
-    """The families whose signs are there and that have names for parameters of the model."""
-    signed = lambda family: fnmatch.filter(state, family.sign) and fnmatch.filter(state, family.also)
-    return [name for name, family in known.items() if signed(family) and family.known(ours)]
+    """The families whose signatures are there and that have names for parameters of the model."""
+    signed = lambda family: fnmatch.filter(state, family.signature) and fnmatch.filter(state, family.also)
+    return [name for name, family in known.items() if signed(family) and family.renameable(ours)]
 
 
-def find(name: str) -> Naming:
+def lookup(name: str) -> Naming:
     """A family by its key of `NAMINGS`, or a UserError with a suggestion."""
     return choose(NAMINGS, name, "naming")
 
@@ -144,8 +144,8 @@ def _levels_reversed(weight: np.ndarray) -> tuple[np.ndarray]:
     return (levels[:, ::-1].reshape(weight.shape),)
 
 
-def _fusion(theirs: str, ours: str) -> Change:
-    return Change((f"{theirs}.conv.weight",), (f"{ours}.conv.weight",), _levels_reversed, _levels_reversed)
+def _fusion(theirs: str, ours: str) -> LayoutChange:
+    return LayoutChange((f"{theirs}.conv.weight",), (f"{ours}.conv.weight",), _levels_reversed, _levels_reversed)
 
 
 _STAGES = (1, 2, 3, 4)

@@ -1,8 +1,8 @@
 """Names of official checkpoints to ours and back: the mechanism, and tables of single networks.
 
-A table maps the beginning of an official name to the beginning of ours; the rest of the name is the
+A table maps the prefix of an official name to the prefix of ours; the rest of the name is the
 same. Both end between two parts of a name, ``*`` stands for one part, and an empty official
-beginning for every name. The first entry that fits counts.
+prefix for every name. The first entry that fits counts.
 """
 
 import functools
@@ -48,11 +48,11 @@ VGG16_CAFFE = {
 """Caffe's layers of VGG-16 (as in UNIT's perceptual loss) to torchvision's, which are ours."""
 
 
-class Change(NamedTuple):
+class LayoutChange(NamedTuple):
     """Arrays that are laid out in another way, such as one matrix for two.
 
     Attributes:
-        official: beginnings of the official names, as in a table.
+        official: prefixes of the official names, as in a table.
         ours: the same of ours.
         to_ours: official arrays, one argument a name, to a tuple of ours.
         to_official: the inverse.
@@ -65,13 +65,13 @@ class Change(NamedTuple):
 
 
 def from_official(
-    state: Mapping[str, Value], table: Mapping[str, str], changes: Sequence[Change] = ()
+    state: Mapping[str, Value], table: Mapping[str, str], changes: Sequence[LayoutChange] = ()
 ) -> dict[str, Value]:
     """A state dict under our names.
 
     Args:
         state: official names to arrays. `WRAPPERS` in front of them are dropped.
-        table: official beginnings to ours.
+        table: official prefixes to ours.
         changes: arrays with another layout; tried before the table.
 
     Returns:
@@ -86,28 +86,28 @@ def from_official(
 
 
 def to_official(
-    state: Mapping[str, Value], table: Mapping[str, str], changes: Sequence[Change] = ()
+    state: Mapping[str, Value], table: Mapping[str, str], changes: Sequence[LayoutChange] = ()
 ) -> dict[str, Value]:
     """The inverse of ``from_official``, for names of ours."""
     rules = [(change.ours, change.official, change.to_official) for change in changes]
     return _renamed(state, [(ours, official) for official, ours in table.items()], rules)
 
 
-def known(names: Iterable[str], table: Mapping[str, str], changes: Sequence[Change] = ()) -> list[str]:
+def renameable(names: Iterable[str], table: Mapping[str, str], changes: Sequence[LayoutChange] = ()) -> list[str]:
     """Those of our names that have an official one."""
-    beginnings = [*table.values(), *(ours for change in changes for ours in change.ours)]
-    return [name for name in names if any(_match(name, beginning) for beginning in beginnings)]
+    prefixes = [*table.values(), *(ours for change in changes for ours in change.ours)]
+    return [name for name in names if any(_match(name, prefix) for prefix in prefixes)]
 
 
 def _renamed(state, table, rules):
     left, found = dict(state), []
     for before, after, change in rules:
         for name in state:
-            stars = _match(name, before[0])
-            names = [_fill(beginning, stars) for beginning in before] if stars is not None else []
-            if stars is not None and all(name in left for name in names):
+            wildcards = _match(name, before[0])
+            names = [_fill(prefix, wildcards) for prefix in before] if wildcards is not None else []
+            if wildcards is not None and all(name in left for name in names):
                 values = change(*(left.pop(name) for name in names))
-                found += zip((_fill(beginning, stars) for beginning in after), values, strict=True)
+                found += zip((_fill(prefix, wildcards) for prefix in after), values, strict=True)
     found += [(_rename(name, table), value) for name, value in left.items()]
     renamed = dict(found)
     if len(renamed) < len(found):
@@ -119,25 +119,25 @@ def _renamed(state, table, rules):
 
 def _rename(name: str, table: Sequence[tuple[str, str]]) -> str:
     for before, after in table:
-        if stars := _match(name, before):
-            return _fill(after, stars)
+        if wildcards := _match(name, before):
+            return _fill(after, wildcards)
     return name
 
 
-def _match(name: str, beginning: str) -> tuple[str, ...] | None:
-    """What the stars stand for and, last, the rest of the name from its dot on."""
-    match = _pattern(beginning).fullmatch(f".{name}")
+def _match(name: str, prefix: str) -> tuple[str, ...] | None:
+    """What the wildcards stand for and, last, the rest of the name from its dot on."""
+    match = _pattern(prefix).fullmatch(f".{name}")
     return match.groups() if match else None
 
 
-def _fill(beginning: str, stars: tuple[str, ...]) -> str:
-    pieces = f".{beginning}".rstrip(".").split("*")
-    return "".join(piece + star for piece, star in zip(pieces, stars, strict=True)).removeprefix(".")
+def _fill(prefix: str, wildcards: tuple[str, ...]) -> str:
+    pieces = f".{prefix}".rstrip(".").split("*")
+    return "".join(piece + star for piece, star in zip(pieces, wildcards, strict=True)).removeprefix(".")
 
 
 @functools.cache
-def _pattern(beginning: str) -> re.Pattern[str]:
-    pieces = f".{beginning}".rstrip(".").split("*")
+def _pattern(prefix: str) -> re.Pattern[str]:
+    pieces = f".{prefix}".rstrip(".").split("*")
     return re.compile("([^.]+)".join(map(re.escape, pieces)) + r"((?:\..*)?)")
 
 

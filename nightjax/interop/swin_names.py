@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightjax.interop.official_names import Change
+from nightjax.interop.official_names import LayoutChange
 
 SWIN = {
     "layers.*.blocks.*.attn": "backbone.stages.*.blocks.*.attn.w_msa",
@@ -28,7 +28,7 @@ def _cells_first(value: np.ndarray) -> tuple[np.ndarray]:
 
 
 SWIN_CHANGES = tuple(
-    Change((f"layers.*.downsample.{name}",), (f"backbone.stages.*.downsample.{name}",), _cells_last, _cells_first)
+    LayoutChange((f"layers.*.downsample.{name}",), (f"backbone.stages.*.downsample.{name}",), _cells_last, _cells_first)
     for name in ("reduction", "norm.weight", "norm.bias")
 )
 """The merging of 2x2 cells stacks their channels in another order."""

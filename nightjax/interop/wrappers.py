@@ -90,7 +90,7 @@ def unwrap(
     """
     left_out = 0
     while not is_known(state):
-        counts = beginnings(state)
+        counts = prefixes(state)
         shared = next(iter(counts)) if len(counts) == 1 else next((name for name in PREFIXES if name in counts), None)
         if shared is None or shared in state:
             return None
@@ -100,7 +100,7 @@ def unwrap(
     return dict(state), left_out
 
 
-def beginnings(state: Mapping[str, Any]) -> dict[str, int]:
+def prefixes(state: Mapping[str, Any]) -> dict[str, int]:
     """First part of the names to how many have it, the most frequent first."""
     return dict(collections.Counter(name.partition(".")[0] for name in state).most_common())
 

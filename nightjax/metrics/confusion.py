@@ -122,7 +122,7 @@ def summarize(
     counts: np.ndarray,
     class_names: Sequence[str],
     groups: Mapping[str, Sequence[int]] | None = None,
-    headline: str = "skip",
+    absent_classes: str = "skip",
 ) -> dict[str, Any]:
     """All scores of one evaluation set, ready for JSON.
 
@@ -131,11 +131,11 @@ def summarize(
             first K.
         class_names: K names.
         groups: name to class indices, for means over static, small and dynamic classes.
-        headline: the policy of the one number to quote, of the group means and of
+        absent_classes: the policy of the one number to quote, of the group means and of
             `classes_averaged`.
 
     Returns:
-        `{"unit": "percent", "miou": {policy: value}, "headline": policy, "classes_averaged": n,
+        `{"unit": "percent", "miou": {policy: value}, "primary": policy, "classes_averaged": n,
         "iou": {class: value}, "acc": {class: value}, "support": {class: pixels of truth}, "pa":
         value, "ca": value, "fwiou": value, "groups": {name: value}, "pixels": n}`. pa is pixel
         accuracy, ca mean class accuracy over the classes of the truth, fwiou IoU weighted by the
@@ -145,7 +145,7 @@ def summarize(
     counts = np.asarray(counts, np.int64)
     hit, support = np.diagonal(counts)[:k], counts[:k].sum(axis=1)
     iou, accuracy = iou_per_class(counts, k), _ratio(hit, support)
-    averaged = present_classes(counts, headline, k)
+    averaged = present_classes(counts, absent_classes, k)
     pixels = int(support.sum())
     scored = np.nan_to_num(iou)
 
@@ -155,7 +155,7 @@ def summarize(
     return {
         "unit": "percent",
         "miou": {policy: _percent(mean_iou(counts, policy, k)) for policy in POLICIES},
-        "headline": headline,
+        "primary": absent_classes,
         "classes_averaged": int(averaged.sum()),
         "iou": dict(zip(class_names, map(_percent, iou), strict=True)),
         "acc": dict(zip(class_names, map(_percent, accuracy), strict=True)),

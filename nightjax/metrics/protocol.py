@@ -41,7 +41,7 @@ class EvalSet:
         uiou: also score UIoU, for sets with masks of invalid pixels.
         prediction: name of another prediction of the method to score instead of its usual one; the result then says
             how many pixels differ between the two. Whole images only.
-        headline: absent-class policy of the number to quote; see `confusion.POLICIES`.
+        absent_classes: how the mean that is quoted treats absent classes; see `confusion.POLICIES`.
         batch: how many examples are predicted at a time.
         optional: leave the set out, with a line, where its files are not there.
     """
@@ -61,13 +61,13 @@ class EvalSet:
     merge: str = ""
     uiou: bool = False
     prediction: str = ""
-    headline: str = "skip"
+    absent_classes: str = "skip"
     batch: int = 8
     optional: bool = False
 
     def __post_init__(self):
         configs.choose({"whole": 0, "slide": 0}, self.mode, "eval set's mode")
-        configs.choose(dict.fromkeys(confusion.POLICIES), self.headline, "eval set's headline")
+        configs.choose(dict.fromkeys(confusion.POLICIES), self.absent_classes, "eval set's absent_classes")
         if self.merge:
             configs.choose(CLASS_MERGES, self.merge, "eval set's merge")
         if self.merge and self.uiou:
@@ -103,7 +103,7 @@ def predict(
     Args:
         logits_fn: uint8 [B, H, W, 3] to logits float32 [B, h, w, K].
         image: uint8 [B, H, W, 3] RGB.
-        protocol: its ``dataset``, ``split``, ``merge`` and ``headline`` have no effect here.
+        protocol: its ``dataset``, ``split``, ``merge`` and ``absent_classes`` have no effect here.
         size: (height, width) of the result.
         class_weights: [K] factors of the logits, or None.
 

@@ -48,7 +48,7 @@ def format_results(results: Results) -> str:
 
     Returns:
         IoU by class with its support (pixels of truth in the first seed), then group means, then totals with an
-        asterisk at the headline policy, label versions and notes.
+        asterisk at the primary policy, label versions and notes.
     """
     columns = {title: [value] if isinstance(value, Mapping) else list(value) for title, value in results.items()}
     first = [summaries[0] for summaries in columns.values()]
@@ -68,12 +68,12 @@ def format_results(results: Results) -> str:
 
     classes = [row(name, "iou", name, pixels=name) for name in _union(summary["iou"] for summary in first)]
     groups = [row(f"mean of {name}", "groups", name) for name in _union(summary["groups"] for summary in first)]
-    headlines = {summary["headline"] for summary in first}
-    totals = [row(label + (" *" if path[-1] in headlines else ""), *path) for label, path in _SCORES]
+    policies = {summary["primary"] for summary in first}
+    totals = [row(label + (" *" if path[-1] in policies else ""), *path) for label, path in _SCORES]
     if any("uiou" in summary for summary in first):
         totals.append(row(_UIOU[0], *_UIOU[1]))
-    if len(headlines) > 1:
-        totals.append(facts("headline", [f"{summary['headline']} *" for summary in first]))
+    if len(policies) > 1:
+        totals.append(facts("primary", [f"{summary['primary']} *" for summary in first]))
     totals.append(facts("classes averaged", [str(summary["classes_averaged"]) for summary in first]))
     totals.append(facts("pixels", [_short(summary["pixels"]) for summary in first]))
     if any(len(summaries) > 1 for summaries in columns.values()):
@@ -84,7 +84,7 @@ def format_results(results: Results) -> str:
         f"! {title}: {note}" for title, summary in zip(columns, first, strict=True) for note in summary.get("notes", ())
     ]
     head = ["IoU in %", *(cell for title in columns for cell in (title, "pixels"))]
-    return "\n".join([_layout(head, [classes, groups, totals]), "* headline", *notes])
+    return "\n".join([_layout(head, [classes, groups, totals]), "* primary score", *notes])
 
 
 def _layout(head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]]) -> str:

@@ -46,7 +46,7 @@ def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str
     if hard:
         means = {key: _mean([found[key]["iou"].get(class_name) for class_name in hard]) for key in order}
         rows.append(row("mean of the hard classes", means, "total first"))
-    rows.append(row("mIoU", {key: found[key]["miou"][found[key]["headline"]] for key in order}, "total"))
+    rows.append(row("mIoU", {key: found[key]["miou"][found[key]["primary"]] for key in order}, "total"))
     differing = [
         f"{found[key]['differing']:.2f}% of the pixels are predicted otherwise by {captions.get(key, key)}"
         for key in order

@@ -134,8 +134,8 @@ def _name(workdir: epath.Path, config: Mapping[str, Any]) -> str:
 def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, before: Evaluations) -> str:
     tiles = []
     for name, (_, summary) in evaluations.items():
-        value = summary["miou"][summary["headline"]]
-        change = _difference(value, _headline_of(before, name, summary["headline"]))
+        value = summary["miou"][summary["primary"]]
+        change = _difference(value, _score_of(before, name, summary["primary"]))
         tiles.append((f"{_number(value)} {change}", f"mIoU % · {html.escape(name)}"))
     for key, label, pick in (
         ("images_per_second", "images/s (median)", np.median),
@@ -212,7 +212,7 @@ def _table(
         "gt_only": "classes of the truth",
     }
     for policy, value in summary["miou"].items():
-        star = " *" if policy == summary["headline"] else ""
+        star = " *" if policy == summary["primary"] else ""
         totals.append((f"mIoU, {labels.get(policy, policy)}{star}", value, _get(old, "miou", policy)))
     for key, label in (
         ("pa", "pixel accuracy"),
@@ -224,7 +224,7 @@ def _table(
     head = ["", "IoU %", *(["change"] if old else []), "of truth", ""]
     head = "".join(f"<th>{cell}</th>" for cell in head)
     averaged = summary.get("classes_averaged", "?")
-    note = f"step {step} · {averaged} classes averaged · {short(pixels)} pixels · * headline"
+    note = f"step {step} · {averaged} classes averaged · {short(pixels)} pixels · * primary score"
     return (
         f'<div class="card"><h3>{html.escape(name)}</h3><table><thead><tr>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table><p class="quiet">{note}</p></div>'
@@ -301,7 +301,7 @@ def _difference(value: float | None, past: float | None) -> str:
     return f'<small class="{kind}">{change:+.1f}</small>'
 
 
-def _headline_of(evaluations: Evaluations, name: str, policy: str) -> float | None:
+def _score_of(evaluations: Evaluations, name: str, policy: str) -> float | None:
     return _get(evaluations[name][1], "miou", policy) if name in evaluations else None
 
 

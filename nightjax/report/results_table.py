@@ -112,7 +112,7 @@ def markdown(
     """
     columns: dict[str, Callable[[Result], float | None]] = {}
     for title, name in sets.items():
-        columns[title] = lambda r, name=name: _lookup(r.sets, name, "miou", r.sets.get(name, {}).get("headline"))
+        columns[title] = lambda r, name=name: _lookup(r.sets, name, "miou", r.sets.get(name, {}).get("primary"))
         if len(columns) == 1:
             columns |= {part: lambda r, name=name, part=part: _lookup(r.sets, name, "groups", part) for part in GROUPS}
     if cost:

@@ -77,7 +77,7 @@ def step_of(path: epath.Path) -> int:
 def _read_evaluation(path: epath.Path) -> dict[str, Any]:
     summary = read_json(path)
     tables = ("miou", "iou", "support", "groups")
-    if not all(_is_scores(summary.get(name)) for name in tables) or summary.get("headline") not in summary["miou"]:
+    if not all(_is_scores(summary.get(name)) for name in tables) or summary.get("primary") not in summary["miou"]:
         raise UserError(f"{path} is not an evaluation: give an eval/<set>/<step>.json of a run, or delete it")
     return summary
 

@@ -66,7 +66,7 @@ def read_scores(folder: epath.Path, study: Study) -> Scores | None:
 
 def _columns(summary: Mapping[str, Any], title: str, study: Study) -> dict[str, float | None]:
     """Scores of one evaluation by column."""
-    scores: dict[str, float | None] = {title: summary["miou"].get(summary["headline"])}
+    scores: dict[str, float | None] = {title: summary["miou"].get(summary["primary"])}
     if title == next(iter(study.sets)):
         scores |= {group: summary["groups"].get(group) for group in GROUPS}
         scores |= {name: summary["iou"].get(name) for name in study.classes}

@@ -37,8 +37,8 @@ def _nightstreet_sets(preset: str) -> dict[str, Section]:
 EVAL_SETS: dict[str, Section] = {
     # DAFormer, SePiCo and the like: half size, whole image. The official DSR code means over all 19 classes ("zero").
     "dark_zurich_val": _DARK_ZURICH | HALF_HD,
-    "dark_zurich_val_dsr": _DARK_ZURICH | HALF_HD | {"headline": "zero"},
-    "dark_zurich_val_windows": _DARK_ZURICH | HRDA_HD | {"headline": "zero"},
+    "dark_zurich_val_dsr": _DARK_ZURICH | HALF_HD | {"absent_classes": "zero"},
+    "dark_zurich_val_windows": _DARK_ZURICH | HRDA_HD | {"absent_classes": "zero"},
     "dark_zurich_val_dannet": _DARK_ZURICH | HALF_HD | DANNET,
     "acdc_night_val": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HALF_HD,
     "acdc_night_val_windows": {"dataset": "acdc/night", "split": "validation", "uiou": True} | HRDA_HD,
@@ -177,7 +177,7 @@ BENCHMARKS: dict[str, Section] = {
         },
         "eval": _sets("nighttime_driving_ltsp", "cityscapes_val"),
     },
-    # The headline of "all" is over the 406 images together, as on ACDC's server.
+    # The primary score of "all" is over the 406 images together, as on ACDC's server.
     "cityscapes_to_acdc": _cityscapes_to_acdc(ACDC, ("acdc_val", *(f"acdc_{name}_val" for name in ACDC))),
     **{f"cityscapes_to_acdc_{name}": _cityscapes_to_acdc((name,), (f"acdc_{name}_val",)) for name in ACDC},
     # NightCity's own split, 2998 nights without labels and 1299 to score; the sizes are DAFormer's for Cityscapes

@@ -48,7 +48,7 @@ def test_dannet_reads_and_tests_as_the_official_code():
     for section in config.eval.sets.values():
         rule = configs.build(EvalSet, section, "eval")
         assert rule.input_size == (540, 960) and rule.class_weight_std == 0.16
-        assert rule.align_corners and rule.antialias and rule.headline == "skip"
+        assert rule.align_corners and rule.antialias and rule.absent_classes == "skip"
     assert EVAL_SETS["dark_zurich_val_dannet"]["native_size"] == (1080, 1920)
 
 

@@ -54,7 +54,7 @@ def test_streams_and_evaluation_sets_open(example, tmp_path):
         if name == "source":
             assert set(np.unique(batch["label"])) <= {0, 2, 13, 10}
     evaluator = Evaluator(config, method, sharding.make_mesh(jax.devices()[:1]), tmp_path)
-    assert evaluator.sets["night"].headline == "gt_only"
+    assert evaluator.sets["night"].absent_classes == "gt_only"
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ NETWORKS = {
 }
 KEYS = {"deeplabv3plus": "deeplabv3plus_r101v1c_d8_19", "upernet": "upernet_swin_b_w7_19"}
 FILES = {"deeplabv3plus": "deeplabv3plus_full_recipe", "upernet": "upernet_swinb_full_recipe"}
-MMSEG, SWIN = namings.find("mmseg"), namings.find("swin")
+MMSEG, SWIN = namings.lookup("mmseg"), namings.lookup("swin")
 CONSTANTS = MMSEG.unused
 OUTPUT_NORMS = ("norm[0-9].*", "backbone.norm[0-9].*")
 

@@ -9,7 +9,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.stacks import Stack
 from nightjax.interop.convert import export_file, import_files
 from nightjax.interop.dinov2_names import unwrapped
-from nightjax.interop.namings import find, recognize
+from nightjax.interop.namings import lookup, recognize
 from nightjax.interop.torch_weights import from_torch, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import BACKBONES
@@ -48,7 +48,7 @@ def test_official_lists(golden, form):
         state, template = random_state(names), shapes_of(name)
         ours = named_leaves(template, STACKS)
         assert recognize(state, ours, "file")[0] == NAMINGS[form]
-        naming = find(NAMINGS[form])
+        naming = lookup(NAMINGS[form])
         renamed = naming.to_ours(state)
         assert renamed.keys() == ours.keys(), official
         variables = from_torch(renamed, template, STACKS)
@@ -66,7 +66,7 @@ def test_official_lists(golden, form):
 def test_query_key_and_value_are_in_this_order():
     names = [f"encoder.layer.0.attention.{kind}_proj.bias" for kind in "kvq"]
     state = {name: np.full(2, ord(name[-11]), np.float32) for name in names}
-    (joined,) = find("huggingface_dinov2_5").to_ours(state).values()
+    (joined,) = lookup("huggingface_dinov2_5").to_ours(state).values()
     assert joined.tolist() == [ord(letter) for letter in "qqkkvv"]
 
 

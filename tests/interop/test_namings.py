@@ -10,7 +10,7 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.core.stacks import stacks_of
 from nightjax.interop.convert import export_file, import_files
-from nightjax.interop.namings import NAMINGS, find, one_network, recognize
+from nightjax.interop.namings import NAMINGS, lookup, one_network, recognize
 from nightjax.interop.torch_weights import from_torch, named_leaves, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import build_segmenter
@@ -95,7 +95,7 @@ def random_variables(template, seed=0):
 
 def official_state(template, naming, seed=0):
     """Random weights of one of our models under a family's names."""
-    return find(naming).to_official(to_torch(random_variables(template, seed), STACKS, counters=True))
+    return lookup(naming).to_official(to_torch(random_variables(template, seed), STACKS, counters=True))
 
 
 LISTS = {
@@ -131,8 +131,8 @@ def test_full_size_lists(official, naming):
     state = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     template = shapes_of(network, **options)
     assert recognize(state, named_leaves(template, STACKS), "x")[0] == naming
-    variables = from_torch(find(naming).to_ours(state), template, STACKS)
-    back = find(naming).to_official(to_torch(variables, STACKS, counters=True))
+    variables = from_torch(lookup(naming).to_ours(state), template, STACKS)
+    back = lookup(naming).to_official(to_torch(variables, STACKS, counters=True))
     assert {name: list(value.shape) for name, value in back.items()} == shapes
 
 
@@ -191,7 +191,7 @@ def test_hrda_and_refign(tmp_path, official):
     template = shapes_of("", hrda=True, attention_channels=channels, **mit_sizes(shapes, "head"))
     state = random_state(shapes)
     round_trip(tmp_path, state, template, "refign")
-    theirs = find("hrda").to_official(state)
+    theirs = lookup("hrda").to_official(state)
     decoder = official("dsr_fpa", "mmseg_naming", "hrda_mit_b5.decode_head")
     assert {name for name in theirs if name.startswith("decode_head.")} == decoder.keys()
     round_trip(tmp_path, theirs, template, "hrda")
@@ -361,7 +361,7 @@ def test_segformer(tmp_path):
 
 
 def test_mmsegmentations_segformer(tmp_path):
-    backbone = find("mmseg_segformer").to_official(random_state(mit_names("backbone.")))
+    backbone = lookup("mmseg_segformer").to_official(random_state(mit_names("backbone.")))
     state = backbone | random_state(mmseg_head_names("decode_head."))
     round_trip(tmp_path, state, shapes_of("", **SEGFORMER, head_level_norm=True), "mmseg_segformer")
 
@@ -371,16 +371,16 @@ def test_other_names_of_a_mit(tmp_path, naming):
     """Ours out and in again; the torch tests compare with transformers' own names."""
     ours = random_state(mit_names("backbone.") | segformer_head_names("head."))
     head = () if naming.startswith("huggingface") else ("head.*",)
-    theirs = find(naming).to_official({n: v for n, v in ours.items() if not head or n.startswith("backbone.")})
+    theirs = lookup(naming).to_official({n: v for n, v in ours.items() if not head or n.startswith("backbone.")})
     round_trip(tmp_path, theirs, shapes_of("", **SEGFORMER), naming, head)
-    back = find(naming).to_ours(theirs)
+    back = lookup(naming).to_ours(theirs)
     assert_same(back, {name: ours[name] for name in back})
 
 
 def test_mmsegmentation_joins_the_attention_and_has_convolutions():
     dim = MIT["dims"][1]
     ours = random_state(mit_names("backbone."))
-    theirs = find("mmseg_segformer").to_official(ours)
+    theirs = lookup("mmseg_segformer").to_official(ours)
     block, layer = "backbone.block2.1", "backbone.layers.1.1.1"
     joined = theirs[f"{layer}.attn.attn.in_proj_weight"]
     np.testing.assert_array_equal(joined[:dim], ours[f"{block}.attn.q.weight"])
@@ -397,7 +397,7 @@ def test_hrda_fuses_levels_in_the_other_order():
     rng = np.random.default_rng(0)
     levels = rng.random((4, 3), np.float32)  # Embedded levels, fine to coarse.
     theirs = rng.random((5, 12, 1, 1), np.float32)
-    (ours,) = find("hrda").to_ours({"decode_head.scale_attention.fuse_layer.conv.weight": theirs}).values()
+    (ours,) = lookup("hrda").to_ours({"decode_head.scale_attention.fuse_layer.conv.weight": theirs}).values()
     fused = [w[:, :, 0, 0] @ x.ravel() for w, x in ((theirs, levels), (ours, levels[::-1]))]
     np.testing.assert_allclose(*fused, rtol=1e-6)
 

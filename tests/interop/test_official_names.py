@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.interop.official_names import DANNET, Change, from_official, known, to_official
+from nightjax.interop.official_names import DANNET, LayoutChange, from_official, renameable, to_official
 
 EXAMPLES = {
     "pspnet": {
@@ -45,13 +45,13 @@ def test_unknown_names_stay():
     assert from_official({"fc.weight": 1}, DANNET["pspnet"]) == {"fc.weight": 1}
 
 
-def test_beginnings_end_between_parts_and_stars_stand_for_one():
+def test_prefixes_end_between_parts_and_wildcards_stand_for_one():
     table = {"layer1": "a", "block.*.fc.*": "b*.c.*.d", "norm": "n"}
     official = {"layer1.x": 0, "layer10.x": 1, "block.3.fc.4.w.z": 2, "norm": 3}
     ours = from_official(official, table)
     assert list(ours) == ["a.x", "layer10.x", "b3.c.4.d.w.z", "n"]
     assert to_official(ours, table) == official
-    assert known([*ours, "e.x"], table) == ["a.x", "b3.c.4.d.w.z", "n"]
+    assert renameable([*ours, "e.x"], table) == ["a.x", "b3.c.4.d.w.z", "n"]
 
 
 def test_changes_need_all_their_names():
@@ -61,13 +61,13 @@ def test_changes_need_all_their_names():
     def halves(both):
         return tuple(np.split(both, 2))
 
-    changes = (Change(("*.k", "*.v"), ("*.kv",), join, halves),)
+    changes = (LayoutChange(("*.k", "*.v"), ("*.kv",), join, halves),)
     official = {"0.k.w": np.arange(2), "0.v.w": np.arange(2, 4), "1.k.w": np.arange(2)}
     ours = from_official(official, {}, changes)
     assert ours.keys() == {"0.kv.w", "1.k.w"} and ours["0.kv.w"].tolist() == [0, 1, 2, 3]
     back = to_official(ours, {}, changes)
     assert {name: value.tolist() for name, value in back.items()} == {n: v.tolist() for n, v in official.items()}
-    assert known(ours, {}, changes) == ["0.kv.w"]
+    assert renameable(ours, {}, changes) == ["0.kv.w"]
 
 
 def test_two_names_for_one_parameter():

@@ -11,7 +11,7 @@ import pytest
 from configs import adaptsegnet
 from nightjax.core.errors import UserError
 from nightjax.interop.convert import import_files
-from nightjax.interop.namings import find
+from nightjax.interop.namings import lookup
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import save_state_dict
 from nightjax.models import build_segmenter
@@ -36,7 +36,7 @@ def backbone(template):
 
 @pytest.fixture(params=["Scale.", "module.", ""])
 def path(request, tmp_path, backbone):
-    state = find("dannet_deeplab").to_official(backbone)
+    state = lookup("dannet_deeplab").to_official(backbone)
     for i in range(4):
         state[f"layer5.conv2d_list.{i}.weight"] = np.ones((21, 16, 3, 3), np.float32)
         state[f"layer5.conv2d_list.{i}.bias"] = np.ones(21, np.float32)

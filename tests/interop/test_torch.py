@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from nightjax.core.errors import UserError
 from nightjax.interop.convert import export_file, import_files
-from nightjax.interop.namings import find
+from nightjax.interop.namings import lookup
 from nightjax.interop.torch_weights import from_torch, matches, to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import build_segmenter
@@ -83,7 +83,7 @@ def test_mmsegmentations_attention_is_torchs(tmp_path):
     block = "layers.3.1.0.attn.attn."
     state = {block + name: value.detach().numpy() for name, value in theirs.state_dict().items()}
     prefix = "backbone.block4.0.attn."
-    ours = {name.removeprefix(prefix): value for name, value in find("mmseg_mit").to_ours(state).items()}
+    ours = {name.removeprefix(prefix): value for name, value in lookup("mmseg_mit").to_ours(state).items()}
     x = np.random.default_rng(0).normal(size=(2, 3, 5, dim)).astype(np.float32)
     module = Attention(heads, 1)
     variables = from_torch(ours, jax.eval_shape(module.init, jax.random.key(0), x))
@@ -150,7 +150,7 @@ def test_published_files_come_back_bit_for_bit(tmp_path, golden, naming):
     template = jax.eval_shape(model.init, jax.random.key(0), image)
     empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), template)
     ours = {name: value for name, value in to_torch(empty, counters=True).items() if not matches(name, missing)}
-    shapes = {name: value.shape for name, value in find(naming).to_official(ours).items()}
+    shapes = {name: value.shape for name, value in lookup(naming).to_official(ours).items()}
     if naming == "resnet":
         shapes |= {"fc.weight": (1000, 20), "fc.bias": (1000,)}
     assert shapes.keys() == published_names(naming, golden)
@@ -256,7 +256,7 @@ def test_mmsegmentations_segformer_head_agrees():
     head = SegFormerHead(19, channels=width, level_norm=True)
     inputs = {f"stage{i}": jnp.asarray(np.moveaxis(x, 1, -1)) for i, x in enumerate(features, start=1)}
     template = jax.eval_shape(head.init, jax.random.key(0), inputs)
-    ours = find("mmseg_segformer").to_ours({f"decode_head.{name}": value for name, value in state.items()})
+    ours = lookup("mmseg_segformer").to_ours({f"decode_head.{name}": value for name, value in state.items()})
     variables = from_torch({name.removeprefix("head."): value for name, value in ours.items()}, template)
     logits = np.moveaxis(np.asarray(jax.jit(head.apply)(variables, inputs)), -1, 1)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)

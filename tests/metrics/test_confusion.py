@@ -99,9 +99,9 @@ def test_predictions_of_no_class_are_errors():
     assert summary["iou"] == {"vehicle": 100.0, "sky": 50.0} and summary["pixels"] == 4
 
 
-def test_headline_decides_groups_and_number_of_classes():
+def test_the_policy_decides_groups_and_number_of_classes():
     counts = np.array([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
-    summary = confusion.summarize(counts, "abc", {"all": (0, 1, 2)}, headline="zero")
+    summary = confusion.summarize(counts, "abc", {"all": (0, 1, 2)}, absent_classes="zero")
     assert summary["classes_averaged"] == 3 and summary["groups"]["all"] == pytest.approx(100 / 3)
 
 

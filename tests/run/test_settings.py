@@ -210,7 +210,7 @@ UNKNOWN = {
     "data.streams.source.corp": "'crop'",
     "data.streams.source.rare_class.temprature": "'temperature'",
     "eval.evry": "'every'",
-    "eval.sets.val.heedline": "'headline'",
+    "eval.sets.val.absent_clases": "'absent_classes'",
     "checkpoint.beste": "'best'",
     "log.evry": "'every'",
     "optim.lrr": "'lr'",

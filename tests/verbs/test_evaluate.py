@@ -133,7 +133,13 @@ def test_a_protocol_states_what_it_changes():
     rule = EvalSet("x", "val", input_size=(540, 960), flip=True)
     assert rule.changes == {"dataset": "x", "split": "val", "input_size": (540, 960), "flip": True}
     assert dataclasses.replace(rule, flip=False).changes.keys() == {"dataset", "split", "input_size"}
-    for wrong in ({"mode": "hole"}, {"headline": "best"}, {"merge": "camvid_12"}, {"scales": ()}, {"scales": (0.0,)}):
+    for wrong in (
+        {"mode": "hole"},
+        {"absent_classes": "best"},
+        {"merge": "camvid_12"},
+        {"scales": ()},
+        {"scales": (0.0,)},
+    ):
         with pytest.raises(UserError):
             EvalSet("x", "val", **wrong)
     with pytest.raises(UserError, match="UIoU is defined on the classes of the run"):
@@ -195,7 +201,7 @@ def test_uiou_equals_hand_numbers(tmp_path, monkeypatch, capsys):
     assert result["uiou"]["average"] == pytest.approx(57.5, abs=1e-4)
     assert result["miou"]["skip"] == pytest.approx(100 / 3) and result["pixels"] == 12
     assert json.loads((tmp_path / "eval" / "night" / "0000007.json").read_text())["uiou"] == result["uiou"]
-    assert evaluator.headlines({"night": result})["eval/night/uiou"] == result["uiou"]["average"]
+    assert evaluator.primary_scores({"night": result})["eval/night/uiou"] == result["uiou"]["average"]
     assert "average UIoU" in capsys.readouterr().out
 
 
@@ -212,7 +218,7 @@ def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, mon
         "dataset": "dark_zurich/val:/data",
         "split": "validation",
         "native_size": (1080, 1920),
-        "headline": "zero",
+        "absent_classes": "zero",
     }
     result = open_evaluator(tmp_path, {"dz": section, "other": {"dataset": "x", "split": "y"}}, streams)({}, 0)["dz"]
     assert result["label_version"] == "in memory" and result["protocol"] == section
@@ -223,8 +229,8 @@ def test_results_name_labels_protocol_and_what_makes_them_doubtful(tmp_path, mon
     )
     printed = capsys.readouterr().out
     assert "! dz: labels of 1x4" in printed and "in memory" in printed
-    headline = next(line for line in printed.splitlines() if line.startswith("headline"))
-    assert headline.split() == ["headline", "zero", "*", "skip", "*"]
+    line = next(line for line in printed.splitlines() if line.startswith("primary"))
+    assert line.split() == ["primary", "zero", "*", "skip", "*"]
 
 
 def test_several_runs_give_mean_and_spread(tmp_path, capsys):
@@ -261,7 +267,7 @@ def test_sets_of_the_table_are_evaluated(tmp_path):
     run = toy.untrained_run(tmp_path / "run", toy.config(data))
     evaluate.main(["evaluate", f"--workdir={run}", "--data=folder", f"--manual_dir={data}"])
     result = json.loads((run / "eval" / "folder.val" / "0000000.json").read_text())
-    assert result["split"] == "all" and result["headline"] in confusion.POLICIES
+    assert result["split"] == "all" and result["primary"] in confusion.POLICIES
 
 
 def test_a_runs_scores_are_never_replaced_by_others(tmp_path, capsys):

@@ -24,7 +24,7 @@ def write_run(root, name, *, night, day, groups=None, steps=100, scored=100, oth
             path = folder / "eval" / one_set / f"{step:07d}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             summary = {
-                "headline": "skip",
+                "primary": "skip",
                 "miou": {"skip": value if step == scored or one_set in others else 1.0, "zero": 0.0},
             }
             summary |= {"iou": {}, "support": {}, "groups": groups or {}}

@@ -68,7 +68,7 @@ def write_run(folder, steps, night, finished=True):
         for one_set, value in {"test_night": night + off, "val_day": 50.0}.items():
             path = folder / "eval" / one_set / f"{step:07d}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            summary = {"headline": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {}}
+            summary = {"primary": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {}}
             path.write_text(json.dumps(summary | {"groups": {"static": value, "small": None, "dynamic": value}}))
 
 

@@ -141,7 +141,8 @@ def test_published_settings():
     )
     assert sets["dark_zurich_val_dannet"]["class_weight_std"] == 0.16
     assert (
-        sets["dark_zurich_val_dsr"]["headline"] == "zero" and sets["dark_zurich_val"].get("headline", "skip") == "skip"
+        sets["dark_zurich_val_dsr"]["absent_classes"] == "zero"
+        and sets["dark_zurich_val"].get("absent_classes", "skip") == "skip"
     )
     assert CLASS_MERGES[sets["cityscapes_val_16"]["merge"]].num_classes == 16
 
