@@ -6,10 +6,10 @@ On NightStreet: two CPU cores (results in `docs/results.md`). The structure is t
 since neither the paper's body nor its training code could be read: see T2S-1 to T2S-17 in `docs/fidelity.md`. So there
 is no published number to compare with.
 
-Adaptation, one GPU, 40,000 steps of 2 + 2 crops (hours and results are unmeasured here). ``DATA`` is one of
-``cityscapes_to_dark_zurich``, ``cityscapes_to_acdc_night``, ``gta5_to_cityscapes`` and ``synthia_to_cityscapes``:
+Adaptation takes one GPU and 40,000 steps of 2 + 2 crops (hours and results are unmeasured here). ``data`` may also be
+``cityscapes_to_acdc_night``, ``gta5_to_cityscapes`` or ``synthia_to_cityscapes``:
 
-    python -m nightjax.main --config=configs/t2s_da.py:data=DATA --config.data.manual_dir=DIR
+    python -m nightjax.main --config=configs/t2s_da.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
 
 Generalization reads no target. With the style randomizer (``nightjax convert --style`` makes the file), or without:
 
@@ -17,9 +17,8 @@ Generalization reads no target. With the style randomizer (``nightjax convert --
         --config.data.manual_dir=DIR
     python -m nightjax.main --config=configs/t2s_da.py:mode=dg
 
-The ablation: ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (with
-    re-weighting,
-the default), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target`` (queries from
+The ablation: ``parts=none`` (DACS itself), ``uniform`` (the pull with equal class weights), ``full`` (the default, with
+re-weighting), ``source_negatives``, ``untranslated`` (queries from the source as it is), ``real_target`` (queries from
 the target too) and ``fda`` (translated source images under cross-entropy, no pull).
 
 ``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``) to adaptation. Nobody has published

@@ -23,7 +23,7 @@ The first two are of the official repository, re-trained by its authors. The las
 not say on which split. With such a backbone a network without any target can be as good (Rein, DINOv2-L, Cityscapes
 alone: 77.6 on ACDC's four conditions), so train the source-only network of the same backbone as well, and report both:
 
-    python -m nightjax.main --config=configs/vfm_uda.py:data=cityscapes_to_dark_zurich,source_only=1 ...
+    python -m nightjax.main --config=configs/vfm_uda.py:data=cityscapes_to_dark_zurich,source_only=1
 
 ``tune=adapters`` leaves DINOv2 as it is and trains low-rank adapters and the head; ``tune=norms`` the backbone's norms
 too, ``tune=head`` the head alone. ``distance=1`` adds DAFormer's feature distance to the initial backbone, which
