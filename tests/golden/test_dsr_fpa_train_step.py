@@ -236,7 +236,7 @@ def test_dsr_fpa_hrda(golden, recipe):
     expected = batch["source"]["image"], batch["source"]["label"], file["it0.loss.src"]
     shapes = golden.small_networks("dsr_fpa")["train_step_hrda_micro"]
     model, variables = find_model(recipe, file, shapes, expected, offset=offsets["source"])
-    method = DsrFpaReplay(RecordedWindows(model, BYTES, offsets), **dsr_settings(file))
+    method = DsrFpaReplay(RecordedWindows(model, BYTES, offsets=offsets), **dsr_settings(file))
     method = changed(method, mixing__weight=0.8, alignment__mixed_weight=0.01)
     state = run_dsr_fpa(file, method, first_state(method, recipe, file, variables, batch))
     check_final(file, method, state)

@@ -118,6 +118,7 @@ def test_real_pieces_from_builder_to_package(tmp_path, capsys):
     }
     bdd = {"dataset": f"bdd100k_seg/full:{REAL_DATA}/bdd100k", "split": "train", "input_size": (180, 320)}
     plain["eval"]["sets"] = benchmark["eval"] | {"bdd": bdd}
+    plain["classes"] = {"name": "cityscapes"}  # The server's, and BDD's.
     results = train(ConfigDict(plain), tmp_path / "run")
     assert results["dusk_test"]["label_version"] == "CamVid segnet" and results["dusk_test"]["pixels"] > 1e6
     assert results["bdd"]["label_version"] == "BDD100K masks" and results["bdd"]["pixels"] > 4e6
