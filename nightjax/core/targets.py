@@ -29,6 +29,8 @@ class Forms:
         pool: of max-pooling: maxima of strided slices, or the library's window reduction.
         growing: of bilinear growth by a whole factor: a blend of neighbors, or a product with constant matrices.
         counting: of counting pairs: a scatter of ones, or a product of one-hot matrices, which suits a matrix unit.
+        blocks: of a row of equal blocks: a loop that is compiled once, or the blocks one after the other, which
+            converters of other formats need to see every weight.
     """
 
     pointwise: Literal["dot", "library"] = "library"
@@ -37,14 +39,22 @@ class Forms:
     pool: Literal["slices", "window"] = "slices"
     growing: Literal["blend", "matrices"] = "matrices"
     counting: Literal["scatter", "onehot"] = "scatter"
+    blocks: Literal["loop", "unrolled"] = "loop"
 
 
 FORMS = {
     "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend"),
     "cuda": Forms(),
     "tpu": Forms(counting="onehot"),
+    "onnx": Forms(depthwise="library", blocks="unrolled"),
+    "tflite": Forms(depthwise="library", blocks="unrolled"),
 }
-"""Target to its forms. Those of ``"cpu"`` are measured; the others follow from what the hardware is good at."""
+"""Target to its forms. Those of ``"cpu"`` are measured; those of other devices follow from what the hardware does well.
+
+``"onnx"`` and ``"tflite"`` are file formats, whose runtimes have a fast depthwise convolution and want no loop. Their
+max-pool is slices (jax2onnx 0.17 converts neither of JAX's window forms right), and their resize is two products,
+which convert for any number of images; onnxruntime is as fast with them as with its own Resize (docs/ship.md).
+"""
 
 _current = jax.make_user_context("cpu")
 

@@ -6,6 +6,7 @@ import pytest
 from nightjax.core import targets
 from nightjax.core.errors import UserError
 from nightjax.metrics.confusion import confusion_counts
+from nightjax.models.backbones.transformer import loop
 from nightjax.models.layers import Conv, max_pool
 from nightjax.ops.resize import resize
 
@@ -57,17 +58,16 @@ def test_a_jit_knows_targets_apart():
     assert targets.written_for("tpu", network) == targets.written_for("tpu", network)
 
 
-def test_a_shared_program_carries_the_forms_of_each_platform():
-    def shared(*platforms):
-        return jax.export.export(jax.jit(targets.written_for_each(platforms, network)), platforms=platforms)(IMAGE)
+def test_equal_blocks_are_a_loop_or_one_after_the_other():
+    def run(target, unroll=False):
+        layers = {"w": jnp.arange(12.0).reshape(3, 4), "keep": None}
+        function = lambda x: loop(lambda x, layer: (x + layer["w"], 2 * x), x, layers, unroll)
+        written = targets.written_for(target, function)
+        return str(jax.make_jaxpr(written)(jnp.ones(4))), jax.jit(written)(jnp.ones(4))
 
-    def convolutions(program):
-        return str(program.mlir_module()).count("stablehlo.convolution")
-
-    both = shared("cpu", "cuda")
-    assert convolutions(shared("cpu")) < convolutions(shared("cuda")) < convolutions(both)
-    for ours, theirs in zip(both.call(IMAGE), network(IMAGE), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    (looped, expected), (unrolled, found) = run("cpu"), run("onnx")
+    assert "scan" in looped and "scan" in run("cpu", unroll=True)[0] and "scan" not in unrolled
+    assert jax.tree.all(jax.tree.map(np.array_equal, expected, found))
 
 
 def test_names():

@@ -23,6 +23,7 @@ from nightjax.models.backbones.transformer import (
     drop_path_scales,
     layer_norm,
     linear_init,
+    loop,
     scan_blocks,
     stacked_params,
 )
@@ -277,7 +278,7 @@ class DinoV2(nn.Module):
             return x, x
 
         parts = (jax.tree.map(split, self.blocks_params), None if keep is None else split(keep))
-        _, kept = lax.scan(run, tokens, parts, unroll=not self.scan)
+        _, kept = loop(run, tokens, parts, not self.scan)
         return [kept[(layer + 1) // length - 1] for layer in layers]
 
     @nn.nowrap

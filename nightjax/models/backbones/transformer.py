@@ -1,12 +1,14 @@
 """What the transformer backbones share: norms, drop path, and loops over equal blocks that are compiled once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.core import targets
 from nightjax.core.fused_init import stacked_init
 from nightjax.core.stacks import stacks_of
 from nightjax.models.initializers import normal
@@ -77,4 +79,25 @@ def scan_blocks(
             x = block.apply({"params": layer_params[i]}, x, None if layer_keep is None else layer_keep[i])
         return x, None
 
-    return cast(jax.Array, jax.lax.scan(body, x, (tuple(params), keep), unroll=unroll)[0])
+    return cast(jax.Array, loop(body, x, (tuple(params), keep), unroll)[0])
+
+
+def loop(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, layers: Any, unroll: bool = False) -> tuple[Any, Any]:
+    """`jax.lax.scan` over layers, or, where the target wants no loop (`core.targets`), the same one after the other.
+
+    Args:
+        body: from carry and layer to the next carry and an output.
+        carry: the first.
+        layers: a tree of arrays with a leading axis of layers.
+        unroll: compile every layer by itself; the arrays are still cut in the program.
+
+    Returns:
+        The last carry, and the outputs with a leading axis of layers.
+    """
+    if targets.forms().blocks == "loop":
+        return jax.lax.scan(body, carry, layers, unroll=unroll)
+    outputs = []
+    for i in range(len(jax.tree.leaves(layers)[0])):
+        carry, output = body(carry, jax.tree.map(lambda leaf, i=i: leaf[i], layers))
+        outputs.append(output)
+    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outputs)
