@@ -14,7 +14,7 @@ VERBS = {
     "evaluate": ("nightjax.evaluate", "Score trained runs on labeled sets."),
     "predict": ("nightjax.predict", "Segment images with a trained network."),
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
-    "export": ("nightjax.export", "Export a trained network as a program that needs jax alone."),
+    "export": ("nightjax.export", "Export a trained network for other programs, checked against this one."),
     "plan": ("nightjax.plan", "Say whether a run fits on an accelerator, without it."),
     "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets, configs or studies."),
     "check": ("nightjax.check", "Check a data set before a long run."),

@@ -10,7 +10,7 @@ A function that is traced outside of `written_for` takes the forms of ``"cpu"``.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax
@@ -97,16 +97,3 @@ def written_for(target: str, function: Callable[..., Any]) -> Callable[..., Any]
     """
     choose(FORMS, target, "target")
     return _Written(target, function)
-
-
-def written_for_each(platforms: Sequence[str], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for a program that several platforms share: each runs the forms of its own target.
-
-    Args:
-        platforms: as jax names them, such as ``("cpu", "cuda", "tpu")``.
-        function: traceable, positional arguments only.
-    """
-    if len({for_platform(name) for name in platforms}) == 1:
-        return written_for(for_platform(platforms[0]), function)
-    branches = {name: written_for(for_platform(name), function) for name in platforms}
-    return lambda *args: jax.lax.platform_dependent(*args, **branches)

@@ -1,0 +1,1 @@
+"""Trained networks as files for other programs, each with proof that it answers as nightjax does."""

@@ -1,0 +1,47 @@
+"""TFLite files agree with nightjax."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nightjax import export
+from nightjax.core.errors import UserError
+from nightjax.shipping import folder
+from tests.helpers import toy
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    data = toy.write_folder(tmp_path_factory.mktemp("data"), count=1)
+    config = toy.config(data, model__head_channels=32)  # TFLite leaves weights of less than 1024 numbers alone.
+    return toy.untrained_run(tmp_path_factory.mktemp("world") / "run", config)
+
+
+def test_names_the_extra(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r"nightjax\[export\]"):
+        export.main(["export", f"--workdir={run_folder}", f"--output={tmp_path}/out", "--size=32,48", "--to=tflite"])
+
+
+@pytest.mark.tf
+def test_float_and_8_bits_agree(run_folder, tmp_path):
+    pytest.importorskip("tensorflow")
+    arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", "--size=40,56", "--input_size=32,48"]
+    export.main(["export", *arguments, "--to=tflite", "--agreement=0.8"])
+    found = json.loads((tmp_path / "out/parity.json").read_text())["files"]
+    one, small = found["model.tflite"], found["model_int8.tflite"]
+    assert one["label_agreement"] >= 0.999 and one["largest_logit_difference"] < 1e-3
+    assert small["label_agreement"] > 0.8 and small["bytes"] < one["bytes"]
+    exported = folder.load(tmp_path / "out")
+    assert exported.about["batch"] == 1
+    photo = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    with pytest.raises(UserError, match="1, 40, 56, 3"):
+        exported(np.stack([photo] * 2))
+    pytest.importorskip("ai_edge_litert", reason="run.py needs ai-edge-litert")
+    Image.fromarray(photo).save(tmp_path / "night.png")
+    subprocess.run([sys.executable, tmp_path / "out/run.py", tmp_path / "night.png"], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(Image.open(tmp_path / "night_mask.png"), exported(photo[None])[0][0])
