@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("nightjax.predict", "Segment images with a trained network."),
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
     "export": ("nightjax.export", "Export a trained network for other programs, checked against this one."),
+    "bench": ("nightjax.bench", "Measure a network or an export: FLOPs, latency, throughput, memory."),
     "plan": ("nightjax.plan", "Say whether a run fits on an accelerator, without it."),
     "list": ("nightjax.list", "List methods, models, benchmarks, evaluation sets, configs or studies."),
     "check": ("nightjax.check", "Check a data set before a long run."),

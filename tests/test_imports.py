@@ -49,6 +49,7 @@ VERBS = {
     "predict": {"api", "core", "inference"},
     "submit": {"core", "data", "evaluator", "inference", "metrics", "run", "zoo"},
     "export": {"api", "core", "inference", "shipping"},
+    "bench": {"api", "core", "inference", "methods", "run", "shipping"},
     "plan": {"core", "planning", "run"},
     "list": {"core", "zoo.listing"},
     "check": {"core", "data", "prepare"},
