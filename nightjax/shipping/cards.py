@@ -80,8 +80,8 @@ def readme(about: Mapping[str, Any], parity: Mapping[str, Any], files: Sequence[
         "",
         *(f"`{name}`: {_OUTPUTS[name]}" for name in about["outputs"]),
         "",
-        f"A photo of another size must be resized to {height}x{width} first. nightjax resizes bilinearly without a "
-        "filter; where a program resizes otherwise, as `run.py` and browsers do, labels near edges can differ.",
+        f"A photo of another size must be resized to {height}x{width} first, bilinearly and without a filter for the "
+        "labels that nightjax would give. Where a program smooths, as browsers do, labels near edges can differ.",
         "",
         "## Files",
         "",
