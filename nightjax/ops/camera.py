@@ -50,7 +50,7 @@ def draw_camera(
         key: random key.
         batch: B.
         probability: of changing an image; the others keep their light, without noise.
-        stops: range of the exposure's base-2 logarithm.
+        stops: how many stops, powers of 2, darker and how many brighter the exposure may be.
         tint: standard deviation of the natural logarithm of red over blue, from candlelight to LEDs; that of green over
             both is a third of it.
         veil: largest scattered light; its square root is uniform, so that little of it is most common.
@@ -59,7 +59,7 @@ def draw_camera(
     """
     keys = jax.random.split(key, 6)
     on = jax.random.bernoulli(keys[0], probability, (batch,)).astype(jnp.float32)
-    exposure = jnp.exp2(on * jax.random.uniform(keys[1], (batch,), minval=stops[0], maxval=stops[1]))
+    exposure = jnp.exp2(on * jax.random.uniform(keys[1], (batch,), minval=-stops[0], maxval=stops[1]))
     warm, green = tint * on * jax.random.normal(keys[2], (2, batch))
     balance = jnp.exp(jnp.stack([warm / 2, green / 3, -warm / 2], axis=1))
     levels = jnp.square(jax.random.uniform(keys[3], (2, batch))) * on

@@ -7,7 +7,7 @@ import numpy as np
 from nightjax.methods.parts.photometric import CameraLight, Photometric
 from nightjax.ops import camera
 
-RANGES = {"stops": (-2.0, 1.0), "tint": 0.3, "veil": 0.1, "noise": 0.1, "contrast": 0.4}
+RANGES = {"stops": (2.0, 1.0), "tint": 0.3, "veil": 0.1, "noise": 0.1, "contrast": 0.4}
 
 
 def still(batch=1, **values):

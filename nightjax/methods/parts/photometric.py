@@ -46,15 +46,15 @@ class CameraLight:
 
     Attributes:
         probability: of changing an image.
-        stops: range of the exposure, in stops.
+        stops: how many stops darker and how many brighter the exposure may be.
         tint: spread of the white balance.
         veil: largest scattered light; 1 is white.
         noise: largest standard deviation of the noise of white.
         contrast: range of the tone curve.
     """
 
-    probability: float = 0.8
-    stops: tuple[float, float] = (-3.0, 1.0)
+    probability: Share = 0.8
+    stops: tuple[float, float] = (3.0, 1.0)
     tint: float = 0.3
     veil: float = 0.1
     noise: float = 0.1
