@@ -4,6 +4,7 @@ A verb's module is imported when it is called, so that the list of verbs costs n
 """
 
 import importlib
+import os
 import sys
 from types import ModuleType
 
@@ -41,9 +42,12 @@ def main() -> None:
     elif verb == "--version":
         print(nightjax.__version__)
     else:
-        from nightjax.core import cli
-
         sys.argv = [f"nightjax {verb}", *arguments]
+        try:
+            from nightjax.core import cli
+        except KeyboardInterrupt:  # Imports take a second.
+            print("nightjax: interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
         cli.run(lambda argv: find(verb).main(argv))
 
 

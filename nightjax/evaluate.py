@@ -18,6 +18,7 @@ from absl import flags
 from etils import epath
 
 from nightjax.core import cli
+from nightjax.core.files import write_whole
 from nightjax.evaluator import Evaluator
 from nightjax.metrics import table
 from nightjax.run import loaded, moved, own_data, settings, start
@@ -66,7 +67,7 @@ def _report_all(results: Mapping[str, Mapping[str, Any]], output: str) -> None:
         print(f"\nmean ± standard deviation of {len(results)} runs: {', '.join(results)}")
         print(table.format_results({name: [sets[name] for sets in results.values() if name in sets] for name in names}))
     if output:
-        epath.Path(output).write_text(json.dumps(results, indent=1))
+        write_whole(output, json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from clu import metrics
 from etils import epath
 
-from nightjax.core import class_section, sharding, targets, writers
+from nightjax.core import class_section, files, sharding, targets, writers
 from nightjax.core import config as configs
 from nightjax.core.class_merges import CLASS_MERGES
 from nightjax.core.class_weights import class_weights
@@ -104,13 +104,12 @@ class Evaluator:
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
+            print(table.format_results(results), flush=True)  # First, so that a full disk does not take it along.
             for name, result in results.items():
-                folder = self._workdir / "eval" / self._folders[name]
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{step:07d}.json").write_text(json.dumps({"step": step} | result, indent=1))
+                path = self._workdir / "eval" / self._folders[name] / f"{step:07d}.json"
+                files.write_whole(path, json.dumps({"step": step} | result, indent=1))
             if writer:
                 writer.scalars(step, primary_scores(results))
-            print(table.format_results(results), flush=True)
             for name, folder in self._folders.items():
                 if folder != name and name in self.sets:
                     print(

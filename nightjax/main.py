@@ -36,6 +36,13 @@ def main(argv: Sequence[str]) -> None:
         flag_values=values,
     )
     flags.DEFINE_bool("print_config", False, "Print the resolved config and stop.", flag_values=values)
+    flags.DEFINE_enum(
+        "step",
+        None,
+        ["last_good"],
+        "Go on from the newest checkpoint that is whole; by default the newest.",
+        flag_values=values,
+    )
     cli.define_processes(values)
     cli.parse(values, argv, __doc__, required=("config",))
     if values.print_config:
@@ -44,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     cli.use_compilation_cache()
     cli.join_from_flags(values)
-    train(values.config, values.workdir or _default_workdir(name), extend=values.extend)
+    train(values.config, values.workdir or _default_workdir(name), extend=values.extend, last_good=bool(values.step))
 
 
 def _default_workdir(name: str) -> str:

@@ -16,6 +16,7 @@ import jax
 from absl import flags
 
 from nightjax.core import cli
+from nightjax.core.files import write_whole
 from nightjax.core.method import matches
 from nightjax.inference.matching import format_scores, score_matcher
 from nightjax.nightstreet import PRESETS
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     for name, result in results.items():
         folder = run.workdir / "matching" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{run.step:07d}.json").write_text(json.dumps({"step": run.step} | result, indent=1))
+        write_whole(folder / f"{run.step:07d}.json", json.dumps({"step": run.step} | result, indent=1))
     print(format_scores(results))
 
 

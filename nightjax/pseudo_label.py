@@ -11,6 +11,7 @@ pseudo-labels are read together.
 """
 
 import pathlib
+import re
 from collections.abc import Sequence
 
 from absl import flags
@@ -42,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
     cli.use_compilation_cache()
     if not 0 <= values.threshold < 1:
         raise UserError(f"--threshold={values.threshold} must be at least 0 and below 1")
+    if not re.fullmatch(r"[\w.-]*\w", values.split):
+        raise UserError(f"--split={values.split!r} is no name for a split: use letters, digits and underscores")
     pool = ImageSet(values.images, data_dir=values.data_dir, manual_dir=values.manual_dir)
     position = {name: i for i, name in enumerate(pool.names())}
     names = read_list(values.list) if values.list else list(position)

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool(
         "transductive", False, "Allow a pool or reference that results are scored on.", flag_values=values
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the rule random.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Seed of the rule random.", lower_bound=0, flag_values=values)
     flags.DEFINE_string("features", "inception", "Features of the fid rules: inception or random.", flag_values=values)
     flags.DEFINE_string("weights", "", "File of the Inception weights.", flag_values=values)
     flags.DEFINE_string("resize", "pytorch_fid", "Resizing before Inception: pytorch_fid or clean.", flag_values=values)

@@ -8,16 +8,16 @@ import contextlib
 import functools
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, class_section, hooks, same_run, sharding, targets, writers
+from nightjax.core import checkpoint, class_section, files, hooks, same_run, sharding, targets, writers
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError
+from nightjax.core.errors import Interrupted, NotFinite, UserError
 from nightjax.core.method import Trainable
 from nightjax.core.partition import BASE
 from nightjax.core.state import TrainState
@@ -26,10 +26,12 @@ from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
-from nightjax.run import base, class_sets, loaded, moved, own_data, references, settings, start
+from nightjax.run import base, class_sets, loaded, memory, moved, own_data, references, settings, start
 
 
-def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend: bool = False) -> dict[str, Any]:
+def train(
+    config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend: bool = False, last_good: bool = False
+) -> dict[str, Any]:
     """Trains to the last step, going on from whatever the workdir holds, and evaluates.
 
     Args:
@@ -37,15 +39,18 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
         workdir: any path ``epath`` knows; made if missing.
         extend: go on with another number of steps or other rates than the run began with, see `same_run.EXTENDABLE`.
             Its state and the position in its data stay; its config becomes this one.
+        last_good: go on from the newest checkpoint that is whole; damaged newer ones are moved to ``damaged/``.
 
     Returns:
         Evaluation results by set, as `Evaluator` gives them; empty when a signal ended the run early.
 
     Raises:
         UserError: anything the user can put right; the message says what, where and how.
+        Interrupted: SIGINT (Ctrl-C) came; everything is saved.
     """
     began = time.perf_counter()
     workdir = epath.Path(workdir)
+    files.check_answers(workdir)
     saved = _saved(workdir)
     config = own_data.resolve(settings.complete(config), saved)
     start.look_at_data(config)
@@ -59,22 +64,32 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
     abstract = start.abstract_state(config, method, mesh)
+    memory.check(config, method, abstract, mesh)
     network = loaded.network_of(method, config.eval.network)
+    _check_folders(workdir)
     moved_streams = _check_workdir(workdir, config, extend)
     readers, batches = _open_streams(config, method, mesh)
     moved.check_same(workdir, readers, moved_streams)
     evaluator = Evaluator(config, method, mesh, workdir)
     _claim(workdir, config, readers, again=extend or bool(moved_streams))
 
+    if last_good and jax.process_index() == 0:
+        checkpoint.put_aside(workdir)
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
     first, apart = saver.latest() or 0, base.is_apart(config, abstract)
     clock = hooks.Clock()
     if first:
         state, host = saver.restore(first, base.without(abstract) if apart else abstract)
+        if first > steps:
+            raise UserError(
+                f"{workdir} holds a checkpoint of step {first}, beyond train.steps={steps}: ask for more steps, or "
+                "delete that checkpoint"
+            )
         if apart:
             state = state.replace(frozen=state.frozen | {BASE: start.load_base(workdir, config, method, mesh)})
-        batches.set_state(host["streams"])
-        clock.restore(host["clock"])
+        with _damage_of(saver.path / f"{first:07d}"):
+            batches.set_state(cast(Any, host.get("streams")))
+            clock.restore(host.get("clock"))
         print(f"continuing {workdir} from step {first}", flush=True)
     else:
         state = start.first_state(config, method, mesh)
@@ -123,6 +138,8 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
                 log.push(step + 1, scalars, index)
             if step == first:
                 print(f"first step after {time.perf_counter() - began:.1f} s", flush=True)
+    except NotFinite as error:
+        raise UserError(f"{error}. {_way_on(workdir, saver.latest())}") from error
     finally:
         stop.close()
         profile.close()
@@ -130,7 +147,10 @@ def train(config: ml_collections.ConfigDict, workdir: epath.PathLike, *, extend:
         batches.close()
         writer.close()
     if stopping and not last:
-        print(f"stopped at step {step}; the same command continues from there", flush=True)
+        line = f"stopped at step {step}; the same command continues from there"
+        if stop.by_hand:
+            raise Interrupted(line)
+        print(line, flush=True)
         return {}
     if jax.process_index() == 0:
         write_report(workdir, baseline=config.log.baseline or None)
@@ -214,6 +234,13 @@ def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict, exten
     return []
 
 
+def _check_folders(workdir: epath.Path) -> None:
+    """Refuses files in the place of folders that a run writes."""
+    for name in ("checkpoints", "eval", "visualizations", "tensorboard", "profile"):
+        if (workdir / name).exists() and not (workdir / name).is_dir():
+            raise UserError(f"{workdir / name} is a file, and a folder belongs there: move it away")
+
+
 def _claim(
     workdir: epath.Path, config: ml_collections.ConfigDict, readers: dict[str, sources.Source], again: bool
 ) -> None:
@@ -226,10 +253,28 @@ def _claim(
     if jax.process_index() == 0 and (again or not path.exists()):
         with _writing_to(workdir):
             moved.remember(workdir, readers)
-            draft = workdir / f"{settings.CONFIG}.tmp"
-            draft.write_text(configs.to_json(config))
-            draft.replace(path)
+            files.write_whole(path, configs.to_json(config))
     sharding.wait_for_all("claim")
+
+
+@contextlib.contextmanager
+def _damage_of(folder: epath.Path) -> Iterator[None]:
+    """What is wrong with the host's part of a checkpoint is said with its name."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"checkpoint {folder}: {error}; --step=last_good or an older checkpoint may help") from error
+
+
+def _way_on(workdir: epath.Path, step: int | None) -> str:
+    """Whether and from where a run can go on whose numbers are not finite any more."""
+    rates = "a lower --config.optim.lr"
+    if not step:
+        return f"There is no checkpoint yet: look at the records, and start again with {rates} or optim.clip_norm"
+    return (
+        f"The checkpoint of step {step} in {workdir} is unharmed and finite. The same command goes on from there and "
+        f"meets the same numbers; with {rates} and --extend it goes on at that rate. Look at the records too"
+    )
 
 
 @contextlib.contextmanager

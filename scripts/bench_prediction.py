@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from nightjax.core import cli
+from nightjax.core.errors import UserError
 from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
 from nightjax.run import loaded
@@ -32,6 +33,8 @@ def main(argv: Sequence[str]) -> None:
     run = loaded.load(values.workdir)
     method, variables = segments(run.method), run.variables
     height, width = parse_size(values.size, "size")
+    if not method.predictions:
+        raise UserError(f"{values.workdir}: {run.config.method.name} has one prediction only; give a run of nightlab")
     key = jax.random.key(0)
     image = jax.random.randint(key, (values.batch, height, width, 3), 0, 256).astype(jnp.uint8)
     label = jax.random.randint(key, (values.batch, height, width), 0, 19).astype(jnp.uint8)

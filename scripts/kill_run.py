@@ -127,7 +127,9 @@ def main(argv: Sequence[str]) -> None:
         command = [sys.executable, "-m", "nightjax.main", *config, *overrides]
         straight, killed = root / "straight", root / "killed"
         began = time.perf_counter()
-        subprocess.run([*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL, check=True)
+        straight_run = subprocess.run([*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL)
+        if straight_run.returncode:
+            raise UserError("the run ends by itself, see above; mend its config")
         print(f"uninterrupted run: {time.perf_counter() - began:.0f} s", flush=True)
         for number in range(1, values.kills + 1):
             wait = moments.uniform(0, values.longest)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from nightjax.core.classes import (
     CITYSCAPES,
@@ -15,6 +15,9 @@ from nightjax.core.classes import (
     palette_for,
 )
 from nightjax.core.errors import UserError, suggestion
+from nightjax.core.ranges import Range, Share
+
+Byte = Annotated[int, Range(0, 255)]
 
 IGNORED = "ignore"
 """In a merge, the name of what counts as no class."""
@@ -38,11 +41,11 @@ class Classes:
 
     name: str = ""
     names: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
-    groups: dict = dataclasses.field(default_factory=dict)
+    palette: tuple[tuple[Byte, Byte, Byte], ...] = ()
+    groups: dict[str, tuple[str, ...] | str | None] = dataclasses.field(default_factory=dict)
     companions: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] | None = None
-    pixel_share: tuple[float, ...] = ()
-    merges: dict = dataclasses.field(default_factory=dict)
+    pixel_share: tuple[Share, ...] = ()
+    merges: dict[str, dict[str, tuple[str, ...] | str]] = dataclasses.field(default_factory=dict)
 
 
 def with_all_groups(groups: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,16 +1,21 @@
 """Command-line edge shared by every verb: flags in, one-line errors out."""
 
+import contextlib
+import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 import jax
 import ml_collections
 from absl import flags
 
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError, memory_shortage
+from nightjax.core import noise
+from nightjax.core.errors import UserError, disk_trouble, first_line, memory_shortage
 from nightjax.core.help import config_docstring, verb_help
 
 CONFIG_HELP = (
@@ -20,14 +25,42 @@ CONFIG_HELP = (
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a verb; mistakes of the user's end in one line on standard error and exit code 2."""
-    try:
-        main(sys.argv)
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        fail(message)
+    """Runs a verb; mistakes of the user's end in one line on standard error and exit code 2.
+
+    Ctrl-C ends in one line and exit code 130. Who reads the output and stops reading ends the verb without a word and
+    exit code 141, as a shell has it for other programs.
+    """
+    with noise.kept_back() as said:
+        try:
+            main(sys.argv)
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            interrupted(error)
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and noise.nobody_listens():
+                leave(141)
+            message = explain(error)
+            if message is None:
+                said.tell()
+                raise
+            fail(message)
+
+
+def interrupted(error: KeyboardInterrupt) -> NoReturn:
+    """Prints one line and exits with code 130."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A second one would end in a traceback.
+    line = str(error) or "interrupted"
+    print(f"nightjax: {line}", file=sys.stderr, flush=True)
+    leave(130)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once: threads that wait for something do not keep it."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def explain(error: BaseException) -> str | None:
@@ -45,12 +78,16 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         where = error.filename or "while writing or reading"
         return f"{error.strerror}: {where}; check the path, rights and free space"
+    if trouble := disk_trouble(error):
+        return f"{trouble}: {first_line(error)}; check the path, rights and free space"
+    if isinstance(error, ImportError) and (package := re.search(r"\b(gcsfs|s3fs)\b", str(error))):
+        return f"a path of this store needs the package {package[1]}: pip install {package[1]}, or use a local path"
     if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):
         return f"{str(error).splitlines()[0]}; check JAX_PLATFORMS and that jax is installed for this accelerator"
     return None
 
 
-def fail(message: object) -> None:
+def fail(message: object) -> NoReturn:
     """Prints one line and exits with code 2."""
     print("nightjax: error: " + " ".join(str(message).split()), file=sys.stderr)
     sys.exit(2)
@@ -99,7 +136,12 @@ def parse(
 def define_checkpoint(values: flags.FlagValues) -> None:
     """Adds ``--network`` and ``--step``, which choose the network of a run."""
     flags.DEFINE_string("network", "", "student or teacher; by default the one the run evaluates.", flag_values=values)
-    flags.DEFINE_string("step", None, "Checkpoint to load: a step, or best; by default the newest.", flag_values=values)
+    flags.DEFINE_string(
+        "step",
+        None,
+        "Checkpoint to load: a step, best, or last_good, the newest that is whole; by default the newest.",
+        flag_values=values,
+    )
 
 
 def define_folders(values: flags.FlagValues) -> None:

@@ -36,7 +36,7 @@ def parse_arguments(text: str, function: Callable[..., Any]) -> dict[str, Any]:
         UserError: a key is unknown, an item is not ``key=value``, or a value does not fit its type.
     """
     known = inspect.signature(function).parameters
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     values = {}
     for item in filter(None, paths.cut(text, ",", "=")):
         key, equals, value = item.partition("=")
@@ -59,12 +59,18 @@ def _parse(hint: Any, text: str, where: str) -> Any:
         if text.lower() not in switches:
             raise UserError(f"{where}={text} must be 0 or 1")
         return switches[text.lower()]
-    if hint in (int, float):
+    if _plain(hint) in (int, float):
         try:
-            return hint(text)
+            value = _plain(hint)(text if text.isascii() else "")  # Python also reads digits of other scripts.
         except ValueError:
-            raise UserError(f"{where}={text!r} must be of type {hint.__name__}") from None
-    return _convert(hint, text, where)
+            raise UserError(f"{where}={text!r} must be of type {_plain(hint).__name__}") from None
+        return convert(hint, value, where)
+    return convert(hint, text, where)
+
+
+def _plain(hint: Any) -> Any:
+    """A type without its range."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def merged(section: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +97,8 @@ def merged(section: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str,
 def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     """Makes a dataclass from a section; nested dataclasses and tuples of them are built too.
 
+    A field may say which numbers it takes, see `core.ranges`.
+
     Args:
         cls: the dataclass.
         section: field values; missing ones take the dataclass's default, those of a part the default of its field.
@@ -100,7 +108,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         UserError: a key is no field of ``cls``, a field without default is missing, or a value has the wrong type or is
             none of a ``Literal``.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
     for key in section:
         if key not in fields:
@@ -113,7 +121,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     for key, value in section.items():
         if isinstance(value, (Mapping, ml_collections.ConfigDict)) and part_of(hints[key]):
             value = _on_default(fields[key], dict(value))
-        values[key] = _convert(hints[key], value, f"{where}.{key}")
+        values[key] = convert(hints[key], value, f"{where}.{key}")
     return cls(**values)
 
 
@@ -155,37 +163,76 @@ def part_of(hint: Any) -> type | None:
     return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """A value from outside as the type that a field has; see `build`.
+
+    Args:
+        hint: annotation of the field; anything but the types of settings takes the value as it is.
+        value: plain data.
+        where: name of the setting, for messages.
+
+    Raises:
+        UserError: it has another type or is out of range.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
         options = [option for option in args if option is not type(None)]
-        made = [option for option in options if _is_part(value) and isinstance(value, option)]
-        return _convert((made or options)[0], value, where)
+        made = [option for option in options if _is_kind(option, value)]
+        return convert((made or options)[0], value, where)
+    if origin is typing.Annotated:
+        value = _of_type(args[0], value, where)
+        for bounds in args[1:]:
+            bounds.check(value, where)
+        return value
     if origin is typing.Literal:
         if value not in args or isinstance(value, bool) != isinstance(args[0], bool):
             names = [str(option) for option in args]
-            raise UserError(f"{where}={value!r} is unknown{suggestion(str(value), names)}")
+            raise UserError(f"{where}={_shown(value)} is unknown{suggestion(str(value), names)}")
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
-            raise UserError(f"{where}={value!r} must be a section of settings")
+            raise UserError(f"{where}={_shown(value)} must be a section of settings")
         return build(hint, cast(Mapping[str, Any], value), where)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
-            raise UserError(f"{where}={value!r} must be a tuple")
+            raise UserError(f"{where}={_shown(value)} must be a tuple")
         items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         if len(items) != len(value):
-            raise UserError(f"{where}={value!r} must have {len(items)} entries")
-        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
+            raise UserError(f"{where}={_shown(value)} must have {len(items)} entries")
+        return tuple(convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(items, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+            raise UserError(f"{where}={_shown(value)} must be a section of settings")
+        return {key: convert(args[1], child, f"{where}.{key}") for key, child in value.items()}
+    return _of_type(hint, value, where)
+
+
+def _is_kind(hint: Any, value: Any) -> bool:
+    """Whether one of several types that a value may have is the one that it has."""
+    kind = typing.get_origin(_plain(hint)) or _plain(hint)
+    return isinstance(kind, type) and isinstance(value, (tuple, list) if kind is tuple else kind)
+
+
+def _of_type(hint: Any, value: Any, where: str) -> Any:
+    """A value of a plain type; a whole number for a float is one."""
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{where}={_shown(value)} must be a finite number") from None
     if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise UserError(f"{where}={value!r} must be of type {hint.__name__}")
+        raise UserError(f"{where}={_shown(value)} must be of type {hint.__name__}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value in a message, at most some words long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:100]}.."
 
 
 def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
@@ -278,7 +325,7 @@ def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml
         if isinstance(new, (list, tuple)):
             new = tuple(new)
         if old is not None and new is not None and not _same_kind(old, new):
-            raise UserError(f"config: cannot set {key}={value!r}: it must be of type {_kind(old)}")
+            raise UserError(f"config: cannot set {key}={_shown(value)}: it must be of type {_kind(old)}")
         if isinstance(new, int) and isinstance(old, float) and not isinstance(new, bool):
             new = float(new)
         with node.ignore_type():
@@ -297,7 +344,7 @@ def _read(old: Any, text: str, where: str) -> Any:
     literal = f"({text},)" if isinstance(old, (tuple, list)) and not text.strip().startswith(("(", "[")) else text
     try:
         return ast.literal_eval(literal)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         names = isinstance(old, (tuple, list)) and all(isinstance(item, str) for item in old)
         return tuple(name.strip() for name in text.split(",")) if names else text
 
@@ -325,7 +372,10 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     Raises:
         ValueError: the text is not that.
     """
-    values = json.loads(text)
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError(f"a {type(values).__name__} where an object belongs")
     return ml_collections.ConfigDict(_tuples(values)).lock()

@@ -1,6 +1,8 @@
 """The one exception for mistakes a user can make, and the suggestions that go into its message."""
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -13,6 +15,14 @@ class UserError(Exception):
 
     Command-line entry points print it without a traceback and exit with code 2.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped a command, and nothing was lost; the message says where it goes on."""
+
+
+class NotFinite(UserError):
+    """A number of a run is not finite; the message lacks how to go on, which depends on what is saved."""
 
 
 class Absent(UserError):
@@ -30,6 +40,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
     """``table[name]``, or a UserError with a suggestion."""
+    if not isinstance(name, str):
+        raise UserError(f"{what}={name!r} must be a name; known: {', '.join(sorted(table))}")
     if name not in table:
         raise UserError(f"{what}={name!r} is unknown{suggestion(name, table)}")
     return table[name]
@@ -39,6 +51,24 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 200 characters, or its type if the message is empty."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
+
+
+def disk_trouble(error: BaseException | None) -> str | None:
+    """``"No space left on device"`` if that, or another refusal of a disk, is behind an error, however wrapped."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in DISK:
+            return os.strerror(error.errno)
+        text = str(error)
+        if found := next((os.strerror(code) for code in DISK if os.strerror(code) in text), None):
+            return found
+        error = error.__cause__ or error.__context__
+    return None
+
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+"""What a disk answers that does not take a file."""
 
 
 def memory_shortage(error: BaseException) -> str | None:

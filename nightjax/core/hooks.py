@@ -1,6 +1,7 @@
 """Run instrumentation: clock, scalar log, profiler, stop signals, and word to the experiment platform."""
 
 import contextlib
+import math
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from clu import platform
 from etils import epath
 from jax.experimental import multihost_utils
 
-from nightjax.core.errors import UserError
+from nightjax.core.errors import NotFinite, UserError
 from nightjax.core.types import Weighted
 from nightjax.core.writers import Writer
 
@@ -33,9 +34,16 @@ class Clock:
         """Seconds stepped and waited, for the checkpoint."""
         return [self.elapsed(), self._waited]
 
-    def restore(self, state: list[float]) -> None:
-        """Continues from a saved state."""
-        self._before, self._waited = state
+    def restore(self, state: Any) -> None:
+        """Continues from a saved state.
+
+        Raises:
+            UserError: it is none.
+        """
+        numbers = state if isinstance(state, list) else []
+        if len(numbers) != 2 or not all(isinstance(one, int | float) and 0 <= one < math.inf for one in numbers):
+            raise UserError(f"the clock of the run is damaged: {state!r} is no [seconds stepped, seconds waited]")
+        self._before, self._waited = numbers
         self._since = time.perf_counter()
 
     def elapsed(self) -> float:
@@ -102,7 +110,7 @@ class ScalarLog:
         """Fetches the pending scalars.
 
         Raises:
-            UserError: a scalar is not finite; names the step, the terms and the records of the batch.
+            NotFinite: a scalar is not finite; names the step, the terms and the records of the batch.
         """
         if self._pending is None:
             return
@@ -111,10 +119,7 @@ class ScalarLog:
         bad = [name for name, pair in values.items() if not np.isfinite(pair).all()]
         if bad:
             records = "; ".join(f"{domain}: {', '.join(ids)}" for domain, ids in self._name_records(index).items())
-            raise UserError(
-                f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}. Look at them, lower "
-                "optim.lr or set optim.clip_norm; the last checkpoint is unharmed"
-            )
+            raise NotFinite(f"step {step}: {', '.join(bad)} not finite. Records of the batch: {records}")
         self._window.append(values)
         if step % self._every == 0 or step == self._steps:
             self._report(step)
@@ -215,18 +220,21 @@ class Profile:
 class StopSignal:
     """Turns true after SIGTERM or SIGINT, or, in a job of several processes, after a preemption notice to any of them.
 
+    ``by_hand`` says that it was SIGINT, Ctrl-C.
+
     With several processes JAX's coordination service listens for SIGTERM and agrees on the step at which all of them
     stop, so no handler is installed here.
     """
 
     def __init__(self):
         self._asked = False
+        self.by_hand = False
         self._before = {}
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def _ask(self, number, _frame) -> None:
-        self._asked = True
+        self._asked, self.by_hand = True, number == signal.SIGINT
         signal.signal(number, self._before[number])  # A second signal acts at once.
 
     def __call__(self, step: int) -> bool:

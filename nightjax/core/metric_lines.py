@@ -7,6 +7,8 @@ from typing import Any
 
 from etils import epath
 
+from nightjax.core import files
+
 Record = dict[str, Any]
 
 
@@ -28,9 +30,17 @@ def read(path: epath.Path) -> tuple[list[Record], int]:
 
 def replace(path: epath.Path, records: Sequence[Record]) -> None:
     """Writes a file anew: a crash leaves the old one or the new one."""
-    beside = path.parent / f".{path.name}.tmp"
-    beside.write_text("".join(to_line(record) for record in records))
-    beside.replace(path)
+    files.write_whole(path, "".join(to_line(record) for record in records))
+
+
+def append(path: epath.Path, record: Record) -> None:
+    """Adds a record to a file on a local disk."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(to_line(record))
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def to_line(record: Record) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from nightjax.core import partition, schedules
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Count, Decay, Range
 from nightjax.core.stacks import Stack, find_stack
 from nightjax.core.types import PyTree
 
@@ -34,7 +35,7 @@ class Group:
     pattern: str
     lr: float = 1.0
     decay: float = 1.0
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Range(0, 1, above=True)] = 1.0
     trained: bool = True
 
 
@@ -63,29 +64,31 @@ class Optimizer:
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 6e-4
+    lr: Annotated[float, Range(0, 100)] = 6e-4
     schedule: Literal[
         "warmup_poly", "mmseg_poly", "warmup_line", "linear_tail", "step", "multistep", "cosine", "constant"
     ] = "warmup_poly"
     min_lr: float = 0.0
     warmup: int = 0
-    power: float = 1.0
+    power: Annotated[float, Range(0, 100)] = 1.0
     cosine_steps: int = 0
-    step_every: int = 100_000
-    step_factor: float = 0.5
+    step_every: Count = 100_000
+    step_factor: Annotated[float, Range(0, 1, above=True)] = 0.5
     milestones: tuple[int, ...] = ()
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Range(0, 100)] = 0.01
     decay_vectors: bool = False
-    momentum: float = 0.9
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
+    momentum: Decay = 0.9
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    eps: Annotated[float, Range(0, 1, above=True)] = 1e-8
     clip_norm: float = 0.0
     groups: tuple[Group, ...] = ()
 
     def __post_init__(self):
         if self.lr < 0:
             raise UserError(f"optim.lr={self.lr} must not be below 0")
+        if self.min_lr > self.lr:
+            raise UserError(f"optim.min_lr={self.min_lr} must not be above optim.lr={self.lr}: the rate falls to it")
         for group in self.groups:
             try:
                 re.compile(group.pattern)

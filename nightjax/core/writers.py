@@ -1,8 +1,10 @@
 """Where a run's numbers and images go: one JSON line a step, TensorBoard events, and the table of its parameters."""
 
+import contextlib
 import math
+import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -10,7 +12,7 @@ import numpy as np
 from clu import parameter_overview
 from etils import epath
 
-from nightjax.core import metric_lines
+from nightjax.core import files, metric_lines
 from nightjax.core.types import PyTree
 
 
@@ -62,32 +64,88 @@ class MetricWriter:
         metric_lines.replace(self._path, self._records)
         self._events = None
         if self._local:
-            import tensorboardX  # It imports torch where that is installed, which takes seconds.
-
-            self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+            self._events = _Events(workdir / "tensorboard", start + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line."""
         record = {"step": step} | {k: float(v) for k, v in values.items()}
         self._records.append(record)
         if self._local:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(metric_lines.to_line(record))
+            metric_lines.append(self._path, record)
         else:
             metric_lines.replace(self._path, self._records)
         if self._events:
-            for key, value in values.items():
-                self._events.add_scalar(key, value, step)
+            self._events.scalars(step, values)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds one image [H, W, 3] uint8 to the events."""
         if self._events:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            self._events.image(step, name, image)
 
     def close(self) -> None:
         """Flushes the events."""
         if self._events:
             self._events.close()
+
+
+FLUSHED = 60.0
+"""Seconds between two times at which events go to the disk."""
+
+
+class _Events:
+    """TensorBoard events, written by this thread.
+
+    tensorboardX has a thread of its own for it, which dies where the disk is full, and then everything waits for it.
+
+    What cannot be written any more is left out, with a line; ``metrics.jsonl`` has the numbers.
+    """
+
+    def __init__(self, folder: epath.Path, first: int):
+        from tensorboardX import event_file_writer, summary  # It imports torch where that is installed.
+        from tensorboardX.proto import event_pb2
+
+        events: Any = event_pb2  # Its names are made when it is imported.
+        self._summary, self._event = summary, events.Event
+        self._folder: epath.Path = folder
+        self._file: Any = None
+        self._flushed = 0.0
+        with self._left_out_where_full():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = event_file_writer.EventsWriter(str(folder / "events"))
+            begun = events.SessionLog(status=events.SessionLog.START)
+            self._write(first, session_log=begun)  # What an interrupted run wrote from here on counts no more.
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds numbers."""
+        with self._left_out_where_full():
+            for key, value in values.items():
+                self._write(step, summary=self._summary.scalar(key, value))
+            if self._file is not None and time.monotonic() - self._flushed > FLUSHED:
+                self._file.flush()
+                self._flushed = time.monotonic()
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Adds one image [H, W, 3] uint8."""
+        with self._left_out_where_full():
+            self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
+
+    def close(self) -> None:
+        """Flushes."""
+        with self._left_out_where_full():
+            if self._file is not None:
+                self._file.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        if self._file is not None:
+            self._file.write_event(self._event(wall_time=time.time(), step=step, **content))
+
+    @contextlib.contextmanager
+    def _left_out_where_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            print(f"{self._folder}: no more events ({error.strerror}); metrics.jsonl has the numbers", flush=True)
 
 
 def write_parameters(workdir: epath.Path, params: Mapping[str, PyTree]) -> str:
@@ -104,7 +162,7 @@ def write_parameters(workdir: epath.Path, params: Mapping[str, PyTree]) -> str:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree.leaves_with_path(params)
     }
     table = parameter_overview.get_parameter_overview(leaves, include_stats=False)
-    (workdir / "parameters.txt").write_text(table + "\n")
+    files.write_whole(workdir / "parameters.txt", table + "\n")
     return "\n".join(_part_lines(leaves))
 
 

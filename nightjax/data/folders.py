@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from nightjax.core import files
 from nightjax.core.classes import CITYSCAPES, ClassSet, LabelCodes
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.types import IGNORE
-from nightjax.data import containers, labels, labels_json, reading, splits, walking
+from nightjax.data import containers, labels, labels_json, splits, walking
 from nightjax.data.containers import BrokenFile
 from nightjax.data.label_reading import LabelReader, ReadLabel
 
@@ -105,13 +106,13 @@ class FolderSource:
         name, image = self.names[index], self.images[index]
         parts: dict[str, Callable[[], Any]] = {
             "image_id": lambda: name,
-            "image": lambda: reading.read_bytes(image),
+            "image": lambda: files.read_bytes(image),
             "image_size": lambda: containers.read_header(image).size,
         }
         if name in self.labels:
             parts["label"] = lambda: self._train_ids(name)
         if name in self.references:
-            parts["reference"] = lambda: reading.read_bytes(self.references[name])
+            parts["reference"] = lambda: files.read_bytes(self.references[name])
         return LazyRecord(parts)
 
     def __iter__(self) -> Iterator[LazyRecord]:
@@ -125,7 +126,7 @@ class FolderSource:
         """
         path = self.labels[name]
         try:
-            label = self.reader.read(reading.read_bytes(path))
+            label = self.reader.read(files.read_bytes(path))
         except BrokenFile as error:
             raise UserError(f"record {name!r}: label {path} {error}") from error
         if label.unnamed and self.encoding == "train_ids":
@@ -214,7 +215,7 @@ class FolderSource:
         """The images that a list names, in its order."""
         found = self._listing("images", repeated=True)
         names = []
-        for line in reading.read_text(path).split("\n"):
+        for line in files.read_text(path).split("\n"):
             name = walking.normalized(line.strip().strip('"').replace("\\", "/"))
             if not name:
                 continue

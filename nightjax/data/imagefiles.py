@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_bytes
 from nightjax.data import containers, label_images, labels, photos
 from nightjax.data.containers import BrokenFile as BrokenFile
-from nightjax.data.reading import read_bytes
 
 JPEG_QUALITY = 95
 

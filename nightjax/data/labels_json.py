@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from nightjax.core import files
 from nightjax.core.classes import (
     CITYSCAPES,
     CLASS_SETS,
@@ -35,7 +36,6 @@ from nightjax.core.classes import (
 )
 from nightjax.core.errors import UserError, suggestion
 from nightjax.core.types import IGNORE
-from nightjax.data import reading
 
 FILE = "labels.json"
 
@@ -86,14 +86,14 @@ def read(path: pathlib.Path) -> Labels:
     """
     if not path.is_file():
         raise UserError(f'{path} is missing: write what the label values mean, such as {{"1": "road", "2": "car"}}')
-    return parse(reading.read_text(path), str(path))
+    return parse(files.read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> Labels:
     """The contents of a ``labels.json``; ``where`` is its path, for messages. See `read`."""
     try:
         given = json.loads(text, object_pairs_hook=lambda pairs: _without_twins(pairs, where))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{where} is no JSON ({error}): write an object such as {{"1": "road", "2": "car"}}') from None
     if not isinstance(given, dict):
         raise UserError(f'{where} holds a {type(given).__name__}: write an object such as {{"1": "road", "2": "car"}}')

@@ -17,6 +17,9 @@ from nightjax.data.sources import Source
 
 Arrays = dict[str, np.ndarray]
 
+LARGEST_SIDE = 65_536
+"""Pixels; no image is longer."""
+
 AUTO_SIZE = (0, 0)
 """In the place of a size: chosen from the sizes of the images when a run starts (`nightjax.run.own_data`)."""
 
@@ -69,7 +72,7 @@ class StreamSpec:
             if key == "resize" and size is not None and tuple(size) == AUTO_SIZE:
                 continue
             if (size is not None or key == "crop") and not _is_size(size):
-                self._refuse(key, "(height, width) in whole pixels, 1 or more")
+                self._refuse(key, "(height, width) in whole pixels, from 1 to 65536")
         if self.scale_range is not None and not _is_range(self.scale_range):
             self._refuse("scale_range", "(smallest, largest) factor, both above 0")
         if not 0 < self.max_class_share <= 1:
@@ -90,7 +93,7 @@ def _is_size(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and len(value) == 2
-        and all(isinstance(v, (int, np.integer)) and v >= 1 for v in value)
+        and all(isinstance(v, (int, np.integer)) and 1 <= v <= LARGEST_SIDE for v in value)
     )
 
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from nightjax.core.errors import Absent, UserError
+from nightjax.core.files import read_bytes
 from nightjax.core.types import IGNORE
-from nightjax.data import containers, label_images, reading, sources
+from nightjax.data import containers, label_images, sources
 from nightjax.data.containers import BrokenFile, Header
 from nightjax.data.folders import FolderSource
 
@@ -184,7 +185,7 @@ def _look_at_files(source: FolderSource, name: str, fields: Sequence[str]) -> _R
 def _whole(path: pathlib.Path, read: Callable[[pathlib.Path], Header]) -> Header:
     header = read(path)
     if not containers.has_end(path, header.kind):
-        containers.check_complete(reading.read_bytes(path))
+        containers.check_complete(read_bytes(path))
     return header
 
 

@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Positive
 
 ENDLESS = 2**48
 """Length of an endless stream: far beyond any run, yet every count of batches fits a machine integer."""
@@ -40,7 +41,7 @@ class RareClass:
         crop_ratio: a crop should keep more than ``min_pixels * crop_ratio`` pixels of the class it was drawn for.
     """
 
-    temperature: float = 0.01
+    temperature: Positive = 0.01
     min_pixels: int = 3000
     crop_ratio: float = 0.5
 

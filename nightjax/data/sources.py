@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from nightjax.core import class_section, paths
+from nightjax.core import class_section, manifest, paths
 from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
@@ -23,7 +23,7 @@ from nightjax.data import conversion, datasets, folders, labels, splits, transfo
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 from nightjax.data.locks import machine_lock
-from nightjax.data.tfds_source import TfdsSource
+from nightjax.data.tfds_source import TfdsSource, explained, open_builder
 
 Record = Mapping[str, Any]
 """Features by name, as above."""
@@ -122,7 +122,7 @@ def class_set(name: str, *, data_dir: str = "", manual_dir: str = "") -> ClassSe
         return folders.label_codes(place, config or "train_ids")[1]
     made = epath.Path(prepared_dir(data_dir)) / TRANSLATED / config / VERSION
     if dataset == TRANSLATED and made.exists():  # If it does not, opening it says so.
-        return class_section.of_section((tfds.builder_from_directory(made).info.metadata or {}).get("classes"))
+        return class_section.of_section((open_builder(made).info.metadata or {}).get("classes"))
     return STORED_MERGED[name][0] if name in STORED_MERGED else CITYSCAPES
 
 
@@ -168,8 +168,15 @@ def check_available(name: str, split: str, *, data_dir: str = "", manual_dir: st
 
 
 def parts_of(name: str) -> list[str]:
-    """The data sets that a name joins by ``+``."""
-    return [part.strip() for part in paths.cut(name, "+", ":")]
+    """The data sets that a name joins by ``+``.
+
+    Raises:
+        UserError: one of them is nothing, or names no path behind its colon.
+    """
+    found = [part.strip() for part in paths.cut(name, "+", ":")]
+    if wrong := [part for part in found if not part or part.endswith(":")]:
+        raise UserError(f"data set {name!r}: {wrong[0]!r} names no data set; write NAME, NAME/CONFIG or folder:/PATH")
+    return found
 
 
 def folder_root(path: str, manual_dir: str) -> str:
@@ -284,7 +291,7 @@ def _check_splits(name: str, builder: tfds.core.DatasetBuilder, split: str) -> N
 def _translated(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     root = epath.Path(data_dir) / TRANSLATED
     if name and (root / name / VERSION / "dataset_info.json").exists():
-        return tfds.builder_from_directory(root / name / VERSION)
+        return open_builder(root / name / VERSION)
     have = [path.parent.name for path in root.glob(f"*/{VERSION}")]
     raise UserError(
         f"no data set {name!r} in {root}: make it with nightjax translate{suggestion(name, have) if have else ''}"
@@ -296,7 +303,13 @@ def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuild
     configs = [item.name for item in builder_class.BUILDER_CONFIGS]
     if config and config not in configs:
         raise UserError(f"data set {dataset!r} has no config {config!r}{suggestion(config, configs)}")
-    return builder_class(config=config or None, data_dir=data_dir, file_format="array_record")
+    try:
+        return builder_class(config=config or None, data_dir=data_dir, file_format="array_record")
+    except UserError:
+        raise
+    except Exception:  # It reads what has been prepared.
+        with explained(os.path.join(data_dir, dataset, config)):
+            raise
 
 
 def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
@@ -315,6 +328,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
     with machine_lock(data_dir):
         if not _is_prepared(builder):
             builder.download_and_prepare(download_config=download)
+            manifest.write(builder.data_path)
 
 
 def _check_files(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:

@@ -60,16 +60,25 @@ class Stream:
         """JSON-serializable; the same on every process, and valid for any number of processes, workers and threads."""
         return {"next_index": self._position, "order": self._order}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Any) -> None:
         """Continues with batch ``state["next_index"]``; nothing is replayed.
 
         Raises:
-            UserError: the state is of another order of records (a state without a fingerprint is taken as it is).
+            UserError: the state is none, or of another order of records (a state without a fingerprint is taken as it
+                is).
         """
+        position = state.get("next_index") if isinstance(state, Mapping) else None
+        order = state.get("order", {}) if isinstance(state, Mapping) else None
+        if not isinstance(position, int) or not 0 <= position < sampling.ENDLESS or not isinstance(order, Mapping):
+            raise UserError(f"stream {self._name!r}: the position in its data is damaged (next_index={position!r})")
+        if lacking := sorted({"sha256", "records", "grain", "numpy"} - order.keys()) if order else []:
+            raise UserError(
+                f"stream {self._name!r}: the position in its data is damaged (its order has no {lacking[0]!r})"
+            )
         if "order" in state:
             sampling.check_same_order(self._name, state["order"], self._order)
         self.close()
-        self._position = int(state["next_index"])
+        self._position = position
 
     def close(self) -> None:
         """Stops threads and worker processes; the stream may be read again afterwards."""
@@ -104,11 +113,12 @@ class Streams:
         """The state of each stream by name."""
         return {name: stream.get_state() for name, stream in self._streams.items()}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Any) -> None:
         """Sets the state of each stream; raises `UserError` if the streams are not those of the state."""
-        if set(state) != set(self._streams):
+        if not isinstance(state, Mapping) or set(state) != set(self._streams):
             raise UserError(
-                f"the checkpoint has the data streams {sorted(state)} but the config asks for {sorted(self._streams)}: "
+                f"the checkpoint has the data streams {sorted(state or ())} but the config asks for "
+                f"{sorted(self._streams)}: "
                 "use the config the run was started with, or another workdir"
             )
         for name, stream in self._streams.items():

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,37 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from nightjax.core import class_section
+from nightjax.core import class_section, files
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, first_line
 
+REMEDY = "delete the folder to prepare them again"
+
 RENAMED = {"image_ref": "reference", "ref_id": "reference_id"}
 """Names of features in data sets that were prepared by earlier versions, and their names now."""
+
+
+def open_builder(path: str | os.PathLike) -> Any:
+    """The builder of a prepared data set, a `tfds.core.DatasetBuilder` (whose decorators hide its parameters).
+
+    Raises:
+        UserError: its ``dataset_info.json`` or ``features.json`` is missing or damaged.
+    """
+    with explained(path):
+        for name in ("dataset_info.json", "features.json"):
+            files.read_json(os.path.join(path, name), dict, REMEDY)
+        return tfds.builder_from_directory(path)
+
+
+@contextlib.contextmanager
+def explained(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever TFDS stumbles over in a prepared folder is the folder's fault."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # TFDS raises what protobuf, JSON and its own assertions raise.
+        raise UserError(f"the prepared data in {path} are damaged ({first_line(error)}): {REMEDY}") from error
 
 
 class TfdsSource:
@@ -70,9 +96,8 @@ class TfdsSource:
             raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
         # Only whole splits: a slice or a sum of splits makes no file name.
         cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
-        if cache is not None and cache.exists():
-            with cache.open("rb") as file:
-                return np.load(file)
+        if cache is not None and cache.exists() and (kept := self._kept(cache)) is not None:
+            return kept
         pixels = np.stack([self[i]["class_pixels"] for i in range(len(self))])
         if cache is not None:
             with contextlib.suppress(OSError):  # In a read-only data_dir they are counted again next time.
@@ -82,9 +107,21 @@ class TfdsSource:
                 temporary.replace(cache)
         return pixels
 
+    def _kept(self, cache: epath.Path) -> np.ndarray | None:
+        """The counts of a file beside the data; None if it is damaged or of other data."""
+        try:
+            found = np.asarray(np.load(io.BytesIO(files.read_bytes(cache)), allow_pickle=False))
+        except (UserError, ValueError, EOFError, OSError, MemoryError):
+            found = np.zeros(())
+        whole = found.dtype.kind in "iu" and found.ndim == 2
+        if whole and len(found) == len(self) and found.min(initial=0) >= 0:
+            return found
+        print(f"{cache} is damaged or of other data: the pixels are counted again", flush=True)
+        return None
+
     @functools.cached_property
-    def _builder(self) -> Any:  # A `tfds.core.DatasetBuilder`, whose decorators hide the parameters of its methods.
-        return tfds.builder_from_directory(self._path)
+    def _builder(self) -> Any:
+        return open_builder(self._path)
 
     @property
     def _features(self) -> Mapping[str, Any]:

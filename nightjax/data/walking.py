@@ -9,11 +9,11 @@ import dataclasses
 import fnmatch
 import os
 import pathlib
-import stat
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import SPECIAL as SPECIAL
 
 IMAGE_SUFFIXES = (
     ".png",
@@ -39,7 +39,6 @@ MAX_LINKS = 2
 LITTER = "left by a system or an editor"
 LOOP = "a link to a folder that is read already"
 NOWHERE = "a link to nothing"
-SPECIAL = "a pipe, socket or device"
 
 _LITTER_NAMES = {
     "thumbs.db",
@@ -181,15 +180,6 @@ def is_litter(name: str) -> bool:
     """Whether a file or folder of this name, without its path, is what a system or an editor leaves behind."""
     name = name.lower()
     return name in _LITTER_NAMES or name.startswith(_LITTER_STARTS) or name.endswith(_LITTER_ENDS)
-
-
-def is_special(path: str | os.PathLike) -> bool:
-    """Whether a path is a pipe, socket or device, which must not be opened."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def normalized(name: str) -> str:

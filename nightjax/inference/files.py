@@ -10,6 +10,7 @@ from etils import epath
 from nightjax.core.class_section import described
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, first_line
+from nightjax.core.files import write_whole
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
 from nightjax.inference.inputs import CLASSES, LEGEND, RESULTS
@@ -85,11 +86,3 @@ def read_label(folder: epath.Path, name: str) -> np.ndarray:
     """The train ids that `write_prediction` wrote, uint8 [H, W]."""
     with (folder / f"{name}{RESULTS[0]}").open("rb") as file, PIL.Image.open(file) as image:
         return np.asarray(image)
-
-
-def write_whole(path: epath.Path, data: bytes) -> None:
-    """Writes a file that appears under its name only when complete; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.partial"
-    draft.write_bytes(data)
-    draft.replace(path)

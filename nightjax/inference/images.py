@@ -1,9 +1,12 @@
 """Reading the images users really have: rotated, gray, transparent, 16-bit, or damaged."""
 
+import os
+
 import numpy as np
 from etils import epath
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import check_file
 from nightjax.data import photos
 from nightjax.data.containers import BrokenFile
 
@@ -23,6 +26,9 @@ def read_image(path: str | epath.PathLike) -> np.ndarray:
         UserError: if the file is missing, empty, truncated, no image, or holds floating-point
             values.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{path!r} is no image: give uint8 [H, W, 3] or the path of an image file")
+    check_file(path)
     path = epath.Path(path)
     try:
         data = path.read_bytes()

@@ -10,6 +10,7 @@ import PIL.Image
 from etils import epath
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import SPECIAL, below, is_special
 from nightjax.data import walking
 from nightjax.data.walking import IMAGE_SUFFIXES
 
@@ -75,8 +76,8 @@ def find_inputs(
         if given.is_dir():
             files, passed = _listing(given)
             passed_over |= passed
-        elif walking.is_special(given):
-            raise UserError(f"input {given} is {walking.SPECIAL}, no file: copy its content into a file")
+        elif is_special(given):
+            raise UserError(f"input {given} is {SPECIAL}, no file: copy its content into a file")
         elif given.exists():
             files = {given.name: given}
         else:
@@ -139,7 +140,7 @@ def _listing(folder: epath.Path) -> tuple[dict[str, epath.Path], dict[str, str]]
     over."""
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
     if "://" in str(folder):
-        files = {str(path).removeprefix(f"{folder}/"): path for path in sorted(folder.glob("**/*"), key=str)}
+        files = {str(path).removeprefix(f"{folder}/"): path for path in below(folder)}
         return {name: path for name, path in files.items() if path.suffix.lower() in suffixes}, {}
     listing = walking.walk(folder, suffixes)
     return {name: epath.Path(path) for name, path in listing.files.items()}, listing.passed

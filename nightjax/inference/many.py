@@ -10,19 +10,21 @@ from tqdm import tqdm
 
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, memory_shortage
+from nightjax.core.files import read_json, write_whole
 from nightjax.core.types import IGNORE
 from nightjax.inference import videos
-from nightjax.inference.files import Predict, is_finished, read_label, write_classes, write_prediction, write_whole
+from nightjax.inference.files import Predict, is_finished, read_label, write_classes, write_prediction
 from nightjax.inference.inputs import SUMMARY, VIDEO_RESULTS, Inputs
 
 
 def read_summary(folder: epath.PathLike) -> dict[str, Any]:
     """The summary of an output folder; empty if there is none, or none that can be read."""
     try:
-        content = json.loads((epath.Path(folder) / SUMMARY).read_text())
-    except (OSError, ValueError):
+        content = read_json(epath.Path(folder) / SUMMARY, dict, "")
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
+    made = {"images": dict, "videos": dict, "failed": dict}
+    return content if all(isinstance(content.get(key), kind) for key, kind in made.items()) else {}
 
 
 def written_names(folder: epath.PathLike) -> list[str] | None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import Size
+from nightjax.metrics.protocol import LARGEST_SCALE
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
 
@@ -34,6 +35,10 @@ Mode = Literal["whole", "slide"]
 BAND_VALUES = 2**24
 """How many probabilities (64 MiB) exist at a time: the output is computed in bands of so many rows, so that a photo of
 100 megapixels needs no array of all its classes."""
+
+
+LARGEST_SIDE, LARGEST_AREA = 65_536, 2**28
+"""Pixels of an image at which prediction and export show it to a network, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +105,10 @@ def predict_image(
         raise UserError(f"predict_image wants uint8 [H, W, 3], got {got}: use read_image")
     if mode not in ("whole", "slide"):
         raise UserError(f"prediction mode {mode!r} does not exist: use 'whole' or 'slide'")
-    if not scales or min(scales) <= 0:
-        raise UserError(f"prediction scales must be positive numbers, got {scales}")
+    if not scales or not all(0 < scale <= LARGEST_SCALE for scale in scales):
+        raise UserError(f"prediction scales must be positive numbers up to {LARGEST_SCALE}, got {scales}")
+    if input_size is not None and not _is_size(input_size):
+        raise UserError(f"prediction input_size={input_size!r} must be (height, width) in pixels, or None")
     size = image.shape[:2]
     output = tuple(map(bucket_length, size)) if bucket else size
     if input_size is not None:
@@ -143,10 +150,18 @@ def parse_size(words: Sequence[str], flag: str, own: bool = False) -> tuple[int,
     """
     if own and list(words) == ["own"]:
         return None
-    if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
+    sides = tuple(int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 9)
+    if len(sides) != len(words) or not _is_size(sides):
         ending = ", or own" if own else ""
         raise UserError(f"--{flag}={','.join(words)} must be height,width in pixels, such as 540,960{ending}")
-    return int(words[0]), int(words[1])
+    return sides[0], sides[1]
+
+
+def _is_size(size: object) -> bool:
+    """Whether something is a height and width that an image may have."""
+    if not isinstance(size, tuple | list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        return False
+    return all(1 <= side <= LARGEST_SIDE for side in size) and size[0] * size[1] <= LARGEST_AREA
 
 
 @functools.partial(jax.jit, static_argnames=("output", "settings", "probabilities"))

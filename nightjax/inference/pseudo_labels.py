@@ -9,6 +9,7 @@ import numpy as np
 
 from nightjax.core.class_section import described
 from nightjax.core.classes import CITYSCAPES, ClassSet
+from nightjax.core.files import write_whole
 from nightjax.core.types import IGNORE
 from nightjax.data.labels import class_pixels
 from nightjax.inference import overlay
@@ -48,17 +49,14 @@ def write_pseudo_labels(
         label = np.where(prediction.confidence >= threshold, prediction.label, np.uint8(IGNORE))
         counts += class_pixels(label, len(classes))
         for part, data in (("images", overlay.encode_image(image)), ("labels", overlay.encode_label(label))):
-            path = folder / part / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            write_whole(folder / part / f"{name}.png", data)
         names.append(name)
-    (folder / "lists").mkdir(parents=True, exist_ok=True)
-    (folder / "lists" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_whole(folder / "lists" / f"{split}.txt", "".join(f"{name}\n" for name in names))
     pixels = dict(zip(classes.names, counts.tolist(), strict=True))
     if not classes.same_classes(CITYSCAPES):
         named = {str(train_id): entry for train_id, entry in enumerate(described(classes))}
         content = {"classes": classes.names, **named, str(IGNORE): "ignore"}
-        (folder / "labels.json").write_text(json.dumps(content, indent=1) + "\n")
+        write_whole(folder / "labels.json", json.dumps(content, indent=1) + "\n")
     facts = {**record, "labels": len(names), "pixels": pixels}
-    (folder / "pseudo_labels.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "pseudo_labels.json", json.dumps(facts, indent=1) + "\n")
     return len(names)

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
+from nightjax.core.files import write_whole
 from nightjax.inference import overlay
-from nightjax.inference.files import Predict, read_any, write_whole
+from nightjax.inference.files import Predict, read_any
 from nightjax.inference.inputs import VIDEO_RESULTS, is_video
 
 USUAL_RATE = 25.0

@@ -4,11 +4,11 @@ Facts: huggingface/transformers, models/segformer (configuration and image proce
 """
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -116,11 +116,4 @@ def _classes(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _json(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): download the folder again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (it holds no settings): download the folder again")
-    return content
+    return read_json(path, dict, "download the folder again")

@@ -9,14 +9,17 @@ import json
 import math
 import os
 import pickle
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, first_line
+from nightjax.core.files import check_file, read_json
 from nightjax.interop.wrappers import open_wrappers
 
 TORCH = (".pth", ".pt", ".bin", ".ckpt")
@@ -30,6 +33,9 @@ _DTYPES = {
     **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
 }
 
+
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, RuntimeError, NotImplementedError)
+"""What readers raise on files that are damaged or of another kind."""
 
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 """What the weights of a folder in the form of Hugging Face are called; large ones are split in several files."""
@@ -57,6 +63,7 @@ def load_network(path: str | os.PathLike, network: str = "student") -> tuple[dic
     if os.path.isdir(path):
         parts = [load_network(file, network) for file in files_of(path)]
         return {name: value for state, _ in parts for name, value in state.items()}, any(ema for _, ema in parts)
+    check_file(path)
     if not os.path.isfile(path):
         raise UserError(f"no weights file at {path}; give the path of a .npz, .safetensors or .pth file")
     kind = os.path.splitext(path)[1].lower()
@@ -77,8 +84,10 @@ def files_of(folder: str) -> list[str]:
         if os.path.isfile(whole):
             return [whole]
         if os.path.isfile(index):
-            with open(index, encoding="utf-8") as file:
-                return [os.path.join(folder, part) for part in sorted(set(json.load(file)["weight_map"].values()))]
+            parts = read_json(index, dict, "get the folder again").get("weight_map")
+            if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+                raise UserError(f"{index} has no weight_map of names to files: get the folder again")
+            return [os.path.join(folder, os.path.basename(part)) for part in sorted(set(parts.values()))]
     raise UserError(f"{folder} has no weights: expected {' or '.join(FOLDER_FILES)}, as save_pretrained writes them")
 
 
@@ -106,7 +115,7 @@ def _load_npz(path: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, MemoryError, *_DAMAGE) as error:  # MemoryError: a header that is not true.
         raise UserError(f"{path} is damaged or no .npz file of plain arrays ({error}); get it again") from error
 
 
@@ -121,7 +130,7 @@ def _load_safetensors(path: str) -> dict[str, np.ndarray]:
         start = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(bytes(content[8:start]))
         return {name: _array(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (AttributeError, RecursionError, *_DAMAGE) as error:
         raise UserError(f"{path} is damaged or no .safetensors file ({error}); get it again") from error
 
 
@@ -157,8 +166,10 @@ def _torch(path: str) -> Any:
 def _load_torch(path: str) -> dict[str, Any]:
     torch = _torch(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of archives that hold programs, which are refused anyway.
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, AttributeError, *_DAMAGE) as error:
         raise UserError(
             f"{path} is damaged or holds other things than arrays, which are never run here; if you trust it, save its "
             "state_dict alone with torch and convert that"
@@ -173,7 +184,13 @@ def _load_torch(path: str) -> dict[str, Any]:
             return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
         return {key: arrays(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
-    return arrays(content)
+    try:
+        return arrays(content)
+    except _DAMAGE as error:  # Tensors without data ("meta"), sparse or quantized ones.
+        raise UserError(
+            f"{path} holds tensors that are no plain arrays ({first_line(error)}); save a state_dict of ordinary "
+            "tensors with torch"
+        ) from error
 
 
 def _save_torch(path: str, state: Mapping[str, np.ndarray]) -> None:

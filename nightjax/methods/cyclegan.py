@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step, total
@@ -41,7 +42,7 @@ class CycleGAN(Translating):
     model: ResnetGenerator
     optimizer: Optimizer
     training: Training
-    discriminator_features: int = 64
+    discriminator_features: Count = 64
     adversarial: Adversarial = "least_squares"
     cycle: tuple[float, float] = (10.0, 10.0)
     identity: float = 0.5

@@ -12,6 +12,7 @@ from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step
 from nightjax.core.types import Batch, Scalars, Variables
@@ -74,8 +75,8 @@ class Pix2PixHD(Translating):
     optimizer: Optimizer
     training: Training
     translates: Literal["label", "image"] = "label"
-    discriminator_features: int = 64
-    scales: int = 2
+    discriminator_features: Count = 64
+    scales: Count = 2
     adversarial: Adversarial = "least_squares"
     feature_weight: float = 10.0
     vgg: VGGLoss | None = VGGLoss()

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Share
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step
 from nightjax.core.types import IGNORE, Batch, PyTree, Scalars, Variables
@@ -51,7 +52,7 @@ class SelfTraining(Segmenting):
     loss: SegmentationLoss = SegmentationLoss(normalizer="valid")
     photometric: Photometric | None = None
     labels: Literal["hard", "soft"] = "hard"
-    threshold: float = 0.0
+    threshold: Share = 0.0
     target_weight: float = 1.0
 
     domains: ClassVar[tuple[str, ...]] = ("source", "target")

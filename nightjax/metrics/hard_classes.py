@@ -4,7 +4,6 @@ Source: arXiv 2204.05538, supplementary, section D and table 1. The IoUs must no
 the paper's seem to come from its test set.
 """
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from etils import epath
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json
 
 PUBLISHED = {
     0.3: (9,),
@@ -55,7 +55,11 @@ def from_evaluation(
         raise UserError(
             f"{folder} holds no evaluation to choose hard classes by; train {workdir} to its end, or evaluate it"
         )
-    scores = json.loads(files[-1].read_text())["iou"]
+    remedy = f"evaluate {workdir} again"
+    scores = read_json(files[-1], dict, remedy).get("iou")
+    number = lambda one: one is None or (isinstance(one, int | float) and 0 <= one <= 100)
+    if not isinstance(scores, dict) or not all(map(number, scores.values())):
+        raise UserError(f"{files[-1]} is not an evaluation (no IoU of each class from 0 to 100): {remedy}")
     iou = [None if scores.get(name) is None else scores[name] / 100 for name in names]
     found = select_hard_classes(iou, threshold)
     if not found:

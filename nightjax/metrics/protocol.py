@@ -1,8 +1,8 @@
 """How one set is evaluated, as data, and how its images are predicted."""
 
 import dataclasses
-import math
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,14 @@ import numpy as np
 from nightjax.core import config as configs
 from nightjax.core.class_merges import CLASS_MERGES
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Range, Side
 from nightjax.core.types import Size
 from nightjax.metrics import confusion
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
+
+LARGEST_SCALE = 16
+"""By which a view of an image is enlarged at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +52,21 @@ class EvalSet:
 
     dataset: str
     split: str
-    native_size: tuple[int, int] | None = None
+    native_size: tuple[Side, Side] | None = None
     input_size: tuple[int, int] | None = None
     antialias: bool = False
     align_corners: bool = False
     mode: str = "whole"
-    window: tuple[int, int] = (1080, 1080)
-    stride: tuple[int, int] = (420, 420)
+    window: tuple[Side, Side] = (1080, 1080)
+    stride: tuple[Side, Side] = (420, 420)
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    class_weight_std: float = 0.0
+    class_weight_std: Annotated[float, Range(0, 100)] = 0.0
     merge: str = ""
     uiou: bool = False
     prediction: str = ""
     absent_classes: str = "skip"
-    batch: int = 8
+    batch: Annotated[int, Range(1, 65_536)] = 8
     optional: bool = False
 
     def __post_init__(self):
@@ -78,8 +82,13 @@ class EvalSet:
             raise UserError(
                 f"eval set {self.dataset}: prediction={self.prediction!r} is for whole images, not mirrored"
             )
-        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
-            raise UserError(f"eval set {self.dataset}: scales={self.scales} must be numbers above 0")
+        if not self.scales or not all(0 < scale <= LARGEST_SCALE for scale in self.scales):
+            raise UserError(
+                f"eval set {self.dataset}: scales={self.scales} must be numbers above 0, at most {LARGEST_SCALE}"
+            )
+        if self.input_size is not None and tuple(self.input_size) != (0, 0):
+            for side in self.input_size:
+                Range(1, 65_536).check(side, f"eval set {self.dataset}: a side of input_size")
 
     @property
     def changes(self) -> dict:

@@ -1,11 +1,14 @@
 """The section ``model`` of a config with every attribute that its network has, those left to their default too."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from nightjax.core.config import convert
+from nightjax.core.errors import UserError, first_line
 from nightjax.core.precision import compute_dtype
 
 PARTS = {
@@ -32,10 +35,19 @@ def with_defaults(builder: Callable[..., nn.Module], section: Mapping[str, Any])
         section: its arguments, ``dtype`` as text.
 
     Raises:
-        UserError: the builder knows no such network or attribute.
+        UserError: the builder knows no such network or attribute, or an attribute has another type or is out of range.
     """
     given = {"dtype": "float32"} | dict(section)
-    module = builder(**given | {"dtype": compute_dtype(given["dtype"])})
+    for name, parameter in inspect.signature(builder).parameters.items():
+        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if required and name not in given:
+            raise UserError(f"model.{name} is missing; see any file of configs/ for an example")
+    try:
+        module = builder(**given | {"dtype": compute_dtype(given["dtype"])})
+    except (TypeError, ValueError) as error:  # The builders take numbers for what they are.
+        raise UserError(f"model: no network can be built of these settings ({first_line(error)})") from error
+    for name in SWITCHES.keys() & given.keys():
+        convert(type(SWITCHES[name]) if SWITCHES[name] is not None else str | None, given[name], f"model.{name}")
     parts = {prefix: getattr(module, name, None) for prefix, name in PARTS.items()}
     if not isinstance(parts["backbone"], nn.Module):
         return _settings(module, "") | given if "variant" not in given else given
@@ -47,9 +59,15 @@ def with_defaults(builder: Callable[..., nn.Module], section: Mapping[str, Any])
 
 
 def _settings(module: nn.Module, prefix: str) -> dict[str, Any]:
-    """The attributes of a module that are plain data."""
-    values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-    return {f"{prefix}{name}": value for name, value in values.items() if name not in FIXED and _is_data(value)}
+    """The attributes of a module that are plain data, checked."""
+    found = {}
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name)
+        if field.name not in FIXED and (_is_data(value) or isinstance(value, Mapping)):
+            if not (isinstance(value, str) and ":" in value):  # A reference, which is followed when a run starts.
+                convert(field.type, value, f"model.{prefix}{field.name}")
+            found[f"{prefix}{field.name}"] = value
+    return found
 
 
 def _is_data(value: Any) -> bool:

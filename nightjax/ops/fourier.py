@@ -24,7 +24,7 @@ def half_width(size: Size, beta: float) -> int:
     Raises:
         UserError: the window would reach beyond the spectrum.
     """
-    half = int(beta * min(size))
+    half = int(beta * min(size)) if 0 <= beta < 0.5 else -1  # A beta that is no number has no window either.
     if not 0 <= 2 * half < min(size):
         raise UserError(f"fourier: beta={beta} is out of range; it must be at least 0 and below 0.5, and 0.01 is usual")
     return half

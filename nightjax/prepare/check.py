@@ -11,12 +11,12 @@ import pathlib
 import tempfile
 from collections.abc import Sequence
 
-import tensorflow_datasets as tfds
-
+from nightjax.core import manifest
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError, first_line
 from nightjax.core.parallel import parallel_map
 from nightjax.data import datasets, walking
+from nightjax.data.tfds_source import open_builder
 from nightjax.prepare import alignment
 from nightjax.prepare.builder import SegmentationBuilder
 from nightjax.prepare.inspection import (
@@ -89,9 +89,11 @@ def check_prepared(folder: str) -> list[str]:
     """
     if not (pathlib.Path(folder) / "dataset_info.json").is_file():
         raise UserError(f"{folder} is no prepared data set (no dataset_info.json); name the folder of one version")
-    builder = tfds.builder_from_directory(folder)
+    builder = open_builder(folder)
     report = builder.info.metadata or {}
     faults = [f"partner: {text}" for text in report.get("unmatched", ())]
+    if manifest.is_there(folder) and (fault := manifest.fault(folder)):
+        faults.append(f"broken: {fault}")
     seen = {}
     for split, info in builder.info.splits.items():
         part = report.get("splits", {}).get(split, {})

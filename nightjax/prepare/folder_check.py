@@ -72,7 +72,7 @@ def check_folder(root: str, encoding: str = "train_ids", sheet: str = "") -> Rep
     if not len(source):
         raise UserError(f"no images below {source.root / 'images'}{_passed(source)}")
     fields = fields_of(source)
-    faults = _lonely(source, fields)
+    faults = _lonely(source, fields) + _wrong_splits(source)
     seen = _look(source, fields)
     by_split: dict[str, list[Inspection]] = defaultdict(list)
     for record in seen:
@@ -89,6 +89,18 @@ def check_folder(root: str, encoding: str = "train_ids", sheet: str = "") -> Rep
     if sheet:
         _write_sheet(source, fields, sheet)
     return Report(faults, warnings, _summary(source, seen, by_split))
+
+
+def _wrong_splits(source: FolderSource) -> list[str]:
+    """Splits that training could not read, or would find empty: lists of names that are not there, for example."""
+    faults = []
+    for split in source.splits():
+        try:
+            if not len(FolderSource(source.root, split, encoding=source.encoding)):
+                faults.append(f"split: {split!r} has no images")
+        except UserError as error:
+            faults.append(f"split: {error}")
+    return faults
 
 
 def fields_of(source: FolderSource) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from nightjax.core.errors import first_line
 from nightjax.data import labels
 from nightjax.data.imagefiles import BrokenFile, read_image, read_indexed
-from nightjax.data.tfds_source import RENAMED
+from nightjax.data.tfds_source import RENAMED, open_builder
 from nightjax.prepare import alignment, integrity
 from nightjax.prepare.records import ExampleFiles, Recipe
 
@@ -93,7 +93,7 @@ def inspect_prepared(folder: str, split: str, index: int) -> Inspection:
 @functools.lru_cache(maxsize=4)
 def open_prepared(folder: str, split: str) -> Sequence[dict]:
     """Opens a split of a prepared data set; images stay encoded."""
-    builder: Any = cast(Any, tfds.builder_from_directory(folder))
+    builder = open_builder(folder)
     images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
     return builder.as_data_source(split=split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
 

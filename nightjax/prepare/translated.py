@@ -22,13 +22,16 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer, registered
 from tqdm import tqdm
 
+from nightjax.core import manifest
 from nightjax.core.class_section import section_of
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
 from nightjax.data.locks import machine_lock
 from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, open_source, prepared_dir
+from nightjax.data.tfds_source import open_builder
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]
@@ -78,7 +81,7 @@ class Translation:
         """
         if not (self.path / "dataset_info.json").exists():
             return False
-        found = (tfds.builder_from_directory(self.path).info.metadata or {})["provenance"]
+        found = (open_builder(self.path).info.metadata or {}).get("provenance") or {}
         self._check_same(found, self.path)
         return True
 
@@ -92,7 +95,7 @@ class Translation:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         if not claim.exists():
             _write(claim, json.dumps(self.provenance, indent=1, sort_keys=True).encode())
-        self._check_same(json.loads(claim.read_text()), self._unfinished)
+        self._check_same(read_json(claim, dict, "delete that folder to start again"), self._unfinished)
 
     def missing(self, shard: int = 0, shards: int = 1) -> Iterator[tuple[str, int]]:
         """(split, position) of every ``shards``-th record, from ``shard`` on, that has no image yet."""
@@ -138,6 +141,7 @@ class Translation:
                 tfds.disable_progress_bar()
                 with _ordered_fields():
                     _Builder(self).download_and_prepare()
+                manifest.write(self.path)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self._unfinished)
         return True

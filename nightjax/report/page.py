@@ -20,6 +20,7 @@ from PIL import Image
 from nightjax.core.class_section import of_section
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, first_line
+from nightjax.core.files import write_whole
 from nightjax.methods import METHODS
 from nightjax.report import sections
 from nightjax.report.charts import line_chart, short
@@ -102,7 +103,7 @@ def write_report(
         f"<style>{STYLE}</style></head><body>\n{''.join(parts)}\n</body></html>\n"
     )
     path = epath.Path(output) if output is not None else workdir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
     return path
 
 

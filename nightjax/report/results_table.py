@@ -1,7 +1,7 @@
 """One Markdown table of many run folders; runs that differ only in ``-seedN`` become mean ± standard deviation."""
 
 import glob
-import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from etils import epath
 
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json
 from nightjax.metrics.table import format_value
 from nightjax.report.run_folder import read_config, read_evaluations, read_metrics
 
@@ -43,7 +44,7 @@ def read_run(workdir: epath.Path) -> Result:
     evaluations, metrics = read_evaluations(workdir), read_metrics(workdir)
     if not evaluations:
         raise UserError(f"{workdir} holds no evaluation: wait for its first one, or leave the run out")
-    steps, own = config["train"]["steps"], config["eval"]["sets"]
+    steps, own = config["train"]["steps"], config["eval"]["sets"] or {}
     seconds, memory = (metrics.get(name, ([], []))[1] for name in ("seconds", "memory_gb"))
     return Result(
         {name: summary for name, (_, summary) in evaluations.items()},
@@ -139,10 +140,15 @@ def read_published(path: str) -> dict[str, dict[str, float]]:
     """
     if not path:
         return {}
-    try:
-        return json.loads(epath.Path(path).read_text())
-    except ValueError as error:
-        raise UserError(f"--published={path} is no JSON file of column to row to number: {error}") from error
+    found = read_json(path, dict, "write an object of column to row to number")
+    for column, rows in found.items():
+        if not isinstance(rows, dict) or not all(_is_number(value) for value in rows.values()):
+            raise UserError(f"--published={path}: {column!r} is no object of row to number; write one")
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _lookup(tree: Any, *keys: str | None) -> float | None:

@@ -1,13 +1,12 @@
 """Reading what a run left in its folder: metrics, evaluations, config."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from nightjax.core import metric_lines
+from nightjax.core import files, metric_lines
 from nightjax.core.errors import UserError
 
 Evaluations = dict[str, tuple[int, Mapping[str, Any]]]
@@ -24,8 +23,11 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json); give the folder of a run, one that training wrote")
     config = read_json(path)
-    if not {"train", "eval"} <= set(config):
-        raise UserError(f"{path} is damaged (it has no 'train' or no 'eval'); restore it or leave the run out")
+    train, sets = config.get("train"), config.get("eval")
+    if not isinstance(train, dict) or not isinstance(train.get("steps"), int):
+        raise UserError(f"{path} is damaged (it has no train.steps); restore it or leave the run out")
+    if not isinstance(sets, dict) or not isinstance(sets.get("sets"), dict | None):
+        raise UserError(f"{path} is damaged (it has no eval.sets); restore it or leave the run out")
     return config
 
 
@@ -56,9 +58,9 @@ def read_evaluations(path: epath.Path, passed_over: list[str] | None = None) -> 
     found: Evaluations = {}
     folder = path / "eval"
     for one_set in sorted(folder.iterdir(), key=str) if folder.is_dir() else ():
-        files = [file for file in one_set.iterdir() if file.suffix == ".json"] if one_set.is_dir() else []
-        if files:
-            latest = max(files, key=step_of)
+        found_files = [file for file in one_set.iterdir() if file.suffix == ".json"] if one_set.is_dir() else []
+        if found_files:
+            latest = max(found_files, key=step_of)
             try:
                 found[one_set.name] = (step_of(latest), _read_evaluation(latest))
             except UserError as error:
@@ -77,9 +79,19 @@ def step_of(path: epath.Path) -> int:
 def _read_evaluation(path: epath.Path) -> dict[str, Any]:
     summary = read_json(path)
     tables = ("miou", "iou", "support", "groups")
-    if not all(_is_scores(summary.get(name)) for name in tables) or summary.get("primary") not in summary["miou"]:
+    scores = all(_is_scores(summary.get(name)) for name in tables) and all(map(_is_percent, summary["iou"].values()))
+    if (
+        not scores
+        or not summary["iou"]
+        or summary["iou"].keys() != summary["support"].keys()
+        or summary.get("primary") not in summary["miou"]
+    ):
         raise UserError(f"{path} is not an evaluation: give an eval/<set>/<step>.json of a run, or delete it")
     return summary
+
+
+def _is_percent(value: float | None) -> bool:
+    return value is None or 0 <= value <= 100
 
 
 def _is_scores(value: Any) -> bool:
@@ -93,10 +105,4 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     Raises:
         UserError: the file is not JSON, or holds something else.
     """
-    try:
-        tree = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not valid JSON: delete it or evaluate again") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} holds no JSON object: delete it or evaluate again")
-    return tree
+    return files.read_json(path, dict, "delete it or evaluate again")

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 
 from nightjax.core.classes import ClassSet
+from nightjax.core.files import write_whole
 from nightjax.core.sharding import local_rows
 from nightjax.core.writers import Writer
 from nightjax.inference.overlay import encode_image, panel_grid
@@ -50,5 +51,5 @@ def write_visualizations(
     if jax.process_index() == 0:
         folder = workdir / "visualizations"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{step:07d}_train.png").write_bytes(encode_image(grid))
+        write_whole(folder / f"{step:07d}_train.png", encode_image(grid))
         writer.image(step, "train", grid)

@@ -15,6 +15,7 @@ from etils import epath
 from flax import traverse_util
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json, write_whole
 from nightjax.core.partition import BASE
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree
@@ -46,15 +47,15 @@ def fingerprint(base: PyTree) -> str:
 def record(workdir: epath.Path, config: ml_collections.ConfigDict, state: TrainState) -> None:
     """Writes where the base of a run that begins is from, and what it hashes to."""
     notes = {"init": config.train.init, "sha256": fingerprint(state.frozen[BASE])}
-    (workdir / FILE).write_text(json.dumps(notes, indent=2))
+    write_whole(workdir / FILE, json.dumps(notes, indent=2))
 
 
 def check(workdir: epath.Path, base: PyTree) -> None:
     """Raises UserError unless this is the base that the run began with."""
     try:
-        notes = json.loads((workdir / FILE).read_text())
-        init, expected = notes["init"], notes["sha256"]
-    except (OSError, ValueError, KeyError) as error:
+        notes = read_json(workdir / FILE, dict, "restore it")
+        init, expected = str(notes["init"]), str(notes["sha256"])
+    except (UserError, KeyError) as error:
         raise UserError(f"{workdir / FILE} is missing or damaged; restore it: the checkpoints lack the base") from error
     if (found := fingerprint(base)) != expected:
         raise UserError(

@@ -13,6 +13,7 @@ from nightjax.core import checkpoint, class_section, sharding
 from nightjax.core import config as configs
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
+from nightjax.core.files import write_whole
 from nightjax.core.state import TrainState
 from nightjax.interop import convert, huggingface
 from nightjax.interop.torch_weights import brief, named_leaves
@@ -72,7 +73,7 @@ def import_run(
     network = method.networks[0]
     config = configs.override(config, {"train.init": ",".join(inputs)})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(configs.to_json(config))
+    write_whole(folder / "config.json", configs.to_json(config))
     saver = checkpoint.Checkpointer(folder)
     saver.save(
         0,

@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from nightjax import methods
-from nightjax.core import checkpoint, class_section, sharding, targets
+from nightjax.core import checkpoint, class_section, files, sharding, targets
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.method import Trainable, segments
@@ -96,7 +96,10 @@ def read_config(workdir: epath.PathLike) -> ml_collections.ConfigDict:
     if missing := REQUIRED - set(config):
         path = epath.Path(workdir) / settings.CONFIG
         raise UserError(f"{path} is damaged (it has no {sorted(missing)[0]!r}); restore it or start the run again")
-    return settings.complete(config)
+    try:
+        return settings.complete(config)
+    except UserError as error:
+        raise UserError(f"{epath.Path(workdir) / settings.CONFIG}: {error}") from error
 
 
 def load(workdir: epath.PathLike, network: str = "", step: int | str | None = None) -> Run:
@@ -105,11 +108,12 @@ def load(workdir: epath.PathLike, network: str = "", step: int | str | None = No
     Args:
         workdir: of the run.
         network: ``"student"`` or ``"teacher"``; by default what the config evaluates.
-        step: of the checkpoint, or "best"; the newest by default.
+        step: of the checkpoint, "best", or "last_good"; the newest by default.
 
     Raises:
         UserError: no run, no checkpoint, or no such network.
     """
+    files.check_answers(workdir)
     config = read_config(workdir)
     method = methods.build(config)
     mesh = sharding.make_mesh(jax.devices()[: config.train.devices or None])

@@ -9,6 +9,7 @@ import ml_collections
 from etils import epath
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_json, write_whole
 from nightjax.data import fingerprints, sources
 
 FILE = "data.json"
@@ -44,7 +45,7 @@ def check_same(workdir: epath.Path, readers: Mapping[str, sources.Source], moved
     Raises:
         UserError: a moved folder holds other files. Files that have changed in their place are only told.
     """
-    known = json.loads((workdir / FILE).read_text()) if (workdir / FILE).exists() else {}
+    known = _known(workdir / FILE)
     for name, source in readers.items():
         if name not in known or not (found := fingerprints.of_source(source)):
             continue
@@ -62,6 +63,19 @@ def check_same(workdir: epath.Path, readers: Mapping[str, sources.Source], moved
             )
 
 
+def _known(path: epath.Path) -> dict[str, dict[str, Any]]:
+    """What `remember` wrote, or nothing in runs of earlier versions."""
+    if not path.exists():
+        return {}
+    remedy = "restore it, or delete it to go on with the data as they are"
+    known = read_json(path, dict, remedy)
+    kinds = {"place": str, "records": int, "fingerprint": str}
+    for name, facts in known.items():
+        if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in kinds.items()):
+            raise UserError(f"{path} is damaged at {name!r}: {remedy}")
+    return known
+
+
 def remember(workdir: epath.Path, readers: Mapping[str, sources.Source]) -> None:
     """Writes down what `check_same` compares with."""
     facts: dict[str, Any] = {}
@@ -69,7 +83,7 @@ def remember(workdir: epath.Path, readers: Mapping[str, sources.Source]) -> None
         if fingerprint := fingerprints.of_source(source):
             facts[name] = {"fingerprint": fingerprint, "records": len(source), "place": _place(source)}
     if facts:
-        (workdir / FILE).write_text(json.dumps(facts, indent=1))
+        write_whole(workdir / FILE, json.dumps(facts, indent=1))
 
 
 def to_manual_dir(config: ml_collections.ConfigDict, manual_dir: str) -> ml_collections.ConfigDict:

@@ -1,17 +1,19 @@
 """The sections of a config, checked and complete: every setting is there with its default, so each is a flag."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import class_section
+from nightjax.core import class_section, files
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count, Range, Seed, check_numbers
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
 from nightjax.models import build_segmenter
@@ -31,12 +33,12 @@ class Train:
         frozen: network that no step changes to a run or a file of weights, or None.
     """
 
-    steps: int
-    batch: int
-    accumulate: int = 1
+    steps: Annotated[int, Range(1, 10**9)]
+    batch: Annotated[int, Range(1, 10**6)]
+    accumulate: Count = 1
     devices: int = 0
     init: str = ""
-    frozen: dict = dataclasses.field(default_factory=dict)
+    frozen: dict[str, str | None] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Data:
         streams: domain to `StreamSpec`, or to None to leave a domain out.
     """
 
-    streams: dict
+    streams: dict[str, Any]
     dir: str = ""
     manual_dir: str = ""
-    workers: int = 0
-    threads: int = 2
+    workers: Annotated[int, Range(0, 1024)] = 0
+    threads: Annotated[int, Range(1, 1024)] = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Evaluation:
 
     every: int = 0
     network: str = ""
-    height: int = 0
-    sets: dict = dataclasses.field(default_factory=dict)
+    height: Annotated[int, Range(0, 65_536)] = 0
+    sets: dict[str, Any] | None = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Checkpoint:
     """
 
     every: int = 0
-    keep: int = 2
+    keep: Count = 2
     best: str = ""
 
 
@@ -101,7 +103,7 @@ class Log:
         profile_steps: steps to record a profile of; 0 for none.
     """
 
-    every: int = 50
+    every: Count = 50
     baseline: str = ""
     profile_steps: int = 0
 
@@ -124,21 +126,6 @@ SECTIONS = {
     "log": Log,
 }
 
-LEAST = {
-    "train.steps": 1,
-    "train.batch": 1,
-    "train.accumulate": 1,
-    "train.devices": 0,
-    "data.workers": 0,
-    "data.threads": 1,
-    "eval.every": 0,
-    "eval.height": 0,
-    "checkpoint.every": 0,
-    "checkpoint.keep": 1,
-    "log.every": 1,
-}
-"""Smallest value of each number that drives the loop."""
-
 
 def load(path: str) -> ml_collections.ConfigDict:
     """The complete config of a file; see `core.config.load` and `complete`."""
@@ -157,8 +144,7 @@ def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml
     first = {key: value for key, value in values.items() if _brings_settings(key, value)}
     if first:
         given = config.to_dict()
-        network = {name: given["model"][name] for name in (*NETWORK, "dtype") if name in given["model"]}
-        former = _model(given["method"]["name"], network)
+        network, former = _network(given)
         given["model"] = {
             name: value
             for name, value in given["model"].items()
@@ -167,6 +153,20 @@ def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml
         config = complete(configs.override(ml_collections.ConfigDict(given), first))
     rest = {key: value for key, value in values.items() if key not in first}
     return complete(configs.override(config, rest)) if rest else config
+
+
+def changed_model(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The settings of a config's network that are not its defaults."""
+    given = config.to_dict()
+    network, former = _network(given)
+    changes = {name: value for name, value in given["model"].items() if name not in network and name != "input"}
+    return {name: value for name, value in changes.items() if name not in former or value != former[name]}
+
+
+def _network(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What says which network a config has, and all settings of that network by default."""
+    network = {name: given["model"][name] for name in (*NETWORK, "dtype") if name in given["model"]}
+    return network, _model(given["method"]["name"], network)
 
 
 def _brings_settings(key: str, value: Any) -> bool:
@@ -184,12 +184,12 @@ def saved(folder: epath.PathLike) -> ml_collections.ConfigDict:
     if not path.exists():
         raise UserError(f"{folder} holds no run (no {CONFIG}); give the folder of a run, one that training wrote")
     try:
-        config = configs.from_json(path.read_text())
+        config = configs.from_json(files.read_bytes(path).decode())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
     for section, names in OLDER.items():
         for name in names:
-            if name in (config.get(section) or {}):
+            if isinstance(config.get(section), ml_collections.ConfigDict) and name in config[section]:
                 raise UserError(
                     f"{folder} is a run of an earlier version (its {CONFIG} has {section}.{name}), which this version "
                     "cannot read: train it again, or use the version that made it"
@@ -205,36 +205,39 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     given = config.to_dict()
     for name in ("model", "method", "optim", "train", "data"):
-        if not isinstance(given.get(name), dict):
+        if name not in given or given[name] is None:
             raise UserError(f"config: the section {name!r} is missing; see any file of configs/ for an example")
+    for name in ("model", "method", "optim", *SECTIONS):
+        _section(given.get(name, {}), name)
+    check_numbers({name: value for name, value in given.items() if name != "seed"})
     method, sections = methods.with_defaults(given["method"]), {}
-    for name, cls in SECTIONS.items():
-        section = given.get(name) or {}
-        configs.build(cls, section, name)
-        sections[name] = configs.with_defaults(cls, section) | _collections(cls, section)
     frozen = methods.METHODS[method["name"]].pretrained
-    for name, place in sections["train"]["frozen"].items():
+    for name, place in _section(given["train"].get("frozen", {}), "train.frozen").items():
         choose(dict.fromkeys(frozen), name, "train.frozen")
         if place is not None and not isinstance(place, str):
             raise UserError(f"train.frozen.{name}={place!r} must be a path; write ./{place} for a folder of that name")
+    for name, cls in SECTIONS.items():
+        section = given.get(name, {})
+        configs.build(cls, section, name)
+        sections[name] = configs.with_defaults(cls, section) | _collections(cls, section)
     sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
     sections["classes"]["groups"] = class_section.with_all_groups(sections["classes"]["groups"])
+    class_section.of_section(sections["classes"])
     streams, sets = sections["data"]["streams"], sections["eval"]["sets"]
     sections["data"]["streams"] = {
-        name: configs.with_defaults(StreamSpec, _section(stream, f"data.streams.{name}"), ("name",))
-        for name, stream in streams.items()
-        if stream is not None
+        name: _stream(stream, name) for name, stream in streams.items() if stream is not None
     }
     sections["eval"]["sets"] = {
-        name: None if section is None else configs.with_defaults(EvalSet, _section(section, f"eval.sets.{name}"))
-        for name, section in sets.items()
+        name: None if section is None else _eval_set(section, f"eval.sets.{name}") for name, section in sets.items()
     }
+    seed = given.get("seed", 0)
+    configs.build(_Seed, {"seed": seed}, "config")
     known = ("seed", "model", "method", "optim", *SECTIONS)
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"config: {unknown[0]!r} is no section{suggestion(unknown[0], known)}")
     return ml_collections.ConfigDict(
         {
-            "seed": given.get("seed", 0),
+            "seed": seed,
             "model": _model(method["name"], given["model"]),
             "method": method,
             "optim": configs.with_defaults(Optimizer, given["optim"]),
@@ -244,16 +247,10 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a number that cannot drive the loop, or a set that is not there."""
-    for key, least in LEAST.items():
-        section, name = key.split(".")
-        if config[section][name] < least:
-            raise UserError(f"{key}={config[section][name]} must be {least} or more")
+    """Raises UserError for a step that is not within the run, a set that is not there, or a batch beyond the memory."""
+    configs.build(Optimizer, config.optim, "optim")
     if config.checkpoint.best:
         choose(eval_sections(config), config.checkpoint.best, "checkpoint.best")
-    for name, section in eval_sections(config).items():
-        if section["batch"] < 1:
-            raise UserError(f"eval.sets.{name}.batch={section['batch']} must be 1 or more")
     for key, start in _starts(config).items():
         if start >= config.train.steps:
             raise UserError(
@@ -276,6 +273,23 @@ def _starts(config: ml_collections.ConfigDict) -> dict[str, int]:
     return starts
 
 
+@dataclasses.dataclass(frozen=True)
+class _Seed:
+    seed: Seed
+
+
+def _stream(section: Any, name: str) -> dict[str, Any]:
+    """A stream with every setting, of which nothing can be wrong by itself."""
+    where = f"data.streams.{name}"
+    configs.build(StreamSpec, {**_section(section, where), "name": name}, where)
+    return configs.with_defaults(StreamSpec, section, ("name",))
+
+
+def _eval_set(section: Any, where: str) -> dict[str, Any]:
+    configs.build(EvalSet, _section(section, where), where)
+    return configs.with_defaults(EvalSet, section)
+
+
 def _section(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where}={value!r} must be a section of settings")
@@ -284,13 +298,16 @@ def _section(value: Any, where: str) -> Mapping[str, Any]:
 
 def _collections(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a section that hold sections by name."""
-    fields = [field.name for field in dataclasses.fields(cls) if field.type is dict]
+    kinds = lambda hint: {typing.get_origin(option) for option in (hint, *typing.get_args(hint))}
+    fields = [field.name for field in dataclasses.fields(cls) if dict in kinds(field.type)]
     return {name: dict(section.get(name) or {}) for name in fields}
 
 
 def _model(method: str, section: Mapping[str, Any]) -> dict[str, Any]:
     own, pixels = dict(section), {}
     if methods.sees_pixels(method):
-        pixels = {"input": configs.with_defaults(methods.InputNormalization, own.pop("input", None) or {})}
+        pixels = {
+            "input": configs.with_defaults(methods.InputNormalization, _section(own.pop("input", {}), "model.input"))
+        }
     builder = methods.BUILDERS.get(method, build_segmenter)
     return model_with_defaults(builder, own) | pixels

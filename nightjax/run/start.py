@@ -15,7 +15,7 @@ from nightjax import methods
 from nightjax.core import checkpoint, sharding, targets
 from nightjax.core import config as configs
 from nightjax.core.class_section import of_section, section_of, with_one_more
-from nightjax.core.errors import UserError, choose
+from nightjax.core.errors import UserError, choose, first_line
 from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Trainable
 from nightjax.core.partition import BASE, joined, paths, split
@@ -116,7 +116,16 @@ def init_fn(config: ml_collections.ConfigDict, method: Trainable):
 
 def abstract_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the state, without computing it."""
-    shapes = jax.eval_shape(init_fn(config, method))
+    try:
+        shapes = jax.eval_shape(init_fn(config, method))
+    except (UserError, KeyError, MemoryError):
+        raise
+    except Exception as error:  # Layers and jax raise many types for numbers that fit no network.
+        changed = settings.changed_model(config)
+        if not changed:
+            raise
+        given = ", ".join(f"model.{name}={value!r}" for name, value in changed.items())
+        raise UserError(f"no network can be built with {given} ({first_line(error)}): change one of these") from error
     place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
     return jax.tree.map(place, shapes, sharding.state_sharding(mesh, shapes))
 

@@ -3,6 +3,7 @@ chosen."""
 
 import csv
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from nightjax.core.config import suggestion
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_text, write_whole
 from nightjax.inference import overlay
 from nightjax.metrics import fid
 from nightjax.selection import brightness, coverage
@@ -124,7 +126,7 @@ def write(
     with (folder / "selected.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("name", "score"), *((name, f"{score:.6g}") for name, score in choice.chosen)])
     facts = {**record, **({"frechet": choice.frechet} if choice.frechet else {}), "chosen": len(choice.chosen)}
-    (folder / "selection.json").write_text(json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "selection.json", json.dumps(facts, indent=1) + "\n")
     position = {name: i for i, name in enumerate(choice.names)}
     rows = [position[name] for name, _ in choice.chosen]
     left = sorted(set(position.values()) - set(rows))
@@ -132,7 +134,7 @@ def write(
     sheet = {title: [pool[i][1] for i in index] for title, index in columns.items() if index}
     if reference is not None:
         sheet["reference"] = [reference[i][1] for i in _spread(range(len(reference)))]
-    (folder / "contact_sheet.png").write_bytes(overlay.encode_image(overlay.panel_grid(sheet, height=128)))
+    write_whole(folder / "contact_sheet.png", overlay.encode_image(overlay.panel_grid(sheet, height=128)))
 
 
 def read_list(path: str) -> list[str]:
@@ -142,9 +144,8 @@ def read_list(path: str) -> list[str]:
         UserError: no such file, or no list of names.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            names = [row["name"] for row in csv.DictReader(file)]
-    except (OSError, KeyError) as error:
+        names = [row["name"] for row in csv.DictReader(io.StringIO(read_text(path)))]
+    except (KeyError, csv.Error) as error:
         raise UserError(f"{path} is no selected.csv of nightjax select: {error}") from error
     if not names:
         raise UserError(f"{path} names no images")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nightjax.core import paths
+from nightjax.core import files, paths
 from nightjax.core.errors import UserError
-from nightjax.data import reading, sources, splits, transforms, walking
+from nightjax.data import sources, splits, transforms, walking
 from nightjax.zoo import benchmarks
 
 
@@ -102,7 +102,7 @@ class _FolderRecords:
 
     def __getitem__(self, index: int) -> sources.Record:
         name, path = self._files[index]
-        return {"image_id": walking.without_suffix(name), "image": reading.read_bytes(path)}
+        return {"image_id": walking.without_suffix(name), "image": files.read_bytes(path)}
 
 
 def _places(where: str) -> list[str]:

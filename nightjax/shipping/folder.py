@@ -15,6 +15,7 @@ from etils import epath
 import nightjax
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, choose
+from nightjax.core.files import read_json
 from nightjax.shipping import cards, onnx_file, parity, runners, saved_model, stablehlo, tflite, web
 from nightjax.shipping.network import Network
 
@@ -210,11 +211,10 @@ def load(folder: str | os.PathLike, file: str = "") -> Exported:
     path = pathlib.Path(folder)
     if not (path / ABOUT).exists():
         raise UserError(f"{folder} holds no exported network; write one with nightjax export")
-    try:
-        about = json.loads((path / ABOUT).read_text())
-        target = about["target"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path / ABOUT} is damaged; export again") from error
+    about = read_json(path / ABOUT, dict, "export again")
+    target = choose(dict.fromkeys(TARGETS), about.get("target", ""), f"{path / ABOUT}: target")
+    if missing := {"size", "batch", "layout"} - about.keys():
+        raise UserError(f"{path / ABOUT} is damaged (it has no {sorted(missing)[0]!r}); export again")
     if target in ("onnx", "web"):
         return Exported(onnx_file.open_file(path / (file or onnx_file.FLOAT)), about)
     if target == "tflite":

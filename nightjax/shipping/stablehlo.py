@@ -44,6 +44,8 @@ def write(network: Network, folder: pathlib.Path, *, platforms: Sequence[str]) -
     Raises:
         UserError: a platform is unknown.
     """
+    if not platforms:
+        raise UserError(f"no platform is named; choose from {', '.join(PLATFORMS)}")
     if unknown := sorted(set(platforms) - set(PLATFORMS)):
         raise UserError(f"platform {unknown[0]!r} is unknown; choose from {', '.join(PLATFORMS)}")
     weights, unflatten = _flat(network.variables)
@@ -82,8 +84,20 @@ def open_folder(folder: pathlib.Path) -> Callable[[np.ndarray], list[np.ndarray]
         weights = dict(np.load(folder / WEIGHTS))
     except Exception as error:  # What the deserializer raises on damaged bytes is not documented.
         raise UserError(f"{folder} is damaged or of another jax ({type(error).__name__}); export again") from error
+    _check_weights(folder, program, weights)
     weights = jax.device_put(weights)
     return lambda image: [np.asarray(part) for part in program.call(weights, image)]
+
+
+def _check_weights(folder: pathlib.Path, program: jax.export.Exported, weights: dict[str, np.ndarray]) -> None:
+    """Raises UserError unless the weights are those that the program takes."""
+    try:
+        (wanted, _), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
+        shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder} holds a program of another kind; export again") from error
+    if shapes != {name: (leaf.shape, leaf.dtype) for name, leaf in weights.items()}:
+        raise UserError(f"{folder} is damaged: its weights are not those of its program; export again")
 
 
 def own_platform(platforms: Sequence[str]) -> str | None:

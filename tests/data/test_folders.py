@@ -7,10 +7,11 @@ import unicodedata
 import numpy as np
 import pytest
 
+from nightjax.core import files
 from nightjax.core.config import parse_arguments
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
-from nightjax.data import preflight, reading, transforms
+from nightjax.data import preflight, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.preflight import Wanted
 from nightjax.data.sources import open_source
@@ -265,7 +266,7 @@ def test_sizes_are_read_from_headers_alone(tmp_path, monkeypatch):
     make(tmp_path)
     write(tmp_path, "images/train/f0.png", encoded(picture(0), "PNG", 6))
     sizes = [transforms.decode(record, ("image",))["image"].shape[:2] for record in FolderSource(tmp_path)]
-    monkeypatch.setattr(reading, "read_bytes", None)
+    monkeypatch.setattr(files, "read_bytes", None)
     assert [transforms.image_size(record) for record in FolderSource(tmp_path, encoding="label_ids")] == sizes
 
 

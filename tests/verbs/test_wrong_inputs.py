@@ -1,6 +1,7 @@
 """Whatever a user gets wrong ends in one clear line on standard error and exit code 2."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -111,12 +112,44 @@ def same_stems(world):
         write(f"pictures/night{suffix}", b"")(world)
 
 
+def in_config(section, name, value):
+    """Edits a run's config.json."""
+
+    def prepare(world):
+        path = world / "run" / "config.json"
+        config = json.loads(path.read_text())
+        config[section][name] = value
+        path.write_text(json.dumps(config))
+
+    return prepare
+
+
+def host(changes):
+    """Edits what a checkpoint remembers beside its arrays, as a version without manifests wrote it."""
+
+    def prepare(world):
+        folder = world / "run" / "checkpoints" / "0000002"
+        (folder / "manifest.json").unlink()
+        (path,) = (one for one in (folder / "host").iterdir() if one.read_bytes().startswith(b"{"))
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return prepare
+
+
+def flip(world):
+    """Flips one bit of a checkpoint's arrays."""
+    path = max((world / "run/checkpoints/0000002/state").glob("**/d/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def read_only(path):
     """Makes a folder in which nothing can be written, by root either."""
 
     def prepare(world):
         (world / path).mkdir(exist_ok=True)
-        return refuse(type(epath.Path()), "write_text", errno.EACCES)
+        return refuse(type(epath.Path()), "write_bytes", errno.EACCES)
 
     return prepare
 
@@ -228,8 +261,42 @@ CASES = {
         ["train.devices=99", f"{jax.device_count()} device"], flags=TRAIN + " --config.train.devices=99"
     ),
     "loss not finite": Case(
-        ["step ", "not finite", "train/frame_0", "optim.lr"], flags=TRAIN + " --config.optim.lr=1e30"
+        ["step ", "not finite", "train/frame_0", "optim.lr", "no checkpoint yet"],
+        flags=TRAIN
+        + " --config.optim.name=sgd --config.optim.lr=100 --config.method.loss.class_weights="
+        + 19 * "1e12,",
     ),
+    "steps beyond counting": Case(
+        ["train.steps=99999999999999999999", "at most"], flags=TRAIN + " --config.train.steps=99999999999999999999"
+    ),
+    "seed below 0": Case(["seed=-1", "0 or more"], flags=TRAIN + " --config.seed=-1"),
+    "rate beyond sense": Case(["optim.lr=1e+30", "at most"], flags=TRAIN + " --config.optim.lr=1e30"),
+    "rate that ends higher": Case(["optim.min_lr=0.1", "optim.lr"], flags=TRAIN + " --config.optim.min_lr=0.1"),
+    "memory of the whole past": Case(["optim.b1=1.0", "below 1"], flags=TRAIN + " --config.optim.b1=1.0"),
+    "group with a rate below 0": Case(
+        ["optim.groups", "-1.0", "below 0"], change=set_key("optim.groups", ({"pattern": "backbone", "lr": -1.0},))
+    ),
+    "profile of fewer steps than none": Case(["log.profile_steps=-1"], flags=TRAIN + " --config.log.profile_steps=-1"),
+    "head without channels": Case(
+        ["model.head_channels=0", "network"], flags=TRAIN + " --config.model.head_channels=0"
+    ),
+    "widths of too few stages": Case(
+        ["model.backbone_widths=(4, 4)"], flags=TRAIN + " --config.model.backbone_widths=4,4"
+    ),
+    "channels below 0": Case(["model.head_channels=-8"], flags=TRAIN + " --config.model.head_channels=-8"),
+    "weights that are no numbers": Case(
+        ["method.loss.class_weights", "finite"],
+        change="config.unlock(); config.method.loss = {'class_weights': 19 * (float('nan'),)}",
+    ),
+    "windows of nothing": Case(["eval.sets.val.window[0]=0"], change=set_key("eval.sets.val.window", (0, 0))),
+    "crop beyond all images": Case(
+        ["crop=(9000000, 48)", "65536"], change=set_key("data.streams.source.crop", (9_000_000, 48))
+    ),
+    "section that is none": Case(["checkpoint=None", "section"], change=set_key("checkpoint", None)),
+    "section missing": Case(["'train'", "missing"], change="config.unlock(); del config['train']"),
+    "streams that are none": Case(["data.streams"], change=set_key("data.streams", None)),
+    "method without a name": Case(["method.name=None"], change=set_key("method.name", None)),
+    "data set of no path": Case(["'folder:'", "/PATH"], flags=TRAIN + " --config.data.streams.source.dataset=folder:"),
     # Run folders and checkpoints.
     "workdir of another config": Case(
         ["optim.lr=0.001", "0.5", "--workdir"], flags=CONTINUE + " --config.optim.lr=0.5"
@@ -255,6 +322,57 @@ CASES = {
     "checkpoint without arrays": Case(
         ["checkpoints/0000002", "damaged"], prepare=remove("run/checkpoints/*/state"), flags=CONTINUE
     ),
+    "empty folder in place of a checkpoint": Case(
+        ["checkpoints/0000009", "empty or damaged", "--step=last_good"],
+        prepare=lambda world: (world / "run" / "checkpoints" / "0000009").mkdir(),
+        flags=CONTINUE,
+    ),
+    "checkpoint beyond the end": Case(
+        ["step 9", "train.steps=2"],
+        prepare=lambda world: (world / "run/checkpoints/0000002").rename(world / "run/checkpoints/0000009"),
+        flags=CONTINUE,
+    ),
+    "clock that is none": Case(
+        ["checkpoints/0000002", "clock", "[5]"],
+        prepare=host({"clock": [5]}),
+        flags=CONTINUE,
+    ),
+    "position below 0": Case(
+        ["checkpoints/0000002", "'source'", "next_index=-1"],
+        prepare=host({"streams": {"source": {"next_index": -1}}}),
+        flags=CONTINUE,
+    ),
+    "file in place of the checkpoints": Case(
+        ["{run}/checkpoints is a file"],
+        prepare=lambda world: [step(world) for step in (remove("run/checkpoints"), write("run/checkpoints", "x"))],
+        flags=CONTINUE,
+    ),
+    "config.json too deep": Case(
+        ["config.json", "damaged", "deep"], "evaluate", prepare=write("run/config.json", 100_000 * "["), flags=EVALUATE
+    ),
+    "config.json is a pipe": Case(
+        ["config.json", "pipe"],
+        "predict",
+        prepare=lambda world: [remove("run/config.json")(world), os.mkfifo(world / "run/config.json")],
+        flags=PREDICT,
+    ),
+    "config.json with a number for a section": Case(
+        ["config.json", "eval.sets=3", "section"], "evaluate", prepare=in_config("eval", "sets", 3), flags=EVALUATE
+    ),
+    "config.json without a network": Case(
+        ["config.json", "model.backbone"], "predict", prepare=in_config("model", "backbone", None), flags=PREDICT
+    ),
+    "config.json with a folder that is a number": Case(
+        ["config.json", "data.manual_dir=5", "str"], prepare=in_config("data", "manual_dir", 5), flags=CONTINUE
+    ),
+    "one bit of a checkpoint": Case(
+        ["checkpoints/0000002", "damaged", "another content", "--step=last_good"], prepare=flip, flags=CONTINUE
+    ),
+    "one bit of a checkpoint, predict": Case(
+        ["checkpoints/0000002", "damaged", "--step=last_good"], "predict", prepare=flip, flags=PREDICT
+    ),
+    "no checkpoint is good": Case(["none", "[2]"], "predict", prepare=flip, flags=PREDICT + " --step=last_good"),
+    "step in other digits": Case(["step ²", "[2]"], "evaluate", flags=EVALUATE + " --step=²"),
     "data position cut off": Case(
         ["checkpoints/0000002", "damaged"], prepare=truncate("run/checkpoints/*/host/*"), flags=CONTINUE
     ),
@@ -287,6 +405,10 @@ CASES = {
         prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC),
     ),
     # Pictures to predict.
+    "device in place of a picture": Case(
+        ["/dev/zero", "device"], "predict", flags=PREDICT.replace("{data}/images/train/frame_00.png", "/dev/zero")
+    ),
+    "size beyond everything": Case(["--size=1000000,1000000"], "predict", flags=PREDICT + " --size=1000000,1000000"),
     "picture missing": Case(["nowhere.png", "exist"], "predict", flags=PREDICT + " --input=nowhere.png"),
     "picture cut off": Case(
         ["frame_00.png", "damaged"], "predict", prepare=truncate("data/images/train/frame_00.png"), flags=PREDICT

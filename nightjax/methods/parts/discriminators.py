@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count
 from nightjax.core.step import Outcome, Player
 from nightjax.core.types import PyTree
 from nightjax.losses.adversarial import adversarial_loss, discriminator_loss
@@ -28,7 +29,7 @@ class DiscriminatorForm:
         strides: of all five.
     """
 
-    features: int = 64
+    features: Count = 64
     multipliers: tuple[int, ...] = VARIANTS["dannet"]["multipliers"]
     strides: tuple[int, ...] = VARIANTS["dannet"]["strides"]
 

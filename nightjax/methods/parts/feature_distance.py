@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from nightjax.core.ranges import Share
 from nightjax.core.types import Variables
 from nightjax.losses.feature import feature_distance
 from nightjax.methods.parts.network import Outputs, SegmentationNetwork
@@ -19,7 +20,7 @@ class FeatureDistance:
     """
 
     weight: float = 0.005
-    min_ratio: float = 0.75
+    min_ratio: Share = 0.75
 
     def __call__(
         self, network: SegmentationNetwork, initial: Variables, outputs: Outputs, image: jax.Array, label: jax.Array

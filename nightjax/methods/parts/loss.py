@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Share
 from nightjax.losses.segmentation import focal_mixture, pixel_weighted_cross_entropy
 from nightjax.methods.parts.network import Outputs
 from nightjax.models import hrda
@@ -23,7 +24,7 @@ class FocalMixture:
         divide_by_batch: divide once more by the batch size.
     """
 
-    beta: float = 0.5
+    beta: Share = 0.5
     gamma: float = 2.0
     alpha: float = 0.5
     mode: Literal["pixel", "batch"] = "pixel"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply
+from nightjax.core.ranges import Positive, Share
 from nightjax.core.types import Batch, PyTree, Variables
 from nightjax.models.norm import interleaved_norm_groups
 from nightjax.ops import color
@@ -35,9 +36,9 @@ class InputNormalization:
     """
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
     order: Literal["rgb", "bgr"] = "rgb"
-    exposure: float = 0.0
+    exposure: Share = 0.0
 
     def decode(self, image: jax.Array) -> jax.Array:
         """[B, H, W, 3] uint8 to float32 in [0, 1], exposure-normalized if asked for."""

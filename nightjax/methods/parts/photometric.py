@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 
+from nightjax.core.ranges import Share
 from nightjax.ops import camera, color
 
 
@@ -20,10 +21,10 @@ class ColorJitter:
         order: of the four operations, ``"any"`` or mmsegmentation's.
     """
 
-    probability: float = 0.8
+    probability: Share = 0.8
     strength: float = 0.2
     ranges: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    each: float = 1.0
+    each: Share = 1.0
     order: Literal["any", "mmseg"] = "any"
 
 
@@ -36,7 +37,7 @@ class GaussianBlur:
         sigma: range of the standard deviation, pixels.
     """
 
-    probability: float = 0.5
+    probability: Share = 0.5
     sigma: tuple[float, float] = (0.15, 1.15)
 
 

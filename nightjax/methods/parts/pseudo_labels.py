@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Share
 from nightjax.ops import pseudo_label
 
 
@@ -38,7 +39,7 @@ class PseudoLabels:
             pass of the teacher; see `pseudo_label.flip_averaged`.
     """
 
-    threshold: float = 0.968
+    threshold: Share = 0.968
     weight_scope: Literal["batch", "image"] = "batch"
     ignore_top: int = 0
     ignore_bottom: int = 0

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
 from nightjax.core.modules import apply
+from nightjax.core.ranges import Decay, Share
 from nightjax.core.state import ExampleBuffer
 from nightjax.core.types import IGNORE, PyTree
 from nightjax.losses import pull
@@ -89,7 +90,7 @@ class Negatives:
     count: int = 50
     domains: Literal["both", "source"] = "both"
     per_query: bool = False
-    min_confidence: float = 0.0
+    min_confidence: Share = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +139,8 @@ class Pulling:
     negatives: Negatives = Negatives()
     exponent: float = 0.5
     seen_only: bool = False
-    confidence_decay: float = 0.99
-    prototype_decay: float | None = None
+    confidence_decay: Decay = 0.99
+    prototype_decay: Decay | None = None
     queue: QueueSize | None = None
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count, Share
 from nightjax.core.types import PyTree, Size, Variables
 from nightjax.losses.detection import proposal_losses
 from nightjax.methods.parts.network import InputNormalization
@@ -29,7 +30,7 @@ class Relabeling:
         hard_only: judge by the hard classes alone, not by all.
     """
 
-    count: int = 16
+    count: Count = 16
     hard_only: bool = False
 
 
@@ -55,9 +56,9 @@ class RegionDetector:
     input: InputNormalization | None = None
     short_side: int = 0
     proposals: Proposals = Proposals()
-    score_threshold: float = 0.5
-    anchors_per_image: int = 256
-    positive_fraction: float = 0.5
+    score_threshold: Share = 0.5
+    anchors_per_image: Count = 256
+    positive_fraction: Share = 0.5
     relabeling: Relabeling = Relabeling()
 
     @property

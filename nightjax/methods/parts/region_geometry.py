@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nightjax.core.ranges import Count, Share, Side
 from nightjax.core.types import Size
 from nightjax.methods.parts.network import RandomKeys
 from nightjax.ops import boxes, regions
@@ -28,16 +29,16 @@ class RegionGeometry:
         max_regions: the best so many count in a prediction.
     """
 
-    size: int = 512
+    size: Side = 512
     keep_aspect: bool = False
     antialias: bool = True
     min_side: float = 64.0
     context: float = 2.0
     context_in_target: bool = True
     min_area: int = 64
-    max_boxes: int = 64
-    merge_iou: float = 0.7
-    max_regions: int = 20
+    max_boxes: Count = 64
+    merge_iou: Share = 0.7
+    max_regions: Count = 20
 
     def crop(self, image: jax.Array, found: jax.Array) -> jax.Array:
         """Regions [B, M, 4] of images [B, H, W, 3] at the region level's size, float32 in the images' range."""
@@ -124,8 +125,8 @@ class RegionSampling:
         jitter: of those from labels.
     """
 
-    per_image: int = 4
-    detected: float = 0.0
+    per_image: Count = 4
+    detected: Share = 0.0
     by_class: bool = True
     jitter: RegionJitter = RegionJitter()
 

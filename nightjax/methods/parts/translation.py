@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.modules import apply, init
+from nightjax.core.ranges import Share
 from nightjax.core.types import Variables
 from nightjax.methods.parts.network import RandomKeys
 from nightjax.methods.parts.photometric import ColorJitter, Photometric
@@ -29,8 +30,8 @@ class Translation:
     """
 
     kind: Literal["fda", "style"] = "fda"
-    beta: float = 0.01
-    style_strength: float = 0.5
+    beta: Share = 0.01
+    style_strength: Share = 0.5
     weight: float = 0.0
 
     def init(self, key: jax.Array, image: jax.Array) -> dict[str, Variables]:

@@ -1,11 +1,13 @@
 """Text as editors of all systems write it, and files that must not be opened."""
 
 import os
+import threading
 
 import pytest
 
+from nightjax.core import files
 from nightjax.core.errors import UserError
-from nightjax.data.reading import read_bytes, read_text
+from nightjax.core.files import read_bytes, read_text
 
 TEXT = "x/Zürich_0\nx/f1\n"
 
@@ -39,3 +41,27 @@ def test_what_is_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match=f"cannot read {path}"):
             read_bytes(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00{}", b"[" * 100_000, b"[]", b"null", b"5"])
+def test_json_of_another_kind_is_one_line(content, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match="a.json .*: make it again") as error:
+        files.read_json(tmp_path / "a.json", dict, "make it again")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_a_pipe_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(UserError, match="a pipe, socket or device"):
+        files.read_json(tmp_path / "a.json", dict, "")
+
+
+def test_a_path_that_does_not_answer_is_told(tmp_path):
+    never = threading.Event()
+    with pytest.raises(UserError, match="does not answer within 0.05 s"):
+        files.check_answers(tmp_path, seconds=0.05, exists=lambda: never.wait(5))
+    never.set()
+    files.check_answers(tmp_path)
+    with pytest.raises(UserError, match="a word"):
+        files.check_answers(tmp_path, exists=lambda: (_ for _ in ()).throw(UserError("a word")))

@@ -1,0 +1,73 @@
+"""What libraries print beside an error: kept back, so that a user's mistake is one line, and told with a defect."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+
+class Noise:
+    """What was kept back."""
+
+    def __init__(self):
+        self._lines: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Keeps a text back."""
+        self._lines.append(text)
+
+    def tell(self) -> None:
+        """Prints everything."""
+        for text in self._lines:
+            print(text, file=sys.stderr)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, noise: Noise):
+        super().__init__()
+        self._noise = noise
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._noise.add(self.format(record))
+
+
+@contextlib.contextmanager
+def kept_back() -> Iterator[Noise]:
+    """Keeps back what threads and coroutines die of, and what asyncio and Orbax log about it."""
+    noise = Noise()
+
+    def of_thread(args: threading.ExceptHookArgs) -> None:
+        noise.add("".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)))
+
+    def unraisable(args: Any) -> None:
+        noise.add(f"{args.err_msg or 'ignored'}: {args.object!r}: {args.exc_value!r}")
+
+    handler = _Handler(noise)
+    loggers = [logging.getLogger(name) for name in ("asyncio", "absl", "orbax")]
+    before = threading.excepthook, sys.unraisablehook, [logger.propagate for logger in loggers]
+    threading.excepthook, sys.unraisablehook = of_thread, unraisable
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield noise
+    finally:
+        for logger, propagate in zip(loggers, before[2], strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+        if sys.exc_info()[0] is None:  # At the end of a process that failed, more of the same may come.
+            threading.excepthook, sys.unraisablehook = before[:2]
+
+
+def nobody_listens() -> bool:
+    """Whether the reader of standard output is gone; what is still to be written then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
