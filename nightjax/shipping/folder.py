@@ -212,9 +212,9 @@ def load(folder: str | os.PathLike, file: str = "") -> Exported:
     if not (path / ABOUT).exists():
         raise UserError(f"{folder} holds no exported network; write one with nightjax export")
     about = read_json(path / ABOUT, dict, "export again")
-    target = choose(dict.fromkeys(TARGETS), about.get("target", ""), f"{path / ABOUT}: target")
-    if missing := {"size", "batch", "layout"} - about.keys():
+    if missing := {"target", "size", "batch", "layout"} - about.keys():
         raise UserError(f"{path / ABOUT} is damaged (it has no {sorted(missing)[0]!r}); export again")
+    target = choose(dict.fromkeys(TARGETS), about["target"], f"{path / ABOUT}: target")
     if target in ("onnx", "web"):
         return Exported(onnx_file.open_file(path / (file or onnx_file.FLOAT)), about)
     if target == "tflite":

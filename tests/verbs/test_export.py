@@ -13,7 +13,7 @@ from PIL import Image
 from nightjax import api, export
 from nightjax.core.errors import UserError
 from nightjax.models import build_segmenter
-from nightjax.shipping import folder, stablehlo
+from nightjax.shipping import folder, saved_model, stablehlo
 from nightjax.shipping.network import Network
 from tests.helpers import toy
 
@@ -61,6 +61,7 @@ def test_network_sees_what_it_sees_in_prediction(tmp_path, monkeypatch, size, fl
     run_folder = toy.untrained_run(tmp_path / "run", config)
     model, image = api.load(run_folder), np.random.default_rng(7).integers(0, 255, (*size, 3), np.uint8)
     written = []
+    monkeypatch.setattr(saved_model, "tensorflow", lambda: None)  # It need not be there.
     monkeypatch.setattr(folder, "export", lambda *args: written.append(args[2]) or {"files": {}})
     arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", f"--size={size[0]},{size[1]}"]
     export.main(["export", *arguments, *flags.split()])
@@ -107,6 +108,7 @@ def test_fixed_batch_and_sizes_are_kept(run_folder, exported, tmp_path):
 
 def test_several_formats_are_a_folder_each(run_folder, tmp_path, monkeypatch):
     written = []
+    monkeypatch.setattr(saved_model, "tensorflow", lambda: None)  # It need not be there.
     monkeypatch.setattr(folder, "export", lambda *args: written.append(args[:2]) or {"files": {}})
     arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", "--size=32,48"]
     export.main(["export", *arguments, "--to=stablehlo,saved_model"])
