@@ -12,7 +12,6 @@ import numpy as np
 
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import UserError
-from nightjax.ops.pseudo_label import kept_rows
 
 WORD = 32
 """Slots in one integer of a bit mask."""
@@ -137,21 +136,3 @@ def class_mask(label: jax.Array, selected: jax.Array) -> jax.Array:
 def mix(mask: jax.Array, source: jax.Array, target: jax.Array) -> jax.Array:
     """Source where ``mask`` [B, H, W] is True, else target; both [B, H, W] or [B, H, W, C]."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (source.ndim - 3)), source, target)
-
-
-def mixed_weight(
-    mask: jax.Array, pseudo_weight: jax.Array, *, ignore_top: int = 0, ignore_bottom: int = 0
-) -> jax.Array:
-    """Loss weight of a mixed image: 1 on pasted source pixels, the pseudo-label weight elsewhere.
-
-    Args:
-        mask: [B, H, W] bool.
-        pseudo_weight: [B] float32, weight of each target image's pseudo-label (``pseudo_label.confident_fraction``).
-        ignore_top: rows at the top whose pseudo-label gets weight 0 (source pixels there keep 1).
-        ignore_bottom: the same at the bottom.
-
-    Returns:
-        [B, H, W] float32.
-    """
-    rows = kept_rows(mask.shape[1], ignore_top, ignore_bottom)
-    return jnp.where(mask, 1.0, pseudo_weight[:, None, None] * rows[:, None])

@@ -8,7 +8,7 @@ import numpy as np
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
-from nightjax.core.types import IGNORE
+from nightjax.core.types import IGNORE, Size
 
 
 def normalized_entropy(probs: jax.Array) -> jax.Array:
@@ -95,10 +95,20 @@ def confident_fraction(confidence: jax.Array, threshold: float = 0.968, *, scope
     return jnp.broadcast_to(fraction.mean(), fraction.shape) if scope == "batch" else fraction
 
 
-def kept_rows(height: int, ignore_top: int = 0, ignore_bottom: int = 0) -> np.ndarray:
-    """Float32 [height], 0 in the first and last rows of an image, where pseudo-labels have no weight, and 1 between."""
-    row = np.arange(height)
-    return ((row >= ignore_top) & (row < height - ignore_bottom)).astype(np.float32)
+def pixel_weight(weight: jax.Array, size: Size, ignore_top: int = 0, ignore_bottom: int = 0) -> jax.Array:
+    """Loss weight of every pixel's pseudo-label.
+
+    Args:
+        weight: [B] float32, that of each image, see `confident_fraction`.
+        size: (H, W) of the images.
+        ignore_top, ignore_bottom: first and last rows, whose pseudo-labels have no weight.
+
+    Returns:
+        [B, H, W] float32.
+    """
+    row = np.arange(size[0])
+    kept = ((row >= ignore_top) & (row < size[0] - ignore_bottom)).astype(np.float32)
+    return jnp.broadcast_to(weight[:, None, None] * kept[:, None], (len(weight), *size))
 
 
 def flip_averaged(logits: jax.Array, mirrored: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import pytest
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.ops import mixing
+from nightjax.ops.pseudo_label import pixel_weight
 
 LABEL = np.array(
     [
@@ -97,16 +98,15 @@ def test_class_mask_looks_up_each_image_in_its_own_set():
 
 @pytest.mark.parametrize("full", [True, False])
 def test_mix_of_full_and_empty_masks(full):
-    mask, share = jnp.full((1, 2, 2), full), jnp.array([0.3])
+    mask = jnp.full((1, 2, 2), full)
     source, target = jnp.ones((1, 2, 2, 3)), jnp.zeros((1, 2, 2, 3))
     np.testing.assert_array_equal(mixing.mix(mask, source, target), source if full else target)
     np.testing.assert_array_equal(mixing.mix(mask, source[..., 0], target[..., 0]), float(full))
-    np.testing.assert_allclose(mixing.mixed_weight(mask, share), 1.0 if full else 0.3)
 
 
 def test_weight_of_ignored_rows_is_zero_except_on_source_pixels():
     mask = jnp.zeros((1, 4, 2), bool).at[0, 0, 0].set(True)
-    weight = mixing.mixed_weight(mask, jnp.array([0.5]), ignore_top=1, ignore_bottom=2)
+    weight = mixing.mix(mask, jnp.ones(mask.shape), pixel_weight(jnp.array([0.5]), (4, 2), 1, 2))
     np.testing.assert_array_equal(weight[0], [[1, 0], [0.5, 0.5], [0, 0], [0, 0]])
 
 

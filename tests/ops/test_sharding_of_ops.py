@@ -11,7 +11,7 @@ from nightjax.losses.feature import feature_distance
 from nightjax.losses.segmentation import pixel_weighted_cross_entropy
 from nightjax.ops import bank as banks
 from nightjax.ops import color, mixing
-from nightjax.ops.pseudo_label import confident_fraction, pseudo_label, refine
+from nightjax.ops.pseudo_label import confident_fraction, pixel_weight, pseudo_label, refine
 from nightjax.ops.warp import flow_warp
 
 B, H, W = 8, 16, 24
@@ -22,7 +22,9 @@ def select_and_mix(mode):
         key = jax.random.key(0)
         mask = mixing.class_mask(x["label"], mixing.select_classes(key, x["label"], mode=mode))
         label, confidence = pseudo_label(jax.nn.softmax(x["logits"]))
-        weight = mixing.mixed_weight(mask, confident_fraction(confidence, 0.1))
+        weight = mixing.mix(
+            mask, jnp.ones(mask.shape), pixel_weight(confident_fraction(confidence, 0.1), mask.shape[1:])
+        )
         return mixing.mix(mask, x["image"], x["other"]), mixing.mix(mask, x["label"], label), weight
 
     return run

@@ -58,6 +58,11 @@ class SegmentationLoss:
         table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
         return table[jnp.minimum(label, len(self.class_weights))]
 
+    def pixel_weight(self, label: jax.Array) -> jax.Array:
+        """`label_weight` of true labels as an array, float32 [B, H, W]."""
+        weight = self.label_weight(label)
+        return jnp.ones(label.shape, jnp.float32) if weight is None else weight
+
     def __call__(self, outputs: Outputs, label: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         """The loss; for HRDA also that of the detail window's own logits.
 

@@ -94,8 +94,7 @@ class MaskedConsistency:
             ``masked`` [B, H, W, 3] in [0, 1], ``masked_label`` [B, H, W] and ``masked_weight`` [B, H, W] float32; with
             masked tokens, the whole images and ``masked_tokens`` bool [B, tokens].
         """
-        source_weight = loss.label_weight(label)
-        source = image, label, jnp.ones(label.shape, jnp.float32) if source_weight is None else source_weight
+        source = image, label, loss.pixel_weight(label)
         target = targets.image, targets.label.astype(label.dtype), pseudo_labels.pixel_weight(targets)
         if self.mode == "both":
             image, label, weight = (alternate(*pair) for pair in zip(source, target, strict=True))

@@ -60,9 +60,5 @@ class ClassMix:
         mixed = mixing.mix(mask, image, targets.image)
         if self.photometric is not None:
             mixed = self.photometric(mixed, keys("photometric"))
-        rows = {"ignore_top": pseudo_labels.ignore_top, "ignore_bottom": pseudo_labels.ignore_bottom}
-        weight = mixing.mixed_weight(mask, targets.weight, **rows)
-        class_weight = loss.label_weight(label)
-        if class_weight is not None:
-            weight = mixing.mix(mask, class_weight, weight)
+        weight = mixing.mix(mask, loss.pixel_weight(label), pseudo_labels.pixel_weight(targets))
         return {"mixed": mixed, "mixed_label": mixing.mix(mask, label, targets.label), "mixed_weight": weight}

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from nightjax.core.ranges import Share
 from nightjax.ops import pseudo_label
@@ -53,6 +52,5 @@ class PseudoLabels:
 
     def pixel_weight(self, targets: Targets) -> jax.Array:
         """Loss weight of every pixel's pseudo-label, float32 [B, H, W]: that of its image, 0 in the ignored rows."""
-        rows = pseudo_label.kept_rows(targets.label.shape[1], self.ignore_top, self.ignore_bottom)
-        weight = targets.weight[:, None, None] * rows[:, None]
-        return jnp.broadcast_to(weight, targets.label.shape)
+        size = targets.label.shape[1:]
+        return pseudo_label.pixel_weight(targets.weight, size, self.ignore_top, self.ignore_bottom)

@@ -273,6 +273,8 @@ def test_the_other_methods_mask_what_their_teacher_has_labeled(plain, batch, mak
         np.testing.assert_array_equal(examples["masked_label"], targets.label)
         shown = [name for name in ("image", "reference") if name in batch["target"]]
         seen |= {name for name in shown if distance(targets.image, batch["target"][name] / 255.0) < 1e-6}
+    halves = prepared(changed(method, training__accumulate=2), now, batch)[1]
+    np.testing.assert_array_equal(halves["masked"], examples["masked"])
     assert seen == ({"image", "reference"} if method_class is DsrFpa else {"image"})
     assert float(masked_loss(method, state, examples)) > 0
 
@@ -341,6 +343,8 @@ def test_masked_tokens(plain, method, batch, make_state):
     np.testing.assert_array_equal(examples["masked"], decoded(tokens, batch, "target"))
     masked = examples["masked_tokens"]
     assert masked.shape == (2, 64) and masked.dtype == bool and 0.5 < masked.mean() < 0.9
+    halves = prepared(changed(tokens, training__accumulate=2), state, batch)[1]
+    np.testing.assert_array_equal(halves["masked_tokens"], masked)
     gradient = masked_gradient(tokens, state, examples)[1]["student"]["backbone"]["mask_token"]
     assert jnp.abs(gradient).max() > 0
     own = jax.grad(lambda p: tokens.student_loss(state, p, state.batch_stats, examples, 0)[0])(state.params)
