@@ -3,8 +3,7 @@
     python -m nightjax.main --config=configs/dacs.py
 
 On NightStreet: two CPU cores, about 5 minutes; results in `docs/results.md`. DAFormer's setting takes one GPU and
-    40,000
-steps of 2 + 2 crops. The authors report 53.8 mIoU on Dark Zurich test; hours and result are unmeasured here:
+40,000 steps of 2 + 2 crops. The authors report 53.8 mIoU on Dark Zurich test; hours and result are unmeasured here:
 
     python -m nightjax.main --config=configs/dacs.py:data=cityscapes_to_dark_zurich --config.data.manual_dir=DIR
 
@@ -34,7 +33,7 @@ def get_config(
     """Arguments are described above."""
     scale = recipes.scale_of(data)
     recipe = {"toy": TOY, "paper": PAPER.replace(optim=optimizer(model))}[scale].replace(method={"name": "dacs"})
-    changes = [*common(data, photometric), {"data.streams.target.fields": ("image",)}]
+    changes = [*common(data, photometric, model), {"data.streams.target.fields": ("image",)}]
     config = recipes.make(
         recipe,
         data,

@@ -28,8 +28,9 @@ convert`` makes the folder from a published file).
 
     65.2  DSR+FPA, HRDA        dsr_fpa.py:DZ,model=hrda
     53.7  DSR+FPA, DeepLab-v2  dsr_fpa.py:DZ,model=deeplab
-    50.7  DSR+FPA, RefineNet   dsr_fpa.py:DZ,model=refinenet (the released program cannot run it, see DSR-11 in
-    fidelity) 63.9  Refign-HRDA          dsr_fpa.py:DZ,model=hrda,parts=refign
+    50.7  DSR+FPA, RefineNet   dsr_fpa.py:DZ,model=refinenet (the released program cannot run it: DSR-11 in
+                               `docs/fidelity.md`)
+    63.9  Refign-HRDA          dsr_fpa.py:DZ,model=hrda,parts=refign
     56.2  Refign-DAFormer      dsr_fpa.py:DZ,model=daformer,parts=refign (from Refign's own table)
     55.9  HRDA                 dacs.py:data=cityscapes_to_dark_zurich,model=hrda
     53.8  DAFormer             dacs.py:data=cityscapes_to_dark_zurich
@@ -132,7 +133,7 @@ def get_config(
         input=input,
         exposure=exposure,
         tune=tune,
-        changes=common(data, photometric),
+        changes=common(data, photometric, model),
     )
     paired = "reference" in config.data.streams.target.fields
     _check_aligner(data, aligner, matcher, paired)

@@ -36,7 +36,6 @@ from typing import Literal
 import ml_collections
 
 from nightjax.core.config import call
-from nightjax.zoo import recipes
 from nightjax.zoo.self_training import Masking
 
 
@@ -52,7 +51,7 @@ def get_config(
     mask_block: int | None = None,
 ) -> ml_collections.ConfigDict:
     """Arguments are described above."""
-    config = call(
+    return call(
         "dacs",
         data=data,
         model=model,
@@ -64,11 +63,3 @@ def get_config(
         mask_ratio=mask_ratio,
         mask_block=mask_block,
     )
-    if config.data.streams.target.resize is not None:
-        return config
-    # Rows count pixels of images at half size, and HRDA reads them at full size.
-    rows = {
-        f"method.pseudo_labels.{name}": 2 * config.method.pseudo_labels[name]
-        for name in ("ignore_top", "ignore_bottom")
-    }
-    return recipes.changed(config, [rows])

@@ -88,7 +88,7 @@ def get_config(
     method |= TOY_PULL if scale == "toy" else {}
     method |= {"pull.negatives.domains": "source"} if mode == "dg" else {}
     method |= PARTS[parts]
-    changes = common(data, photometric) if mode == "uda" else common_of_source(photometric)
+    changes = common(data, photometric, model) if mode == "uda" else common_of_source(photometric)
     changes.append({f"method.{key}": value for key, value in method.items()})
     if mode == "uda":
         changes.append({"data.streams.target.fields": ("image",)})

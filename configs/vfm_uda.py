@@ -36,7 +36,6 @@ from typing import Literal
 import ml_collections
 
 from nightjax.zoo import recipes
-from nightjax.zoo.benchmarks import BENCHMARKS
 from nightjax.zoo.self_training import PAPER, TOY, common
 
 MODEL = {
@@ -81,10 +80,7 @@ def get_config(
         if toy:
             changes.append({"method.loss.class_weights": "root_inverse"})
     else:
-        changes += [*common(data, photometric=False), {"data.streams.target.fields": ("image",)}]
-        top, bottom = BENCHMARKS[data].get("dropped_rows", (0, 0))
-        if not toy:  # They count pixels of images at half size.
-            changes.append({"method.pseudo_labels": {"ignore_top": 2 * top, "ignore_bottom": 2 * bottom}})
+        changes += [*common(data, photometric=False, full_resolution=True), {"data.streams.target.fields": ("image",)}]
         changes.append({"method.masking": MASKING[masking], "method.pseudo_labels.flip": not toy})
         changes.append({"method.feature_distance": {} if distance else None})
         changes.append({"method.source_photometric": None if toy else WEAK})

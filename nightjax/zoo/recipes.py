@@ -81,6 +81,12 @@ def scale_of(data: str) -> Scale:
     return choose(BENCHMARKS, data, "config argument data").get("scale", "paper")
 
 
+def reads_full_resolution(data: str, model: str | None, wanted: bool = False) -> bool:
+    """Whether crops of 1024 are read of images at their full size: real ones, for a network of `FULL_RESOLUTION` or
+    because a recipe wants it."""
+    return scale_of(data) == "paper" and (wanted or model in FULL_RESOLUTION)
+
+
 def make(
     recipe: Recipe,
     data: str,
@@ -118,7 +124,7 @@ def make(
     named = model or recipe.model
     if isinstance(named, str):
         recipe = recipe.replace(model=choose(MODELS, named, "config argument model"))
-        if (full_resolution or named in FULL_RESOLUTION) and scale_of(data) == "paper":
+        if reads_full_resolution(data, named, full_resolution):
             _read_full_resolution(benchmark)
     backbone = cast(Mapping[str, Any], recipe.model).get("backbone", "")
     if tune in ("adapters", "norms") and not backbone.startswith(TRANSFORMERS):

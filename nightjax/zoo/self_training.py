@@ -38,14 +38,20 @@ MASKED_AS_THEY_ARE = (
 changed colors."""
 
 
-def common(data: str, photometric: bool) -> list[recipes.Changes]:
+def common(
+    data: str, photometric: bool, model: str | None = None, full_resolution: bool = False
+) -> list[recipes.Changes]:
     """Changes by benchmark and argument.
 
     Args:
-        data: key of `BENCHMARKS`.
+        data: key of `BENCHMARKS`, whose dropped rows count pixels of images at half size.
         photometric: whether source images get the strong photometric augmentation of DACS.
+        model: key of `MODELS`, or None for the recipe's.
+        full_resolution: whether the recipe reads images at their full size with any network.
     """
-    top, bottom = choose(BENCHMARKS, data, "config argument data").get("dropped_rows", (0, 0))
+    rows = choose(BENCHMARKS, data, "config argument data").get("dropped_rows", (0, 0))
+    scale = 2 if recipes.reads_full_resolution(data, model, full_resolution) else 1
+    top, bottom = (scale * row for row in rows)
     changes: list[recipes.Changes] = [{"method.pseudo_labels": {"ignore_top": top, "ignore_bottom": bottom}}]
     return changes + common_of_source(photometric)
 

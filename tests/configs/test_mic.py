@@ -35,6 +35,17 @@ def test_published_rows(data, model, block):
     assert config.data.streams.target.crop == config.data.streams.source.crop == (crop, crop)
 
 
+@pytest.mark.parametrize("name", ["dacs", "dsr_fpa", "t2s_da"])
+@pytest.mark.parametrize("data", ["gta5_to_cityscapes", "synthia_to_cityscapes", "cityscapes_to_dark_zurich"])
+def test_rows_without_weight_follow_the_size_of_the_images(name, data):
+    rows = {
+        model: settings.load(f"{name}:data={data},model={model}").method.pseudo_labels for model in ("daformer", "hrda")
+    }
+    found = {model: (section.ignore_top, section.ignore_bottom) for model, section in rows.items()}
+    city = {"daformer": (15, 120), "hrda": (30, 240)}
+    assert found == (dict.fromkeys(rows, (0, 0)) if data == "cityscapes_to_dark_zurich" else city)
+
+
 def test_without_masking_it_is_dacs():
     for arguments in ("", "data=cityscapes_to_dark_zurich,model=hrda", "data=gta5_to_cityscapes"):
         plain = settings.load(f"mic:{arguments},masking=none")
