@@ -27,14 +27,18 @@ alone: 77.6 on ACDC's four conditions), so train the source-only network of the 
 
 ``tune=adapters`` leaves DINOv2 as it is and trains low-rank adapters and the head; ``tune=norms`` the backbone's norms
 too, ``tune=head`` the head alone. ``distance=1`` adds DAFormer's feature distance to the initial backbone, which
-lowers results by the authors of VFM-UDA++. ``masking=block`` hides blocks of 64 pixels instead of tokens, ``none``
-nothing. VFM-1 to VFM-9 in `docs/fidelity.md` say what differs from the official program.
+lowers results by the authors of VFM-UDA++. ``foundation=RUN`` is their own: the features of both domains are
+distilled from a frozen DINOv2-L with registers, whose weights are in the folder RUN (``nightjax convert`` makes it, see
+`docs/dinov2.md`); on NightStreet from a run of ``vit_tiny``. It costs a pass of the student and one of that network a
+domain, its checkpoints hold it, and results are unmeasured here. ``masking=block`` hides blocks of 64 pixels instead of
+tokens, ``none`` nothing. VFM-1 to VFM-9 in `docs/fidelity.md` say what differs from the official program.
 """
 
 from typing import Literal
 
 import ml_collections
 
+from nightjax.core.errors import UserError
 from nightjax.zoo import recipes
 from nightjax.zoo.self_training import PAPER, TOY, common
 
@@ -64,9 +68,12 @@ def get_config(
     tune: recipes.Tune = "full",
     masking: Literal["none", "token", "block"] = "token",
     distance: bool = False,
+    foundation: str = "",
     source_only: bool = False,
 ) -> ml_collections.ConfigDict:
     """Arguments are described above."""
+    if foundation and source_only:
+        raise UserError("config argument foundation= distills on two domains: leave out source_only=1")
     toy = recipes.scale_of(data) == "toy"
     recipe = TOY if toy else PAPER
     changes: list[recipes.Changes] = []
@@ -84,6 +91,10 @@ def get_config(
         changes.append({"method.masking": MASKING[masking], "method.pseudo_labels.flip": not toy})
         changes.append({"method.feature_distance": {} if distance else None})
         changes.append({"method.source_photometric": None if toy else WEAK})
+    if foundation:
+        crop = recipes.streams_of(data, ("target",))["target"]["crop"]
+        small = {"backbone": "vit_tiny", "size": min(crop)}
+        changes.append({"method.distillation": small if toy else {}, "train.frozen.foundation": foundation})
     return recipes.make(
         recipe.replace(method={"name": "dacs"}),
         data,

@@ -5,6 +5,7 @@ Source: DAFormer (arXiv 2111.14887) and ``mmseg/models/uda/dacs.py`` of its offi
 """
 
 import dataclasses
+import functools
 from typing import ClassVar
 
 import jax
@@ -14,6 +15,7 @@ from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, PyTree, Scalars
+from nightjax.methods.parts.distillation import FROZEN, HEAD, FeatureDistillation
 from nightjax.methods.parts.feature_distance import FeatureDistance
 from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.masking import MaskedConsistency, masked_examples, student_losses
@@ -40,6 +42,7 @@ class Dacs(WithTeacher):
         mixing: of source and target.
         masking: one more pass of the student on masked images, or None.
         feature_distance: to the initial network, or None.
+        distillation: from a frozen foundation model, or None.
         source_photometric: augmentation of the source images, or None (the papers use none).
     """
 
@@ -52,24 +55,35 @@ class Dacs(WithTeacher):
     mixing: ClassMix = ClassMix()
     masking: MaskedConsistency | None = None
     feature_distance: FeatureDistance | None = FeatureDistance()
+    distillation: FeatureDistillation | None = None
     source_photometric: Photometric | None = None
 
     domains: ClassVar[tuple[str, ...]] = ("source", "target")
+    optional_init: ClassVar[tuple[str, ...]] = (HEAD,)
+    pretrained: ClassVar[tuple[str, ...]] = (FROZEN,)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """See `core.method.Trainable`."""
         check_one_size(batch)
         if self.masking is not None:
             self.masking.check(self.network, batch)
-        return super().init(rng, batch)
+        if self.distillation is None:
+            return super().init(rng, batch)
+        height, width, channels = batch["source"]["image"].shape[1:]
+        student = self.network.init(rng, (height, width, channels))
+        head = self.distillation.init(rng, self.network, student, (height, width))
+        state = self.first_state(student | {"params": student["params"] | {HEAD: head}})
+        return state.replace(frozen=state.frozen | {FROZEN: self.distillation.init_frozen(rng)})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
         """See `core.method.Trainable`."""
         teacher = self.teacher.update(state)
         targets, examples, stats = self.prepare(state, teacher, batch)
         state = state.replace(teacher=teacher | {"batch_stats": stats})
-        losses = {"student": student_losses(self, state)}
-        state, scalars = gradient_step(state, self.players, losses, examples, self.training)
+        losses = student_losses(self, state)
+        if self.distillation is not None:
+            losses.append(functools.partial(self.distillation.on_target, self, state))
+        state, scalars = gradient_step(state, self.players, {"student": losses}, examples, self.training)
         return state, with_total(scalars) | {"pseudo_label_weight": targets.weight.mean()}
 
     def prepare(self, state: TrainState, teacher: PyTree, batch: Batch) -> tuple[Targets, dict[str, jax.Array], PyTree]:
@@ -81,6 +95,8 @@ class Dacs(WithTeacher):
         image, label = images["source"]["image"], batch["source"]["label"]
         mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, self.network.classes)
         mixed |= masked_examples(self, keys, image, label, targets)
+        if self.distillation is not None:
+            mixed["target"] = target
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         return targets, {"source": image, "source_label": label, **mixed}, stats
@@ -88,7 +104,10 @@ class Dacs(WithTeacher):
     def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
         """All terms on one microbatch; see `core.step.Loss`."""
         passes = student_passes(self, self.training, state, params, i)
-        _, terms, new = passes.source(stats["student"], part)
+        outputs, terms, new = passes.source(stats["student"], part)
+        if self.distillation is not None:
+            head, frozen = params["student"][HEAD], state.frozen[FROZEN]
+            terms["loss_distilled_source"] = self.distillation(head, frozen, outputs, part["source"])
         _, mixed, new = passes.mixed(new, part, self.mixing.weight)
         terms |= mixed
         return total(terms.values()), Outcome(terms, {"student": new})

@@ -156,10 +156,15 @@ CONFIGS = {
             "model=dinov2_l",
             "exposure=1",
             "distance=1",
+            "foundation=pretrained/dinov2_l_reg",
             "source_only=1",
             *(f"masking={name}" for name in ("none", "token", "block", "x")),
         ),
-        "more": (f"{DZ},model=dinov2_l_reg,tune=adapters,source_only=1", "data=nightcity,source_only=1"),
+        "more": (
+            f"{DZ},model=dinov2_l_reg,tune=adapters,source_only=1",
+            "data=nightcity,source_only=1",
+            "foundation=runs/start,source_only=1",
+        ),
     },
     "dsr_fpa.py": {
         "on": ("", DZ, ACDC),
