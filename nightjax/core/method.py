@@ -17,7 +17,7 @@ from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import Batch, Scalars, Variables
 
-Task = Literal["segmentation", "translation", "matching"]
+Task = Literal["segmentation", "translation", "matching", "pretraining"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +160,7 @@ USES = {
     "segmentation": "predict and evaluate",
     "translation": "nightjax translate",
     "matching": "nightjax match and the config argument aligner=uawarpc",
+    "pretraining": "train.init of other runs",
 }
 """Task to what a run of it is for."""
 

@@ -25,6 +25,7 @@ from nightjax.methods.matching import MatcherTraining
 from nightjax.methods.nightlab import NightLab
 from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
 from nightjax.methods.pix2pixhd import Pix2PixHD
+from nightjax.methods.self_supervised import SelfSupervised
 from nightjax.methods.self_training import SelfTraining
 from nightjax.methods.supervised import Supervised
 from nightjax.methods.t2s_da import T2sDa
@@ -39,6 +40,7 @@ from nightjax.models.unit import build_unit
 METHODS = {
     "supervised": Supervised,
     "self_training": SelfTraining,
+    "self_supervised": SelfSupervised,
     "dacs": Dacs,
     "dsr_fpa": DsrFpa,
     "dannet": Dannet,

@@ -1,4 +1,4 @@
-"""Heads that losses compare features through; they are no part of the network that predicts."""
+"""Heads that losses read features through; they are no part of the network that predicts."""
 
 import functools
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.core.types import Size
+from nightjax.models.backbones.transformer import linear_init
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.resize import resize
@@ -68,3 +69,20 @@ class DistillationHead(nn.Module):
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="feat_project_1")(x)
         x = conv(self.features, name="feat_project_3")(nn.gelu(x, approximate=False))
         return resize(x, size, align_corners=False)
+
+
+class PixelHead(nn.Module):
+    """One linear map from a feature to the pixels of its patch (SimMIM, arXiv 2111.09886).
+
+    Attributes:
+        patch: side of a patch in pixels.
+        dtype: of the computation.
+    """
+
+    patch: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, C] to [B, h, w, patch * patch * 3], row by row."""
+        return nn.Dense(self.patch**2 * 3, dtype=self.dtype, kernel_init=linear_init, name="linear")(x)

@@ -163,8 +163,9 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     """The weights of ``train.init`` for a new run, by network.
 
     Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the
-    checkpoint; they are left out here and start from scratch. Modules that only the checkpoint has are dropped. Of a
-    run that tells other classes apart, the parameters that belong to classes are dropped too. All is printed.
+    checkpoint, and all but the backbone from that of a run without labels; they are left out here and start from
+    scratch. Modules that only the checkpoint has are dropped. Of a run that tells other classes apart, the parameters
+    that belong to classes are dropped too. All is printed.
 
     Raises:
         UserError: another module is absent, the run saw its images in another form, or see `load_network`.
@@ -172,13 +173,15 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     path = epath.Path(config.train.init)
     folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
     _check_pixels(config, folder)
-    found, foreign = {}, _foreign_classes(config, folder)
+    unlabeled = _is_unlabeled(folder)
+    found, foreign = {}, None if unlabeled else _foreign_classes(config, folder)
     per_class = class_parameters(config, method) if foreign else {}
     for network, wanted in method.initial(shapes).items():
         other = _base_of_run(folder.parent.parent, network, wanted)
         saved = checkpoint.parameters(folder, network) | paths(other)
         held, modules = {name.partition("/")[0] for name in saved}, set(wanted["params"])
-        if missing := sorted(modules - held - set(method.optional_init)):
+        optional = modules - {"backbone"} if unlabeled else set(method.optional_init)
+        if missing := sorted(modules - held - optional):
             raise UserError(
                 f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; "
                 "give a run of its model"
@@ -200,6 +203,15 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
         kept["params"] = split(kept["params"], absent)[0]
         found[network] = _load_with_base(folder, without(kept, replaced), network, other)
     return found
+
+
+def _is_unlabeled(folder: epath.Path) -> bool:
+    """Whether the checkpoint is of a run that trained a backbone without labels."""
+    workdir = folder.parent.parent
+    if not (workdir / settings.CONFIG).exists():
+        return False
+    cls = methods.METHODS.get(settings.saved(workdir)["method"]["name"])
+    return cls is not None and cls.task == "pretraining"
 
 
 def _completed(variables: Variables, fresh: Variables) -> Variables:

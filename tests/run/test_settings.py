@@ -24,6 +24,7 @@ from tests.helpers.places import ROOT
 METHODS = {
     "supervised": "supervised",
     "self_training": "self_training:unlabeled=nightstreet/std_pairs,split=target_pairs,teacher=runs/a",
+    "self_supervised": "self_supervised:",
     "dacs": "dacs",
     "dsr_fpa": "dsr_fpa",
     "dannet": "dannet",

@@ -166,6 +166,11 @@ CONFIGS = {
             "foundation=runs/start,source_only=1",
         ),
     },
+    "self_supervised.py": {
+        "on": ("", DZ, "data=camvid_day_to_dusk"),
+        "arguments": (*STEPS, "model=dinov2_l", "model=vit_tiny", "model=tiny", "exposure=1"),
+        "more": (),
+    },
     "dsr_fpa.py": {
         "on": ("", DZ, ACDC),
         "arguments": (

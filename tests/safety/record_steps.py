@@ -82,6 +82,7 @@ REFINENET = RESNET | {"head": "refinenet", "head_channels": 8}
 """Sections ``model`` that replace the config's."""
 
 ACCUMULATE = {"train.batch": 4, "train.accumulate": 2}
+VIT = {"model.backbone_dim": 24, "model.head_channels": 8}
 FEATURE_DISTANCE = {"method.feature_distance": {"weight": 0.005}}
 SURE = {"method.pseudo_labels.threshold": 0.054}
 """A new network is sure of nothing: with the usual threshold pseudo-labels would have no weight. 1/19 is 0.053."""
@@ -134,6 +135,8 @@ DSR = "configs/dsr_fpa.py:data=nightstreet_tiny,steps=8"
 T2S = "configs/t2s_da.py:data=nightstreet_tiny,steps=8"
 SELF = "configs/self_training.py:data=nightstreet_tiny,steps=8"
 TEACHER = "unlabeled=nightstreet/tiny_pairs,split=target_pairs,teacher=runs/first"
+VFM = "configs/vfm_uda.py:data=nightstreet_tiny,steps=8"
+UNLABELED = "configs/self_supervised.py:data=nightstreet_tiny,steps=8"
 DANNET = "configs/dannet.py:data=nightstreet_tiny,steps=8"
 ADAPT = "configs/adaptsegnet.py:data=nightstreet_tiny,steps=8"
 IMAGE_LEVEL = "configs/nightlab.py:data=nightstreet_tiny,steps=8,stage=image"
@@ -207,6 +210,11 @@ VARIANTS = {
     "dacs_masking_both_accumulate": (f"{DACS},masking=both", TINY | SURE | ACCUMULATE),
     "dsr_fpa_masking_source": (f"{DSR},masking=source", TINY | SURE | {"method.masking.running_statistics": False}),
     "t2s_da_masking_flip": (f"{T2S},parts=none,masking=auto", TINY | SURE | {"method.pseudo_labels.flip": True}),
+    # Plain transformers.
+    "vfm_uda": (VFM, VIT | SURE),
+    "vfm_uda_distilled": (VFM, VIT | SURE | {"method.distillation": {"backbone": "dinov2_tiny", "size": 42}}),
+    "self_supervised": (UNLABELED, VIT),
+    "self_supervised_accumulate": (UNLABELED, VIT | ACCUMULATE | {"method.masked.normalized": False}),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
     "dsr_fpa": (DSR, TINY | SURE | {"method.alignment.start_step": 2}),
     "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.alignment.start_step": 0}),
