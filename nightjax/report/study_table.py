@@ -39,14 +39,18 @@ def run_folder(root: str, study: Study, name: str, seed: int) -> epath.Path:
 
 
 def read_scores(folder: epath.Path, study: Study) -> Scores | None:
-    """Scores of one run, or None while it is missing or unfinished.
+    """Scores of one run, or None while it is missing or unfinished; a run that scores nothing has none when it is done.
 
     Raises:
         UserError: a set was scored fewer times than the study averages over.
     """
     if not (folder / "config.json").exists():
         return None
-    steps = read_config(folder)["train"]["steps"]
+    config = read_config(folder)
+    steps = config["train"]["steps"]
+    if not any(config["eval"]["sets"].values()):
+        done = (folder / "checkpoints" / f"{steps:07d}").exists()
+        return Scores({}, steps, _seconds(folder)) if done else None
     columns: dict[str, list[float | None]] = {}
     for title, one_set in study.sets.items():
         files = sorted((folder / "eval" / one_set).glob("*.json"), key=step_of)
@@ -60,8 +64,12 @@ def read_scores(folder: epath.Path, study: Study) -> Scores | None:
         for file in files[-study.last :]:
             for column, value in _columns(read_json(file), title, study).items():
                 columns.setdefault(column, []).append(value)
-    seconds = read_metrics(folder).get("seconds", ([], [0.0]))[1]
-    return Scores({column: mean_and_spread(values)[0] for column, values in columns.items()}, steps, seconds[-1])
+    means = {column: mean_and_spread(values)[0] for column, values in columns.items()}
+    return Scores(means, steps, _seconds(folder))
+
+
+def _seconds(folder: epath.Path) -> float:
+    return read_metrics(folder).get("seconds", ([], [0.0]))[1][-1]
 
 
 def _columns(summary: Mapping[str, Any], title: str, study: Study) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import tomllib
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from nightjax import study
 from nightjax.core import cli, studies
 from nightjax.core.config import override, to_json
 from nightjax.core.errors import UserError
+from nightjax.report import study_table
 from nightjax.run import settings
 
 STUDY = """
@@ -116,6 +118,26 @@ def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsy
     assert "night +3.0 (one seed)" in capsys.readouterr().out
 
 
+def test_a_run_that_scores_nothing(tmp_path):
+    """It is finished with its last checkpoint, and its row of the table is empty."""
+    found = studies.parse(
+        tomllib.loads(STUDY.replace("supervised:data=nightstreet_tiny,steps=100", "self_supervised:")), "s"
+    )
+    folder = study_table.run_folder(str(tmp_path), found, "less", 0)
+    folder.mkdir(parents=True)
+    config = override(settings.load("self_supervised:data=nightstreet_tiny"), {"train.steps": 100})
+    (folder / "config.json").write_text(to_json(config))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 100, "seconds": 1800.0}) + "\n")
+    assert study_table.read_scores(folder, found) is None
+    (folder / "checkpoints" / "0000100").mkdir(parents=True)
+    assert study_table.read_scores(folder, found) == study_table.Scores({}, 100, 1800.0)
+    more = study_table.run_folder(str(tmp_path), found, "more", 0)
+    more.mkdir()
+    write_run(more, 200, 13.0)
+    table = study_table.markdown(str(tmp_path), found)
+    assert "| less | 100 | 1 | - | - | - | - | - |" in table and "| less, then more | 100 + 200 | 1 | 13.0 |" in table
+
+
 def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--dry_run", "--seeds=3", "--only=less")
     assert capsys.readouterr().out.splitlines() == [
@@ -133,7 +155,7 @@ def test_own_studies_name_configs_and_classes_that_exist(name):
         loaded = settings.load(config.removeprefix("--config="))
         values = dict(word.removeprefix("--config.").partition("=")[::2] for word in keys)
         loaded = settings.override(loaded, values)
-        assert set(found.sets.values()) <= set(loaded.eval.sets)
+        assert not loaded.eval.sets or set(found.sets.values()) <= set(loaded.eval.sets)
         assert loaded.eval.every * found.last <= loaded.train.steps or values["eval.every"] != str(found.every)
 
 
