@@ -46,14 +46,14 @@ FORMS = {
     "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend"),
     "cuda": Forms(),
     "tpu": Forms(counting="onehot"),
-    "onnx": Forms(depthwise="library", blocks="unrolled"),
-    "tflite": Forms(depthwise="library", blocks="unrolled"),
+    "onnx": Forms(depthwise="library", growing="blend", blocks="unrolled"),
+    "tflite": Forms(depthwise="library", growing="blend", blocks="unrolled"),
 }
 """Target to its forms. Those of ``"cpu"`` are measured; those of other devices follow from what the hardware does well.
 
 ``"onnx"`` and ``"tflite"`` are file formats, whose runtimes have a fast depthwise convolution and want no loop. Their
-max-pool is slices (jax2onnx 0.17 converts neither of JAX's window forms right), and their resize is two products,
-which convert for any number of images; onnxruntime is as fast with them as with its own Resize (docs/ship.md).
+max-pool is slices, since jax2onnx 0.17 converts neither of JAX's window forms right. Their growth is a blend, so that
+files are smaller and runtimes faster (docs/ship.md); JAX's own resize does not convert for any batch.
 """
 
 _current = jax.make_user_context("cpu")

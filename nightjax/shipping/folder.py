@@ -135,7 +135,7 @@ _WHAT = {
     "model.tflite": "the network, weights inside",
     "model_int8.tflite": "the same with 8-bit weights",
     "index.html": "the page",
-    "ort": "onnxruntime-web (MIT license)",
+    "ort": "onnxruntime-web by Microsoft (MIT license)",
     "weights.npz": "the weights, by name, the first argument of every program",
     "saved_model": "a SavedModel with the signature `image` to `label` and `confidence`",
     "run.py": "segments a photo",

@@ -49,7 +49,7 @@ def write(
         The files, to be checked.
 
     Raises:
-        UserError: a package is missing, or the converter knows an operation of the network not.
+        UserError: a package is missing, or the converter does not know an operation of the network.
     """
     check_packages()
     image, front = network.image(), scratch / "front.onnx"
@@ -70,7 +70,7 @@ def write(
     files = [_finished(network, whole, front, folder / FLOAT, notes)]
     if calibration:
         small = scratch / "front_int8.onnx"
-        _quantize(front, small, [in_layout(network, picture) for picture in calibration])
+        _quantize(front, small, [in_layout(network, night) for night in calibration])
         whole = _joined([small, *parts[1:]], scratch / "whole_int8.onnx")
         files.append(_finished(network, whole, small, folder / INT8, notes, int8=True))
     return files
