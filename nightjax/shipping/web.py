@@ -52,9 +52,14 @@ def _fetched(scratch: pathlib.Path) -> pathlib.Path:
     if done.returncode or not found:
         said = (done.stderr.strip().splitlines() or ["no message"])[0]
         raise UserError(f"npm could not fetch {PACKAGE} ({said}); {remedy}")
+    root = scratch / "package"
+    (root / "dist").mkdir(parents=True)
     with tarfile.open(found[0]) as archive:
-        archive.extractall(scratch, filter="data")
-    return scratch / "package"
+        for name in ("package.json", *(f"dist/{name}" for name in FILES)):
+            member = archive.extractfile(f"package/{name}")
+            assert member is not None  # It is a file.
+            (root / name).write_bytes(member.read())
+    return root
 
 
 def _check_version(root: pathlib.Path) -> None:
