@@ -20,7 +20,7 @@ from nightjax.core.classes import ClassSet
 from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
-from nightjax.inference.predict import Prediction, predict_image
+from nightjax.inference.predict import Prediction, Scores, score_image
 from nightjax.run import loaded, settings
 from nightjax.train import train as _train
 from nightjax.zoo.listing import list_benchmarks, list_configs, list_methods, list_models, list_sets, list_studies
@@ -67,9 +67,28 @@ class Model:
         Returns:
             Train ids [H, W] uint8 and confidence [H, W] float32, at the image's own size.
         """
+        probabilities = options.pop("probabilities", False)
+        return self.scores(image, **options).prediction(probabilities)
+
+    def label(self, image: ImageLike, **options: Any) -> np.ndarray:
+        """The train ids of `predict` alone, uint8 [H, W], in less than half the time.
+
+        Args:
+            image: as for `predict`.
+            **options: of `score_image`.
+        """
+        return self.scores(image, **options).label()
+
+    def scores(self, image: ImageLike, **options: Any) -> Scores:
+        """What the network says of one image at its own size, from which labels and predictions are made.
+
+        Args:
+            image: as for `predict`.
+            **options: of `score_image`.
+        """
         image = _image(image)
         options = {"input_size": self.input_size(image.shape[:2])} | options
-        return predict_image(self.run.predict_fn, image, **options)
+        return score_image(self.run.predict_fn, image, **options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
         """Where things in an image of this size are as large as in training: with `input_height` rows.
@@ -93,8 +112,7 @@ class Model:
     def overlay(self, image: ImageLike, opacity: float = 0.55, **options: Any) -> np.ndarray:
         """The image under the colors of its predicted classes, uint8 [H, W, 3]."""
         image = _image(image)
-        label = self.predict(image, **options).label
-        return overlay.blend(image, label, opacity, self.classes.colors)
+        return overlay.blend(image, self.label(image, **options), opacity, self.classes.colors)
 
     def evaluate(self, *, data_dir: str = "", manual_dir: str = "") -> dict[str, dict[str, Any]]:
         """Scores the evaluation sets of the run's config and prints the table; see `Evaluator`."""

@@ -5,7 +5,7 @@
     nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks
     nightjax predict --workdir=runs/dsr_fpa --input=drive_frames --frame_rate=25 --output=masks
 
-For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.png, at
+For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.jpg, at
 the image's own size, and for every video the folder NAME_trainids of masks and NAME_overlay.mp4. classes.json and
 legend.png say once what ids and colors mean; summary.json has the classes' shares of every image. Sub-folders of an
 input folder are kept. It needs the run folder, and no data set.
@@ -22,7 +22,7 @@ from absl import flags
 from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
-from nightjax.inference.inputs import find_inputs, image_sizes
+from nightjax.inference.inputs import find_inputs
 from nightjax.inference.many import Predictions, written_names
 from nightjax.inference.predict import parse_size, should_bucket
 
@@ -61,11 +61,11 @@ def main(argv: Sequence[str]) -> None:
     inputs = find_inputs(values.input, values.output, frames=frames, written=written)
     model = api.load(values.workdir, network=values.network, step=values.step)
     predictions = Predictions(values.output, model.run.facts() | {"options": options}, model.classes)
-    sizes = image_sizes(inputs.images.values())
+    sizes = inputs.sizes.values()
     if not values.size:
         print(_size_line(model, max((height for _, height in sizes), default=0)), flush=True)
     bucket = should_bucket(sizes)
-    predictions(functools.partial(model.predict, bucket=bucket, **options), inputs, values.frame_rate)
+    predictions(functools.partial(model.label, bucket=bucket, **options), inputs, values.frame_rate)
     before = f" ({predictions.before} of them before)" if predictions.before else ""
     print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
     if inputs.passed_over:

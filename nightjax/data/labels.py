@@ -119,7 +119,11 @@ def colors_to_labels(image: np.ndarray, table: Mapping[tuple[int, int, int], int
 
 def histogram(label: np.ndarray) -> np.ndarray:
     """int64[256]: how often each value occurs in a uint8 label image."""
-    return np.bincount(np.asarray(label, np.uint8).ravel(), minlength=256)
+    values = np.asarray(label, np.uint8).ravel()
+    counts = np.zeros(256, np.int64)
+    for first in range(0, len(values), 2**20):  # NumPy counts 8 bytes for each that it is given.
+        counts += np.bincount(values[first : first + 2**20], minlength=256)
+    return counts
 
 
 def class_pixels(label: np.ndarray, num_classes: int = len(CITYSCAPES)) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""One prediction as files: train ids, their colors and the overlay, each complete or not there."""
+"""One image's labels as files: train ids, their colors and the overlay, each complete or not there."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import PIL.Image
@@ -14,40 +14,28 @@ from nightjax.core.files import write_whole
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
 from nightjax.inference.inputs import CLASSES, LEGEND, RESULTS
-from nightjax.inference.predict import Prediction
 
-Predict = Callable[[np.ndarray], Prediction]
-"""uint8 [H, W, 3] to a prediction at the image's own size."""
+Label = Callable[[np.ndarray], np.ndarray]
+"""An image uint8 [H, W, 3] to the class of each of its pixels, uint8 [H, W]."""
 
 
-def write_prediction(
-    predict: Predict, path: epath.Path, folder: epath.Path, name: str, classes: ClassSet
-) -> np.ndarray:
-    """Segments one image file and writes its train ids, their colors, and the overlay on the image.
+def write_results(image: np.ndarray, label: np.ndarray, folder: epath.Path, name: str, classes: ClassSet) -> None:
+    """Writes an image's train ids, their colors, and the overlay on the image.
 
     Args:
-        predict: of the network.
-        path: of the image.
+        image: uint8 [H, W, 3].
+        label: uint8 [H, W].
         folder: to write to.
-        name: of the results, possibly with folders: ``<name>_trainids.png``, ``_color.png`` and ``_overlay.png``.
+        name: of the results, possibly with folders: ``<name>_trainids.png``, ``_color.png`` and ``_overlay.jpg``.
         classes: of the network.
-
-    Returns:
-        The train ids, uint8 [H, W].
-
-    Raises:
-        UserError: the image cannot be read.
     """
-    image = read_any(path)
-    label = predict(image).label
     encoders = (
         lambda: overlay.encode_label(label),
         lambda: overlay.encode_palette(label, classes.colors),
-        lambda: overlay.encode_image(overlay.blend(image, label, palette=classes.colors), compression=1),
+        lambda: overlay.encode_photo(overlay.blend(image, label, palette=classes.colors), overwrite=True),
     )
     for end, encode in zip(RESULTS, encoders, strict=True):
         write_whole(folder / f"{name}{end}", encode())
-    return label
 
 
 def write_classes(folder: epath.Path, classes: ClassSet) -> None:
@@ -74,15 +62,13 @@ def read_any(path: epath.Path) -> np.ndarray:
         raise UserError(f"{path} is damaged ({first_line(error)}): copy or download it again") from error
 
 
-def is_finished(path: epath.Path, folder: epath.Path, name: str, ends: tuple[str, ...] = RESULTS) -> bool:
-    """Whether all results of a file are there and none is older than the file."""
-    results = [folder / f"{name}{end}" for end in ends]
-    if not all(result.exists() for result in results):
-        return False
-    return min(result.stat().mtime for result in results) >= path.stat().mtime
+def is_newer(results: Iterable[epath.Path], than: float) -> bool:
+    """Whether results are all there, and none is older than a time in seconds of the epoch."""
+    results = list(results)
+    return all(path.exists() for path in results) and min(path.stat().mtime for path in results) >= than
 
 
-def read_label(folder: epath.Path, name: str) -> np.ndarray:
-    """The train ids that `write_prediction` wrote, uint8 [H, W]."""
-    with (folder / f"{name}{RESULTS[0]}").open("rb") as file, PIL.Image.open(file) as image:
+def read_mask(path: epath.Path) -> np.ndarray:
+    """Train ids that were written as an image, uint8 [H, W]."""
+    with path.open("rb") as file, PIL.Image.open(file) as image:
         return np.asarray(image)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from nightjax.data.walking import IMAGE_SUFFIXES
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".m4v", ".mkv", ".webm")
 """What is taken for a video, in any case."""
 
-RESULTS = ("_trainids.png", "_color.png", "_overlay.png")
+RESULTS = ("_trainids.png", "_color.png", "_overlay.jpg")
 """Ends of the names of an image's results, in the order in which they are written."""
 
 VIDEO_RESULTS = ("_trainids", "_overlay.mp4")
@@ -42,6 +43,18 @@ class Inputs:
     images: Mapping[str, epath.Path]
     videos: Mapping[str, Sequence[epath.Path]]
     passed_over: Mapping[str, str]
+
+    @functools.cached_property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Name of every image to its (width, height) by the file's header; files that are no image are left out."""
+        sizes = {}
+        for name, path in self.images.items():
+            try:
+                with path.open("rb") as file, PIL.Image.open(file) as image:
+                    sizes[name] = image.size
+            except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+                continue
+        return sizes
 
     def summary(self) -> str:
         """How many files were passed over, by reason."""
@@ -121,18 +134,6 @@ def find_inputs(
 def is_video(path: epath.Path) -> bool:
     """Whether a file is called like a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def image_sizes(paths: Iterable[epath.Path]) -> list[tuple[int, int]]:
-    """(width, height) from the files' headers; files that are no image are passed over."""
-    sizes = []
-    for path in paths:
-        try:
-            with path.open("rb") as file, PIL.Image.open(file) as image:
-                sizes.append(image.size)
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-            continue
-    return sizes
 
 
 def _listing(folder: epath.Path) -> tuple[dict[str, epath.Path], dict[str, str]]:

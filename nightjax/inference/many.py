@@ -1,7 +1,9 @@
 """Prediction of many files: what is bad never stops the rest, and what is done is not done again."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,24 @@ from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, memory_shortage
 from nightjax.core.files import read_json, write_whole
 from nightjax.core.types import IGNORE
+from nightjax.data.labels import histogram
 from nightjax.inference import videos
-from nightjax.inference.files import Predict, is_finished, read_label, write_classes, write_prediction
-from nightjax.inference.inputs import SUMMARY, VIDEO_RESULTS, Inputs
+from nightjax.inference.files import (
+    Label,
+    is_newer,
+    read_any,
+    read_mask,
+    write_classes,
+    write_results,
+)
+from nightjax.inference.inputs import RESULTS, SUMMARY, VIDEO_RESULTS, Inputs
+from nightjax.inference.pipeline import pipelined
+
+PIXELS_HELD = 2**23
+"""Up to how many pixels images are read ahead and written behind; one with more is held alone."""
+
+THREADS = min(os.cpu_count() or 1, 8)
+"""How many threads read images, and how many write results."""
 
 
 def read_summary(folder: epath.PathLike) -> dict[str, Any]:
@@ -37,7 +54,7 @@ class Predictions:
     """An output folder.
 
     Its ``summary.json`` says which network made the predictions and how, and the classes' shares of every image. If it
-    was another network or another way, the results are made again.
+    was another network or another way, the results are deleted and made again.
 
     Args:
         folder: of the results.
@@ -62,21 +79,23 @@ class Predictions:
         self.before = 0
         self._done: dict[str, dict[str, Any]] = {"images": {}, "videos": {}}
 
-    def __call__(self, predict: Predict, inputs: Inputs, rate: float = 0.0) -> None:
+    def __call__(self, label: Label, inputs: Inputs, rate: float = 0.0) -> None:
         """Predicts what is not finished, and writes the summary and the legend.
 
         Args:
-            predict: of the network.
+            label: of the network.
             inputs: to predict.
             rate: frames a second of videos; 0 for their own.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._earlier:
+            self._delete(inputs)
         self._write(inputs)  # Says who makes the predictions before there is one.
         write_classes(self.folder, self._classes)
         try:
-            for name, path in tqdm(inputs.images.items(), unit="image", disable=None):
-                self._guarded(name, path, self._image, predict)
+            self._images(label, inputs)
             for name, paths in inputs.videos.items():
-                self._guarded(name, paths[-1], self._video, predict, paths, rate)
+                self._guarded(name, paths[-1], lambda n=name, p=paths: self._video(n, label, p, rate))
         finally:
             self._write(inputs)
 
@@ -85,10 +104,10 @@ class Predictions:
         """How many images and videos have their results."""
         return sum(map(len, self._done.values()))
 
-    def _guarded(self, name: str, path: epath.Path, work: Any, *arguments: Any) -> None:
+    def _guarded(self, name: str, path: epath.Path, work: Callable[[], None]) -> None:
         """Does one image or video; notes what is wrong with it, but stops for what is wrong with the disk."""
         try:
-            work(name, path, *arguments)
+            work()
         except UserError as error:
             self.failed[name] = str(error)
         except (MemoryError, RuntimeError) as error:
@@ -100,23 +119,43 @@ class Predictions:
                 "--scales, or leave --flip away"
             )
 
-    def _image(self, name: str, path: epath.Path, predict: Predict) -> None:
-        if self._earlier and is_finished(path, self.folder, name):
-            self.before += 1
-            earlier = self._earlier["images"].get(name)  # Not there if the earlier prediction was killed.
-            self._done["images"][name] = earlier or self._facts(path, read_label(self.folder, name))
-            return
-        label = write_prediction(predict, path, self.folder, name, self._classes)
-        self._done["images"][name] = self._facts(path, label)
+    def _images(self, label: Label, inputs: Inputs) -> None:
+        images, done = inputs.images, self._done["images"]
 
-    def _video(self, name: str, last: epath.Path, predict: Predict, paths: Sequence[epath.Path], rate: float) -> None:
+        def write(name: str, image: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+            write_results(image, labels, self.folder, name, self._classes)
+            return self._facts(images[name], labels)
+
+        with tqdm(total=len(images), unit="image", disable=None) as bar:
+            finished = {name for name, path in images.items() if self._is_finished(name, path, RESULTS)}
+            for name in [name for name in images if name in finished]:
+                self.before += 1
+                earlier = self._earlier["images"].get(name)  # Not there if the earlier prediction was killed.
+                done[name] = earlier or self._facts(images[name], read_mask(self.folder / f"{name}{RESULTS[0]}"))
+                bar.update()
+            for name, written in pipelined(
+                [name for name in images if name not in finished],
+                lambda name: read_any(images[name]),
+                label,
+                write,
+                cost=lambda name: math.prod(inputs.sizes.get(name, (1,))),
+                limit=PIXELS_HELD,
+                threads=THREADS,
+            ):
+                self._guarded(name, images[name], lambda n=name, w=written: done.update({n: w.result()}))
+                bar.update()
+
+    def _video(self, name: str, label: Label, paths: Sequence[epath.Path], rate: float) -> None:
         earlier = self._earlier.get("videos", {}).get(name)
-        if earlier and name not in self._earlier["failed"] and is_finished(last, self.folder, name, VIDEO_RESULTS):
+        whole = earlier and name not in self._earlier["failed"]
+        if whole and self._is_finished(name, paths[-1], VIDEO_RESULTS):
             self.before += 1
             self._done["videos"][name] = earlier
             return
         clip = videos.open_clip(paths, rate)
-        counts, number = videos.write_clip(predict, clip, self.folder, name, self._classes)
+        newest = max(path.stat().mtime for path in paths)
+        done = lambda mask: bool(self._earlier) and is_newer([mask], newest)
+        counts, number = videos.write_clip(label, clip, self.folder, name, self._classes, done)
         facts = {"file": str(paths[0]), "frames": number, "rate": clip.rate, "shares": self._shares(counts)}
         self._done["videos"][name] = facts
         if clip.bad:
@@ -124,9 +163,26 @@ class Predictions:
         if number < 0.99 * clip.count:
             raise UserError(f"{paths[0]} ends after {number} of {clip.count} frames: copy or download it again")
 
+    def _is_finished(self, name: str, path: epath.Path, ends: Sequence[str]) -> bool:
+        """Whether all results of a file are there, by this network, and none is older than the file."""
+        return bool(self._earlier) and is_newer([self.folder / f"{name}{end}" for end in ends], path.stat().mtime)
+
+    def _delete(self, inputs: Inputs) -> None:
+        """Deletes what would be made again, or it would be taken for finished after an interruption."""
+        for path in [self.folder / f"{name}{end}" for name in inputs.images for end in RESULTS]:
+            path.unlink(missing_ok=True)
+        for name in inputs.videos:
+            masks, video = (self.folder / f"{name}{end}" for end in VIDEO_RESULTS)
+            for path in [video, *masks.glob("*.png")]:
+                path.unlink(missing_ok=True)
+
     def _facts(self, path: epath.Path, label: np.ndarray) -> dict[str, Any]:
-        counts = np.bincount(label.reshape(-1), minlength=256)
-        return {"file": str(path), "height": label.shape[0], "width": label.shape[1], "shares": self._shares(counts)}
+        return {
+            "file": str(path),
+            "height": label.shape[0],
+            "width": label.shape[1],
+            "shares": self._shares(histogram(label)),
+        }
 
     def _shares(self, counts: np.ndarray) -> dict[str, float]:
         """Class to its share of the pixels, of the classes that occur."""

@@ -10,22 +10,41 @@ from PIL import Image, ImageDraw, ImageFont
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.types import IGNORE
 
+JPEG_SIDE = 65_500
+"""Most pixels of a side that JPEG holds."""
+
 
 def encode_label(label: np.ndarray) -> bytes:
-    """Train ids uint8 [H, W] as an 8-bit gray PNG: values are ids, nearly black to a viewer."""
-    return _png(Image.fromarray(_as_label(label)))
+    """Train ids uint8 [H, W] as an 8-bit gray PNG: values are ids, nearly black to a viewer.
+
+    It is packed fast rather than small: OpenCV's own choice takes a quarter of the time and a fifth more bytes.
+    """
+    return _encoded(".png", _as_label(label))
 
 
 def encode_palette(label: np.ndarray, palette: np.ndarray = CITYSCAPES.colors) -> bytes:
     """Train ids uint8 [H, W] as a PNG with a palette: viewers show colors, indices are the ids."""
-    image = Image.fromarray(_as_label(label)).convert("P")
+    image = Image.fromarray(_as_label(label))
     image.putpalette(palette.tobytes())
-    return _png(image)
+    return _png(image, compression=1)
 
 
 def encode_image(image: np.ndarray, compression: int = 6) -> bytes:
     """uint8 [H, W, 3] RGB as PNG; a compression of 1 to 9, of which 1 is several times faster and somewhat larger."""
     return _png(Image.fromarray(image), compression)
+
+
+def encode_photo(image: np.ndarray, *, overwrite: bool = False) -> bytes:
+    """A photo as JPEG of quality 95, to be looked at; scaled down if a side is beyond `JPEG_SIDE`.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        overwrite: whether the array may be used up, which saves a copy.
+    """
+    if (longest := max(image.shape)) > JPEG_SIDE:
+        size = [max(side * JPEG_SIDE // longest, 1) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return _encoded(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image if overwrite else None))
 
 
 def blend(
@@ -42,12 +61,14 @@ def blend(
     Returns:
         uint8 [H, W, 3].
     """
-    blended = np.empty_like(image)
-    rows = max(2**20 // image.shape[1], 1)  # Large photos take a few bands of floats, not 24 bytes a pixel.
-    for top in range(0, len(image), rows):
-        part, classes = image[top : top + rows], label[top : top + rows]
-        mixed = (1 - opacity) * part.astype(np.float32) + opacity * palette[classes].astype(np.float32)
-        blended[top : top + rows] = np.where((classes == IGNORE)[..., None], part, np.round(mixed).astype(np.uint8))
+    label, blended = _as_label(label), np.empty(image.shape, np.uint8)
+    rows = max(2**20 // image.shape[1], 1)
+    for top in range(0, len(image), rows):  # In bands, or the colors of a large photo would be there three times.
+        part, classes, out = (array[top : top + rows] for array in (image, label, blended))
+        out[:] = cv2.addWeighted(part, 1 - opacity, cv2.applyColorMap(classes, palette[:, None]), opacity, 0)
+        ignored = classes == IGNORE
+        if ignored.any():
+            np.copyto(out, part, where=ignored[..., None])
     return blended
 
 
@@ -144,6 +165,13 @@ def _as_label(label: np.ndarray) -> np.ndarray:
     if label.dtype != np.uint8 or label.ndim != 2:
         raise ValueError(f"a label image is uint8 [H, W], got {label.dtype} {list(label.shape)}")
     return label
+
+
+def _encoded(suffix: str, pixels: np.ndarray) -> bytes:
+    there, data = cv2.imencode(suffix, pixels)
+    if not there:
+        raise ValueError(f"OpenCV cannot write {pixels.dtype} {list(pixels.shape)} as {suffix}")
+    return data.tobytes()
 
 
 def _png(image: Image.Image, compression: int = 6) -> bytes:

@@ -10,14 +10,14 @@ differ slightly from those of the unpadded image; `bucket=False` avoids that and
 A fixed `input_size` shares one network input among all images and leaves only the output's size to
 bucket.
 
-Memory. Beyond what the network needs at its input, an image takes 5 bytes a pixel (label and confidence) and the
-probabilities of one band of rows (`BAND_VALUES`).
+Memory. Beyond what the network needs at its input, an image takes 1 byte a pixel for the label, 4 for the confidence
+if it is asked for, and the logits of a chunk of rows (`bands.CHUNK_VALUES`).
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import jax
@@ -26,15 +26,12 @@ import numpy as np
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import Size
+from nightjax.inference import bands
 from nightjax.metrics.protocol import LARGEST_SCALE
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
 
 Mode = Literal["whole", "slide"]
-
-BAND_VALUES = 2**24
-"""How many probabilities (64 MiB) exist at a time: the output is computed in bands of so many rows, so that a photo of
-100 megapixels needs no array of all its classes."""
 
 
 LARGEST_SIDE, LARGEST_AREA = 65_536, 2**28
@@ -56,7 +53,58 @@ class Prediction:
     probabilities: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a network says of one image, at the network's own size; made by `score_image`.
+
+    Attributes:
+        maps: logits float32 [h, w, K] of each scale, and of its mirror image turned back.
+        size: (height, width) of the image.
+        output: (height, width) of the program's output, from which the image is cut.
+        extent: (height, width) that the maps cover.
+        least: smallest height of an extent that shares the program.
+    """
+
+    maps: tuple[jax.Array, ...]
+    size: Size
+    output: Size
+    extent: Size
+    least: int
+
+    def label(self) -> np.ndarray:
+        """The likeliest class of every pixel, uint8 [H, W]. It is that of `prediction`, in less than half the time."""
+        return self._decide("label")[0]
+
+    def prediction(self, probabilities: bool = False) -> Prediction:
+        """Labels and their confidence, and if asked for the probabilities of all classes (4 K bytes a pixel)."""
+        return Prediction(*self._decide("probabilities" if probabilities else "confidence"))
+
+    def _decide(self, wanted: bands.Wanted) -> list[np.ndarray]:
+        height, width = self.size
+        results = bands.decide(self.maps, np.array(self.extent, np.float32), self.output, self.least, wanted)
+        return [np.asarray(part)[:height, :width] for part in results]
+
+
 def predict_image(
+    apply_fn: Callable[[jax.Array], jax.Array], image: np.ndarray, *, probabilities: bool = False, **options: Any
+) -> Prediction:
+    """Segments one image.
+
+    Logits are resized to the size of the image, bilinearly with half-pixel centers and never antialiased. Those of
+    several scales, or of the mirror image too, are turned into probabilities and averaged (mmseg's test-time
+    augmentation).
+
+    Args:
+        apply_fn, image, **options: of `score_image`.
+        probabilities: whether to return the probabilities of all classes (4 K bytes a pixel).
+
+    Raises:
+        UserError: for an image, mode or scale that makes no sense.
+    """
+    return score_image(apply_fn, image, **options).prediction(probabilities)
+
+
+def score_image(
     apply_fn: Callable[[jax.Array], jax.Array],
     image: np.ndarray,
     *,
@@ -68,13 +116,8 @@ def predict_image(
     flip: bool = False,
     bucket: bool = True,
     at_once: bool = False,
-    probabilities: bool = False,
-) -> Prediction:
-    """Segments one image.
-
-    Logits of each scale (and of its mirror image) are resized to the size of the image, turned into
-    probabilities, and averaged (mmseg's test-time augmentation). Resizing is bilinear with
-    half-pixel centers and never antialiased.
+) -> Scores:
+    """Runs a network on one image.
 
     Args:
         apply_fn: uint8 [B, H, W, 3] RGB to logits float32 [B, h, w, K]. Pass
@@ -88,14 +131,10 @@ def predict_image(
             official evaluations do (540x960 for 1080x1920); None keeps the size.
         window: (height, width) of the windows of "slide".
         stride: their (rows, columns) distance.
-        scales: sizes to average over, relative to the input.
-        flip: whether to average over the mirror image too.
+        scales: sizes to look at, relative to the input.
+        flip: whether to look at the mirror image too.
         bucket: see the module's docstring.
         at_once: "slide" runs all windows in one call rather than one after the other.
-        probabilities: whether to return the probabilities of all classes (4 K bytes a pixel).
-
-    Returns:
-        A `Prediction`.
 
     Raises:
         UserError: for an image, mode or scale that makes no sense.
@@ -113,28 +152,25 @@ def predict_image(
     output = tuple(map(bucket_length, size)) if bucket else size
     if input_size is not None:
         canvas = cv2.resize(image, (input_size[1], input_size[0]), interpolation=cv2.INTER_LINEAR)
-        extent = size
+        extent, least = size, output[0] - bucket_step(output[0]) + 1 if bucket else output[0]
     else:
         canvas = _extend(image, output)
-        extent = output  # The padding keeps its place in the result and is cut off with it.
+        extent, least = output, output[0]  # The padding keeps its place in the result and is cut off with it.
     if not isinstance(apply_fn, jax.tree_util.Partial):
         apply_fn = jax.tree_util.Partial(apply_fn)
     settings = (mode, tuple(window), tuple(stride), tuple(map(float, scales)), flip, at_once)
-    label, confidence, average = _predict(
-        apply_fn, canvas[None], np.array(extent, np.float32), output, settings, probabilities
-    )
-    height, width = size
-    return Prediction(
-        np.asarray(label)[:height, :width],
-        np.asarray(confidence)[:height, :width],
-        np.asarray(average)[:height, :width] if probabilities else None,
-    )
+    return Scores(_score(apply_fn, canvas[None], settings), size, output, extent, least)
 
 
 def bucket_length(length: int) -> int:
     """A side's bucket: next multiple of 32 up to 512, of 64 up to 1024, of 128 up to 2048..."""
-    step = max(32, 2 ** ((length - 1).bit_length() - 1) // 8) if length > 1 else 32
+    step = bucket_step(length)
     return -(-length // step) * step
+
+
+def bucket_step(length: int) -> int:
+    """The distance of a side's bucket from the bucket before."""
+    return max(32, 2 ** ((length - 1).bit_length() - 1) // 8) if length > 1 else 32
 
 
 def should_bucket(sizes: Iterable[tuple[int, int]], limit: int = 4) -> bool:
@@ -164,9 +200,9 @@ def _is_size(size: object) -> bool:
     return all(1 <= side <= LARGEST_SIDE for side in size) and size[0] * size[1] <= LARGEST_AREA
 
 
-@functools.partial(jax.jit, static_argnames=("output", "settings", "probabilities"))
-def _predict(apply_fn, canvas, extent, output, settings, probabilities):
-    """canvas uint8 [1, h, w, 3]; extent float32 [2]: its size in pixels of the static `output`."""
+@functools.partial(jax.jit, static_argnames=("settings",))
+def _score(apply_fn, canvas, settings):
+    """Logits [h, w, K] of every view of canvas uint8 [1, H, W, 3]."""
     mode, window, stride, scales, flip, at_once = settings
 
     def logits(image: jax.Array) -> jax.Array:
@@ -184,19 +220,7 @@ def _predict(apply_fn, canvas, extent, output, settings, probabilities):
         for mirror in (False, True) if flip else (False,):
             score = logits(image[:, :, ::-1] if mirror else image)
             scores.append((score[:, :, ::-1] if mirror else score)[0])
-
-    def band(first: jax.Array | int) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """The rows of the output from ``first`` on."""
-        total = sum(jax.nn.softmax(_resize_to_extent(score, extent, output, first, rows), axis=-1) for score in scores)
-        average = jnp.asarray(total) / len(scores)
-        label = average.argmax(axis=-1).astype(jnp.uint8)
-        return label, average.max(axis=-1), average if probabilities else None
-
-    rows = min(max(BAND_VALUES // (output[1] * scores[0].shape[-1]), 1), output[0])
-    if rows == output[0]:
-        return band(0)
-    bands = jax.lax.map(band, jnp.arange(0, output[0], rows))
-    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), bands)
+    return tuple(scores)
 
 
 def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
@@ -205,22 +229,6 @@ def _rescale(canvas: jax.Array, scale: float) -> jax.Array:
     size = tuple(max(1, round(length * scale)) for length in canvas.shape[1:3])
     image = resize(canvas.astype(jnp.float32), size, align_corners=False)
     return jnp.round(image).astype(jnp.uint8)
-
-
-def _resize_to_extent(
-    x: jax.Array, extent: jax.Array, output: tuple[int, int], first: jax.Array | int, rows: int
-) -> jax.Array:
-    """Rows ``first`` to ``first + rows`` of `ops.resize` of x [h, w, K] to a traced size `extent`, its border repeated
-    up to `output`."""
-    places = (first + jnp.arange(rows), jnp.arange(output[1]))
-    for axis in (0, 1):
-        length = x.shape[axis]
-        source = jnp.clip((places[axis] + 0.5) * (length / extent[axis]) - 0.5, 0.0, length - 1)
-        before = jnp.floor(source).astype(jnp.int32)
-        share = jnp.expand_dims(source - before, [a for a in range(3) if a != axis])
-        after = jnp.minimum(before + 1, length - 1)
-        x = (1 - share) * jnp.take(x, before, axis) + share * jnp.take(x, after, axis)
-    return x
 
 
 def _extend(image: np.ndarray, size: Size) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Videos in and out, a frame at a time: video files, or folders of numbered images."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import tempfile
@@ -14,12 +15,17 @@ from tqdm import tqdm
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.files import write_whole
+from nightjax.data.labels import histogram
 from nightjax.inference import overlay
-from nightjax.inference.files import Predict, read_any
+from nightjax.inference.files import Label, read_any, read_mask
 from nightjax.inference.inputs import VIDEO_RESULTS, is_video
+from nightjax.inference.pipeline import pipelined
 
 USUAL_RATE = 25.0
 """Frames a second of a video whose file does not say."""
+
+FRAMES_HELD = 4
+"""How many frames are in memory at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +74,24 @@ def open_clip(paths: Sequence[epath.Path], rate: float = 0.0) -> Clip:
 
 
 def write_clip(
-    predict: Predict, clip: Clip, folder: epath.Path, name: str, classes: ClassSet
+    label: Label,
+    clip: Clip,
+    folder: epath.Path,
+    name: str,
+    classes: ClassSet,
+    finished: Callable[[epath.Path], bool] = lambda mask: False,
 ) -> tuple[np.ndarray, int]:
     """Segments a video and writes ``<name>_trainids/<frame>.png`` and ``<name>_overlay.mp4``, frame by frame.
 
     The overlay has the size of the first frame, to the next smaller even number, and appears when it is complete.
 
     Args:
-        predict: of the network.
+        label: of the network.
         clip: to read.
         folder: to write to.
         name: of the results, possibly with folders.
         classes: of the network.
+        finished: whether the mask of a frame is there already; it is then read and not made again.
 
     Returns:
         How many pixels have each train id, int64 [256], and how many frames there were.
@@ -87,30 +99,82 @@ def write_clip(
     Raises:
         UserError: no frame can be read.
     """
-    counts, number, writer = np.zeros(256, np.int64), 0, None
+    counts, number = np.zeros(256, np.int64), 0
     masks, target = (folder / f"{name}{end}" for end in VIDEO_RESULTS)
-    with tempfile.TemporaryDirectory() as temporary:
-        draft = pathlib.Path(temporary) / "overlay.mp4"
-        try:
-            for frame, image in tqdm(clip.frames(), total=clip.count or None, unit="frame", desc=name, disable=None):
-                label = predict(image).label
-                counts += np.bincount(label.reshape(-1), minlength=256)
-                write_whole(masks / f"{frame}.png", overlay.encode_label(label))
-                blended = overlay.blend(image, label, palette=classes.colors)
-                if writer is None:
-                    size = tuple(max(side // 2 * 2, 2) for side in image.shape[1::-1])
-                    writer = _open_writer(draft, clip.rate, size)
-                blended = blended if blended.shape[1::-1] == size else cv2.resize(blended, size)
-                writer.write(cv2.cvtColor(blended, cv2.COLOR_RGB2BGR))
-                number += 1
-        finally:
-            if writer is not None:
-                writer.release()
+    frames = clip.frames()
+
+    def read(_: int) -> _Frame | None:
+        following = next(frames, None)
+        if following is None:
+            return None
+        path = masks / f"{following[0]}.png"
+        return _Frame(path, following[1], read_mask(path) if finished(path) else None)
+
+    def work(frame: _Frame | None) -> np.ndarray | None:
+        if frame is None or frame.mask is not None:
+            return frame and frame.mask
+        return label(frame.image)
+
+    with tempfile.TemporaryDirectory() as temporary, _Overlay(pathlib.Path(temporary), clip.rate) as video:
+
+        def write(_: int, frame: _Frame | None, labels: np.ndarray | None) -> np.ndarray | None:
+            if frame is None or labels is None:
+                return None
+            if frame.mask is None:
+                write_whole(frame.path, overlay.encode_label(labels))
+            video.add(overlay.blend(frame.image, labels, palette=classes.colors))
+            return histogram(labels)
+
+        with tqdm(total=clip.count or None, unit="frame", desc=name, disable=None) as bar:
+            steps = pipelined(itertools.count(), read, work, write, cost=lambda _: 1, limit=FRAMES_HELD)
+            for _, written in steps:
+                counted = written.result()
+                if counted is None:
+                    break
+                counts, number = counts + counted, number + 1
+                bar.update()
+            steps.close()
         if not number:
             why = clip.bad[0] if clip.bad else "it is damaged, or in a format that OpenCV does not know"
             raise UserError(f"{name} has no frame that can be read: {why}")
-        epath.Path(draft).copy(target, overwrite=True)
+        video.close()
+        epath.Path(video.path).copy(target, overwrite=True)
     return counts, number
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    path: epath.Path
+    image: np.ndarray
+    mask: np.ndarray | None
+
+
+class _Overlay:
+    """An mp4 file in a folder, of the size of its first image."""
+
+    def __init__(self, folder: pathlib.Path, rate: float):
+        self.path, self._rate = folder / "overlay.mp4", rate
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def __enter__(self) -> "_Overlay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, image: np.ndarray) -> None:
+        """Appends uint8 [H, W, 3] RGB."""
+        if self._writer is None:
+            self._size = (max(image.shape[1] // 2 * 2, 2), max(image.shape[0] // 2 * 2, 2))
+            self._writer = _open_writer(self.path, self._rate, self._size)
+        image = image if image.shape[1::-1] == self._size else cv2.resize(image, self._size)
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Completes the file."""
+        if self._writer is not None:
+            self._writer.release()
 
 
 def _open_writer(path: pathlib.Path, rate: float, size: tuple[int, int]) -> cv2.VideoWriter:

@@ -42,7 +42,7 @@ def test_a_link_to_its_own_folder_is_read_once(tmp_path):
 
 
 def test_own_results_are_no_inputs(tmp_path):
-    touch(tmp_path, "n0.jpg", "n0_color.png", "n0_overlay.png", "n0_trainids.png", "my_color.png", "drive.mp4")
+    touch(tmp_path, "n0.jpg", "n0_color.png", "n0_overlay.jpg", "n0_trainids.png", "my_color.png", "drive.mp4")
     touch(tmp_path, "drive_overlay.mp4", "drive_trainids/000000.png", "gone_color.png")
     found = find_inputs([tmp_path], tmp_path, written=["gone"])
     assert set(found.images) == {"n0", "my_color"} and set(found.videos) == {"drive"}

@@ -12,7 +12,6 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import memory_shortage
 from nightjax.inference.inputs import find_inputs
 from nightjax.inference.many import Predictions, read_summary, written_names
-from nightjax.inference.predict import Prediction
 
 MADE_BY = {"run": "runs/a", "step": 3, "options": {"flip": False}}
 
@@ -21,7 +20,7 @@ def predict(image):
     """Road on the left, sky on the right."""
     label = np.zeros(image.shape[:2], np.uint8)
     label[:, image.shape[1] // 2 :] = 10
-    return Prediction(label, np.ones(label.shape, np.float32))
+    return label
 
 
 def write_images(root, *names, size=(8, 12)):
@@ -52,7 +51,7 @@ def test_a_bad_file_stops_nothing(tmp_path):
     assert done.count == 2 and set(done.failed) == {"b", "d"}
     assert "b.png is not an image" in done.failed["b"] and "d.mp4 cannot be read as a video" in done.failed["d"]
     label = cv2.imread(str(tmp_path / "out" / "sub" / "c_trainids.png"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(label, predict(label).label)
+    np.testing.assert_array_equal(label, predict(label))
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["images"]["sub/c"]["shares"] == {"road": 0.5, "sky": 0.5}
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
@@ -75,7 +74,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "in", tmp_path / "out", work=stopping)
     (tmp_path / "out" / "summary.json").write_text(json.dumps({"made_by": MADE_BY, "images": {}, "failed": {}}))
-    (tmp_path / "out" / "0_overlay.png").unlink()
+    (tmp_path / "out" / "0_overlay.jpg").unlink()
     calls += [None] * 3
     done = run(tmp_path / "in", tmp_path / "out", {**MADE_BY, "run": "moved/a"}, stopping)
     assert done.before == 1 and done.count == 5 and len(calls) == 3 + 3 + 4
@@ -91,6 +90,28 @@ def test_what_another_network_made_or_of_an_older_image_is_made_again(tmp_path, 
     assert "again" not in capsys.readouterr().out
     assert run(tmp_path / "in", tmp_path / "out", MADE_BY | {"step": 4}).before == 0
     assert "made again" in capsys.readouterr().out
+
+
+def test_an_interruption_does_not_mix_two_networks(tmp_path):
+    write_images(tmp_path / "in", *(f"{i}.png" for i in range(3)))
+    write_video(tmp_path / "in" / "drive.mp4")
+    run(tmp_path / "in", tmp_path / "out")
+    calls = []
+
+    def other(image):
+        calls.append(image)
+        if len(calls) in (2, 7):
+            raise KeyboardInterrupt
+        return np.full(image.shape[:2], 7, np.uint8)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "in", tmp_path / "out", MADE_BY | {"step": 4}, other)
+    done = run(tmp_path / "in", tmp_path / "out", MADE_BY | {"step": 4}, other)
+    assert done.before == 3 and len(calls) == 2 + (2 + 3) + (7 - 2)
+    summary = read_summary(tmp_path / "out")
+    assert all(facts["shares"] == {"traffic sign": 1.0} for facts in summary["images"].values())
+    assert summary["videos"]["drive"]["shares"] == {"traffic sign": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +156,28 @@ def test_a_video_becomes_masks_and_an_overlay(tmp_path):
     facts = read_summary(tmp_path / "out")["videos"]["drive"]
     assert facts["frames"] == 7 and facts["shares"] == {"road": 0.5, "sky": 0.5}
     assert run(tmp_path / "in", tmp_path / "out").before == 1
+
+
+def test_a_video_goes_on_where_it_was_stopped(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "drive.mp4", count=9)
+    calls = []
+
+    def stopping(image):
+        calls.append(image)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return predict(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "in", tmp_path / "out", work=stopping)
+    assert len(list((tmp_path / "out" / "drive_trainids").glob("*.png"))) == 4
+    assert not (tmp_path / "out" / "drive_overlay.mp4").exists()
+    done = run(tmp_path / "in", tmp_path / "out", work=stopping)
+    assert done.count == 1 and not done.failed and len(calls) == 5 + 5
+    overlay = cv2.VideoCapture(str(tmp_path / "out" / "drive_overlay.mp4"))
+    assert overlay.get(cv2.CAP_PROP_FRAME_COUNT) == 9
+    assert read_summary(tmp_path / "out")["videos"]["drive"]["frames"] == 9
 
 
 def test_numbered_frames_become_a_video_without_those_that_are_bad(tmp_path):

@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +43,28 @@ def test_blend():
     np.testing.assert_array_equal(mixed[0, 0], (np.array((128, 64, 128)) + 100) // 2)
     np.testing.assert_array_equal(mixed[0, 2], IMAGE[0, 2])
     np.testing.assert_array_equal(overlay.blend(IMAGE, LABEL, opacity=0), IMAGE)
+
+
+def test_blend_of_any_arrays_is_the_weighted_sum():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    label = rng.choice(np.array([0, 5, 18, 255], np.uint8), (40, 30))
+    expected = 0.45 * image + 0.55 * CITYSCAPES.colors[label].astype(float)
+    expected = np.where((label == 255)[..., None], image, expected)
+    image.flags.writeable = label.flags.writeable = False
+    assert np.abs(overlay.blend(image, label) - expected).max() <= 1
+    np.testing.assert_array_equal(
+        overlay.blend(image[::2, ::3], label[::2, ::3]), overlay.blend(image, label)[::2, ::3]
+    )
+    np.testing.assert_array_equal(overlay.blend(image[:, ::-1], label[:, ::-1]), overlay.blend(image, label)[:, ::-1])
+
+
+def test_photos_are_near_and_may_have_any_size():
+    image = cv2.resize(np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8), (60, 50))
+    photo = decode(overlay.encode_photo(image))
+    assert photo.format == "JPEG" and np.abs(np.asarray(photo).astype(int) - image).mean() < 2
+    long = overlay.encode_photo(np.full((4, 131_000, 3), 200, np.uint8))
+    assert decode(long).size == (65_500, 2)
 
 
 def test_panels_take_labels_maps_and_images():

@@ -1,11 +1,12 @@
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nightjax.core.errors import UserError
-from nightjax.inference import predict
-from nightjax.inference.predict import bucket_length, predict_image, should_bucket
+from nightjax.inference import bands
+from nightjax.inference.predict import bucket_length, bucket_step, predict_image, score_image, should_bucket
 from nightjax.ops.resize import resize
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32) / 20
@@ -69,8 +70,6 @@ def test_padding_leaves_the_inside_alone():
 def test_input_size_resizes_there_and_back():
     image = image_of(50, 70)
     result = predict_image(PARTIAL, image, input_size=(32, 64), probabilities=True)
-    import cv2
-
     small = cv2.resize(image, (64, 32), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(result.probabilities, reference(small, (50, 70)), atol=1e-5)
 
@@ -129,11 +128,56 @@ def test_flip_makes_the_result_symmetric():
 def test_bands_of_rows_are_the_whole(monkeypatch, options):
     image = image_of(53, 70)
     whole = predict_image(PARTIAL, image, probabilities=True, **options)
-    monkeypatch.setattr(predict, "BAND_VALUES", 96 * 5 * 10)  # 10 of 64 rows: the last band is not full
-    banded = predict_image(lambda x: network(WEIGHTS, x), image, probabilities=True, **options)
-    np.testing.assert_array_equal(banded.label, whole.label)
-    np.testing.assert_allclose(banded.probabilities, whole.probabilities, atol=1e-6)
-    np.testing.assert_allclose(banded.confidence, whole.confidence, atol=1e-6)
+    monkeypatch.setattr(bands, "BAND_VALUES", 96 * 5 * 10)  # 10 of 64 rows: the last band is not full
+    jax.clear_caches()
+    results = [predict_image(PARTIAL, image, probabilities=True, **options)]
+    monkeypatch.setattr(bands, "BAND_VALUES", 96 * 5 * 3)
+    monkeypatch.setattr(bands, "CHUNK_VALUES", 96 * 5 * 6)  # 6 of 16 rows of logits, or of fewer
+    jax.clear_caches()
+    results.append(predict_image(PARTIAL, image, probabilities=True, **options))
+    jax.clear_caches()
+    for banded in results:
+        np.testing.assert_array_equal(banded.label, whole.label)
+        np.testing.assert_allclose(banded.probabilities, whole.probabilities, atol=1e-6)
+        np.testing.assert_allclose(banded.confidence, whole.confidence, atol=1e-6)
+
+
+def test_chunks_have_all_the_rows_that_they_grow_from(monkeypatch):
+    monkeypatch.setattr(bands, "BAND_VALUES", 60 * 5 * 2)
+    monkeypatch.setattr(bands, "CHUNK_VALUES", 60 * 5 * 9)
+    jax.clear_caches()
+    rng = np.random.default_rng(0)
+    for rows, height in ((40, 96), (40, 40), (90, 30), (2, 50), (1, 7)):
+        score = rng.normal(size=(rows, 8, 5)).astype(np.float32)
+        extent = np.array((height, 60), np.float32)
+        _, _, got = bands.decide([score], extent, (height, 60), height, "probabilities")
+        expected = jax.nn.softmax(resize(score[None], (height, 60), align_corners=False)[0], axis=-1)
+        np.testing.assert_allclose(got[:height], expected, atol=1e-5, err_msg=f"{rows} -> {height}")
+    for size in (49, 64):  # One bucket, of which the smallest image grows from the most rows for its size.
+        image = image_of(size, 60)
+        got = predict_image(PARTIAL, image, probabilities=True, input_size=(120, 32)).probabilities
+        logits = network(WEIGHTS, cv2.resize(image, (32, 120))[None])
+        expected = jax.nn.softmax(resize(logits, (size, 60), align_corners=False)[0], axis=-1)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    jax.clear_caches()
+
+
+def test_labels_are_the_same_whatever_else_is_asked_for():
+    image = image_of(100, 150)
+    for options in ({}, {"scales": (0.5, 1.0), "flip": True}, {"input_size": (32, 32)}):
+        scores = score_image(PARTIAL, image, **options)
+        full = scores.prediction(probabilities=True)
+        np.testing.assert_array_equal(scores.label(), full.label)
+        np.testing.assert_array_equal(scores.prediction().label, full.label)
+        np.testing.assert_allclose(scores.prediction().confidence, full.probabilities.max(-1), atol=1e-6)
+        assert scores.prediction().probabilities is None
+
+
+def test_of_equal_logits_the_first_class_wins():
+    score = np.zeros((4, 4, 5), np.float32)
+    score[..., (2, 4)] = 3.0
+    (label,) = bands.decide([score], np.array((8, 8), np.float32), (8, 8), 8, "label")
+    assert (np.asarray(label) == 2).all()
 
 
 def test_few_programs_for_many_sizes():
@@ -166,6 +210,9 @@ def test_buckets():
     ]
     lengths = np.arange(256, 5000)
     grown = np.array([bucket_length(int(n)) for n in lengths])
+    smallest = [bucket - bucket_step(bucket) + 1 for bucket in grown.tolist()]
+    assert all(bucket_length(n) == bucket for n, bucket in zip(smallest, grown.tolist(), strict=True))
+    assert all(bucket_length(n - 1) < bucket for n, bucket in zip(smallest, grown.tolist(), strict=True))
     assert (grown >= lengths).all() and (grown / lengths).max() <= 1.126 and len(set(grown.tolist())) < 40
     assert not should_bucket([(1080, 1920)] * 50) and should_bucket([(n, n) for n in range(5)])
 

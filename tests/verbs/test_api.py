@@ -49,6 +49,7 @@ def test_predict_from_array_and_file(trained, tmp_path):
     assert prediction.confidence.min() >= 1 / 19 and prediction.confidence.max() <= 1
     (tmp_path / "image.png").write_bytes(encode_image(image))
     np.testing.assert_array_equal(model.predict(tmp_path / "image.png").label, prediction.label)
+    np.testing.assert_array_equal(model.label(image), prediction.label)
     assert model.overlay(image).shape == (37, 53, 3)
 
 
