@@ -47,7 +47,7 @@ def decide(
         output's and H is at least so, because the last band is a full one.
     """
     (height, width), classes = output, scores[0].shape[-1]
-    band = min(max(BAND_VALUES // (width * classes), 1), height)
+    band = math.ceil(height / math.ceil(height / max(BAND_VALUES // (width * classes), 1)))  # All about as high.
     held = CHUNK_VALUES // (width * classes * len(scores))
     chunk = height
     for score in scores:  # As many rows as grow from the logits that may be held.
