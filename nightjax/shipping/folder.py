@@ -214,7 +214,7 @@ def load(folder: str | os.PathLike, file: str = "") -> Exported:
     about = read_json(path / ABOUT, dict, "export again")
     if missing := {"target", "size", "batch", "layout"} - about.keys():
         raise UserError(f"{path / ABOUT} is damaged (it has no {sorted(missing)[0]!r}); export again")
-    target = choose(dict.fromkeys(TARGETS), about["target"], f"{path / ABOUT}: target")
+    target = choose({name: name for name in TARGETS}, about["target"], f"{path / ABOUT}: target")
     if target in ("onnx", "web"):
         return Exported(onnx_file.open_file(path / (file or onnx_file.FLOAT)), about)
     if target == "tflite":

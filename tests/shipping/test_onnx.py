@@ -99,7 +99,7 @@ def test_planes_of_floats(installed, run_folder, tmp_path, outputs):
     exported = folder.load(tmp_path / "out")
     assert exported.about["layout"] == "nchw" and exported.about["opset"] == 18 and exported.shape() == (2, 3, 32, 48)
     answer = exported(np.zeros((2, 3, 32, 48), np.float32))
-    assert answer[0].shape == ((2, 32, 48) if outputs == "label" else (2, 19, 16, 24)) or outputs == "logits"
+    assert answer[0].shape[:2] == ((2, 32) if outputs == "label" else (2, 19))
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "night.png")
     subprocess.run([sys.executable, tmp_path / "out/run.py", tmp_path / "night.png"], check=True)
     assert Image.open(tmp_path / "night_mask.png").size == (96, 64)

@@ -172,6 +172,15 @@ def test_mistakes(run_folder, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+def test_each_format_is_opened_by_its_own_runtime(exported, tmp_path, monkeypatch):
+    about = json.loads((exported / "about.json").read_text())
+    monkeypatch.setattr(onnx_file, "open_file", lambda path: path.name)
+    monkeypatch.setattr(tflite, "open_file", lambda path: path.name)
+    for target, file in {"onnx": "model.onnx", "web": "model.onnx", "tflite": "model.tflite"}.items():
+        (tmp_path / "about.json").write_text(json.dumps(about | {"target": target}))
+        assert folder.load(tmp_path).program == file
+
+
 def test_saved_model_names_the_extra(run_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     arguments = [f"--workdir={run_folder}", f"--output={tmp_path}/out", "--size=32,48", "--to=saved_model"]
