@@ -4,11 +4,11 @@ A verb's module is imported when it is called, so that the list of verbs costs n
 """
 
 import importlib
-import os
 import sys
 from types import ModuleType
 
 import nightjax
+from nightjax.core import interrupts
 
 VERBS = {
     "train": ("nightjax.main", "Train a method, or resume an interrupted run."),
@@ -43,12 +43,19 @@ def main() -> None:
         print(nightjax.__version__)
     else:
         sys.argv = [f"nightjax {verb}", *arguments]
-        try:
-            from nightjax.core import cli
-        except KeyboardInterrupt:  # Imports take a second.
-            print("nightjax: interrupted", file=sys.stderr, flush=True)
-            os._exit(130)
-        cli.run(lambda argv: find(verb).main(argv))
+        interrupts.end_at_once()
+        from nightjax.core import cli
+
+        cli.run(lambda argv: _imported(verb).main(argv))
+
+
+def _imported(verb: str) -> ModuleType:
+    """`find`, in which Ctrl-C ends the process at once."""
+    interrupts.end_at_once()
+    try:
+        return find(verb)
+    finally:
+        interrupts.raise_again()
 
 
 def overview() -> str:

@@ -1,7 +1,5 @@
 """Command-line edge shared by every verb: flags in, one-line errors out."""
 
-import contextlib
-import multiprocessing
 import os
 import re
 import signal
@@ -14,7 +12,7 @@ import ml_collections
 from absl import flags
 
 from nightjax.core import config as configs
-from nightjax.core import noise
+from nightjax.core import interrupts, noise
 from nightjax.core.errors import UserError, disk_trouble, first_line, memory_shortage
 from nightjax.core.help import config_docstring, verb_help
 
@@ -32,13 +30,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """
     with noise.kept_back() as said:
         try:
+            interrupts.raise_again()
             main(sys.argv)
             sys.stdout.flush()
         except KeyboardInterrupt as error:
             interrupted(error)
         except Exception as error:
             if isinstance(error, BrokenPipeError) and noise.nobody_listens():
-                leave(141)
+                sys.exit(141)
             message = explain(error)
             if message is None:
                 said.tell()
@@ -47,20 +46,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def interrupted(error: KeyboardInterrupt) -> NoReturn:
-    """Prints one line and exits with code 130."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A second one would end in a traceback.
-    line = str(error) or "interrupted"
-    print(f"nightjax: {line}", file=sys.stderr, flush=True)
-    leave(130)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends this process at once: threads that wait for something do not keep it."""
-    for child in multiprocessing.active_children():
-        child.terminate()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    os._exit(code)
+    """Prints one line and exits with code 130; another Ctrl-C on the way out ends the process at once."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    print(f"nightjax: {str(error) or 'interrupted'}", file=sys.stderr, flush=True)
+    sys.exit(130)
 
 
 def explain(error: BaseException) -> str | None:

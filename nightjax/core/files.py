@@ -79,7 +79,7 @@ def read_json(path: str | os.PathLike, kind: type[T], remedy: str) -> T:
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError) as error:  # Not UTF-8 is a ValueError too.
-        raise UserError(f"{path} is no valid JSON ({first_line(error)}): {remedy}") from error
+        raise UserError(f"{path} is not valid JSON ({first_line(error)}): {remedy}") from error
     if not isinstance(value, kind):
         wanted = {dict: "object", list: "list"}.get(kind, kind.__name__)
         raise UserError(f"{path} holds no JSON {wanted}, but {str(value)[:40]!r}: {remedy}")

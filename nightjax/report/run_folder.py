@@ -80,12 +80,8 @@ def _read_evaluation(path: epath.Path) -> dict[str, Any]:
     summary = read_json(path)
     tables = ("miou", "iou", "support", "groups")
     scores = all(_is_scores(summary.get(name)) for name in tables) and all(map(_is_percent, summary["iou"].values()))
-    if (
-        not scores
-        or not summary["iou"]
-        or summary["iou"].keys() != summary["support"].keys()
-        or summary.get("primary") not in summary["miou"]
-    ):
+    same = scores and summary["iou"].keys() == summary["support"].keys()
+    if not same or summary.get("primary") not in summary["miou"]:
         raise UserError(f"{path} is not an evaluation: give an eval/<set>/<step>.json of a run, or delete it")
     return summary
 
