@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         name, argv = cli.define_config(values, argv, settings.load, settings.override)
     else:
         name = ""
-        flags.DEFINE_string("config", "", cli.CONFIG_HELP, flag_values=values)
+        flags.DEFINE_string("config", None, cli.CONFIG_HELP, flag_values=values)
     flags.DEFINE_string("workdir", "", "Folder of a run.", flag_values=values)
     flags.DEFINE_string("export", "", "Folder that nightjax export wrote.", flag_values=values)
     flags.DEFINE_string("file", "", "Of several programs in that folder, such as model_int8.onnx.", flag_values=values)

@@ -82,7 +82,7 @@ def test_help_says_what_a_verb_does_how_to_call_it_and_with_what(verb, capsys):
     shown = examples(text, f"nightjax {verb}")
     assert len(shown) >= 2
     known = set(re.findall(r"^  --(\w+)", text.partition("flags:\n")[2], re.M))
-    for word in re.findall(r" --([a-z_]+)", " ".join(shown)):
+    for word in re.findall(r" --([a-z_0-9]+)", " ".join(shown)):
         assert word in known, f"{word} in the examples is no flag"
     for row in re.findall(r"^  --\w+\S* +(.*)$", text, re.M):
         assert len(row.split()) > 1

@@ -13,7 +13,7 @@ from PIL import Image
 from nightjax import api, export
 from nightjax.core.errors import UserError
 from nightjax.models import build_segmenter
-from nightjax.shipping import folder, saved_model, stablehlo
+from nightjax.shipping import folder, onnx_file, saved_model, stablehlo, tflite
 from nightjax.shipping.network import Network
 from tests.helpers import toy
 
