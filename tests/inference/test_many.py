@@ -73,7 +73,9 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "in", tmp_path / "out", work=stopping)
-    (tmp_path / "out" / "summary.json").write_text(json.dumps({"made_by": MADE_BY, "images": {}, "videos": {}, "failed": {}}))
+    (tmp_path / "out" / "summary.json").write_text(
+        json.dumps({"made_by": MADE_BY, "images": {}, "videos": {}, "failed": {}})
+    )
     (tmp_path / "out" / "0_overlay.jpg").unlink()
     calls += [None] * 3
     done = run(tmp_path / "in", tmp_path / "out", {**MADE_BY, "run": "moved/a"}, stopping)
