@@ -174,7 +174,7 @@ def parts_of(name: str) -> list[str]:
         UserError: one of them is nothing, or names no path behind its colon.
     """
     found = [part.strip() for part in paths.cut(name, "+", ":")]
-    if wrong := [part for part in found if not part or part.endswith(":")]:
+    if wrong := [part for part in found if part.endswith(":") or (not part and len(found) > 1)]:
         raise UserError(f"data set {name!r}: {wrong[0]!r} names no data set; write NAME, NAME/CONFIG or folder:/PATH")
     return found
 

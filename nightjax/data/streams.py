@@ -5,6 +5,7 @@ so any number of processes sees the same global batches. The state of a stream i
 a fingerprint of the order, so that no run continues in another order.
 """
 
+import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, cast
@@ -270,5 +271,9 @@ def _check_batch(source: Source, batch_size: int, process_count: int) -> None:
 
 
 def _start_worker(worker_index: int, worker_count: int) -> None:
-    """OpenCV must not start a thread for every core in each worker: the workers are the parallelism."""
+    """OpenCV must not start a thread for every core in each worker: the workers are the parallelism.
+
+    Ctrl-C goes to all processes of a terminal; the one that reads from the workers ends them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)

@@ -15,7 +15,7 @@ from etils import epath
 import nightjax
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, choose
-from nightjax.core.files import read_json
+from nightjax.core.files import read_json, write_whole
 from nightjax.shipping import cards, onnx_file, parity, runners, saved_model, stablehlo, tflite, web
 from nightjax.shipping.network import Network
 
@@ -84,8 +84,7 @@ def export(
         (folder / "run.py").write_text(runners.script(target))
         (folder / "parity.json").write_text(json.dumps(found, indent=1) + "\n")
         (folder / "README.md").write_text(cards.readme(about, found, _listed(folder)))
-        _place(folder, epath.Path(output))
-        (epath.Path(output) / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        _place(folder, epath.Path(output), json.dumps(about, indent=1) + "\n")
     return found
 
 
@@ -151,17 +150,24 @@ def _listed(folder: pathlib.Path) -> list[tuple[str, str]]:
     return [(name, _WHAT.get(name) or program(name)) for name in names]
 
 
-def _place(folder: pathlib.Path, output: epath.Path) -> None:
-    """Copies a finished folder to its place; an earlier export there goes first."""
-    if output.exists():
-        output.rmtree()
-    for path in sorted(folder.rglob("*")):
-        place = output / path.relative_to(folder).as_posix()
-        if path.is_dir():
-            place.mkdir(parents=True, exist_ok=True)
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(path.read_bytes())
+def _place(folder: pathlib.Path, output: epath.Path, about: str) -> None:
+    """Copies a finished folder and `ABOUT` to their place; an earlier export there stays until all of it is written."""
+    remote = "://" in str(output)  # Stores have no folders to rename.
+    draft = output if remote else output.parent / f".{output.name}.partial"
+    if draft.exists():
+        draft.rmtree()
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                write_whole(draft / path.relative_to(folder).as_posix(), path.read_bytes())
+        write_whole(draft / ABOUT, about)
+    except OSError:
+        draft.rmtree(missing_ok=True)
+        raise
+    if not remote:
+        if output.exists():
+            output.rmtree()
+        draft.rename(output)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,3 +71,33 @@ def test_no_best_without_scores(tmp_path):
         checkpoint.latest_folder(f"{tmp_path}@best")
     with pytest.raises(UserError, match="no checkpoint of step bset"):
         checkpoint.latest_folder(tmp_path, "bset")
+
+
+def flip(folder):
+    path = max((folder / "state").glob("**/d/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_newest_that_is_whole_is_taken_when_asked(tmp_path, capsys):
+    saver = checkpoint.Checkpointer(tmp_path, keep=3)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params={"student": {"w": jnp.arange(1000.0)}},
+        batch_stats={"student": {}},
+        opt_state={},
+    )
+    for step in (1, 2, 3):
+        saver.save(step, state, {}, {})
+    flip(tmp_path / "checkpoints" / "0000003")
+    with pytest.raises(UserError, match="0000003 is damaged: state/.* has another content.*--step=last_good"):
+        saver.restore(3, state)
+    saver.close()
+    assert [bool(fault) for fault in checkpoint.faults(tmp_path).values()] == [False, False, True]
+    assert checkpoint.latest_folder(tmp_path).name == "0000003"  # Never silently.
+    assert checkpoint.latest_folder(tmp_path, "last_good").name == "0000002"
+    assert "0000003 is damaged" in capsys.readouterr().out
+    checkpoint.put_aside(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["0000001", "0000002"]
+    assert (tmp_path / "damaged" / "0000003" / "state").is_dir()
