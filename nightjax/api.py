@@ -2,7 +2,7 @@
 
 from nightjax import api
 
-model = api.load("runs/dsr_fpa")
+model = api.load("runs/dsr_fpa")  # Or api.load(), for the network that comes with nightjax.
 prediction = model.predict("night.jpg")
 model.overlay("night.jpg")
 api.list_benchmarks()
@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from nightjax import bundled
 from nightjax.core.classes import ClassSet
 from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
@@ -124,18 +125,18 @@ class Model:
         return evaluator(self.run.variables, self.run.step)
 
 
-def load(workdir: str | os.PathLike, *, network: str = "", step: int | str | None = None) -> Model:
+def load(workdir: str | os.PathLike = "", *, network: str = "", step: int | str | None = None) -> Model:
     """Loads a trained network from its run folder.
 
     Args:
-        workdir: of the run.
+        workdir: of the run; by default the small network that comes with nightjax (`nightjax.bundled`).
         network: ``"student"`` or ``"teacher"``; by default what the config evaluates.
         step: of the checkpoint, or "best"; the newest by default.
 
     Raises:
         UserError: no run or checkpoint there.
     """
-    return Model(loaded.load(workdir, network, step))
+    return Model(loaded.load(workdir or bundled.NETWORK, network, step))
 
 
 def get_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:

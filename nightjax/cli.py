@@ -14,6 +14,7 @@ VERBS = {
     "train": ("nightjax.main", "Train a method, or resume an interrupted run."),
     "evaluate": ("nightjax.evaluate", "Score trained runs on labeled sets."),
     "predict": ("nightjax.predict", "Segment images with a trained network."),
+    "demo": ("nightjax.demo", "Open a page on this computer that segments your photos."),
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),
     "export": ("nightjax.export", "Export a trained network for other programs, checked against this one."),
     "bench": ("nightjax.bench", "Measure a network or an export: FLOPs, latency, throughput, memory."),

@@ -1,5 +1,6 @@
 """Segments images and videos with a trained network.
 
+    nightjax predict --input=night.jpg
     nightjax predict --workdir=runs/dsr_fpa --input=my_photos --output=masks
     nightjax predict --workdir=runs/dsr_fpa --input=a.jpg,b.png --output=masks --scales=0.75,1,1.25 --flip
     nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks
@@ -8,7 +9,8 @@
 For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.jpg, at
 the image's own size, and for every video the folder NAME_trainids of masks and NAME_overlay.mp4. classes.json and
 legend.png say once what ids and colors mean; summary.json has the classes' shares of every image. Sub-folders of an
-input folder are kept. It needs the run folder, and no data set.
+input folder are kept. It needs the run folder, and no data set. Without --workdir it takes the small network that
+comes with nightjax.
 
 The same command goes on where it was stopped. Files that cannot be segmented never stop the others: they are listed at
 the end, and the exit code is 2.
@@ -19,7 +21,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from nightjax import api
+from nightjax import api, bundled
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.inference.inputs import find_inputs
@@ -30,9 +32,11 @@ from nightjax.inference.predict import parse_size, should_bucket
 def main(argv: Sequence[str]) -> None:
     """Predicts."""
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", "", "Folder of the run; by default the network that comes with nightjax.", flag_values=values
+    )
     flags.DEFINE_list("input", None, "Images, videos, or folders of them.", flag_values=values)
-    flags.DEFINE_string("output", None, "Folder to write.", flag_values=values)
+    flags.DEFINE_string("output", "predictions", "Folder to write.", flag_values=values)
     cli.define_checkpoint(values)
     flags.DEFINE_list(
         "size",
@@ -50,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
         "are single images, and videos keep their own rate.",
         flag_values=values,
     )
-    cli.parse(values, argv, __doc__, required=("workdir", "input", "output"))
+    cli.parse(values, argv, __doc__, required=("input",))
     cli.use_compilation_cache()
     options = {"scales": _scales(values.scales), "flip": values.flip}
     if values.size:
@@ -59,6 +63,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--frame_rate={values.frame_rate:g} must be above 0")
     frames, written = bool(values.frame_rate), written_names(values.output)
     inputs = find_inputs(values.input, values.output, frames=frames, written=written)
+    if not values.workdir:
+        print(f"this is {bundled.WHAT}", flush=True)
     model = api.load(values.workdir, network=values.network, step=values.step)
     predictions = Predictions(values.output, model.run.facts() | {"options": options}, model.classes)
     sizes = inputs.sizes.values()

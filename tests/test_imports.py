@@ -35,7 +35,8 @@ ALLOWED = {
     "evaluator": {"core", "data", "losses", "metrics", "run", "zoo"},
     "train": {"core", "data", "evaluator", "methods", "report", "run"},
     "planning": {"core", "methods", "run", "train", "zoo"},
-    "api": {"core", "evaluator", "inference", "run", "train", "zoo", "zoo.listing"},
+    "bundled": set(),
+    "api": {"bundled", "core", "evaluator", "inference", "run", "train", "zoo", "zoo.listing"},
 }
 """Part to the parts it may import; arrows go one way.
 
@@ -46,7 +47,8 @@ the loops. The tables of ``zoo`` are data; only what lists them knows the method
 VERBS = {
     "main": {"core", "run", "train"},
     "evaluate": {"core", "evaluator", "metrics", "run", "zoo"},
-    "predict": {"api", "core", "inference"},
+    "predict": {"api", "bundled", "core", "inference"},
+    "demo": {"api", "bundled", "core", "inference"},
     "submit": {"core", "data", "evaluator", "inference", "metrics", "run", "zoo"},
     "export": {"api", "core", "inference", "shipping"},
     "bench": {"api", "core", "inference", "methods", "run", "shipping"},
