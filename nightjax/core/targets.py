@@ -31,6 +31,7 @@ class Forms:
         counting: of counting pairs: a scatter of ones, or a product of one-hot matrices, which suits a matrix unit.
         blocks: of a row of equal blocks: a loop that is compiled once, or the blocks one after the other, which
             converters of other formats need to see every weight.
+        largest: of the likeliest class of every pixel: class by class, in one pass, or the library's arg-max.
     """
 
     pointwise: Literal["dot", "library"] = "library"
@@ -40,10 +41,11 @@ class Forms:
     growing: Literal["blend", "matrices"] = "matrices"
     counting: Literal["scatter", "onehot"] = "scatter"
     blocks: Literal["loop", "unrolled"] = "loop"
+    largest: Literal["classes", "library"] = "library"
 
 
 FORMS = {
-    "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend"),
+    "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend", largest="classes"),
     "cuda": Forms(),
     "tpu": Forms(counting="onehot"),
     "onnx": Forms(depthwise="library", growing="blend", blocks="unrolled"),

@@ -14,6 +14,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.ranges import Range, Side
 from nightjax.core.types import Size
 from nightjax.metrics import confusion
+from nightjax.ops.largest import largest
 from nightjax.ops.resize import resize
 from nightjax.ops.windows import slide
 
@@ -134,8 +135,8 @@ def predict(
     image = _resize_image(image, protocol.input_size or image.shape[1:3], protocol.antialias)
     if len(protocol.scales) == 1 and not protocol.flip:
         logits = view(_scale(image, protocol.scales[0]))
-        top = logits.max(axis=-1)
-        return _decide(logits), jnp.exp(top - jax.nn.logsumexp(logits, axis=-1))
+        label, top = largest(logits, axis=-1)
+        return label, jnp.exp(top - jax.nn.logsumexp(logits, axis=-1))
     total = 0.0
     for scale in protocol.scales:
         scaled = _scale(image, scale)
@@ -143,11 +144,7 @@ def predict(
         if protocol.flip:
             total += jax.nn.softmax(view(scaled[:, :, ::-1])[:, :, ::-1], axis=-1)
     average = jnp.asarray(total) / (len(protocol.scales) * (1 + protocol.flip))
-    return _decide(average), average.max(axis=-1)
-
-
-def _decide(scores: jax.Array) -> jax.Array:
-    return scores.argmax(axis=-1).astype(jnp.uint8)
+    return largest(average, axis=-1)
 
 
 def _scale(image: jax.Array, scale: float) -> jax.Array:
