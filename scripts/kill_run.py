@@ -2,14 +2,22 @@
 
     python scripts/kill_run.py --kills=10
     python scripts/kill_run.py --config=configs/dsr_fpa.py:data=nightstreet_tiny --config.train.steps=40
+    python scripts/kill_run.py --stage=prepare --kills=10
 
 The run is started again after every SIGKILL, as a user would, until it ends by itself; then every array of its last
 checkpoint is compared with that of a run that nobody interrupted. Every second kill is aimed at a save in progress.
+
+--stage kills something else instead: the preparation of NightStreet's tiny set, the evaluation of a finished run, or
+the report of one. Then what they wrote is compared, byte by byte, and the run's checkpoints must not have changed.
+
 One line a kill. Without --config a network of a few thousand parameters trains on made-up images.
 """
 
+import dataclasses
+import hashlib
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -108,12 +116,97 @@ def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_sa
     return None
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Something that is killed and started again, besides training.
+
+    Attributes:
+        words: of its command; ``{folder}`` is where it writes.
+        results: patterns of the files that must be the same after it, below the folder.
+        run: whether the folder is a finished run when it begins.
+    """
+
+    words: Sequence[str]
+    results: Sequence[str]
+    run: bool
+
+
+STAGES = {
+    "prepare": Stage(
+        (
+            "nightjax.main",
+            "--config=supervised:data=nightstreet_tiny,steps=2",
+            "--config.data.dir={folder}",
+            "--workdir={folder}/run",
+        ),
+        ("nightstreet/**/*.array_record*", "nightstreet/**/features.json"),
+        run=False,
+    ),
+    "evaluate": Stage(
+        ("nightjax.evaluate", "--workdir={folder}"), ("eval/**/*.json", "checkpoints/**/*", "config.json"), run=True
+    ),
+    "report": Stage(("nightjax.main", "--workdir={folder}"), ("eval/**/*.json", "checkpoints/**/*"), run=True),
+}
+"""Name to what is killed. A finished run that is started again evaluates and writes its report."""
+
+
+def kill_stage(stage: Stage, config: list[str], root: pathlib.Path, kills: int, moments: random.Random) -> None:
+    """Kills a stage so many times, lets it end, and compares what it wrote with that of one that nobody killed.
+
+    Raises:
+        UserError: it failed by itself.
+        SystemExit: something differs or is damaged.
+    """
+    straight, killed = root / "straight", root / "killed"
+    words = lambda folder: [word.replace("{folder}", str(folder)) for word in stage.words]
+    flags_of_run = config if stage.words[0] == "nightjax.main" and stage.run else []
+    command = lambda folder: [sys.executable, "-m", *words(folder), *flags_of_run]
+    if stage.run:
+        subprocess.run(
+            [sys.executable, "-m", "nightjax.main", *config, f"--workdir={straight}"],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        shutil.copytree(straight, killed)
+    began = time.perf_counter()
+    ended = subprocess.run(command(straight), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise UserError(f"it fails by itself: {ended.stderr.strip()[-300:]}")
+    took = time.perf_counter() - began
+    for number in range(1, kills + 1):
+        wait = moments.uniform(0.2, 1.0) * took
+        process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(wait)
+            hit = "it had ended"
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            hit = "killed"
+        print(f"kill {number}: after {wait:.2f} of {took:.2f} s, {hit}", flush=True)
+    ended = subprocess.run(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise SystemExit(f"NOT whole after the kills: {ended.stderr.strip()[-300:]}")
+    expected, found = (contents(folder, stage.results) for folder in (straight, killed))
+    if expected != found:
+        different = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        raise SystemExit(f"NOT equal: {len(different)} files differ, such as {different[:3]}")
+    print(f"the same {len(expected)} files after {kills} kills")
+
+
+def contents(folder: pathlib.Path, patterns: Sequence[str]) -> dict[str, str]:
+    """Relative name to SHA-256 of the files that match."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def main(argv: Sequence[str]) -> None:
     """Kills, restarts and compares."""
     values = flags.FlagValues()
     flags.DEFINE_integer("kills", 10, "How often to kill.", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of the moments.", flag_values=values)
     flags.DEFINE_float("longest", 1.0, "Seconds from the first step within which to kill.", flag_values=values)
+    flags.DEFINE_enum("stage", "train", ["train", *STAGES], "What to kill.", flag_values=values)
     own = flags.FlagValues()
     flags.DEFINE_string("config", None, "Config of the run; by default a toy.", flag_values=own)
     rest = own(argv, known_only=True)
@@ -124,6 +217,10 @@ def main(argv: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch, open(pathlib.Path(scratch) / "log.txt", "w+b") as log:
         root = pathlib.Path(scratch)
         config = [f"--config={own.config}"] if own.config else write_toy(root / "toy")
+        if values.stage != "train":
+            toy = () if own.config else ("--config.train.steps=4", "--config.method.alignment.start_step=1")
+            kill_stage(STAGES[values.stage], [*config, *overrides, *toy], root, values.kills, moments)
+            return
         command = [sys.executable, "-m", "nightjax.main", *config, *overrides]
         straight, killed = root / "straight", root / "killed"
         began = time.perf_counter()

@@ -162,6 +162,8 @@ def _choose_size(where: str, one: dict[str, Any], streams: Mapping[str, Any], ma
         return
     sizes = _sizes(one["dataset"], one["split"], manual_dir)
     crops = [stream for stream in streams.values() if "label" in stream["fields"]] or list(streams.values())
+    if not crops:
+        raise UserError(f"{where}.{key} is chosen by the crops of data.streams, which has no stream: name one")
     crop = tuple(one["crop"] if key == "resize" else crops[0]["crop"])
     resize = crops[0].get("resize")
     if key == "input_size" and resize is None:  # Scored as trained: at the size of the files.

@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 
 from nightjax.core import files, manifest
+from nightjax.core.errors import UserError
 
 
 @pytest.fixture
@@ -57,3 +58,5 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     files.write_whole(path, "one")
     files.write_whole(epath.Path(path), b"two")
     assert path.read_bytes() == b"two" and os.listdir(path.parent) == ["a.json"]
+    with pytest.raises(UserError, match="sub is a folder"):
+        files.write_whole(path.parent, "three")
