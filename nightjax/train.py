@@ -73,8 +73,10 @@ def train(
     evaluator = Evaluator(config, method, mesh, workdir)
     _claim(workdir, config, readers, again=extend or bool(moved_streams))
 
-    if last_good and jax.process_index() == 0:
-        checkpoint.put_aside(workdir)
+    if last_good:
+        if jax.process_index() == 0:
+            checkpoint.put_aside(workdir)
+        sharding.wait_for_all("last good")
     saver = checkpoint.Checkpointer(workdir, keep=config.checkpoint.keep, best=config.checkpoint.best)
     first, apart = saver.latest() or 0, base.is_apart(config, abstract)
     clock = hooks.Clock()

@@ -4,8 +4,10 @@ import ast
 import importlib
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -173,3 +175,34 @@ def test_words_that_are_no_flags_are_refused_where_none_are_expected():
     with pytest.raises(UserError, match="'runs/a' is not a flag"):
         find("predict").main(["predict", "runs/a", "--workdir=b"])
     assert cli.explain(UserError("a line")) == "a line"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("words", [["nightjax", "train"], ["nightjax.main"]], ids=["command", "module"])
+def test_ctrl_c_is_one_line(words, seconds, tmp_path):
+    """Whatever the process is at: its imports, or the run."""
+    name = "--config=configs/supervised.py:data=nightstreet_tiny"
+    command = [*words, name, f"--workdir={tmp_path}/run", f"--config.data.dir={tmp_path}/tfds"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode in (130, -signal.SIGINT)  # The latter before Python itself is ready.
+    if process.returncode == 130:
+        lines = [line for line in error.splitlines() if "record/s" not in line]
+        assert len(lines) == 1 and lines[0].startswith("nightjax: ")
+
+
+def test_a_reader_that_stops_ends_a_verb_without_a_word():
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "nightjax", "list"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"methods:\n"
+    process.stdout.close()
+    assert process.wait(120) in (0, 141)
+    assert process.stderr.read() == b""
