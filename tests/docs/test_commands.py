@@ -15,6 +15,7 @@ ELSEWHERE = {"add_a_backbone.md", "add_a_dataset.md", "add_a_method.md", "own_da
 """Pages whose commands need files that the page defines; tests of their own run those."""
 PAGES = [
     ROOT / "README.md",
+    ROOT / "nightjax" / "bundled" / "README.md",
     *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in ELSEWHERE),
     *sorted((ROOT / "tfds_builders").glob("*/README.md")),
 ]
