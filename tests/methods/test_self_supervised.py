@@ -143,6 +143,20 @@ def test_a_supervised_run_of_its_own(folder, pretrained, tmp_path):
     assert np.isfinite(results["val"]["miou"][results["val"]["headline"]])
 
 
+@pytest.mark.slow
+def test_adapters_on_it(folder, pretrained, tmp_path):
+    """The backbone stays as it was trained, out of the checkpoints, and is found again."""
+    whole = config(
+        folder, "supervised", MODEL | {"backbone_lora_rank": 2}, train__init=str(pretrained), train__steps=2
+    ).to_dict()
+    whole["optim"]["groups"] = ({"pattern": "/lora_"}, {"pattern": "^backbone/", "trained": False})
+    train(settings.complete(toy.ConfigDict(whole)), tmp_path)
+    assert not any("patch_embed" in name for name in toy.saved_state(tmp_path, 2))
+    own, trained = (loaded.load(run).variables["params"]["backbone"] for run in (tmp_path, pretrained))
+    assert distance(own["patch_embed"], trained["patch_embed"]) == 0
+    assert distance(own["blocks"]["attn"]["qkv"], trained["blocks"]["attn"]["qkv"]) == 0
+
+
 def test_it_predicts_nothing(pretrained):
     with pytest.raises(UserError, match="this run is for pretraining: it is used by train.init of other runs"):
         segments(loaded.load(pretrained).method)
