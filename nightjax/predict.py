@@ -3,7 +3,7 @@
     nightjax predict --input=night.jpg
     nightjax predict --workdir=runs/dsr_fpa --input=my_photos --output=masks
     nightjax predict --workdir=runs/dsr_fpa --input=a.jpg,b.png --output=masks --scales=0.75,1,1.25 --flip
-    nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks
+    nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks --smooth
     nightjax predict --workdir=runs/dsr_fpa --input=drive_frames --frame_rate=25 --output=masks
 
 For every image it writes NAME_trainids.png (gray, the values are class ids), NAME_color.png and NAME_overlay.jpg, at
@@ -27,6 +27,7 @@ from nightjax.core.errors import UserError
 from nightjax.inference.inputs import find_inputs
 from nightjax.inference.many import Predictions, written_names
 from nightjax.inference.predict import parse_size, should_bucket
+from nightjax.inference.smoothing import Smoother
 
 
 def main(argv: Sequence[str]) -> None:
@@ -54,6 +55,12 @@ def main(argv: Sequence[str]) -> None:
         "are single images, and videos keep their own rate.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "smooth",
+        False,
+        "Steady the labels of videos: average each frame with the one before, moved along the optical flow.",
+        flag_values=values,
+    )
     cli.parse(values, argv, __doc__, required=("input",))
     cli.use_compilation_cache()
     options = {"scales": _scales(values.scales), "flip": values.flip}
@@ -61,17 +68,22 @@ def main(argv: Sequence[str]) -> None:
         options["input_size"] = parse_size(values.size, "size", own=True)
     if values.frame_rate < 0:
         raise UserError(f"--frame_rate={values.frame_rate:g} must be above 0")
+    if values.smooth and (len(options["scales"]) > 1 or values.flip):
+        raise UserError("--smooth is for one scale: leave --flip and all but one of --scales away")
     frames, written = bool(values.frame_rate), written_names(values.output)
     inputs = find_inputs(values.input, values.output, frames=frames, written=written)
     if not values.workdir:
         print(f"this is {bundled.WHAT}", flush=True)
     model = api.load(values.workdir, network=values.network, step=values.step)
-    predictions = Predictions(values.output, model.run.facts() | {"options": options}, model.classes)
+    made_by = model.run.facts() | {"options": options | ({"smooth": True} if values.smooth else {})}
+    predictions = Predictions(values.output, made_by, model.classes)
     sizes = inputs.sizes.values()
     if not values.size:
         print(_size_line(model, max((height for _, height in sizes), default=0)), flush=True)
     bucket = should_bucket(sizes)
-    predictions(functools.partial(model.label, bucket=bucket, **options), inputs, values.frame_rate)
+    score = functools.partial(model.scores, bucket=bucket, **options)
+    smoother = functools.partial(Smoother, score) if values.smooth else None
+    predictions(lambda image: score(image).label(), inputs, values.frame_rate, smoother)
     before = f" ({predictions.before} of them before)" if predictions.before else ""
     print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
     if inputs.passed_over:

@@ -79,13 +79,17 @@ class Predictions:
         self.before = 0
         self._done: dict[str, dict[str, Any]] = {"images": {}, "videos": {}}
 
-    def __call__(self, label: Label, inputs: Inputs, rate: float = 0.0) -> None:
+    def __call__(
+        self, label: Label, inputs: Inputs, rate: float = 0.0, smoother: Callable[[], Label] | None = None
+    ) -> None:
         """Predicts what is not finished, and writes the summary and the legend.
 
         Args:
             label: of the network.
             inputs: to predict.
             rate: frames a second of videos; 0 for their own.
+            smoother: makes what labels the frames of one video in their order, if not ``label``. As each frame then
+                depends on those before, a video that was stopped begins again.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._earlier:
@@ -95,7 +99,7 @@ class Predictions:
         try:
             self._images(label, inputs)
             for name, paths in inputs.videos.items():
-                self._guarded(name, paths[-1], lambda n=name, p=paths: self._video(n, label, p, rate))
+                self._guarded(name, paths[-1], lambda n=name, p=paths: self._video(n, p, rate, label, smoother))
         finally:
             self._write(inputs)
 
@@ -145,7 +149,14 @@ class Predictions:
                 self._guarded(name, images[name], lambda n=name, w=written: done.update({n: w.result()}))
                 bar.update()
 
-    def _video(self, name: str, label: Label, paths: Sequence[epath.Path], rate: float) -> None:
+    def _video(
+        self,
+        name: str,
+        paths: Sequence[epath.Path],
+        rate: float,
+        label: Label,
+        smoother: Callable[[], Label] | None,
+    ) -> None:
         earlier = self._earlier.get("videos", {}).get(name)
         whole = earlier and name not in self._earlier["failed"]
         if whole and self._is_finished(name, paths[-1], VIDEO_RESULTS):
@@ -154,8 +165,10 @@ class Predictions:
             return
         clip = videos.open_clip(paths, rate)
         newest = max(path.stat().mtime for path in paths)
-        done = lambda mask: bool(self._earlier) and is_newer([mask], newest)
-        counts, number = videos.write_clip(label, clip, self.folder, name, self._classes, done)
+        done = lambda mask: smoother is None and bool(self._earlier) and is_newer([mask], newest)
+        counts, number = videos.write_clip(
+            smoother() if smoother else label, clip, self.folder, name, self._classes, done
+        )
         facts = {"file": str(paths[0]), "frames": number, "rate": clip.rate, "shares": self._shares(counts)}
         self._done["videos"][name] = facts
         if clip.bad:

@@ -44,6 +44,7 @@ def render(
     pose_jitter: PoseOffset = PoseOffset(),
     size: tuple[int, int] = (128, 256),
     sensor_seed: int,
+    noise_seed: int | None = None,
     knobs: Knobs = Knobs(),
     prior_shift: float = 0.0,
 ) -> dict:
@@ -56,6 +57,7 @@ def render(
         pose_jitter: displacement from the scene's nominal camera.
         size: (height, width), multiples of 4.
         sensor_seed: exposure, lens, noise and tone curve.
+        noise_seed: of the noise, if it is not the sensor's.
         knobs: strength of each nuisance factor.
         prior_shift: 0 for streets of the day splits, 1 for low, open, bare ones.
 
@@ -82,7 +84,8 @@ def render(
     moved = optics.move(clean, view.camera.center, lens.motion * size[1] / 512)
     moved = optics.blur(moved, lens.defocus * size[0])
     seen, scattered = optics.veil(moved, 1 / electronics.exposure, lens)
-    signal, snr = sensor.expose(rng, seen, electronics)
+    noise = rng if noise_seed is None else named_generator(noise_seed, "noise")
+    signal, snr = sensor.expose(noise, seen, electronics)
     label = labels_with_void(scene_seed, view.surfaces.label)
     invalid = sensor.invalid_mask(snr, clean, scattered) & (label != IGNORE)
     return {

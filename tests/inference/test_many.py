@@ -182,6 +182,31 @@ def test_a_video_goes_on_where_it_was_stopped(tmp_path):
     assert read_summary(tmp_path / "out")["videos"]["drive"]["frames"] == 9
 
 
+def test_every_video_is_smoothed_by_itself_and_from_its_start(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "a.mp4", count=4)
+    write_video(tmp_path / "in" / "b.mp4", count=3)
+    write_images(tmp_path / "in", "c.png")
+    made = []
+
+    class Counting:
+        def __init__(self):
+            self.frames = 0
+            made.append(self)
+
+        def __call__(self, image):
+            self.frames += 1
+            return np.full(image.shape[:2], self.frames, np.uint8)
+
+    for _ in range(2):
+        predictions = Predictions(tmp_path / "out", MADE_BY, CITYSCAPES)
+        predictions(predict, find_inputs([tmp_path / "in"], tmp_path / "out", written=[]), smoother=Counting)
+        (tmp_path / "out" / "a_overlay.mp4").unlink()
+    assert [one.frames for one in made] == [4, 3, 4]
+    last = cv2.imread(str(tmp_path / "out" / "b_trainids" / "000002.png"), cv2.IMREAD_UNCHANGED)
+    assert (last == 3).all()
+
+
 def test_numbered_frames_become_a_video_without_those_that_are_bad(tmp_path):
     write_images(tmp_path / "in", *(f"f{i}.png" for i in range(12)), size=(9, 11))
     (tmp_path / "in" / "f3.png").write_bytes(b"no image")

@@ -437,6 +437,7 @@ CASES = {
     "size of one number": Case(["--size=540", "height,width"], "predict", flags=PREDICT + " --size=540"),
     "size of nothing": Case(["--size=0,960", "height,width"], "predict", flags=PREDICT + " --size=0,960"),
     "scales are words": Case(["--scales=1,big"], "predict", flags=PREDICT + " --scales=1,big"),
+    "smoothed scales": Case(["--smooth", "one scale"], "predict", flags=PREDICT + " --smooth --flip"),
     "scales are negative": Case(["--scales=-1"], "predict", flags=PREDICT + " --scales=-1"),
     "output is a file": Case(["File exists", "out"], "predict", prepare=write("out", "a file"), flags=PREDICT),
     # Data sets.
