@@ -114,7 +114,7 @@ class TfdsSource:
         except (UserError, ValueError, EOFError, OSError, MemoryError):
             found = np.zeros(())
         whole = found.dtype.kind in "iu" and found.ndim == 2
-        if whole and len(found) == len(self) and found.min(initial=0) >= 0:
+        if whole and len(found) == self._length and found.min(initial=0) >= 0:
             return found
         print(f"{cache} is damaged or of other data: the pixels are counted again", flush=True)
         return None

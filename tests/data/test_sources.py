@@ -173,6 +173,16 @@ def test_class_pixels_are_counted_once(opened, monkeypatch):
     np.testing.assert_array_equal(source.class_pixels(), pixels)
 
 
+@pytest.mark.parametrize("content", [b"", b"x" * 50, b"\x93NUMPY\x01\x00"], ids=["empty", "noise", "cut"])
+def test_damaged_counts_are_counted_again(content, opened, capsys):
+    pixels = opened("camvid", "dusk_train").class_pixels()
+    source = opened("camvid", "dusk_train")
+    (cache,) = pathlib.Path(source._path).glob("class_pixels-*.npy")
+    cache.write_bytes(content)
+    np.testing.assert_array_equal(source.class_pixels(), pixels)
+    assert "counted again" in capsys.readouterr().out
+
+
 def test_sources_travel_to_worker_processes(opened):
     source = opened("camvid", "dusk_train")
     source[0]
