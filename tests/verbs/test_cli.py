@@ -91,14 +91,15 @@ def test_help_says_what_a_verb_does_how_to_call_it_and_with_what(verb, capsys):
 
 
 def test_usage_names_the_program_that_was_called():
-    assert "\nusage: python -m nightjax.predict --workdir=" in call("nightjax.predict", "--help").stdout
+    assert "\nusage: python -m nightjax.predict --input=" in call("nightjax.predict", "--help").stdout
 
 
 @pytest.fixture(scope="module")
 def script_helps():
     """Script to what it prints with --help; one process calls them all."""
     code = (
-        "import contextlib, io, json, runpy, sys\n"
+        "import contextlib, io, json, os, runpy, sys\n"
+        "sys.path.insert(0, os.path.dirname(sys.argv[1]))\n"  # As Python does for a script.
         "def text(path):\n"
         "    sys.argv = [path, '--help']\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):\n"
