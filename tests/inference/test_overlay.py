@@ -51,7 +51,8 @@ def test_blend_of_any_arrays_is_the_weighted_sum():
     label = rng.choice(np.array([0, 5, 18, 255], np.uint8), (40, 30))
     expected = 0.45 * image + 0.55 * CITYSCAPES.colors[label].astype(float)
     expected = np.where((label == 255)[..., None], image, expected)
-    image.flags.writeable = label.flags.writeable = False
+    image.setflags(write=False)
+    label.setflags(write=False)
     assert np.abs(overlay.blend(image, label) - expected).max() <= 1
     np.testing.assert_array_equal(
         overlay.blend(image[::2, ::3], label[::2, ::3]), overlay.blend(image, label)[::2, ::3]
