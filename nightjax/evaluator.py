@@ -75,6 +75,7 @@ class Evaluator:
             static_argnames="eval_set",
             out_shardings=sharding.replicated(mesh),
         )
+        self._earlier: dict[str, list[float]] = {}  # Primary scores by set, of this process.
         self._sources: dict[str, sources.Source] = {}
         for name, eval_set in self.sets.items():
             try:
@@ -91,10 +92,11 @@ class Evaluator:
         self.sets = {name: eval_set for name, eval_set in self.sets.items() if name in self._sources}
 
     def __call__(
-        self, variables: Variables, step: int, writer: writers.Writer | None = None
+        self, variables: Variables, step: int, writer: writers.Writer | None = None, *, brief: bool = False
     ) -> dict[str, dict[str, Any]]:
-        """Scores every set, prints the table, writes ``eval/<set>/<step>.json`` (see `score_folder`) and one line of
-        metrics.
+        """Scores every set, prints the table, or one line if ``brief``, and writes the scores.
+
+        They go to ``eval/<set>/<step>.json`` (see `score_folder`) and into one line of metrics.
 
         Returns:
             Set name to `confusion.summarize`'s result, with ``network``, ``dataset``, ``split``,
@@ -104,7 +106,10 @@ class Evaluator:
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
-            print(table.format_results(results), flush=True)  # First, so that a full disk does not take it along.
+            line = self._line(step, results)
+            print(
+                line if brief else table.format_results(results), flush=True
+            )  # First, so that a full disk does not take it along.
             for name, result in results.items():
                 path = self._workdir / "eval" / self._folders[name] / f"{step:07d}.json"
                 files.write_whole(path, json.dumps({"step": step} | result, indent=1))
@@ -117,6 +122,18 @@ class Evaluator:
                         flush=True,
                     )
         return results
+
+    def _line(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> str:
+        """Every set's primary mIoU, with its change since the evaluation before, and whether it is the best so far."""
+        words = []
+        for name, result in results.items():
+            score, earlier = result["miou"][result["primary"]], self._earlier.setdefault(name, [])
+            if score is None:
+                continue
+            best = ", best" if earlier and score > max(earlier) else ""
+            words.append(f"{name} {score:.1f}" + (f" ({score - earlier[-1]:+.1f}{best})" if earlier else ""))
+            earlier.append(score)
+        return "  ".join([f"step {step}: mIoU", *words])
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
         source, sizes = self._sources[name], set()

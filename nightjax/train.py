@@ -97,15 +97,16 @@ def train(
         state = start.first_state(config, method, mesh)
         if apart and jax.process_index() == 0:
             base.record(workdir, config, state)
-    print(f"{config.method.name}: {steps} steps, {mesh.devices.size} device(s)")
+    print(_overview(config, readers, mesh))
     hooks.announce(workdir)
     if jax.process_index() == 0:
         print(writers.write_parameters(workdir, abstract.params), flush=True)
 
+    print("compiling the training step", flush=True)
     compiling = time.perf_counter()
     with _missing_field_explained(config):
         step_fn = compile_step(method, abstract, start.abstract_batch(config, method, mesh), mesh)
-    print(f"step compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
+    print(f"compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
     visualize = jax.jit(targets.written_for(targets.of(mesh.devices.flat), method.visualizations))
     writer = writers.MetricWriter(workdir, first) if jax.process_index() == 0 else writers.NoWriter()
     name_records = functools.partial(_record_ids, readers)
@@ -121,7 +122,7 @@ def train(
             if last or (fresh and _due(step, config.eval.every)):
                 with clock.paused():
                     log.settle()
-                    results = evaluator(method.variables(state, network), step, writer)
+                    results = evaluator(method.variables(state, network), step, writer, brief=not last)
                     metrics = {name: result["miou"][result["primary"]] for name, result in results.items()}
                     if batch is not None:
                         write_visualizations(visualize(state, batch), workdir, step, writer, evaluator.classes)
@@ -160,7 +161,20 @@ def train(
         f"done in {time.perf_counter() - began:.0f} s, peak memory {hooks.memory_gb():.1f} GB; see "
         f"{workdir}/report.html"
     )
+    if method.task == "segmentation":
+        print(f"next: nightjax predict --workdir={workdir} --input=PHOTO")
     return results
+
+
+def _overview(config: ml_collections.ConfigDict, readers: Mapping[str, sources.Source], mesh: jax.sharding.Mesh) -> str:
+    """What runs where on which data, a line each."""
+    devices = f"{mesh.devices.size} device{'s' if mesh.devices.size > 1 else ''} ({mesh.devices.flat[0].platform})"
+    batch = f"{config.train.batch} images of each domain" if len(readers) > 1 else f"{config.train.batch} images"
+    lines = [f"{config.method.name}: {config.train.steps} steps of {batch} on {devices}"]
+    for name, reader in readers.items():
+        stream = config.data.streams[name]
+        lines.append(f"{name:8}{stream.dataset}, {stream.split}: {len(reader)} images")
+    return "\n".join(lines)
 
 
 def compile_step(

@@ -104,6 +104,13 @@ with registered.skip_registration():
             if file_format is None and not self.info.initialized:  # What is prepared has its format already.
                 self.info.set_file_format("array_record", override=True)
 
+        def _log_download_bytes(self) -> None:
+            """Instead of TFDS's line, since nothing is downloaded."""
+            print(f"preparing {self.info.full_name} in {self.data_dir}", flush=True)
+
+        def _log_download_done(self) -> None:
+            """The progress bars have said it."""
+
     class SegmentationBuilder(ArrayRecordBuilder):
         """Base of the builders. A subclass, called ``Builder``, has ``LAYOUT``, ``BUILDER_CONFIGS`` and `scan`.
 
