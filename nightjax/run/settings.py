@@ -222,7 +222,8 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         sections[name] = configs.with_defaults(cls, section) | _collections(cls, section)
     sections["train"]["frozen"] = dict.fromkeys(frozen) | sections["train"]["frozen"]
     sections["classes"]["groups"] = class_section.with_all_groups(sections["classes"]["groups"])
-    class_section.of_section(sections["classes"])
+    if sections["classes"]["name"] or sections["classes"]["names"]:  # Else those of the data, once it is opened.
+        class_section.of_section(sections["classes"])
     streams, sets = sections["data"]["streams"], sections["eval"]["sets"]
     sections["data"]["streams"] = {
         name: _stream(stream, name) for name, stream in streams.items() if stream is not None

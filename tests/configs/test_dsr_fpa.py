@@ -117,7 +117,7 @@ def test_dacs_on_real_data_is_daformers():
     assert config.optim.schedule == "mmseg_poly" and config.optim.decay_vectors
     none = settings.load("t2s_da:data=gta5_to_cityscapes,parts=none")
     assert none.optim == config.optim and none.data == config.data
-    assert none.train.to_dict() | {"frozen": {}} == config.train.to_dict()
+    assert none.train.to_dict() | {"frozen": {"foundation": None}} == config.train.to_dict()
     shared = set(none.method) & set(config.method) - {"name"}
     assert {"loss", "teacher", "pseudo_labels", "mixing", "feature_distance", "source_photometric"} <= shared
     assert all(none.method[name] == config.method[name] for name in shared)

@@ -214,7 +214,7 @@ def test_pseudo_labels_do_not_depend_on_their_neighbours(pseudo, root, tmp_path,
     ("words", "message"),
     [
         (("--threshold=1.5",), "below 1"),
-        (("--list={root}/none.csv",), "is no selected.csv"),
+        (("--list={root}/none.csv",), "cannot read"),
         (("--list={pseudo}/selected.csv", "--images={root}/night"), "does not hold"),
         (("--workdir={root}/nowhere",), "holds no run"),
     ],

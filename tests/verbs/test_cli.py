@@ -1,6 +1,7 @@
 """The command ``nightjax``: its verbs, their help, what can be listed, and a config as text."""
 
 import ast
+import functools
 import importlib
 import json
 import re
@@ -185,7 +186,12 @@ def test_ctrl_c_is_one_line(words, seconds, tmp_path):
     name = "--config=configs/supervised.py:data=nightstreet_tiny"
     command = [*words, name, f"--workdir={tmp_path}/run", f"--config.data.dir={tmp_path}/tfds"]
     process = subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # A background job ignores it.
     )
     try:
         time.sleep(seconds)

@@ -11,7 +11,7 @@ from nightjax.core import sharding
 from nightjax.core.config import override
 from nightjax.core.errors import UserError
 from nightjax.core.stacks import stacks_of
-from nightjax.interop.namings import find
+from nightjax.interop.namings import lookup
 from nightjax.interop.torch_weights import to_torch
 from nightjax.interop.weight_files import load_state_dict, save_state_dict
 from nightjax.models import build_segmenter
@@ -85,7 +85,7 @@ def test_export_gives_the_file_back(world, converted, capsys):
 
 
 def test_backbone_alone(world, capsys):
-    names = find("resnet")
+    names = lookup("resnet")
     backbone = names.to_official({n: v for n, v in world.state.items() if n.startswith("backbone.")})
     save_state_dict(world.folder / "backbone.npz", backbone | {"fc.weight": np.zeros((10, 3), np.float32)})
     flags = (f"--input={world.folder}/backbone.npz", f"--config={world.folder}/cfg.py", f"--output={world.folder}/init")
@@ -117,7 +117,7 @@ def test_a_folder_of_hugging_face_needs_no_config_and_keeps_its_meaning(tmp_path
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda x: rng.normal(0.5, 0.1, x.shape).astype(x.dtype), shapes)
-    state = find("huggingface_segformer").to_official(to_torch(variables, stacks_of(model.backbone, "backbone")))
+    state = lookup("huggingface_segformer").to_official(to_torch(variables, stacks_of(model.backbone, "backbone")))
     halves = [dict(part) for part in np.array_split(np.array(list(state.items()), object), 2)]
     files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for file, part in zip(files, halves, strict=True):
