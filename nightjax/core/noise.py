@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import os
+import select
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 
 class Noise:
@@ -65,9 +66,22 @@ def kept_back() -> Iterator[Noise]:
 
 def nobody_listens() -> bool:
     """Whether the reader of standard output is gone; what is still to be written then goes nowhere."""
+    if not _is_broken(sys.stdout):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Whether what a stream has kept cannot be written, or, of one that keeps nothing, a byte more could not."""
     try:
-        sys.stdout.flush()
+        stream.flush()
+        if hasattr(select, "poll"):  # Windows has none.
+            listener = select.poll()
+            listener.register(stream.fileno(), select.POLLOUT)
+            return any(event & (select.POLLERR | select.POLLHUP) for _, event in listener.poll(0))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
+    except (OSError, ValueError):  # No descriptor, as in tests.
+        return False
     return False
