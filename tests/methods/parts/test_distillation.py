@@ -95,6 +95,7 @@ def test_the_loss_and_what_learns_by_it(first):
     np.testing.assert_allclose(value, 0.1 * feature_distillation(head, wanted), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run(folder, foundation, tmp_path):
     """Both terms are logged, and the next run may start without the head."""
     whole = config(folder, train__frozen__foundation=str(foundation), train__steps=2)
