@@ -106,7 +106,7 @@ class Evaluator:
         """
         results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
-            line = self._line(step, results)
+            line = progress_line(step, results, self._earlier)
             print(
                 line if brief else table.format_results(results), flush=True
             )  # First, so that a full disk does not take it along.
@@ -122,18 +122,6 @@ class Evaluator:
                         flush=True,
                     )
         return results
-
-    def _line(self, step: int, results: Mapping[str, Mapping[str, Any]]) -> str:
-        """Every set's primary mIoU, with its change since the evaluation before, and whether it is the best so far."""
-        words = []
-        for name, result in results.items():
-            score, earlier = result["miou"][result["primary"]], self._earlier.setdefault(name, [])
-            if score is None:
-                continue
-            best = ", best" if earlier and score > max(earlier) else ""
-            words.append(f"{name} {score:.1f}" + (f" ({score - earlier[-1]:+.1f}{best})" if earlier else ""))
-            earlier.append(score)
-        return "  ".join([f"step {step}: mIoU", *words])
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
         source, sizes = self._sources[name], set()
@@ -272,3 +260,22 @@ def primary_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
             numbers["uiou"] = result["uiou"]["average"]
         values |= {f"eval/{name}/{key}": value for key, value in numbers.items() if value is not None}
     return values
+
+
+def progress_line(step: int, results: Mapping[str, Mapping[str, Any]], earlier: dict[str, list[float]]) -> str:
+    """Every set's primary mIoU, with its change since the evaluation before, and whether it is the best so far.
+
+    Args:
+        step: of the evaluation.
+        results: set name to its scores.
+        earlier: set name to the primary mIoU of the evaluations before; those of this one are appended.
+    """
+    words = []
+    for name, result in results.items():
+        score, before = result["miou"][result["primary"]], earlier.setdefault(name, [])
+        if score is None:
+            continue
+        best = ", best" if before and score > max(before) else ""
+        words.append(f"{name} {score:.1f}" + (f" ({score - before[-1]:+.1f}{best})" if before else ""))
+        before.append(score)
+    return "  ".join([f"step {step}: mIoU", *words])

@@ -340,18 +340,15 @@ def test_optional_sets_whose_files_are_not_there_are_named_and_left_out(tmp_path
         evaluator.Evaluator(config, painted(), mesh, epath.Path(tmp_path))
 
 
-def test_evaluations_on_the_way_are_one_line_each(tmp_path, monkeypatch, capsys):
+def test_evaluations_on_the_way_are_one_line_each():
     """With the change since the one before, and a word about the best."""
-    opened = evaluator.Evaluator.__new__(evaluator.Evaluator)
-    opened._earlier = {}
-    lines = [
-        opened._line(step, {name: {"miou": {"skip": score}, "primary": "skip"} for name, score in scores.items()})
-        for step, scores in (
-            (5, {"night": 10.0, "day": 50.0}),
-            (10, {"night": 12.34, "day": 49.0}),
-            (15, {"night": 12.0, "day": None}),
-        )
-    ]
+    earlier, rows = {}, ((5, 10.0, 50.0), (10, 12.34, 49.0), (15, 12.0, None))
+    lines = []
+    for step, night, day in rows:
+        results = {
+            name: {"miou": {"skip": score}, "primary": "skip"} for name, score in (("night", night), ("day", day))
+        }
+        lines.append(evaluator.progress_line(step, results, earlier))
     assert lines == [
         "step 5: mIoU  night 10.0  day 50.0",
         "step 10: mIoU  night 12.3 (+2.3, best)  day 49.0 (-1.0)",
