@@ -33,13 +33,13 @@ class NoWriter:
     """Writes nothing; for every process but the first."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """See `Writer`."""
+        """Writes numbers of one step by name."""
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """See `Writer`."""
+        """Writes one image of a step."""
 
     def close(self) -> None:
-        """See `Writer`."""
+        """Ends writing; nothing is lost after it."""
 
 
 class MetricWriter:

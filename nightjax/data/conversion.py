@@ -50,7 +50,7 @@ class ConvertedSource:
         return self._table[label]
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`."""
+        """Pixels of each class in every record, int32 [N, K]."""
         counts = self._source.class_pixels()
         merged = np.zeros((len(counts), len(self.classes)), np.int32)
         for train_id in range(counts.shape[1]):

@@ -137,7 +137,7 @@ class FolderSource:
         return label
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`. Decodes every label."""
+        """Pixels of each class in every record, int32 [N, K]. Decodes every label."""
         if lacking := next((name for name in self.names if name not in self.labels), None):
             raise UserError(f"{self.name}: {lacking} has no label: switch rare-class sampling off")
         count = lambda name: np.bincount(self.read_label(name).train_ids.ravel(), minlength=256)[: len(self.classes)]

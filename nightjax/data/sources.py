@@ -214,7 +214,7 @@ class JoinedSource:
         return self.parts[part][index - (int(self._ends[part - 1]) if part else 0)]
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`."""
+        """Pixels of each class in every record, int32 [N, K]."""
         return np.concatenate([part.class_pixels() for part in self.parts])
 
 
@@ -243,7 +243,7 @@ class ListSource:
         return self._records[index]
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`. Decodes every label."""
+        """Pixels of each class in every record, int32 [N, K]. Decodes every label."""
         count = len(self.classes)
         decoded = [transforms.decode(record, ("label",), count)["label"] for record in self._records]
         return np.stack([labels.class_pixels(label, count) for label in decoded])

@@ -63,7 +63,7 @@ class TfdsSource:
 
     @property
     def classes(self) -> ClassSet:
-        """See `Source`; Cityscapes' unless the data set says otherwise."""
+        """Classes of the labels; Cityscapes' unless the data set says otherwise."""
         return self._classes
 
     @functools.cached_property
@@ -84,7 +84,9 @@ class TfdsSource:
         return {RENAMED.get(key, key): value.decode() if key in self._texts else value for key, value in record.items()}
 
     def class_pixels(self) -> np.ndarray:
-        """See `Source`. Reads every record once and keeps the result beside the prepared data.
+        """Pixels of each class in every record, int32 [N, K].
+
+        Reads every record once and keeps the result beside the prepared data.
 
         A pixel of a half-size variant counts as the four that it stands for, so that a threshold means the same for all
         variants of a data set.

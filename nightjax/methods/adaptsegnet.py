@@ -71,7 +71,7 @@ class AdaptSegNet(Segmenting):
         return super().players | self.discriminators.players(self.discriminator_names)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         key, discriminator_key = jax.random.split(rng)
         size = batch["source"]["image"].shape[1:]
         student = self.network.init(key, size)
@@ -79,7 +79,7 @@ class AdaptSegNet(Segmenting):
         return self.first_state(student, self.discriminators.init(discriminator_key, self.discriminator_names, output))
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         images = self.network.decode(batch)
         examples = {domain: images[domain]["image"] for domain in self.domains} | {"label": batch["source"]["label"]}
         losses = {"student": functools.partial(self.student_loss, state)} | self.discriminators.losses(
@@ -116,7 +116,7 @@ class AdaptSegNet(Segmenting):
         return cast(jax.Array, total), Outcome(scalars, {"student": new}, pairs)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         image = batch["target"]["image"]
         decoded = self.network.input.decode(image)
         probs = self._probabilities(self.network.outputs(self.variables(state), decoded), decoded)

@@ -52,7 +52,7 @@ class CycleGAN(Translating):
     discriminator_names: ClassVar[tuple[str, ...]] = tuple(f"discriminator_{domain}" for domain in OTHER)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         images = batch["source"]["image"]
         x = jnp.zeros((1, *images.shape[1:]), jnp.float32)
         slots = self.slots(len(images))
@@ -80,7 +80,7 @@ class CycleGAN(Translating):
         return to_unit(self._to(variables["params"], LETTERS[to], x)[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         examples = {domain: to_signed(batch[stream]["image"]) for domain, stream in STREAMS.items()}
         buffers = {}
         for domain, origin in OTHER.items():
@@ -132,7 +132,7 @@ class CycleGAN(Translating):
         return total(losses.values()), Outcome(losses)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`: every image, its translation, and that translated back."""
+        """Images of one batch by name: every image, its translation, and that translated back."""
         own, shown = state.params["generators"], {}
         for domain, stream in STREAMS.items():
             other, x = OTHER[domain], to_signed(batch[stream]["image"])

@@ -63,7 +63,7 @@ class Dacs(WithTeacher):
     pretrained: ClassVar[tuple[str, ...]] = (FROZEN,)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         check_one_size(batch)
         if self.masking is not None:
             self.masking.check(self.network, batch)
@@ -76,7 +76,7 @@ class Dacs(WithTeacher):
         return state.replace(frozen=state.frozen | {FROZEN: self.distillation.init_frozen(rng)})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         teacher = self.teacher.update(state)
         targets, examples, stats = self.prepare(state, teacher, batch)
         state = state.replace(teacher=teacher | {"batch_stats": stats})
@@ -113,7 +113,7 @@ class Dacs(WithTeacher):
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         targets, examples, _ = self.prepare(state, self.variables(state, "teacher"), batch)
         return mixing_images(batch, targets, examples) | {"prediction": self.predicted(state, batch["target"]["image"])}
 

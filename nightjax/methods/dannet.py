@@ -132,7 +132,7 @@ class Dannet(Segmenting):
         )
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         key, discriminator_key = jax.random.split(rng)
         size = batch["source"]["image"].shape[1:]
         student, others = self.network.init(key, size), {}
@@ -142,7 +142,7 @@ class Dannet(Segmenting):
         return self.first_state(student, others)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         examples = self._images(batch)
         level = self.network.input.normalize(examples["night"]).mean()
         examples["label"] = batch["source"]["label"]
@@ -188,7 +188,7 @@ class Dannet(Segmenting):
         return scalars["loss"], Outcome(scalars, {"student": new}, pairs)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         variables, shown, logits = self.variables(state), {}, {}
         for view, image in self._images(batch).items():
             outputs = self.network.outputs(variables, image)

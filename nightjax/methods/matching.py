@@ -67,7 +67,7 @@ class MatcherTraining:
         return {"matcher": Player(self.optimizer, ("matcher",))}
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         image = jnp.zeros((1, *batch["target"]["image"].shape[1:]), jnp.float32)
         variables = self.model.init(rng, image, image)
         params = {"matcher": variables["params"]}
@@ -79,16 +79,16 @@ class MatcherTraining:
         )
 
     def variables(self, state: TrainState, network: str = "") -> Variables:
-        """See `core.method.Trainable`."""
+        """Parameters and batch statistics of one of ``networks``; of the default one for ``""``."""
         del network  # There is only one.
         return {"params": state.params["matcher"], "batch_stats": state.batch_stats["matcher"]}
 
     def initial(self, state: TrainState) -> dict[str, Variables]:
-        """See `core.method.Trainable`."""
+        """What ``train.init`` replaces: network name in the other run's checkpoint to variables."""
         return {"matcher": self.variables(state)}
 
     def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
-        """See `core.method.Trainable`."""
+        """The first state with these weights of another run; modules that are not given stay."""
         given = networks["matcher"]
         return state.replace(
             params={"matcher": state.params["matcher"] | given["params"]},
@@ -96,7 +96,7 @@ class MatcherTraining:
         )
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         losses = {"matcher": functools.partial(self.matcher_loss, state)}
         return gradient_step(state, self.players, losses, self.triplets(state, batch), self.training)
 
@@ -138,12 +138,12 @@ class MatcherTraining:
         return scalars["loss"], Outcome(scalars, {"matcher": updated["batch_stats"]})
 
     def match(self, variables: Variables, image: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """See `core.method.Matches`."""
+        """Flow [B, H, W, 2] in pixels from ``image`` to ``reference``, and its probability [B, H, W] of being right."""
         found = apply(self.model, variables, self.input(image), self.input(reference))
         return found["flow"], flow_confidence(found["logvar"])[..., 0]
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`: ``warped`` shows the day as seen from the night's place."""
+        """Images of one batch by name: ``warped`` shows the day as seen from the night's place."""
         target = batch["target"]
         flow, confidence = self.match(self.variables(state), target["image"], target["reference"])
         warped, _ = flow_warp(target["reference"].astype(jnp.float32) / 255, flow)

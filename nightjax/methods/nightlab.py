@@ -106,12 +106,12 @@ class NightLab:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """See `core.method.Trainable`."""
+        """The domains that a batch must hold, by name."""
         return ("source", "day") if self.joint else ("source",)
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """See `core.method.Trainable`; those of both levels."""
+        """Stacks of equal blocks among the parameters, see `core.stacks`; those of both levels."""
         return tuple(stack for name in LEVELS for stack in stacks_of(self.network.model, name))
 
     @property
@@ -139,7 +139,7 @@ class NightLab:
         return Supervision(self.network, self.domains, self.loss, self.relight, self.photometric)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         size = batch["source"]["image"].shape[1:]
         keys = dict(zip(NETWORKS, jax.random.split(rng, len(NETWORKS)), strict=True))
         found = {name: self.network.init(keys[name], size) for name in LEVELS}
@@ -155,14 +155,14 @@ class NightLab:
         return self._shared(state)
 
     def initial(self, state: TrainState) -> dict[str, Variables]:
-        """See `core.method.Trainable`."""
+        """What ``train.init`` replaces: network name in the other run's checkpoint to variables."""
         variables = self.variables(state)
         if self.start == "image":
             return {"student": only(variables, "image")}
         return {name: only(variables, name) for name in NETWORKS}
 
     def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
-        """See `core.method.Trainable`."""
+        """The first state with these weights of another run; modules that are not given stay."""
         if self.start == "image":
             networks = {name: networks["student"] for name in LEVELS}
 
@@ -173,7 +173,7 @@ class NightLab:
         return self._shared(state.replace(params=params, batch_stats=stats))
 
     def variables(self, state: TrainState, network: str = "") -> Variables:
-        """See `core.method.Trainable`; the variables of all three networks."""
+        """Parameters and batch statistics of all three networks, by network."""
         del network  # There is one way to evaluate: all together.
         return {"params": state.params, "batch_stats": state.batch_stats}
 
@@ -195,8 +195,10 @@ class NightLab:
         return self.network.penultimate(only(variables, "image"), image)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`. Networks learn from their own losses alone, at the weights from before the
-        step."""
+        """One update: the next state, and float32 scalars for the log.
+
+        Networks learn from their own losses alone, at the weights from before the step.
+        """
         variables, keys = self.variables(state), self.training.keys(state)
         losses, examples = {}, {}
         for name in STAGES[self.stage]:
@@ -287,7 +289,7 @@ class NightLab:
         return label, wins.sum() / jnp.maximum(judged.sum(), 1)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         variables, image, label = self.variables(state), batch["source"]["image"], batch["source"]["label"]
         true, _, there = self.geometry.true_regions(label, self.hard_classes, self.geometry.context)
         frames = regions.draw_regions(image, true, there, TRUE)

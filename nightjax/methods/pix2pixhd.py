@@ -87,11 +87,11 @@ class Pix2PixHD(Translating):
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """See `core.method.Trainable`."""
+        """The domains that a batch must hold, by name."""
         return PAIRS[self.translates][:1]
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         condition, target = jax.eval_shape(lambda batch: tuple(self._pair(batch).values()), batch)
         condition, target = (jnp.zeros((1, *x.shape[1:]), jnp.float32) for x in (condition, target))
         keys = jax.random.split(rng, 3)
@@ -120,7 +120,7 @@ class Pix2PixHD(Translating):
         return to_unit(apply(self.model, {"params": variables["params"]}, x)[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         losses = {
             "generators": functools.partial(self.generator_loss, state),
             "discriminators": functools.partial(self.discriminator_loss, state),
@@ -160,7 +160,7 @@ class Pix2PixHD(Translating):
         return total, Outcome({"discriminator": total})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         domain, given, wanted = PAIRS[self.translates]
         given, wanted = batch[domain][given], batch[domain][wanted]
         return {"given": given, "wanted": wanted, "translation": self.translate(self.variables(state), given)}

@@ -67,7 +67,7 @@ class SelfSupervised(Segmenting):
         return backbone
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         check_one_size(batch)
         backbone = self.backbone
         variables = self.network.init(rng, batch["source"]["image"].shape[1:])
@@ -86,7 +86,7 @@ class SelfSupervised(Segmenting):
         return {"image": image, "hidden": self.masked.hidden(keys("masks"), len(image), grid)}
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         examples = self.examples(batch, self.training.keys(state))
         loss = functools.partial(self.student_loss, state)
         return gradient_step(state, self.players, {"student": loss}, examples, self.training)
@@ -112,7 +112,7 @@ class SelfSupervised(Segmenting):
         return self.masked.predicted(params[HEAD], last, self.backbone.patch), self.backbone.image_fit.image(x)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         keys = self.training.keys(state)
         examples = self.examples(batch, keys)
         image, hidden = examples["image"], examples["hidden"]

@@ -60,7 +60,7 @@ class SelfTraining(Segmenting):
     optional_init = ("relight",)
 
     def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
-        """See `Segmenting`."""
+        """The state around the student's first variables."""
         state = super().first_state(student, others)
         return state.replace(frozen={"teacher": copied(self.variables(state))})
 
@@ -70,7 +70,7 @@ class SelfTraining(Segmenting):
         return jax.nn.softmax(resize(logits, image.shape[1:3], align_corners=False))
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         images, keys = self.network.decode(batch), self.training.keys(state)
         supervision = Supervision(self.network, ("source",), self.loss, RelightWeights(), self.photometric)
         probabilities = self.teacher_probabilities(state, images["target"]["image"])
@@ -105,7 +105,7 @@ class SelfTraining(Segmenting):
         return loss, Outcome({"loss": loss, "loss_source": source, "loss_target": target}, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         target = batch["target"]["image"]
         label, confidence = pseudo_label(self.teacher_probabilities(state, self.network.input.decode(target)))
         return {

@@ -46,7 +46,7 @@ class Supervised(Segmenting):
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """See `core.method.Trainable`."""
+        """The domains that a batch must hold, by name."""
         return ("source", "day") if self.joint else ("source",)
 
     @property
@@ -55,7 +55,7 @@ class Supervised(Segmenting):
         return Supervision(self.network, self.domains, self.loss, self.relight, self.photometric)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         examples = self.supervision.examples(batch, self.training.keys(state))
         loss = functools.partial(self.student_loss, state, self.supervision.level(examples))
         return gradient_step(state, self.players, {"student": loss}, examples, self.training)
@@ -67,5 +67,5 @@ class Supervised(Segmenting):
         return loss, Outcome(scalars | {"loss": loss}, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         return self.supervision.visualizations(self.variables(state), batch, self.training.keys(state))

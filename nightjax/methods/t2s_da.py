@@ -92,7 +92,7 @@ class T2sDa(WithTeacher):
         return None if self.pull is None else PullToSource(self.network, self.pull)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         check_one_size(batch)
         if self.masking is not None:
             self.masking.check(self.network, batch)
@@ -109,7 +109,7 @@ class T2sDa(WithTeacher):
         return state.replace(memory=memory, frozen=state.frozen | frozen)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         targets, examples, state, logged = self.prepare(state, self.teacher.update(state), batch)
         losses = {"student": student_losses(self, state)}
         state, scalars = gradient_step(state, self.players, losses, examples, self.training)
@@ -151,7 +151,7 @@ class T2sDa(WithTeacher):
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         targets, examples, *_ = self.prepare(state, self.variables(state, "teacher"), batch)
         shown = mixing_images(batch, targets, examples)
         if "translated" in examples:

@@ -80,7 +80,7 @@ class T2sDg(WithTeacher):
         return None if self.pull is None else PullToSource(self.network, self.pull)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         size = batch["source"]["image"].shape[1:]
         student, memory, frozen = self.network.init(rng, size), {}, {}
         if self.translation is not None:
@@ -93,7 +93,7 @@ class T2sDg(WithTeacher):
         return state.replace(memory=memory, frozen=state.frozen | frozen)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         examples, state, logged = self.prepare(state, self.teacher.update(state), batch)
         losses = {"student": functools.partial(self.student_loss, state)}
         state, scalars = gradient_step(state, self.players, losses, examples, self.training)
@@ -128,7 +128,7 @@ class T2sDg(WithTeacher):
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`."""
+        """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         image = batch["source"]["image"]
         shown = {"source": image, "truth": batch["source"]["label"]}
         if self.translation is not None:

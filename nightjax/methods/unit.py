@@ -98,7 +98,7 @@ class Unit(Translating):
     discriminator_names: ClassVar[tuple[str, ...]] = tuple(f"discriminator_{domain}" for domain in DOMAINS)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         key, *discriminator_keys, vgg_key = jax.random.split(rng, 4)
         x = jnp.zeros((1, *batch["source"]["image"].shape[1:]), jnp.float32)
         network = self.discriminator.build()
@@ -116,7 +116,7 @@ class Unit(Translating):
         return to_unit(translated[:, :height, :width])
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Scalars]:
-        """See `core.method.Trainable`."""
+        """One update: the next state, and float32 scalars for the log."""
         images = {domain: to_signed(batch[stream]["image"]) for domain, stream in STREAMS.items()}
         return self.step_with_noise(state, images, self.draw_noise(state, images))
 
@@ -208,7 +208,7 @@ class Unit(Translating):
         return loss, Outcome(terms | {"loss": loss})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-        """See `core.method.Trainable`: every image, its translation, and that translated back."""
+        """Images of one batch by name: every image, its translation, and that translated back."""
         params, shown = state.params["generators"], {}
         for domain, stream in STREAMS.items():
             other, x = OTHER[domain], to_signed(batch[stream]["image"])

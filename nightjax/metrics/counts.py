@@ -59,7 +59,7 @@ class Confusion(Counts):
     def from_model_output(
         cls, *, label: ArrayLike, prediction: ArrayLike, num_classes: int, mask: jax.Array | None = None, **_: Any
     ) -> Self:
-        """See `confusion.confusion_counts`."""
+        """The confusion matrix of one batch, see `confusion.confusion_counts`."""
         return cls(counts=confusion.confusion_counts(label, prediction, num_classes, mask=mask))
 
     def compute(self) -> np.ndarray:
@@ -84,7 +84,7 @@ class Uiou(Counts):
         mask: jax.Array | None = None,
         **_: Any,
     ) -> Self:
-        """See `uiou.uiou_counts`."""
+        """The histogram of one batch, see `uiou.uiou_counts`."""
         return cls(counts=uiou.uiou_counts(label, prediction, confidence, invalid, thresholds, num_classes, mask=mask))
 
     def compute(self) -> np.ndarray:

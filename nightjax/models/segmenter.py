@@ -110,5 +110,5 @@ class Segmenter(SegmentationModel):
         return outputs
 
     def backbone_features(self, x: jax.Array) -> dict[str, jax.Array]:
-        """See `SegmentationModel`; images are not relit."""
+        """Features of the backbone by stage, [B, h, w, C]; images are not relit."""
         return self.backbone(x, train=False)

@@ -58,11 +58,11 @@ class Unaligned:
     """Takes the day as it is: the official ``use_align=False`` (DSR-9 in docs/fidelity.md)."""
 
     def init(self, key, size):
-        """See `Aligner`."""
+        """Variables of the aligner's network."""
         return {}
 
     def __call__(self, variables, target, night, day, logits):
-        """See `Aligner`."""
+        """Day logits on the night's pixels; `Aligner` describes the arguments."""
         return Alignment(logits, None, None)
 
 
@@ -71,11 +71,11 @@ class TrueFlow:
     """Warps by the batch's ``flow`` and ``flow_valid``: on NightStreet the bound of any aligner."""
 
     def init(self, key, size):
-        """See `Aligner`."""
+        """Variables of the aligner's network."""
         return {}
 
     def __call__(self, variables, target, night, day, logits):
-        """See `Aligner`."""
+        """Day logits on the night's pixels; `Aligner` describes the arguments."""
         logits, valid = flow_warp(logits, target["flow"])
         valid = valid & target["flow_valid"]
         return Alignment(logits, jnp.ones(valid.shape, jnp.float32), valid)
@@ -92,12 +92,12 @@ class UAWarpC:
     matcher: Matcher
 
     def init(self, key, size):
-        """See `Aligner`."""
+        """Variables of the aligner's network."""
         image = jnp.zeros((1, *size, 3), jnp.float32)
         return self.matcher.init(key, image, image)
 
     def __call__(self, variables, target, night, day, logits):
-        """See `Aligner`."""
+        """Day logits on the night's pixels; `Aligner` describes the arguments."""
         match = jax.lax.stop_gradient(apply(self.matcher, variables, night, day))
         logits, valid = flow_warp(logits, match["flow"])
         return Alignment(logits, flow_confidence(match["logvar"])[..., 0], valid)

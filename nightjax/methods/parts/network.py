@@ -103,7 +103,7 @@ class SegmentationNetwork:
         return apply(self.model, variables, self.input.normalize(image), method="backbone_features")
 
     def penultimate(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """See `core.method.Segments.penultimate`."""
+        """What the classifier reads of uint8 RGB images [B, H, W, 3]: [B, h, w, C]."""
         _, kept = apply(self.model, variables, self.input(image), train=False, mutable=["intermediates"])
         found = kept.get("intermediates", {}).get("head", {}).get("penultimate", ())
         if len(found) != 1 or len(found[0]) != len(image):

@@ -33,7 +33,7 @@ class Segmenting:
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """See `core.method.Trainable`."""
+        """Stacks of equal blocks among the parameters, see `core.stacks`."""
         return stacks_of(self.network.model)
 
     @property
@@ -42,7 +42,7 @@ class Segmenting:
         return {"student": Player(self.optimizer, ("student",), self.stacks)}
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
-        """See `core.method.Trainable`."""
+        """Makes the first state; of the batch only the shapes are used."""
         return self.first_state(self.network.init(rng, batch["source"]["image"].shape[1:]))
 
     def first_state(self, student: Variables, others: dict[str, PyTree] | None = None) -> TrainState:
@@ -59,29 +59,29 @@ class Segmenting:
         )
 
     def variables(self, state: TrainState, network: str = "") -> Variables:
-        """See `core.method.Trainable`."""
+        """Parameters and batch statistics of one of ``networks``; of the default one for ``""``."""
         if network == "teacher":
             return state.whole({"params": state.teacher["params"], "batch_stats": state.teacher["batch_stats"]})
         return state.whole({"params": state.params["student"], "batch_stats": state.batch_stats["student"]})
 
     def initial(self, state: TrainState) -> dict[str, Variables]:
-        """See `core.method.Trainable`."""
+        """What ``train.init`` replaces: network name in the other run's checkpoint to variables."""
         return {"student": self.variables(state)}
 
     def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
-        """See `core.method.Trainable`."""
+        """The first state with these weights of another run; modules that are not given stay."""
         return with_student(state, networks["student"])
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """See `core.method.Segments`."""
+        """Logits [B, h, w, K] float32 of uint8 RGB images [B, H, W, 3]."""
         return self.network.predict(variables, image)
 
     def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
-        """See `core.method.Segments`."""
+        """Logits of one of ``predictions``; ``label`` [B, H', W'] are the true train ids."""
         raise UserError(f"this method has one prediction only, not {name!r}")
 
     def penultimate(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """See `core.method.Segments`."""
+        """What the classifier reads of uint8 RGB images [B, H, W, 3]: [B, h, w, C]."""
         return self.network.penultimate(variables, image)
 
     def predicted(self, state: TrainState, image: jax.Array) -> jax.Array:

@@ -68,16 +68,16 @@ class Translating:
         )
 
     def variables(self, state: TrainState, network: str = "") -> Variables:
-        """See `core.method.Trainable`."""
+        """Parameters and batch statistics of one of ``networks``; of the default one for ``""``."""
         del network  # There is only one.
         return {"params": state.params["generators"], "batch_stats": {}}
 
     def initial(self, state: TrainState) -> dict[str, Variables]:
-        """See `core.method.Trainable`."""
+        """What ``train.init`` replaces: network name in the other run's checkpoint to variables."""
         return {"generators": self.variables(state)}
 
     def with_initial(self, state: TrainState, networks: dict[str, Variables]) -> TrainState:
-        """See `core.method.Trainable`."""
+        """The first state with these weights of another run; modules that are not given stay."""
         own = state.params["generators"] | networks["generators"]["params"]
         return state.replace(params=state.params | {"generators": own})
 

@@ -194,7 +194,7 @@ class DinoV2(nn.Module):
 
     @property
     def image_fit(self) -> PatchFit:
-        """See `models.fit`."""
+        """How an image is brought to whole patches, see `models.fit`."""
         return PatchFit(self.fit, self.patch)
 
     def setup(self):

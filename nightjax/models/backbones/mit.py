@@ -190,7 +190,7 @@ class MiT(nn.Module):
         return features
 
     def drop_path_scales(self, batch: int) -> jax.Array:
-        """See `transformer.drop_path_scales`."""
+        """Rate of drop path of each block, see `transformer.drop_path_scales`."""
         return drop_path_scales(self.make_rng("dropout"), self.drop_path, sum(self.depths), batch)
 
 

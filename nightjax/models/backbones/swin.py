@@ -212,7 +212,7 @@ class Stage(nn.Module):
 
     @property
     def stacks(self) -> tuple[Stack, ...]:
-        """See `stage_stacks`."""
+        """Stacks of equal blocks among the parameters, see `core.stacks`."""
         return stage_stacks(self.depth)
 
     @nn.compact
@@ -309,7 +309,7 @@ class Swin(nn.Module):
         return features
 
     def drop_path_scales(self, batch: int) -> jax.Array:
-        """See `transformer.drop_path_scales`."""
+        """Rate of drop path of each block, see `transformer.drop_path_scales`."""
         return drop_path_scales(self.make_rng("dropout"), self.drop_path, sum(self.depths), batch)
 
 

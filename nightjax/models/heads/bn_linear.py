@@ -22,7 +22,7 @@ class BNLinearHead(Head):
     dropout: float = 0.0
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         size = features[self.stages[0]].shape[1:3]
         levels = [resize(features[stage], size, align_corners=False) for stage in self.stages]
         return BatchNorm(dtype=self.dtype, name="bn")(jnp.concatenate(levels, axis=-1), train=train)

@@ -49,7 +49,7 @@ class DAFormerHead(Head):
     dilations: tuple[int, ...] = (1, 6, 12, 18)
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         size = features["stage1"].shape[1:3]
         embedded = []
         for i in range(4):

@@ -28,12 +28,12 @@ class DeepLabV2Head(Head):
     stage: str = "stage4"
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         del train
         return features[self.stage]
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         logits = 0.0
         for i, dilation in enumerate(self.dilations):
             branch = Conv(

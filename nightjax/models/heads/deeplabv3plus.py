@@ -26,7 +26,7 @@ class DeepLabV3PlusHead(Head):
     dilations: tuple[int, ...] = (1, 12, 24, 36)
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         low, high = features["stage1"], features["stage4"]
         x = self._aspp(high, train)
         x = resize(x, low.shape[1:3], align_corners=False)

@@ -20,5 +20,5 @@ class FCNHead(Head):
     stage: str = "stage3"
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         return ConvBNReLU(self.channels, 3, dtype=self.dtype, name="convs_0")(features[self.stage], train=train)

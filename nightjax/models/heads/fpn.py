@@ -23,7 +23,7 @@ class FPNHead(Head):
     stages: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         x = None
         for i, stage in reversed(list(enumerate(self.stages))):
             lateral = Conv(self.channels, kernel=1, use_bias=True, dtype=self.dtype, name=f"lateral_convs_{i}")

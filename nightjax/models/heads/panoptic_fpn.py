@@ -37,7 +37,7 @@ class PanopticFPNHead(Head):
     groups: int = 32
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         del train
         total, top = 0.0, None
         for stage in (4, 3, 2, 1):
@@ -53,7 +53,7 @@ class PanopticFPNHead(Head):
         return total
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         return _conv(self, self.num_classes, 1, "predictor")(x).astype(jnp.float32)
 
 
@@ -74,7 +74,7 @@ class SharedPanopticFPNHead(Head):
     width: int = 128
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         del train
         size = features["stage1"].shape[1:3]
         levels = [_conv(self, self.channels, 1, "toplayer")(features["stage4"])]
@@ -94,7 +94,7 @@ class SharedPanopticFPNHead(Head):
         return jnp.asarray(total)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         return _conv(self, self.num_classes, 1, "conv3")(x).astype(jnp.float32)
 
 

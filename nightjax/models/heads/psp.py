@@ -56,12 +56,12 @@ class PSPHead(Head):
     stage: str = "stage4"
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         pyramid = PyramidPooling(self.channels, self.bins, dtype=self.dtype, name="0")
         return pyramid(features[self.stage], train=train)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         classifier = Conv(self.num_classes, kernel=1, use_bias=True, dtype=self.dtype, name="1")
         return classifier(x).astype(jnp.float32)
 
@@ -78,11 +78,11 @@ class PSPAuxiliaryHead(Head):
     stage: str = "stage3"
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         x = Conv(self.channels, use_bias=True, dtype=self.dtype, name="0")(features[self.stage])
         return BatchNorm(dtype=self.dtype, name="1")(x, train=train)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         classifier = Conv(self.num_classes, kernel=1, use_bias=True, dtype=self.dtype, name="3")
         return classifier(x).astype(jnp.float32)

@@ -65,7 +65,7 @@ class RefineNetHead(Head):
     def __call__(
         self, features: Mapping[str, jax.Array], *, train: bool = False, deterministic: bool | None = None
     ) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32, see `Head`."""
         deterministic = not train if deterministic is None else deterministic
         drop = functools.partial(nn.Dropout(self.dropout), deterministic=deterministic)
         conv = functools.partial(Conv, dtype=self.dtype)

@@ -28,7 +28,7 @@ class SegFormerHead(Head):
     level_norm: bool = False
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         size = features["stage1"].shape[1:3]
         embedded = []
         for stage in (4, 3, 2, 1):
@@ -42,5 +42,5 @@ class SegFormerHead(Head):
         return fuse(jnp.concatenate(embedded, axis=-1), train=train)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         return classify(x, self.num_classes, self.dtype, name="linear_pred")

@@ -24,7 +24,7 @@ class UPerNetHead(Head):
     stages: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         *finer, last = (features[stage] for stage in self.stages)
         levels = [self._conv(x, 1, f"lateral_convs_{i}", train) for i, x in enumerate(finer)]
         levels.append(self._pyramid_pooling(last, train))

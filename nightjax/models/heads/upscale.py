@@ -31,7 +31,7 @@ class UpscaleHead(Head):
     dropout: float = 0.0
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         x = features[self.stage]
         half, quarter = x.shape[-1] // 2, x.shape[-1] // 4
         x = self._norm(PatchUpConv(half, dtype=self.dtype, name="upscale_0")(x), "upscale_1")
@@ -41,7 +41,7 @@ class UpscaleHead(Head):
         return self._norm(x, "upscale_6")
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         return _classify(x, self.num_classes, self.dtype)
 
     def _norm(self, x: jax.Array, name: str) -> jax.Array:
@@ -58,7 +58,7 @@ class UpscalePyramidHead(Head):
     dropout: float = 0.0
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
-        """See `Head`."""
+        """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
         options = {"use_bias": True, "dtype": self.dtype, "kernel_init": he_uniform}
         x = features["stage4"]
         for i, stage in enumerate((3, 2, 1), start=1):
@@ -72,7 +72,7 @@ class UpscalePyramidHead(Head):
         return Conv(x.shape[-1], name="smooth_conv4", **options)(x)
 
     def classify(self, x: jax.Array) -> jax.Array:
-        """See `Head`."""
+        """Logits [B, h, w, K] float32 of that map."""
         return _classify(x, self.num_classes, self.dtype)
 
 
