@@ -16,7 +16,7 @@ ELSEWHERE = {"add_a_backbone.md", "add_a_dataset.md", "add_a_method.md", "own_da
 PAGES = [
     ROOT / "README.md",
     ROOT / "nightjax" / "bundled" / "README.md",
-    *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in ELSEWHERE),
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in ELSEWHERE),
     *sorted((ROOT / "tfds_builders").glob("*/README.md")),
 ]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
