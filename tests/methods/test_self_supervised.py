@@ -138,6 +138,7 @@ def test_a_run_starts_from_it(folder, pretrained, name, capsys):
     assert distance(own["head"], fresh.params["student"]["head"]) == 0
 
 
+@pytest.mark.slow
 def test_a_supervised_run_of_its_own(folder, pretrained, tmp_path):
     results = train(config(folder, "supervised", train__init=str(pretrained), train__steps=2), tmp_path)
     assert np.isfinite(results["val"]["miou"][results["val"]["primary"]])

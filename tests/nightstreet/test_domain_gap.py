@@ -102,6 +102,7 @@ def call_gap(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_program_measures_runs_and_its_check_fails_for_untrained_ones(tmp_path):
     run = toy.untrained_run(tmp_path / "run", toy.config(toy.write_folder(tmp_path / "data", count=1)))
     done = call_gap(f"--source={run}", f"--exposure={run}", f"--oracle={run}")
@@ -110,6 +111,7 @@ def test_the_program_measures_runs_and_its_check_fails_for_untrained_ones(tmp_pa
     assert checked.returncode == 1 and checked.stdout.splitlines()[-1].startswith("closed by E is ")
 
 
+@pytest.mark.slow
 def test_the_check_needs_all_three_networks():
     done = call_gap("--source=nowhere", "--check")
     assert done.returncode == 2 and "--exposure" in done.stderr

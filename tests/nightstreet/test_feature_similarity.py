@@ -41,6 +41,7 @@ def call(*flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_table_and_errors(loaded):
     done = call(f"--workdir={loaded.workdir}", "--set=val", "--classes")
     assert done.returncode == 0 and "own" in done.stdout and "traffic light" in done.stdout, done.stderr

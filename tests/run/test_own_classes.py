@@ -61,6 +61,7 @@ def test_a_method_trains_and_predicts(method, folder, tmp_path, capsys):
         train(config, tmp_path / "run")  # Continues with what it saved, and finds nothing to do.
 
 
+@pytest.mark.slow
 def test_150_classes(tmp_path):
     """More classes than a word of the class mix has bits."""
     root = own_classes.write(tmp_path / "many", count=3)

@@ -75,6 +75,7 @@ def test_another_config_is_refused(folder, straight):
         train(toy.config(folder, "dsr_fpa", steps=8, optim__lr=0.5), straight)
 
 
+@pytest.mark.slow
 def test_killed_while_training(folder, straight, tmp_path):
     """SIGKILL twice, then to the end, in processes of their own."""
     code = (
