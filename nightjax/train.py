@@ -61,6 +61,7 @@ def train(
     if config.log.baseline:
         read_baseline(config.log.baseline)
     mesh = sharding.make_mesh(_devices(config.train.devices))
+    target = targets.of(mesh.devices.flat)
     sharding.check_batch_size(batch_size, config.train.accumulate, mesh)
     method = methods.build(config)
     abstract = start.abstract_state(config, method, mesh)
@@ -95,7 +96,7 @@ def train(
         print(f"continuing {workdir} from step {first}", flush=True)
     else:
         state = start.first_state(config, method, mesh)
-        if apart and jax.process_index() == 0:
+        if apart:
             base.record(workdir, config, state)
     print(_overview(config, readers, mesh))
     hooks.announce(workdir)
@@ -107,7 +108,7 @@ def train(
     with _missing_field_explained(config):
         step_fn = compile_step(method, abstract, start.abstract_batch(config, method, mesh), mesh)
     print(f"compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
-    visualize = jax.jit(targets.written_for(targets.of(mesh.devices.flat), method.visualizations))
+    visualize = jax.jit(sharding.gathering(mesh, targets.written_for(target, method.visualizations), abstract))
     writer = writers.MetricWriter(workdir, first) if jax.process_index() == 0 else writers.NoWriter()
     name_records = functools.partial(_record_ids, readers)
     log = hooks.ScalarLog(writer, clock, first, steps, batch_size * len(readers), config.log.every, name_records)
@@ -122,7 +123,8 @@ def train(
             if last or (fresh and _due(step, config.eval.every)):
                 with clock.paused():
                     log.settle()
-                    results = evaluator(method.variables(state, network), step, writer, brief=not last)
+                    variables = jax.device_put(method.variables(state, network), sharding.replicated(mesh))
+                    results = evaluator(variables, step, writer, brief=not last)
                     metrics = {name: result["miou"][result["primary"]] for name, result in results.items()}
                     if batch is not None:
                         write_visualizations(visualize(state, batch), workdir, step, writer, evaluator.classes)
@@ -188,17 +190,18 @@ def compile_step(
 
     Args:
         method: whose ``train_step`` it is.
-        state, batch: arrays or their shapes; any other shape is an error later, never a second program.
+        state, batch: arrays or their shapes, the state's with their shardings; any other shape is an error later, never
+            a second program.
         mesh: the devices, which need not be here.
         options: more options of the compiler.
     """
-    shardings = sharding.state_sharding(mesh, state)
+    shardings = jax.tree.map(lambda x: x.sharding, state)
     # At a CPU's usual level 3 it takes longer to compile, and the two programs measured (supervised, dsr_fpa) ran no
     # faster.
     target = targets.of(mesh.devices.flat)
     level = {"xla_backend_optimization_level": 1} if target == "cpu" else {}
     step = jax.jit(
-        targets.written_for(target, method.train_step),
+        sharding.gathering(mesh, targets.written_for(target, method.train_step), state),
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
         donate_argnums=0,

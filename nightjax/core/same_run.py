@@ -17,6 +17,7 @@ CHANGEABLE = (
     "data.workers",
     "data.threads",
     "train.devices",
+    "train.shard",
 )
 """Keys that may differ between the start of a run and its continuation."""
 

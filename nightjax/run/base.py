@@ -17,6 +17,7 @@ from flax import traverse_util
 from nightjax.core.errors import UserError
 from nightjax.core.files import read_json, write_whole
 from nightjax.core.partition import BASE
+from nightjax.core.sharding import to_host
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree
 
@@ -38,16 +39,17 @@ def fingerprint(base: PyTree) -> str:
     """SHA-256 of names, shapes, types and bytes of all parameters, as hexadecimal digits."""
     found = hashlib.sha256()
     for path, value in sorted(traverse_util.flatten_dict(base, sep="/").items()):
-        array = np.asarray(value.addressable_data(0) if isinstance(value, jax.Array) else value)
+        array = np.asarray(to_host(value))
         found.update(f"{path} {array.shape} {array.dtype} ".encode())
         found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 
 def record(workdir: epath.Path, config: ml_collections.ConfigDict, state: TrainState) -> None:
-    """Writes where the base of a run that begins is from, and what it hashes to."""
+    """Writes where the base of a run that begins is from, and what it hashes to; every process must call it."""
     notes = {"init": config.train.init, "sha256": fingerprint(state.frozen[BASE])}
-    write_whole(workdir / FILE, json.dumps(notes, indent=2))
+    if jax.process_index() == 0:
+        write_whole(workdir / FILE, json.dumps(notes, indent=2))
 
 
 def check(workdir: epath.Path, base: PyTree) -> None:

@@ -114,7 +114,7 @@ def load(workdir: epath.PathLike, network: str = "", step: int | str | None = No
         UserError: no run, no checkpoint, or no such network.
     """
     files.check_answers(workdir)
-    config = read_config(workdir)
+    config = settings.override(read_config(workdir), {"train.shard": "none"})
     method = methods.build(config)
     mesh = sharding.make_mesh(jax.devices()[: config.train.devices or None])
     abstract = start.abstract_state(config, method, mesh)

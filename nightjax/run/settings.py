@@ -14,6 +14,7 @@ from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
 from nightjax.core.ranges import Count, Range, Seed, check_numbers
+from nightjax.core.sharding import Shard
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
 from nightjax.models import build_segmenter
@@ -29,6 +30,8 @@ class Train:
         batch: examples of each domain a step, over all devices.
         accumulate: microbatches whose gradients are computed one after another.
         devices: use the first so many devices; 0 for all.
+        shard: ``"params"`` splits parameters, the optimizer's state, teacher and frozen networks over the devices;
+            with ``"none"`` every device holds them whole.
         init: run or checkpoint folder whose weights the run starts from, or "".
         frozen: network that no step changes to a run or a file of weights, or None.
     """
@@ -37,6 +40,7 @@ class Train:
     batch: Annotated[int, Range(1, 10**6)]
     accumulate: Count = 1
     devices: int = 0
+    shard: Shard = "none"
     init: str = ""
     frozen: dict[str, str | None] = dataclasses.field(default_factory=dict)
 

@@ -127,7 +127,7 @@ def abstract_state(config: ml_collections.ConfigDict, method: Trainable, mesh: M
         given = ", ".join(f"model.{name}={value!r}" for name, value in changed.items())
         raise UserError(f"no network can be built with {given} ({first_line(error)}): change one of these") from error
     place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-    return jax.tree.map(place, shapes, sharding.state_sharding(mesh, shapes))
+    return jax.tree.map(place, shapes, sharding.state_sharding(mesh, shapes, config.train.shard))
 
 
 def first_state(config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> TrainState:
@@ -292,15 +292,18 @@ def _load_with_base(folder: epath.Path, wanted: Variables, network: str, base_pa
     """`load_network`, whose parameters that are in ``base_params`` are taken from there."""
     rest, shared = split(wanted["params"], paths(base_params).__contains__)
     found = load_network(folder, wanted | {"params": rest}, network)
+    if not shared:
+        return found
     own = split(base_params, paths(shared).__contains__)[1]
-    return found | {"params": joined(found["params"], own)} if shared else found
+    own = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), own, shared)
+    return found | {"params": joined(found["params"], own)}
 
 
 def _base_of_run(workdir: epath.Path, network: str, like: PyTree) -> PyTree:
     """The parameters of another run's network that its checkpoints lack, on the devices of ``like``; often none."""
     if not (workdir / base.FILE).exists():
         return {}
-    config = settings.complete(settings.saved(workdir))
+    config = settings.override(settings.complete(settings.saved(workdir)), {"train.shard": "none"})
     mesh = cast(NamedSharding, jax.tree.leaves(like)[0].sharding).mesh
     return load_base(workdir, config, methods.build(config), cast(Mesh, mesh)).get(network, {})
 

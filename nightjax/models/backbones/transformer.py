@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from nightjax.core import targets
+from nightjax.core import sharding, targets
 from nightjax.core.fused_init import stacked_init
 from nightjax.core.stacks import stacks_of
 from nightjax.models.initializers import normal
@@ -74,7 +74,7 @@ def scan_blocks(
         keep = keep.reshape(-1, len(blocks), *keep.shape[1:])
 
     def body(x, layer):
-        layer_params, layer_keep = layer
+        layer_params, layer_keep = sharding.whole(layer[0]), layer[1]
         for i, block in enumerate(blocks):
             x = block.apply({"params": layer_params[i]}, x, None if layer_keep is None else layer_keep[i])
         return x, None
