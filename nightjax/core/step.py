@@ -6,7 +6,7 @@ what each player minimizes (a loss function). Nothing else in the library calls 
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Scalars
 
+Passes = Literal["together", "apart"]
+"""``train.passes``, see `Training`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -28,11 +31,14 @@ class Training:
         steps: length of the run, for schedules.
         seed: of the run.
         accumulate: number of microbatches, equal parts of the batch whose gradients are computed one after another.
+        passes: of the student whose losses share parameters alone: ``"together"`` under one gradient, or ``"apart"``,
+            the gradient of one after that of the other, so that the activations of one alone are in memory.
     """
 
     steps: int
     seed: int = 0
     accumulate: int = 1
+    passes: Passes = "together"
 
     def key(self, state: TrainState, stream: str, microbatch: jax.Array | int = 0) -> jax.Array:
         """Key of a named random stream at this step and microbatch."""
@@ -87,6 +93,22 @@ Loss = Callable[[dict[str, PyTree], dict[str, PyTree], Mapping[str, Any], Any], 
 def total(terms: Iterable[jax.Array]) -> jax.Array:
     """Sum of a loss's terms, of which there is at least one; without any, ``sum`` would give an int."""
     return cast(jax.Array, sum(terms))
+
+
+def together(losses: Sequence[Loss]) -> Loss:
+    """The sum of several losses of one player as one loss, running statistics handed on from each to the next."""
+
+    def loss(own, stats, part, i):
+        terms, scalars, batch_stats, outputs = [], {}, {}, {}
+        for one in losses:
+            term, outcome = one(own, stats | batch_stats, {**part, **outputs}, i)
+            terms.append(term)
+            scalars |= dict(outcome.scalars)
+            batch_stats |= dict(outcome.batch_stats)
+            outputs |= dict(outcome.outputs)
+        return total(terms), Outcome(scalars, batch_stats, outputs)
+
+    return loss
 
 
 def first_opt_state(players: Players, params: Mapping[str, PyTree], steps: int) -> dict[str, PyTree]:

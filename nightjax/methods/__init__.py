@@ -102,8 +102,14 @@ def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
         parts["model"] = BUILDERS[name](**model)
         parts |= {"classes": classes} if "classes" in fields else {}
     parts["optimizer"] = configs.build(Optimizer, config["optim"], "optim")
-    parts["training"] = Training(train["steps"], config["seed"], train["accumulate"])
-    return configs.build(cls, section | parts, "method")
+    parts["training"] = Training(train["steps"], config["seed"], train["accumulate"], train.get("passes", "together"))
+    method = configs.build(cls, section | parts, "method")
+    if method.training.passes == "apart" and len(getattr(method, "passes", ())) < 2:
+        raise UserError(
+            f"train.passes=apart has no effect: the losses of method {name!r} with these settings share more than "
+            "parameters; use train.accumulate or model.backbone_remat for less memory"
+        )
+    return method
 
 
 def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: str = "method") -> dict[str, Any]:

@@ -23,13 +23,13 @@ from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
-from nightjax.methods.parts.segmenting import WithTeacher
+from nightjax.methods.parts.segmenting import WithMixing
 from nightjax.methods.parts.source_terms import student_passes, teacher_logits, with_total
 from nightjax.methods.parts.teacher import EmaTeacher
 
 
 @dataclasses.dataclass(frozen=True)
-class Dacs(WithTeacher):
+class Dacs(WithMixing):
     """Self-training by class mix.
 
     Attributes:
@@ -101,15 +101,13 @@ class Dacs(WithTeacher):
             image = self.source_photometric(image, keys("source_photometric"))
         return targets, {"source": image, "source_label": label, **mixed}, stats
 
-    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
-        """All terms on one microbatch; see `core.step.Loss`."""
+    def source_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """See `WithMixing`; with the distillation on the source."""
         passes = student_passes(self, self.training, state, params, i)
         outputs, terms, new = passes.source(stats["student"], part)
         if self.distillation is not None:
             head, frozen = params["student"][HEAD], state.frozen[FROZEN]
             terms["loss_distilled_source"] = self.distillation(head, frozen, outputs, part["source"])
-        _, mixed, new = passes.mixed(new, part, self.mixing.weight)
-        terms |= mixed
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:

@@ -27,13 +27,13 @@ from nightjax.methods.parts.network import SegmentationNetwork, deinterleave, in
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.parts.refinement import DayRefinement
-from nightjax.methods.parts.segmenting import WithTeacher
+from nightjax.methods.parts.segmenting import StudentLoss, WithMixing
 from nightjax.methods.parts.source_terms import StudentPasses, student_passes, teacher_logits, with_total
 from nightjax.methods.parts.teacher import EmaTeacher
 
 
 @dataclasses.dataclass(frozen=True)
-class DsrFpa(WithTeacher):
+class DsrFpa(WithMixing):
     """DSR+FPA.
 
     Attributes:
@@ -150,28 +150,31 @@ class DsrFpa(WithTeacher):
         use_day = jax.random.uniform(keys("adapt_to_ref")) < 0.5
         return jax.lax.cond(use_day, lambda: plain("reference"), on_night)
 
-    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
-        """All terms on one microbatch; see `core.step.Loss`."""
+    @property
+    def passes(self) -> tuple[StudentLoss, ...]:
+        """See `WithMixing`; the alignment compares the features of source and mixed images."""
+        return super().passes if self.alignment is None else (self.aligned_loss,)
+
+    def aligned_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The terms on source and mixed images and their alignment on one microbatch; see `core.step.Loss`."""
+        alignment = self.alignment
+        assert alignment is not None
         passes = student_passes(self, self.training, state, params, i)
         source, terms, new = passes.source(stats["student"], part)
-        night = {}
-        if self.alignment is not None:
-            night, new = self.night_pass(passes, new, part["night"])
+        night, new = self.night_pass(passes, new, part["night"])
         mixed, more, new = passes.mixed(new, part, self.mixing.weight)
         terms |= more
-        if self.alignment is not None:
-            alignment = self.alignment
-            terms["loss_fpa"] = from_step(
-                state.step,
-                alignment.start_step,
-                lambda: alignment(
-                    (source["stage4"], part["source_label"]),
-                    (night["stage4"], part["night_label"]),
-                    (mixed["stage4"], part["mixed_label"]),
-                    self.network.classes,
-                ),
-                jnp.zeros(()),
-            )
+        terms["loss_fpa"] = from_step(
+            state.step,
+            alignment.start_step,
+            lambda: alignment(
+                (source["stage4"], part["source_label"]),
+                (night["stage4"], part["night_label"]),
+                (mixed["stage4"], part["mixed_label"]),
+                self.network.classes,
+            ),
+            jnp.zeros(()),
+        )
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def night_pass(self, passes: StudentPasses, stats: PyTree, image: jax.Array) -> tuple[dict[str, jax.Array], PyTree]:

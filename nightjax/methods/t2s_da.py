@@ -31,7 +31,7 @@ from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.parts.pull_to_source import PullToSource, check_translation_has_use, translated_terms
 from nightjax.methods.parts.pulling import Pulling
-from nightjax.methods.parts.segmenting import WithTeacher
+from nightjax.methods.parts.segmenting import StudentLoss, WithMixing
 from nightjax.methods.parts.source_terms import student_passes, teacher_outputs, with_total
 from nightjax.methods.parts.teacher import EmaTeacher
 from nightjax.methods.parts.translation import Translation
@@ -44,7 +44,7 @@ SIMILARITY = ClassCurves(
 
 
 @dataclasses.dataclass(frozen=True)
-class T2sDa(WithTeacher):
+class T2sDa(WithMixing):
     """T2S-DA. Without ``pull`` and without a weight of ``translation`` it is DACS.
 
     The teacher sees source and target in two passes, not in one batch of both: each domain has norm statistics of its
@@ -141,13 +141,21 @@ class T2sDa(WithTeacher):
             examples |= remembered
         return targets, examples, state, logged
 
-    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
-        """All terms on one microbatch; see `core.step.Loss`."""
+    @property
+    def passes(self) -> tuple[StudentLoss, ...]:
+        """See `WithMixing`; without translated images the source's own features are pulled."""
+        if self.pull is None and self.translation is None:
+            return super().passes
+        return (*((self.source_loss,) if self.translation is not None else ()), self.pulled_loss, self.mixed_loss)
+
+    def pulled_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The terms on one microbatch of the translated images, or without them of the source; see `core.step.Loss`."""
         passes = student_passes(self, self.training, state, params, i)
-        source, terms, new = passes.source(stats["student"], part)
-        more, new = translated_terms(passes, self.translation, self.pulling, new, part, source)
-        _, mixed, new = passes.mixed(new, part, self.mixing.weight)
-        terms |= more | mixed
+        outputs, terms, new = None, {}, stats["student"]
+        if self.translation is None:
+            outputs, terms, new = passes.source(new, part)
+        more, new = translated_terms(passes, self.translation, self.pulling, new, part, outputs)
+        terms |= more
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:

@@ -15,6 +15,7 @@ from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
 from nightjax.core.ranges import Count, Range, Seed, check_numbers
 from nightjax.core.sharding import Shard
+from nightjax.core.step import Passes
 from nightjax.data.loading import StreamSpec
 from nightjax.metrics.protocol import EvalSet
 from nightjax.models import build_segmenter
@@ -29,6 +30,8 @@ class Train:
         steps: length of the run.
         batch: examples of each domain a step, over all devices.
         accumulate: microbatches whose gradients are computed one after another.
+        passes: of the student in a self-training step: under one gradient ``"together"``, or ``"apart"``, one after the
+            other, in less memory; see `core.step.Training`.
         devices: use the first so many devices; 0 for all.
         shard: ``"params"`` splits parameters, the optimizer's state, teacher and frozen networks over the devices;
             with ``"none"`` every device holds them whole.
@@ -39,6 +42,7 @@ class Train:
     steps: Annotated[int, Range(1, 10**9)]
     batch: Annotated[int, Range(1, 10**6)]
     accumulate: Count = 1
+    passes: Passes = "together"
     devices: int = 0
     shard: Shard = "none"
     init: str = ""

@@ -154,10 +154,11 @@ def masked_examples(
 def student_losses(method: Any, state: TrainState) -> list[Loss]:
     """The losses of a self-training method's student: its own, and with masking that of the masked pass.
 
-    Their gradients are taken one after another, as in the official program, so that the masked pass need not be in
-    memory beside the passes before.
+    Its own are one, or pass by pass, see `core.step.Training`. The gradient of the masked pass is always taken by
+    itself, as in the official program, so that it need not be in memory beside the passes before.
     """
-    losses: list[Loss] = [functools.partial(method.student_loss, state)]
+    own = method.passes if method.training.passes == "apart" else (method.student_loss,)
+    losses: list[Loss] = [functools.partial(loss, state) for loss in own]
     if method.masking is not None:
         losses.append(functools.partial(method.masking.loss, method, state))
     return losses

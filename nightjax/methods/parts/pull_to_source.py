@@ -139,9 +139,9 @@ def translated_terms(
     pulling: PullToSource | None,
     stats: PyTree,
     part: dict[str, Any],
-    outputs: Outputs,
+    outputs: Outputs | None,
 ) -> tuple[Terms, PyTree]:
-    """The terms on the pseudo-target images; without such, on the source, whose ``outputs`` are given."""
+    """The terms on the pseudo-target images; without such, on the source, whose ``outputs`` are given then."""
     state, keys, terms = passes.state, passes.keys, {}
     if translation is not None:
         outputs, stats = passes.run(stats, part["translated"], "translated")
@@ -150,6 +150,7 @@ def translated_terms(
     if pulling is None:
         return terms, stats
     pull = pulling.pull
+    assert outputs is not None
     contrast = pulling.contrast(state, part, keys("negatives"))
     loss = pulling.loss(
         passes.params, outputs, part["source"], part["source_cells"], contrast, keys("queries_translated")

@@ -1,6 +1,8 @@
 """What every method that trains one segmentation network, the student, answers to loops and verbs."""
 
-from typing import ClassVar
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,13 @@ from nightjax.core.optim import Optimizer
 from nightjax.core.partition import BASE, joined, paths, split
 from nightjax.core.stacks import Stack, stacks_of
 from nightjax.core.state import TrainState
-from nightjax.core.step import Player, Players, Training, first_opt_state
+from nightjax.core.step import Outcome, Player, Players, Training, first_opt_state, together, total
 from nightjax.core.types import Batch, PyTree, Variables
 from nightjax.methods.parts.feature_distance import FeatureDistance
+from nightjax.methods.parts.loss import SegmentationLoss
+from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork
+from nightjax.methods.parts.source_terms import student_passes
 
 
 class Segmenting:
@@ -89,6 +94,10 @@ class Segmenting:
         return self.predict(self.variables(state), image).argmax(-1).astype(jnp.uint8)
 
 
+StudentLoss = Callable[[TrainState, dict[str, PyTree], dict[str, PyTree], Any, Any], tuple[jax.Array, Outcome]]
+"""A state to a `core.step.Loss`, in one call."""
+
+
 class WithTeacher(Segmenting):
     """Answers of a method whose student has an EMA teacher and, with ``feature_distance``, a frozen initial copy."""
 
@@ -109,6 +118,34 @@ class WithTeacher(Segmenting):
         student = {"params": state.params["student"], "batch_stats": state.batch_stats["student"]}
         frozen = {} if self.feature_distance is None else {"initial": copied(student)}
         return state.replace(teacher=copied(student), frozen=state.frozen | frozen)
+
+
+class WithMixing(WithTeacher):
+    """Answers of a method whose student sees source images, images that source and target are mixed in, and perhaps
+    others."""
+
+    loss: SegmentationLoss
+    mixing: ClassMix
+
+    @property
+    def passes(self) -> tuple[StudentLoss, ...]:
+        """The student's losses in their order, apart as far as they share nothing but parameters."""
+        return self.source_loss, self.mixed_loss
+
+    def student_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """All terms on one microbatch; see `core.step.Loss`."""
+        return together([functools.partial(loss, state) for loss in self.passes])(params, stats, part, i)
+
+    def source_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The terms on the source of one microbatch; see `core.step.Loss`."""
+        _, terms, new = student_passes(self, self.training, state, params, i).source(stats["student"], part)
+        return total(terms.values()), Outcome(terms, {"student": new})
+
+    def mixed_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """The term on the mixed images of one microbatch; see `core.step.Loss`."""
+        passes = student_passes(self, self.training, state, params, i)
+        _, terms, new = passes.mixed(stats["student"], part, self.mixing.weight)
+        return total(terms.values()), Outcome(terms, {"student": new})
 
 
 def with_student(state: TrainState, variables: Variables) -> TrainState:
