@@ -65,3 +65,27 @@ def test_dropout_acts_on_whole_channels_before_the_classifier(head):
     classifier = "linear_pred" if isinstance(model, SegFormerHead) else "conv_seg"
     bias = variables["params"][classifier]["bias"]
     np.testing.assert_array_equal(run(1.0), jnp.broadcast_to(bias, (2, 8, 12, 3)))
+
+
+def test_what_is_kept_for_the_backward_pass_changes_nothing():
+    """But memory: the inputs of every tap of the dilated convolutions, of norms and of activations are not kept."""
+    model = HEADS["daformer"].clone(dropout=0.0)
+    keys = jax.random.split(jax.random.key(0), len(SHAPES))
+    features = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)}
+    variables = jax.jit(model.init)(jax.random.key(1), features)
+
+    def loss(model, params):
+        logits, updated = model.apply({**variables, "params": params}, features, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(logits)), updated
+
+    both = (model, model.clone(remat=True))
+    params = variables["params"]
+    results = [jax.jit(jax.grad(functools.partial(loss, one), has_aux=True))(params) for one in both]
+    for found, wanted in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    kept = [
+        jax.eval_shape(lambda p, one=one: jax.vjp(functools.partial(loss, one), p, has_aux=True)[1], params)
+        for one in both
+    ]
+    size = [sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in kept]
+    assert size[1] < size[0] / 2

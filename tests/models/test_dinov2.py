@@ -69,7 +69,12 @@ def test_loops_and_rematerialization_change_nothing():
         return jax.jit(jax.value_and_grad(loss))(variables)
 
     expected = outputs()
-    for options in ({"scan": False}, {"remat": True}, {"scan": False, "remat": True}):
+    for options in (
+        {"scan": False},
+        {"remat": True},
+        {"remat": True, "stored": "products"},
+        {"scan": False, "remat": True},
+    ):
         value, grad = outputs(**options)
         np.testing.assert_allclose(value, expected[0], rtol=1e-6)
         assert distance(grad, expected[1]) <= 1e-6 * max(np.abs(g).max() for g in jax.tree.leaves(expected[1])), options

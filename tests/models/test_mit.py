@@ -59,7 +59,9 @@ def test_more_blocks_are_no_more_arrays():
     assert arrays[0] == arrays[1]
 
 
-@pytest.mark.parametrize("form", [{"scan": False, "remat": True}, {"remat": True}])
+@pytest.mark.parametrize(
+    "form", [{"scan": False, "remat": True}, {"remat": True}, {"remat": True, "stored": "products"}]
+)
 def test_forms_agree_in_value_gradient_and_drop_path(two_stages, form):
     variables, x = two_stages
 

@@ -111,11 +111,18 @@ def test_unknown_choice(attribute, x):
         ResNet(**{**SMALL, attribute: "odd"}).init(jax.random.key(0), x)
 
 
-@pytest.mark.parametrize("option", [pytest.param("remat", marks=pytest.mark.slow), "scan"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param({"remat": True}, marks=pytest.mark.slow),
+        pytest.param({"remat": True, "stored": "products"}, marks=pytest.mark.slow),
+        {"scan": True},
+    ],
+)
 def test_way_to_compute_changes_nothing(x, option):
     """Neither gradients nor statistics; a stage of three blocks has two equal ones to scan."""
     small = SMALL | {"depths": (1, 3, 1, 1)}
-    plain, other = ResNet(**small), ResNet(**small, **{option: True})
+    plain, other = ResNet(**small), ResNet(**small, **option)
     variables = initial(plain, x)
 
     def loss(model, params):

@@ -30,6 +30,7 @@ from nightjax.models.backbones.transformer import (
 from nightjax.models.fit import PatchFit
 from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv
+from nightjax.models.remat import Stored, rematerialized
 from nightjax.ops.bicubic import antialiased_matrix, clamped_matrix
 
 EPSILON = 1e-6
@@ -169,6 +170,7 @@ class DinoV2(nn.Module):
         lora_rank, lora_alpha, lora_parts: low-rank adapters of every block, see `Adapters`.
         scan: run the blocks as one compiled loop; weights are the same.
         remat: recompute each block in the backward pass instead of storing its inner values.
+        stored: what of a block is stored nevertheless, see `models.remat`.
         dtype: compute dtype; parameters, norm statistics, softmax and the resizing of positions stay float32.
     """
 
@@ -188,6 +190,7 @@ class DinoV2(nn.Module):
     lora_parts: tuple[str, ...] = PARTS
     scan: bool = True
     remat: bool = False
+    stored: Stored = "inputs"
     dtype: Any = jnp.float32
 
     stacks = (Stack("blocks"),)
@@ -284,7 +287,7 @@ class DinoV2(nn.Module):
     @nn.nowrap
     def _block(self) -> nn.Module:
         adapters = Adapters(self.lora_rank, self.lora_alpha, self.lora_parts, self.dtype)
-        block_class = nn.remat(Block) if self.remat else Block
+        block_class = rematerialized(Block, self.stored) if self.remat else Block
         return block_class(self.heads, self.ffn, adapters, self.dtype, parent=None)
 
     @nn.nowrap

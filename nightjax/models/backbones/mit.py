@@ -11,6 +11,7 @@ from nightjax.core.stacks import Stack
 from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
+from nightjax.models.remat import Stored, rematerialized
 
 BLOCK_EPSILON = 1e-6
 """LayerNorm epsilon of block and stage norms."""
@@ -128,6 +129,7 @@ class MiT(nn.Module):
         scan: run the equal blocks of a stage as one compiled loop: compile time does not grow with depth. Parameters
             are the same either way.
         remat: recompute each block in the backward pass instead of storing its inner values.
+        stored: what of a block is stored nevertheless, see `models.remat`.
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
 
@@ -142,6 +144,7 @@ class MiT(nn.Module):
     lora_parts: tuple[str, ...] = PARTS
     scan: bool = True
     remat: bool = False
+    stored: Stored = "inputs"
     dtype: Any = jnp.float32
 
     @property
@@ -165,7 +168,7 @@ class MiT(nn.Module):
         keep = None
         if not deterministic and self.drop_path > 0:
             keep = self.drop_path_scales(x.shape[0])
-        block_class = nn.remat(Block) if self.remat else Block
+        block_class = rematerialized(Block, self.stored) if self.remat else Block
         adapters = Adapters(self.lora_rank, self.lora_alpha, self.lora_parts, self.dtype)
         features, first = {}, 0
         for stage, depth in enumerate(self.depths, start=1):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from nightjax.core.errors import UserError
 from nightjax.models.layers import Conv, max_pool
 from nightjax.models.norm import BatchNorm
+from nightjax.models.remat import Stored, rematerialized
 
 
 class BasicBlock(nn.Module):
@@ -109,6 +110,7 @@ class ResNet(nn.Module):
             longer grows with depth. Parameters and statistics keep one sub-tree a block. Not for
             training on CPU, where XLA's convolutions in loops are about ten times slower.
         remat: recompute each block in the backward pass instead of storing its inner values.
+        stored: what of a block is stored nevertheless, see `models.remat`.
         dtype: compute dtype; parameters and norm statistics stay float32.
     """
 
@@ -124,6 +126,7 @@ class ResNet(nn.Module):
     norm: Any = BatchNorm
     scan: bool = False
     remat: bool = False
+    stored: Stored = "inputs"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -156,7 +159,7 @@ class ResNet(nn.Module):
         if self.block == "bottleneck":
             options["style"] = self.style
         if self.remat:
-            block = nn.remat(block, static_argnums=(2,))  # ``train``; number 0 is the module
+            block = rematerialized(block, self.stored, static_argnums=(2,))  # ``train``; number 0 is the module
         plan = zip(self.depths, self.widths, self.strides, self.dilations, strict=True)
         for stage, (depth, width, stride, dilation) in enumerate(plan, start=1):
             each = (dilation,) * depth if isinstance(dilation, int) else dilation

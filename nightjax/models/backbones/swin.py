@@ -15,6 +15,7 @@ from nightjax.core.stacks import Stack
 from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
 from nightjax.models.layers import Conv
+from nightjax.models.remat import Stored, rematerialized
 
 EPSILON = 1e-5
 """LayerNorm epsilon everywhere."""
@@ -207,6 +208,7 @@ class Stage(nn.Module):
     merges: bool
     scan: bool
     remat: bool
+    stored: Stored
     dtype: Any = jnp.float32
     adapters: Adapters = Adapters()
 
@@ -218,7 +220,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The stage's feature and the next stage's input; ``keep`` is [depth, 2, B] or None."""
-        block_class = nn.remat(Block) if self.remat else Block
+        block_class = rematerialized(Block, self.stored) if self.remat else Block
 
         def block(i, **options):
             shift = self.window // 2 * (i % 2)
@@ -248,6 +250,7 @@ class Swin(nn.Module):
         patch: side of the patches of the first embedding.
         scan: run the equal pairs of blocks of a stage as one compiled loop; weights are the same.
         remat: recompute each block in the backward pass instead of storing its inner values.
+        stored: what of a block is stored nevertheless, see `models.remat`.
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
 
@@ -263,6 +266,7 @@ class Swin(nn.Module):
     patch: int = 4
     scan: bool = True
     remat: bool = False
+    stored: Stored = "inputs"
     dtype: Any = jnp.float32
 
     @property
@@ -299,6 +303,7 @@ class Swin(nn.Module):
                 merges=i + 1 < len(self.depths),
                 scan=self.scan,
                 remat=self.remat,
+                stored=self.stored,
                 dtype=self.dtype,
                 adapters=Adapters(self.lora_rank, self.lora_alpha, self.lora_parts, self.dtype),
                 name=f"stages_{i}",

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from nightjax.models.blocks import ConvBNReLU, Embed, SeparableConvBNReLU
 from nightjax.models.heads.head import Head
+from nightjax.models.remat import rematerialized
 from nightjax.ops.resize import resize
 
 
@@ -42,11 +43,13 @@ class DAFormerHead(Head):
         embed_dim: channels of each embedded stage.
         channels: channels of the ASPP branches and of its output.
         dilations: of the ASPP; 1 stands for the 1x1 branch.
+        remat: recompute what lies between the products of the ASPP in the backward pass instead of storing it.
     """
 
     embed_dim: int = 256
     channels: int = 256
     dilations: tuple[int, ...] = (1, 6, 12, 18)
+    remat: bool = False
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
         """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""
@@ -56,4 +59,7 @@ class DAFormerHead(Head):
             x = Embed(self.embed_dim, dtype=self.dtype, name=f"embed_layers_{i}")(features[f"stage{i + 1}"])
             embedded.append(resize(x, size, align_corners=False))
         aspp = SeparableASPP(self.channels, self.dilations, dtype=self.dtype, name="fuse_layer")
-        return aspp(jnp.concatenate(embedded, axis=-1), train=train)
+        run = lambda module, x: module(x, train=train)
+        if self.remat:
+            run = rematerialized(run, "products")
+        return run(aspp, jnp.concatenate(embedded, axis=-1))
