@@ -3,9 +3,11 @@
     nightjax plan --config=dsr_fpa:data=cityscapes_to_dark_zurich,model=daformer_b5 --target=v5e:4x4
     nightjax plan --config=dacs --target=rtx4090,h200 --price=2
     nightjax plan --config=supervised --target=h200:8 --config.train.batch=64 --json
+    nightjax plan --all --target=h200,v5e:2x4
 
 The run's own step is compiled for each target; nothing is run and no data set is read. Where it does not fit, the
-smallest change that makes it fit is looked for (--noadvise leaves that out). TPU targets need pip install
+smallest change that makes it fit is looked for (--noadvise leaves that out). --all makes the table of recipes in
+docs/speed.md, which takes some minutes a row. TPU targets need pip install
 'nightjax[tpu]', GPU targets 'nightjax[cuda13]'; neither needs the device. Exit code 1 if a target does not fit.
 """
 
@@ -18,12 +20,16 @@ from absl import flags
 from nightjax import planning
 from nightjax.core import cli
 from nightjax.run import settings
+from nightjax.zoo import planned
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints a plan for every target."""
     values = flags.FlagValues()
-    _, argv = cli.define_config(values, argv, settings.load, settings.override)
+    every = "--all" in argv
+    if not every:
+        _, argv = cli.define_config(values, argv, settings.load, settings.override)
+    flags.DEFINE_bool("all", False, "Print a table of the papers' recipes instead of one plan.", flag_values=values)
     flags.DEFINE_list(
         "target",
         None,
@@ -34,14 +40,30 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_float("price", 0.0, "Price of one chip for one hour, for the cost of the run.", flag_values=values)
     flags.DEFINE_bool("advise", True, "Look for a change that fits where a plan does not.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print each plan as one line of JSON.", flag_values=values)
-    cli.parse(values, argv, __doc__, required=("config", "target"))
+    cli.parse(values, argv, __doc__, required=() if every else ("config", "target"))
     planning.check_price(values.price)
     # The machine that plans needs no accelerator of its own.
     jax.config.update("jax_platforms", "cpu")
     cli.use_compilation_cache()
+    if every:
+        _plan_all(values.target or planned.TARGETS, values.advise)
+        return
     fit = [_plan(values, target) for target in values.target]
     if not all(fit):
         sys.exit(1)
+
+
+def _plan_all(targets: Sequence[str], advise: bool) -> None:
+    """Prints the table, a row as soon as it is known; after one that does not fit, the smallest change that does."""
+    print(planning.table_head(), flush=True)
+    for name, path in planned.RECIPES.items():
+        for target in targets:
+            config = planning.for_chips(settings.load(path), target)
+            dtype, found = config.model.dtype, planning.plan(config, target)
+            print(planning.table_row(name, found, dtype), flush=True)
+            better = None if found.fits or not advise else planning.first_that_fits(config, found)
+            if better is not None:
+                print(planning.table_row(name, better[1], dtype, better[0]), flush=True)
 
 
 def _plan(values: flags.FlagValues, target: str) -> bool:

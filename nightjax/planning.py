@@ -47,6 +47,7 @@ class Plan:
         collectives: kind to how many a step does and their bytes.
         compile_seconds: on this machine.
         steps: of the run.
+        shard: whether the state is split over the chips, see ``train.shard``.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Plan:
     collectives: Mapping[str, tuple[int, int]]
     compile_seconds: float
     steps: int
+    shard: str = "none"
 
     @property
     def needed(self) -> int:
@@ -140,22 +142,35 @@ def plan(config: ml_collections.ConfigDict, target: str) -> Plan:
         collectives=program.collectives() if program else {},
         compile_seconds=seconds,
         steps=config.train.steps,
+        shard=config.train.shard,
     )
 
 
-def smaller(config: ml_collections.ConfigDict, chips: int) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
+def smaller(config: ml_collections.ConfigDict, refused: Plan) -> Iterator[tuple[str, ml_collections.ConfigDict]]:
     """Changes that make a step smaller, the one that changes least first: (flags, changed config).
 
-    Recomputing the backbone's blocks and taking microbatches one after another leave the method's equations alone; a
-    smaller batch does not.
+    Splitting the state, recomputing what lies between products or whole blocks, and taking microbatches one after
+    another leave the method's equations alone; a smaller batch does not. A change that cannot be enough by itself comes
+    only with the next one.
 
     Args:
         config: complete.
-        chips: that the batch is split over.
+        refused: its plan.
     """
     changes: dict[str, Any] = {}
-    if config.model.get("backbone_remat") is False:
-        changes["model.backbone_remat"] = True
+    chips, model = refused.chips, config.model
+    if chips > 1 and config.train.shard == "none":
+        changes["train.shard"] = "params"
+        if refused.temporary + refused.code < refused.usable:
+            yield _flags(changes), settings.override(config, changes)
+    if model.get("backbone_remat") is False or model.get("backbone_stored") == "products":
+        products: dict[str, Any] = {"model.backbone_remat": True, "model.backbone_stored": "products"}
+        products |= {"model.head_remat": True} if "head_remat" in model else {}
+        if model.backbone_remat is False:
+            if changes and sum(refused.state.values()) < refused.usable:
+                yield _flags(products), settings.override(config, products)
+            yield _flags(changes | products), settings.override(config, changes | products)
+        changes |= products | {"model.backbone_stored": "inputs"}
         yield _flags(changes), settings.override(config, changes)
     accumulate = config.train.accumulate
     while config.train.batch % (2 * accumulate * chips) == 0:
@@ -171,7 +186,7 @@ def smaller(config: ml_collections.ConfigDict, chips: int) -> Iterator[tuple[str
 
 def first_that_fits(config: ml_collections.ConfigDict, refused: Plan) -> tuple[str, Plan] | None:
     """The first of `smaller` that fits, and its plan; None if none does."""
-    for words, changed in smaller(config, refused.chips):
+    for words, changed in smaller(config, refused):
         found = plan(changed, refused.target)
         if found.fits:
             return words, found
@@ -191,7 +206,8 @@ def format_plan(found: Plan, config: ml_collections.ConfigDict, price: float = 0
     verdict = "fits" if found.fits else "does not fit"
     lines = [
         f"{config.method.name} on {where}, compiled in {found.compile_seconds:.0f} s; nothing was run",
-        f"  {verdict:<13}{need} a chip, batch {found.batch}, accumulate {found.accumulate}",
+        f"  {verdict:<13}{need} a chip, batch {found.batch}, accumulate {found.accumulate}"
+        + (", state split" if found.shard == "params" else ""),
     ]
     if found.refusal:
         lines.append(f"  {'compiler':<13}{found.refusal}")
@@ -211,6 +227,38 @@ def format_plan(found: Plan, config: ml_collections.ConfigDict, price: float = 0
             "a bound, not a measurement"
         )
     return "\n".join(lines)
+
+
+COLUMNS = ("recipe", "target", "batch", "state, GB", "activations, GB", "fits", "TFLOP", "moved, GB", "at best, ms")
+
+
+def table_head() -> str:
+    """The first two lines of a Markdown table of `table_row`."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---", "---", *["--:"] * 7)))
+
+
+def table_row(recipe: str, found: Plan, dtype: str, flags: str = "") -> str:
+    """A plan as a line of a Markdown table; all figures but the batch are of one chip.
+
+    Args:
+        recipe: what is planned.
+        found: the plan.
+        dtype: of the matrix products.
+        flags: with which it is planned.
+    """
+    bounds = found.bounds(dtype)
+    figures = (sum(found.state.values()) / 1e9, found.temporary / 1e9)
+    cells = [f"{recipe} `{flags}`" if flags else recipe, found.target, str(found.batch)]
+    cells += [f"{figure:.1f}" if figure else "unknown" for figure in figures] + ["yes" if found.fits else "no"]
+    cells += [f"{found.flops / 1e12:.1f}", f"{found.moved / 1e9:.0f}" if found.moved else "unknown"]
+    cells.append(f"{1000 * max(bounds.values()):.0f}" if bounds and found.fits else "")
+    return f"| {' | '.join(cells)} |"
+
+
+def for_chips(config: ml_collections.ConfigDict, target: str) -> ml_collections.ConfigDict:
+    """The config at its own batch, or at one example of each domain a chip if that is more."""
+    chips = len(compile_only(target)[1])
+    return settings.override(config, {"train.batch": chips}) if config.train.batch % chips else config
 
 
 def _amount(value: float, unit: str) -> str:

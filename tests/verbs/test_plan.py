@@ -10,13 +10,17 @@ from nightjax import plan, planning
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.run import settings
-from nightjax.zoo import machines
+from nightjax.zoo import machines, planned
 
 tpu = [
     pytest.mark.tpu,
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'nightjax[tpu]'"),
 ]
+
+
+REMAT = "--config.model.backbone_remat=True --config.model.backbone_stored=inputs"
+PRODUCTS = REMAT.replace("inputs", "products")
 
 
 def call(monkeypatch, *words):
@@ -50,21 +54,64 @@ def test_a_large_batch_gets_advice(monkeypatch):
     monkeypatch.setattr(planning, "plan", answer)
     asked = config(train__batch=4)
     words, found = planning.first_that_fits(asked, answer(asked, "cpu"))
-    assert seen == [(4, 1), (4, 1), (4, 2)] and found.fits
-    assert words == "--config.model.backbone_remat=True --config.train.accumulate=2"
+    assert seen == [(4, 1), (4, 1), (4, 1), (4, 2)] and found.fits
+    assert words == f"{REMAT} --config.train.accumulate=2"
     assert "fits" in planning.format_plan(found, asked)
 
 
+def refused(chips=1, state=8, temporary=16):
+    """A plan that does not fit in ten bytes."""
+    machine = machines.Machine("toy", "tpu", memory=10.0)
+    return planning.Plan("toy", machine, chips, 4, 1, {"params": state}, temporary, 0, "", 1.0, 1.0, {}, 1.0, 10)
+
+
 def test_smaller_steps():
-    changes = [words for words, _ in planning.smaller(config(train__batch=4), 1)]
-    remat = "--config.model.backbone_remat=True"
+    changes = [words for words, _ in planning.smaller(config(train__batch=4), refused())]
     assert changes == [
-        remat,
-        f"{remat} --config.train.accumulate=2",
-        f"{remat} --config.train.accumulate=4",
-        f"{remat} --config.train.accumulate=2 --config.train.batch=2",
-        f"{remat} --config.train.accumulate=1 --config.train.batch=1",
+        PRODUCTS,
+        REMAT,
+        f"{REMAT} --config.train.accumulate=2",
+        f"{REMAT} --config.train.accumulate=4",
+        f"{REMAT} --config.train.accumulate=2 --config.train.batch=2",
+        f"{REMAT} --config.train.accumulate=1 --config.train.batch=1",
     ]
+    daformer = config(train__batch=1, model__head="daformer")
+    assert next(planning.smaller(daformer, refused()))[0] == f"{PRODUCTS} --config.model.head_remat=True"
+
+
+def test_smaller_steps_of_several_chips():
+    """A state is split alone only where the rest would fit, and not where it is split already."""
+    shard = "--config.train.shard=params"
+    both = [f"{shard} {PRODUCTS}", f"{shard} {REMAT}"]
+    first = lambda plan, **keys: [words for words, _ in planning.smaller(config(train__batch=4, **keys), plan)]
+    assert first(refused(4, state=8, temporary=16)) == [PRODUCTS, *both]
+    assert first(refused(4, state=20, temporary=5)) == [shard, *both]
+    assert first(refused(4, state=8, temporary=5)) == [shard, PRODUCTS, *both]
+    assert first(refused(4), train__shard="params") == [PRODUCTS, REMAT]
+
+
+def test_the_table_of_all_recipes(monkeypatch, capsys):
+    """A row a recipe and target, and another with the flags that make it fit; the compiler's answers are made up."""
+
+    def answer(config, target):
+        need = 5 if config.model.backbone_remat else 30
+        machine = machines.Machine("toy", "cpu", 10e9, 1e12, 0, 1e9)
+        batch = config.train.batch
+        return planning.Plan(
+            target, machine, 1, batch, 1, {"params": int(1e9)}, int(need * 1e9), 0, "", 2e12, 1e9, {}, 1.0, 10
+        )
+
+    monkeypatch.setattr(planning, "plan", answer)
+    monkeypatch.setattr(planned, "RECIPES", {"toy": "supervised:data=nightstreet_tiny"})
+    call(monkeypatch, "--all", "--target=cpu")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| toy | cpu | 4 | 1.0 | 30.0 | no | 2.0 | 1 |  |"
+    assert lines[3] == f"| toy `{PRODUCTS}` | cpu | 4 | 1.0 | 5.0 | yes | 2.0 | 1 | 2000 |"
+
+
+def test_planned_recipes_are_configs():
+    for path in planned.RECIPES.values():
+        settings.load(path)
 
 
 @pytest.mark.parametrize(
