@@ -6,6 +6,8 @@
 
 Writes RUN/eval/SET/STEP.json and prints one table of all sets. Several runs of one method, with different seeds, give
 mean and standard deviation. Scores of a network that the run does not evaluate, and of other sets, are kept apart.
+Several processes share the images: give each the same command, with --distributed on a TPU pod, and elsewhere with
+--coordinator, --processes and --process_id.
 """
 
 import json
@@ -39,7 +41,9 @@ def main(argv: Sequence[str]) -> None:
     )
     flags.DEFINE_string("output", "", "JSON file to write with the results of all runs.", flag_values=values)
     cli.define_folders(values)
+    cli.define_processes(values)
     cli.parse(values, argv, __doc__, required=("workdir",))
+    cli.join_from_flags(values)
     cli.use_compilation_cache()
     results = {}
     for workdir in values.workdir:

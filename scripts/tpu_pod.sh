@@ -5,11 +5,14 @@
 #
 #   create   makes the slice                 --type=v5litepod-16 [--version=v2-alpha-tpuv5-lite] [--spot]
 #   install  puts nightjax on every worker   [--repo=URL (default: this clone's origin)] [--branch=main]
+#   data     copies prepared data sets from a bucket to every worker
+#                                            --from=gs://bucket/tensorflow_datasets [--to=tensorflow_datasets]
 #   train    starts the run on all workers   -- --config=configs/dsr_fpa.py --config.train.batch=16 --workdir=gs://bucket/run
 #   status   state of the slice, and which workers train
 #   logs     follows the log of one worker   [--worker=0]
-#   resume   makes a preempted slice again, installs, and runs `train` with the same arguments; a slice that is still
-#            there and ready is left alone
+#   evaluate scores a run on all workers     -- --workdir=gs://bucket/run
+#   resume   makes a preempted slice again, installs, copies the data if --from is given, and runs `train` with the same
+#            arguments; a slice that is still there and ready is left alone
 #   delete   deletes the slice
 #
 # --project=ID is passed on to gcloud. --dry-run prints the commands and runs none of them. The workdir must be a
@@ -67,6 +70,12 @@ check() {  # Before the first command of a verb, so that nothing is half done.
     [[ -n $repo ]] || fail "--repo is missing: this clone has no remote named origin"
     check_repo ;;
   esac
+  case $1 in data) [[ -n $from ]] || fail "--from is missing: the folder of prepared data sets, such as gs://bucket/tensorflow_datasets" ;; esac
+  [[ -z $from ]] || looks_like --from "$from" 'gs://[a-z0-9][-a-z0-9_.]*(/[A-Za-z0-9_.=-]+)*/?' gs://bucket/tensorflow_datasets
+  looks_like --to "$to" '[A-Za-z0-9_/][A-Za-z0-9_./-]*' tensorflow_datasets
+  case $1 in evaluate)
+    [[ " ${arguments[*]} " == *" --workdir=gs://"* ]] || fail "--workdir must be a gs:// path that all workers reach: put it behind --" ;;
+  esac
   case $1 in train | resume)
     [[ " ${arguments[*]} " == *" --config="* ]] || fail "--config is missing: put it behind --, as -- --config=configs/dsr_fpa.py"
     [[ " ${arguments[*]} " == *" --workdir=gs://"* ]] || fail "--workdir must be a gs:// path that all workers reach: put it behind --" ;;
@@ -83,10 +92,21 @@ install() {
   on_workers all "($fetch) && cd nightjax && $python && ~/.local/bin/uv pip install -q -e '.[tpu,gcs]'"
 }
 
+data() {
+  # Every worker reads the whole of it, so each has its own copy. What it has already is not copied again.
+  on_workers all "mkdir -p $to && gcloud storage rsync --recursive $from $to"
+}
+
 train() {
   local words
   words=$(printf ' %q' "${arguments[@]}")
   on_workers all "cd nightjax || exit; nohup .venv/bin/python -m nightjax.main --distributed$words >train.log 2>&1 </dev/null &"
+}
+
+evaluate() {
+  local words
+  words=$(printf ' %q' "${arguments[@]}")
+  on_workers all "cd nightjax && .venv/bin/python -m nightjax.evaluate --distributed$words"
 }
 
 status() {
@@ -111,6 +131,7 @@ resume() {
   esac
   create
   install
+  if [[ -n $from ]]; then data; fi
   train
 }
 
@@ -120,13 +141,13 @@ delete() {
 
 verb=${1:-}
 case $verb in
-  create | install | train | status | logs | resume | delete) shift ;;
+  create | install | data | train | evaluate | status | logs | resume | delete) shift ;;
   -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-  "") fail "a verb is missing: create, install, train, status, logs, resume or delete" ;;
-  *) fail "unknown verb '$verb': create, install, train, status, logs, resume or delete" ;;
+  "") fail "a verb is missing: create, install, data, train, evaluate, status, logs, resume or delete" ;;
+  *) fail "unknown verb '$verb': create, install, data, train, evaluate, status, logs, resume or delete" ;;
 esac
 
-name='' zone='' type='' worker=0 dry_run=no
+name='' zone='' type='' from='' to=tensorflow_datasets worker=0 dry_run=no
 version=v2-alpha-tpuv5-lite branch=main
 repo=$(git -C "$(dirname "$0")" remote get-url origin 2>/dev/null || true)
 project=() spot=() arguments=()
@@ -140,6 +161,8 @@ while (($#)); do
     --version=?*) version=${1#*=} ;;
     --project=?*) project=("$1") ;;
     --repo=?*) repo=${1#*=} ;;
+    --from=?*) from=${1#*=} ;;
+    --to=?*) to=${1#*=} ;;
     --branch=?*) branch=${1#*=} ;;
     --worker=?*) worker=${1#*=} ;;
     --spot) spot=(--spot) ;;

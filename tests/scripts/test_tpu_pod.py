@@ -50,6 +50,21 @@ def test_install():
     assert ".[tpu,gcs]" in line
 
 
+def test_data_reach_every_worker_and_are_copied_once():
+    (line,) = commands("data", *WHERE, "--from=gs://bucket/tensorflow_datasets")
+    copy = "gcloud storage rsync --recursive gs://bucket/tensorflow_datasets"
+    assert line == f"{SSH} --worker=all '--command=mkdir -p tensorflow_datasets && {copy} tensorflow_datasets'"
+    assert (
+        f"{copy} /mnt/data'" in commands("data", *WHERE, "--from=gs://bucket/tensorflow_datasets", "--to=/mnt/data")[0]
+    )
+
+
+def test_evaluate_joins_all_workers():
+    (line,) = commands("evaluate", *WHERE, "--", "--workdir=gs://bucket/run", "--step=best")
+    assert line.startswith(f"{SSH} --worker=all ")
+    assert "-m nightjax.evaluate --distributed --workdir=gs://bucket/run --step=best" in line
+
+
 def test_train_runs_on_all_workers_and_returns():
     (line,) = commands("train", *WHERE, *TRAINING)
     assert line.startswith(f"{SSH} --worker=all ")
@@ -76,6 +91,13 @@ def test_resume_is_describe_delete_create_install_train():
     ]
 
 
+def test_resume_copies_data_too():
+    given = (*WHERE, REPO, "--type=v5litepod-16", "--from=gs://bucket/data")
+    (copied,) = commands("data", *given[:-1], given[-1])
+    lines = commands("resume", *given, *TRAINING)
+    assert lines.index(copied) == len(lines) - 2
+
+
 def test_help():
     assert any("preempted" in line for line in commands("--help"))
 
@@ -94,6 +116,11 @@ def test_help():
         (("train", *WHERE), "--config is missing"),
         (("train", *WHERE, "--", "--config=c.py"), "--workdir must be a gs:// path"),
         (("train", *WHERE, "--", "--config=c.py", "--workdir=runs/a"), "--workdir must be a gs:// path"),
+        (("data", *WHERE), "--from is missing"),
+        (("data", *WHERE, "--from=/home/me/data"), "--from has an odd value"),
+        (("data", *WHERE, "--from=gs://bucket/a;reboot"), "--from has an odd value"),
+        (("data", *WHERE, "--from=gs://bucket/a", "--to=$(reboot)"), "--to has an odd value"),
+        (("evaluate", *WHERE, "--", "--workdir=runs/a"), "--workdir must be a gs:// path"),
         (("resume", *WHERE, REPO, *TRAINING), "--type is missing"),
         (("resume", *WHERE, REPO, "--type=v5litepod-16"), "--config is missing"),
     ],
