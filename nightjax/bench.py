@@ -25,7 +25,7 @@ from nightjax.core import cli, sharding
 from nightjax.core.errors import UserError
 from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
-from nightjax.run import class_sets, settings, start
+from nightjax.run import class_sets, meanings, settings, start
 from nightjax.shipping import benchmark, folder
 from nightjax.shipping.network import Network
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     """Prints a table, or JSON lines."""
     values = flags.FlagValues()
     if any(word.lstrip("-").partition("=")[0] == "config" for word in argv):
-        name, argv = cli.define_config(values, argv, settings.load, settings.override)
+        name, argv = cli.define_config(values, argv, settings.load, settings.override, meanings.of_config)
     else:
         name = ""
         flags.DEFINE_string("config", None, cli.CONFIG_HELP, flag_values=values)

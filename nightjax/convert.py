@@ -34,7 +34,7 @@ from nightjax.interop import convert
 from nightjax.interop.namings import NAMINGS
 from nightjax.interop.style_names import read_published
 from nightjax.interop.weight_files import SAVED, TORCH, save_state_dict
-from nightjax.run import imported, loaded, settings
+from nightjax.run import imported, loaded, meanings, settings
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_list("allow_missing", [], "Patterns of the model's names that the file may lack.", flag_values=values)
     flags.DEFINE_list("allow_surplus", [], "Patterns of the file's names that the model may lack.", flag_values=values)
     if any(word.startswith(("--config", "-config")) for word in argv):
-        _, argv = cli.define_config(values, argv, settings.load, settings.override)
+        _, argv = cli.define_config(values, argv, settings.load, settings.override, meanings.of_config)
     else:
         flags.DEFINE_string("config", None, cli.CONFIG_HELP, flag_values=values)
     cli.parse(values, argv, __doc__)

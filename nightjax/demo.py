@@ -2,6 +2,7 @@
 
     nightjax demo
     nightjax demo --workdir=runs/dsr_fpa --port=8000
+    nightjax demo --workdir=runs/dsr_fpa --network=teacher
 
 Without --workdir it shows the network that comes with nightjax. The page, its photos and the network stay on this
 computer: the server listens to 127.0.0.1 alone. Ctrl-C ends it.

@@ -2,6 +2,7 @@
 
     nightjax enhance --weights=singlehdr.npz --data=nightcity/plus --split=train,validation --manual_dir=DIR
     nightjax enhance --weights=singlehdr.npz --data=nightstreet/std --split=oracle_night --name=brightened
+    nightjax enhance --weights=singlehdr.npz --data=nightcity/original --split=train --manual_dir=DIR
 
 The result is a prepared data set, translated/NAME, with the labels and names of the nights. The weights are the
 published ones, converted to a .npz (see nightjax.interop.singlehdr); they are not part of nightjax. NightLab does not

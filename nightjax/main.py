@@ -20,14 +20,14 @@ from absl import flags, logging
 
 from nightjax.core import cli
 from nightjax.core.help import format_config
-from nightjax.run import settings
+from nightjax.run import meanings, settings
 from nightjax.train import train
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, joins the other processes if there are any, and trains."""
     values = flags.FlagValues()
-    name, argv = cli.define_config(values, argv, settings.load, settings.override)
+    name, argv = cli.define_config(values, argv, settings.load, settings.override, meanings.of_config)
     flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/CONFIG.", flag_values=values)
     flags.DEFINE_bool(
         "extend",

@@ -2,6 +2,7 @@
 
     nightjax match --workdir=runs/uawarpc
     nightjax match --workdir=runs/uawarpc --preset=std --pairs=100
+    nightjax match --workdir=runs/uawarpc --step=1000
 
 There are two sets of pairs. "seen" are those the run was trained on, without their flow; they are also the pairs that
 it is to align. "unseen" are further streets. The pair agreement is the fraction of static points, seen by both

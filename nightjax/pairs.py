@@ -2,6 +2,7 @@
 
     nightjax pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
     nightjax pairs --workdir=RUN --data=nightcity/original --output=PAIRS --manual_dir=DIR
+    nightjax pairs --workdir=RUN --data=nightcity/original --output=PAIRS --manual_dir=DIR --step=best
 
 This is NightLab's training set for Pix2PixHD. The result is a plain folder: images/ holds the nights and references/
 their synthetic days under the same names. Train on it with configs/pix2pixhd.py:data=folder,translates=image. Rerun the

@@ -19,7 +19,7 @@ from absl import flags
 
 from nightjax import planning
 from nightjax.core import cli
-from nightjax.run import settings
+from nightjax.run import meanings, settings
 from nightjax.zoo import planned
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     every = "--all" in argv
     if not every:
-        _, argv = cli.define_config(values, argv, settings.load, settings.override)
+        _, argv = cli.define_config(values, argv, settings.load, settings.override, meanings.of_config)
     flags.DEFINE_bool("all", False, "Print a table of the papers' recipes instead of one plan.", flag_values=values)
     flags.DEFINE_list(
         "target",

@@ -1,6 +1,7 @@
 r"""Labels unlabeled images with a trained network, and writes them as a data set of kind "folder".
 
     nightjax pseudo-label --workdir=runs/teacher --images=my_nights --output=pseudo/all --threshold=0.9
+    nightjax pseudo-label --workdir=runs/teacher --images=my_nights --output=pseudo/teacher --network=teacher
     nightjax pseudo-label --workdir=runs/teacher --images=nightstreet/std_pairs@target_pairs \
         --list=selected/fid/selected.csv --split=source_day --output=pseudo/fid
 

@@ -2,6 +2,7 @@
 
     nightjax submit --benchmark=dark_zurich --workdir=runs/dsr_fpa --output=upload --manual_dir=DATA
     nightjax submit --benchmark=dark_zurich --check=upload.zip
+    nightjax submit --benchmark=acdc --workdir=runs/acdc --output=upload --manual_dir=DATA
 
 Confidences are softmax probabilities of the chosen class. The package is checked after writing; exit code 1 says that
 the server would refuse it.

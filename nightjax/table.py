@@ -2,6 +2,7 @@
 
     nightjax table --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day
     nightjax table --runs='runs/thesis-*' --published=runs/published.json --cost
+    nightjax table --runs=runs/source,runs/adapted --sets=test_night
 
 A row is a group of runs whose folders differ only in "-seedN", under the name of these folders. The columns are the
 primary mIoU on the first set and its means over groups of classes, the primary mIoU on the other sets, and, with

@@ -32,8 +32,9 @@ class Classes:
             labeled source, which are looked up when a run starts and are here from then on.
         names: in train-id order; () for those of the set that ``name`` says.
         palette: RGB of each class; () for the set's own, or by name.
-        groups: group to names of its classes, or to None for the set's own, or by name and size; see `KINDS`, `ROLES`.
-        companions: pairs of names of classes: where one of the first is pasted, the second come along; None as above.
+        groups: names of the classes of this group; None for the set's own, or by name and size. See `KINDS`, `ROLES`.
+        companions: pairs of names of classes: where one of the first is pasted, the second come along; None for the
+            set's own, or by name.
         pixel_share: share of each class in the labeled pixels of the source; () until it is measured.
         merges: name of another class set to what becomes of its classes here: a class of this set, or ``ignore``, to
             names of the other's. For data sets whose classes are not this run's.

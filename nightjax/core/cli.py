@@ -14,7 +14,7 @@ from absl import flags
 from nightjax.core import config as configs
 from nightjax.core import interrupts, noise
 from nightjax.core.errors import UserError, disk_trouble, first_line, memory_shortage
-from nightjax.core.help import config_docstring, verb_help
+from nightjax.core.help import config_help, verb_help
 
 CONFIG_HELP = (
     "Config file, with its arguments after a colon: configs/dsr_fpa.py:data=nightstreet_tiny,steps=60. "
@@ -185,6 +185,7 @@ def define_config(
     argv: Sequence[str],
     load: Callable[[str], ml_collections.ConfigDict] = configs.load,
     override: Callable[[ml_collections.ConfigDict, Mapping[str, str]], ml_collections.ConfigDict] = configs.override,
+    meanings: Callable[[ml_collections.ConfigDict], Mapping[str, str]] = lambda config: {},
 ) -> tuple[str, list[str]]:
     """Loads the file of ``--config=FILE.py[:key=value,...]`` and replaces what ``--config.a.b=value`` in argv says.
 
@@ -195,6 +196,7 @@ def define_config(
         argv: the words of the command.
         load: from ``FILE.py:key=value`` to a locked config.
         override: replaces values by dotted key.
+        meanings: of a config's keys, for ``--help``.
 
     Returns:
         The file and argument as written, and the rest of argv, for `parse`.
@@ -222,7 +224,10 @@ def define_config(
     config = load(own.config)
     if overrides:
         config = override(config, overrides)
-    about = f"{own.config}\n\n{config_docstring(own.config)}"
+    about = own.config
+    if {"--help", "-h"} & set(argv):
+        function = configs.get_config_of(own.config.partition(":")[0])
+        about = config_help(own.config, function, config, meanings(config))
     flags.DEFINE_string("config", None, about, flag_values=values)
     values["config"].value = config
     return own.config, words

@@ -31,16 +31,16 @@ class StreamSpec:
     Attributes:
         name: key of the domain in the batch, such as ``"source"`` or ``"target"``; streams of different names are
             shuffled independently.
-        dataset: see `nightjax.data.sources.open_source`.
-        split: of the data set.
+        dataset: its name, such as nightstreet/std or folder:PATH; see `nightjax.data.sources.open_source`.
+        split: which part of the data set, such as train or train[:90%].
         crop: (height, width) of the training crop.
-        fields: some of `transforms.FEATURES`, "image" first.
+        fields: what is read of each example, some of `transforms.FEATURES`, "image" first.
         resize: (height, width) to which images are resized when they are loaded; None keeps the stored size, and
             `AUTO_SIZE` is chosen when a run starts.
-        flip: mirrors left to right with probability one half.
+        flip: mirror left to right with probability one half.
         scale_range: (smallest, largest) factor by which every example is resized after ``resize``, or None.
         crop_resize: (height, width) to which the crop is resized, or None.
-        bicubic, antialias: how images are resized each time; see `transforms.resize`.
+        bicubic, antialias: how images are resized each time, bilinear without either; see `transforms.resize`.
         max_class_share: a crop is drawn again while one class covers this share of its labeled pixels or more (only
             with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.

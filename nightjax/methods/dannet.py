@@ -35,7 +35,12 @@ VIEWS = (*TARGETS, "source")
 
 @dataclasses.dataclass(frozen=True)
 class RelightLoss:
-    """Weights of the light loss of each domain."""
+    """Weights of the light loss of each domain.
+
+    Attributes:
+        source: of relit labeled days.
+        target: of relit days and nights of the target.
+    """
 
     source: float = 1.0
     target: float = 0.01

@@ -27,7 +27,8 @@ class EvalSet:
     """One labeled set and the protocol that it is scored by.
 
     Attributes:
-        dataset, split: see `sources.open_source`.
+        dataset: its name, such as nightstreet/std or folder:PATH; see `sources.open_source`.
+        split: which part of the data set, such as val or all.
         native_size: (height, width) of the labels that the protocol is defined for; labels of another size are scored
             too, with a note. None: any.
         input_size: (height, width) to which images are resized for the network, not keeping their aspect ratio; None
@@ -38,7 +39,8 @@ class EvalSet:
             DAFormer family.
         mode: ``"whole"``, or ``"slide"`` for overlapping windows whose logits are averaged.
         window, stride: of ``"slide"``, (height, width) and (rows, columns).
-        scales, flip: views of the image whose probabilities are averaged.
+        scales: factors of the views whose probabilities are averaged.
+        flip: whether mirror images count among these views.
         class_weight_std: above 0, logits are multiplied by DANNet's class weights with this standard deviation (0.16 in
             its test).
         merge: key of `CLASS_MERGES` for scoring Cityscapes' classes on sets with fewer, or ``""``; a run of other

@@ -301,7 +301,11 @@ MATCHERS = {
 
 
 def build_matcher(variant: str, dtype: Any = jnp.float32) -> Matcher:
-    """A matcher by its name in `MATCHERS`.
+    """A matcher by its name.
+
+    Args:
+        variant: key of `MATCHERS`.
+        dtype: compute dtype, float32.
 
     Raises:
         UserError: unknown name, or another compute type than float32.

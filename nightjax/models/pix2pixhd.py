@@ -75,7 +75,11 @@ GENERATORS = {"global": functools.partial(ResnetGenerator, downsamplings=4), "lo
 
 
 def build_generator(form: str = "global", **options: Any) -> nn.Module:
-    """A generator of `GENERATORS`; options are its attributes.
+    """A generator.
+
+    Args:
+        form: key of `GENERATORS`.
+        **options: its attributes.
 
     Raises:
         UserError: unknown form or attribute.

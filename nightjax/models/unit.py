@@ -220,7 +220,11 @@ NETWORKS = {"unit2018": SeparateVAEs, "unit2017": SharedVAE}
 
 
 def build_unit(form: str = "unit2018", **options: Any) -> nn.Module:
-    """A network of `NETWORKS`; options are its attributes.
+    """A network for translation.
+
+    Args:
+        form: key of `NETWORKS`.
+        **options: its attributes.
 
     Raises:
         UserError: unknown form or attribute.

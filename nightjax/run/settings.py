@@ -36,7 +36,7 @@ class Train:
         shard: ``"params"`` splits parameters, the optimizer's state, teacher and frozen networks over the devices;
             with ``"none"`` every device holds them whole.
         init: run or checkpoint folder whose weights the run starts from, or "".
-        frozen: network that no step changes to a run or a file of weights, or None.
+        frozen: run or file of weights of this network, which no step changes, or None. By network.
     """
 
     steps: Annotated[int, Range(1, 10**9)]
@@ -240,7 +240,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         name: None if section is None else _eval_set(section, f"eval.sets.{name}") for name, section in sets.items()
     }
     seed = given.get("seed", 0)
-    configs.build(_Seed, {"seed": seed}, "config")
+    configs.build(Run, {"seed": seed}, "config")
     known = ("seed", "model", "method", "optim", *SECTIONS)
     if unknown := sorted(set(given) - set(known)):
         raise UserError(f"config: {unknown[0]!r} is no section{suggestion(unknown[0], known)}")
@@ -283,7 +283,13 @@ def _starts(config: ml_collections.ConfigDict) -> dict[str, int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seed:
+class Run:
+    """What stands beside the sections.
+
+    Attributes:
+        seed: of first weights, of the order of the data, and of every other random choice.
+    """
+
     seed: Seed
 
 

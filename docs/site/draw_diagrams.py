@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the diagrams of the methods' pages, docs/images/methods/*.svg, from the texts below.
 
-    python scripts/draw_diagrams.py
+    python docs/site/draw_diagrams.py
 
 A diagram is lines: ``name @ column,row kind: text`` places a box, and ``a > b`` draws an arrow. Kinds are data,
 network, rule and loss.
@@ -295,7 +295,7 @@ def ends(a: tuple, b: tuple) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    folder = pathlib.Path(__file__).parents[1] / "docs" / "images" / "methods"
+    folder = pathlib.Path(__file__).parents[1] / "images" / "methods"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in TEXTS.items():
         (folder / f"{name}.svg").write_text(draw(name, text))
