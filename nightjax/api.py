@@ -10,11 +10,13 @@ api.list_benchmarks()
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
+import jax
 import ml_collections
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from nightjax import bundled
 from nightjax.core.classes import ClassSet
@@ -39,7 +41,7 @@ __all__ = [
     "train",
 ]
 
-ImageLike = np.ndarray | str | os.PathLike
+ImageLike = np.ndarray | str | os.PathLike | IO[bytes] | Image.Image
 
 
 class Model:
@@ -52,6 +54,14 @@ class Model:
     def __init__(self, run: loaded.Run):
         self.run = run
 
+    def __repr__(self) -> str:
+        run, names = self.run, self.classes.names
+        shown = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])}, ..."
+        count = sum(np.size(x) for x in jax.tree.leaves(run.variables["params"]))
+        rows = f"sees images at {self.input_height} rows" if self.input_height else "sees images at their own size"
+        network = f"{run.config.method.name}, {count / 1e6:.2f} M parameters, {rows}"
+        return f"<nightjax Model of {run.workdir}, step {run.step}: {network}; {len(names)} classes: {shown}>"
+
     @property
     def classes(self) -> ClassSet:
         """The classes that the network tells apart: ``names`` and ``palette`` in train-id order."""
@@ -61,7 +71,7 @@ class Model:
         """Segments one image.
 
         Args:
-            image: uint8 [H, W, 3] RGB, or the path of any image file.
+            image: uint8 [H, W, 3] RGB, the path of any image file, an open binary file, or an image of Pillow.
             **options: of `predict_image`, such as ``flip=True`` or ``scales=(0.75, 1, 1.25)``. ``input_size`` is by
                 default `input_size`; None feeds the image as it is.
 

@@ -1,12 +1,15 @@
 """The whole way of a user: train, look at the folder, load, predict, evaluate, from Python."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nightjax import api
 from nightjax.core.errors import UserError
+from nightjax.inference.images import read_image
 from nightjax.inference.overlay import encode_image
 from tests.helpers import toy
 
@@ -51,6 +54,33 @@ def test_predict_from_array_and_file(trained, tmp_path):
     np.testing.assert_array_equal(model.predict(tmp_path / "image.png").label, prediction.label)
     np.testing.assert_array_equal(model.label(image), prediction.label)
     assert model.overlay(image).shape == (37, 53, 3)
+    np.testing.assert_array_equal(model.label(io.BytesIO(encode_image(image))), prediction.label)
+    np.testing.assert_array_equal(model.label(Image.fromarray(image)), prediction.label)
+
+
+def test_a_model_says_what_it_is(trained):
+    model, workdir = trained
+    text = repr(model)
+    assert str(workdir) in text and "step 3: dsr_fpa" in text and "M parameters" in text
+    assert "19 classes: road, sidewalk, building, wall, fence, ..." in text
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_images_of_pillow_of_any_mode(mode):
+    image = Image.new(mode, (6, 4))
+    assert read_image(image).shape == (4, 6, 3)
+
+
+def test_an_image_of_pillow_is_turned_upright():
+    image = Image.new("RGB", (6, 4))
+    image.getexif()[0x0112] = 6
+    assert read_image(image).shape == (6, 4, 3)
+
+
+@pytest.mark.parametrize("wrong", [3, io.StringIO("text"), None])
+def test_what_is_no_image_is_refused(wrong):
+    with pytest.raises(UserError, match="is no image"):
+        read_image(wrong)
 
 
 def test_pictures_are_seen_at_the_height_of_training(trained):
