@@ -13,6 +13,7 @@ import cv2
 from tqdm import tqdm
 
 from nightjax.core.errors import UserError
+from nightjax.core.workers import initializer, token
 
 SERIAL_BELOW = 64
 """Fewer items than this are not worth starting processes for."""
@@ -45,9 +46,10 @@ def parallel_map(
                 yield work(item)
                 bar.update()
             return
+        token()  # Names what the pool shares.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+            workers, mp_context=context, initializer=initializer, initargs=(cv2.setNumThreads, 1)
         ) as pool:
             queue = iter(items)
             pending = collections.deque(pool.submit(work, item) for item in itertools.islice(queue, 4 * workers))

@@ -5,6 +5,7 @@ so any number of processes sees the same global batches. The state of a stream i
 a fingerprint of the order, so that no run continues in another order.
 """
 
+import functools
 import signal
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from nightjax.core import workers
 from nightjax.core.errors import UserError
 from nightjax.data import sampling, transforms
 from nightjax.data.loading import Arrays, LoadEvalBatch, LoadExample, StreamSpec
@@ -94,7 +96,7 @@ class Stream:
             if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags; notebooks and tests parse none.
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=self._workers)
-            dataset = dataset.mp_prefetch(options, worker_init_fn=_start_worker)
+            dataset = dataset.mp_prefetch(options, worker_init_fn=functools.partial(_start_worker, workers.token()))
         return dataset
 
 
@@ -270,10 +272,13 @@ def _check_batch(source: Source, batch_size: int, process_count: int) -> None:
         raise UserError(f"batch size {batch_size} does not divide by {process_count} processes: change the batch size")
 
 
-def _start_worker(worker_index: int, worker_count: int) -> None:
+def _start_worker(token: str, worker_index: int, worker_count: int) -> None:
     """OpenCV must not start a thread for every core in each worker: the workers are the parallelism.
 
     Ctrl-C goes to all processes of a terminal; the one that reads from the workers ends them.
     """
+    del worker_index, worker_count
+    workers.end_with_parent()
+    workers.name_memory(token)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
