@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from nightjax.core import class_section, manifest, paths
+from nightjax.core import class_section, files, manifest, paths
 from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.classes import CAMVID, CITYSCAPES, ClassSet
 from nightjax.core.config import suggestion
@@ -145,6 +145,7 @@ def _open_stored(name: str, split: str, *, data_dir: str, manual_dir: str) -> So
         for file in builder.info.splits[whole].filepaths:
             if not file.exists():
                 raise UserError(f"{file} is missing: delete the folder {builder.data_path} to prepare it again")
+            files.check_file(file)
         if was_prepared and (lost := _left_out(builder, whole)):
             print(f"{name}, {whole}: {lost}; mend them and delete the folder {builder.data_path} to prepare it again")
     return TfdsSource(name, split, str(builder.data_path), _shrunk_by(builder, data_dir))
@@ -303,6 +304,8 @@ def _builder(dataset: str, config: str, data_dir: str) -> tfds.core.DatasetBuild
     configs = [item.name for item in builder_class.BUILDER_CONFIGS]
     if config and config not in configs:
         raise UserError(f"data set {dataset!r} has no config {config!r}{suggestion(config, configs)}")
+    for file in pathlib.Path(data_dir, dataset).glob("**/*.json"):  # TFDS reads what it finds there.
+        files.check_file(file)
     try:
         return builder_class(config=config or None, data_dir=data_dir, file_format="array_record")
     except UserError:
@@ -327,6 +330,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
     tfds.disable_progress_bar()  # Builders show their own.
     with machine_lock(data_dir):
         if not _is_prepared(builder):
+            for draft in builder.data_path.parent.glob("incomplete.*"):  # Of a process that was killed.
+                draft.rmtree()
             builder.download_and_prepare(download_config=download)
             manifest.write(builder.data_path)
 

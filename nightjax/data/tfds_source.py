@@ -25,11 +25,14 @@ def open_builder(path: str | os.PathLike) -> Any:
     """The builder of a prepared data set, a `tfds.core.DatasetBuilder` (whose decorators hide its parameters).
 
     Raises:
-        UserError: its ``dataset_info.json`` or ``features.json`` is missing or damaged.
+        UserError: its ``dataset_info.json`` or ``features.json`` is missing or damaged, or a pipe or device is in the
+            place of one of its files.
     """
     with explained(path):
         for name in ("dataset_info.json", "features.json"):
             files.read_json(os.path.join(path, name), dict, REMEDY)
+        for file in epath.Path(path).iterdir():  # Their readers are C++ and would wait for a pipe forever.
+            files.check_file(file)
         return tfds.builder_from_directory(path)
 
 
@@ -57,7 +60,7 @@ class TfdsSource:
     def __init__(self, name: str, split: str, path: str, shrunk_by: int = 1):
         self.name = name
         self.split = split
-        self._path = path
+        self.path = path
         self._shrunk_by = shrunk_by
         self._length = len(self._reader)
 
@@ -97,7 +100,7 @@ class TfdsSource:
         if "class_pixels" not in self._features:
             raise UserError(f"{self.name} has no labels to count classes in: switch rare-class sampling off")
         # Only whole splits: a slice or a sum of splits makes no file name.
-        cache = epath.Path(self._path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
+        cache = epath.Path(self.path) / f"class_pixels-{self.split}.npy" if self.split.isidentifier() else None
         if cache is not None and cache.exists() and (kept := self._kept(cache)) is not None:
             return kept
         pixels = np.stack([self[i]["class_pixels"] for i in range(len(self))])
@@ -123,7 +126,7 @@ class TfdsSource:
 
     @functools.cached_property
     def _builder(self) -> Any:
-        return open_builder(self._path)
+        return open_builder(self.path)
 
     @property
     def _features(self) -> Mapping[str, Any]:
@@ -149,7 +152,7 @@ class TfdsSource:
             yield
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"the prepared files of {self.name} in {self._path} are damaged ({first_line(error)}): "
+                f"the prepared files of {self.name} in {self.path} are damaged ({first_line(error)}): "
                 "delete the folder to prepare them again"
             ) from error
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import faulthandler
 import io
 import re
 import signal
@@ -107,14 +108,18 @@ def _kind(code: object, out: str, err: str) -> str:
 
 @contextlib.contextmanager
 def _limit(seconds: float) -> Iterator[None]:
+    """Raises Hang after so many seconds; ends this process if it sits in C code that no exception reaches."""
+
     def over(*_: object) -> None:
         raise Hang
 
+    faulthandler.dump_traceback_later(2 * seconds, exit=True, file=sys.__stderr__)
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 

@@ -177,7 +177,7 @@ def test_class_pixels_are_counted_once(opened, monkeypatch):
 def test_damaged_counts_are_counted_again(content, opened, capsys):
     pixels = opened("camvid", "dusk_train").class_pixels()
     source = opened("camvid", "dusk_train")
-    (cache,) = pathlib.Path(source._path).glob("class_pixels-*.npy")
+    (cache,) = pathlib.Path(source.path).glob("class_pixels-*.npy")
     cache.write_bytes(content)
     np.testing.assert_array_equal(source.class_pixels(), pixels)
     assert "counted again" in capsys.readouterr().out
