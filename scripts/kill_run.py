@@ -2,10 +2,13 @@
 
     python scripts/kill_run.py --kills=10
     python scripts/kill_run.py --config=configs/dsr_fpa.py:data=nightstreet_tiny --config.train.steps=40
+    python scripts/kill_run.py --config.data.workers=2 --kills=20
     python scripts/kill_run.py --stage=prepare --kills=10
 
 The run is started again after every SIGKILL, as a user would, until it ends by itself; then every array of its last
 checkpoint is compared with that of a run that nobody interrupted. Every second kill is aimed at a save in progress.
+
+Ten seconds after a kill none of the run's worker processes and none of its shared memory may be left.
 
 --stage kills something else instead: the preparation of NightStreet's tiny set, the evaluation of a finished run, or
 the report of one. Then what they wrote is compared, byte by byte, and the run's checkpoints must not have changed.
@@ -15,6 +18,7 @@ One line a kill. Without --config a network of a few thousand parameters trains 
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import random
 import shutil
@@ -27,6 +31,7 @@ from collections.abc import Sequence
 
 import cv2
 import jax
+import leftovers
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
@@ -82,10 +87,28 @@ def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     return {"step": np.asarray(int(step.name))} | {jax.tree_util.keystr(p): np.asarray(x) for p, x in leaves}
 
 
+def environment(scratch: pathlib.Path) -> dict[str, str]:
+    """Of a process whose traces can be told from those of others."""
+    return os.environ | {"TMPDIR": str(scratch)}
+
+
 def being_saved(workdir: pathlib.Path) -> bool:
     """Whether a checkpoint is being written at this moment."""
     folder = workdir / "checkpoints"
     return folder.is_dir() and any("tmp" in path.name for path in folder.iterdir())
+
+
+def kill(process: subprocess.Popen, scratch: pathlib.Path) -> None:
+    """Kills a process, whose TMPDIR is ``scratch``.
+
+    Raises:
+        SystemExit: something of it is left.
+    """
+    workers = leftovers.descendants(process.pid)
+    process.kill()
+    process.wait()
+    if left := leftovers.after(workers, scratch):
+        raise SystemExit(f"NOT gone {leftovers.SECONDS:.0f} s after the kill: {left}")
 
 
 def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_save: bool) -> str | None:
@@ -96,10 +119,12 @@ def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_sa
 
     Raises:
         UserError: the run failed by itself.
+        SystemExit: something of it is left after the kill.
     """
     log.seek(0)
     log.truncate()
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    scratch = workdir.parent
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment(scratch))
     due = None
     while process.poll() is None:
         now = time.perf_counter()
@@ -107,8 +132,7 @@ def kill_once(command: list[str], workdir: pathlib.Path, log, wait: float, in_sa
             due = now + wait
         saving = being_saved(workdir)
         if due is not None and now >= due and (saving or not in_save):
-            process.kill()
-            process.wait()
+            kill(process, scratch)
             return "during a save" if saving else "between saves"
         time.sleep(0.0005)
     if process.returncode:
@@ -175,13 +199,14 @@ def kill_stage(stage: Stage, config: list[str], root: pathlib.Path, kills: int, 
     took = time.perf_counter() - began
     for number in range(1, kills + 1):
         wait = moments.uniform(0.2, 1.0) * took
-        process = subprocess.Popen(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(root)
+        )
         try:
             process.wait(wait)
             hit = "it had ended"
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            kill(process, root)
             hit = "killed"
         print(f"kill {number}: after {wait:.2f} of {took:.2f} s, {hit}", flush=True)
     ended = subprocess.run(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
