@@ -15,8 +15,7 @@ import ml_collections
 from etils import epath
 
 from nightjax import methods
-from nightjax.core import checkpoint, class_section, files, hooks, same_run, sharding, targets, writers
-from nightjax.core import config as configs
+from nightjax.core import checkpoint, class_section, files, hooks, sharding, targets, writers
 from nightjax.core.errors import Interrupted, NotFinite, UserError
 from nightjax.core.method import Trainable
 from nightjax.core.partition import BASE
@@ -27,6 +26,7 @@ from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.visualizations import write_visualizations
 from nightjax.run import base, class_sets, loaded, memory, moved, own_data, references, settings, start
+from nightjax.run import workdir as folder
 
 
 def train(
@@ -48,8 +48,20 @@ def train(
         UserError: anything the user can put right; the message says what, where and how.
         Interrupted: SIGINT (Ctrl-C) came; everything is saved.
     """
+    with contextlib.ExitStack() as held:
+        return _train(config, epath.Path(workdir), held, extend=extend, last_good=last_good)
+
+
+def _train(
+    config: ml_collections.ConfigDict,
+    workdir: epath.Path,
+    held: contextlib.ExitStack,
+    *,
+    extend: bool,
+    last_good: bool,
+) -> dict[str, Any]:
+    """`train`; what must be given back in the end, such as the workdir, goes onto the stack."""
     began = time.perf_counter()
-    workdir = epath.Path(workdir)
     files.check_answers(workdir)
     saved = _saved(workdir)
     config = own_data.resolve(settings.complete(config), saved)
@@ -67,12 +79,14 @@ def train(
     abstract = start.abstract_state(config, method, mesh)
     memory.check(config, method, abstract, mesh)
     network = loaded.network_of(method, config.eval.network)
-    _check_folders(workdir)
-    moved_streams = _check_workdir(workdir, config, extend)
+    folder.check_folders(workdir)
+    folder.take(workdir, held)
+    moved_streams = folder.check(workdir, config, extend)
     readers, batches = _open_streams(config, method, mesh)
     moved.check_same(workdir, readers, moved_streams)
     evaluator = Evaluator(config, method, mesh, workdir)
-    _claim(workdir, config, readers, again=extend or bool(moved_streams))
+    folder.agree(config, readers, batches.get_state())
+    folder.claim(workdir, config, readers, again=extend or bool(moved_streams))
 
     if last_good:
         if jax.process_index() == 0:
@@ -240,42 +254,6 @@ def _saved(workdir: epath.Path) -> ml_collections.ConfigDict | None:
     return loaded.read_config(workdir) if (workdir / settings.CONFIG).exists() else None
 
 
-def _check_workdir(workdir: epath.Path, config: ml_collections.ConfigDict, extend: bool) -> list[str]:
-    """Refuses a workdir that holds another config's run or cannot be one; returns the streams whose folder moved."""
-    if (workdir / settings.CONFIG).exists():
-        saved, moved_streams = moved.renamed(loaded.read_config(workdir), config)
-        if changes := same_run.check_same_run(saved, config, workdir, extend):
-            print(f"extending {workdir}: {'; '.join(changes)}", flush=True)
-        return moved_streams
-    if jax.process_index() == 0:
-        with _writing_to(workdir):
-            workdir.mkdir(parents=True, exist_ok=True)
-    return []
-
-
-def _check_folders(workdir: epath.Path) -> None:
-    """Refuses files in the place of folders that a run writes."""
-    for name in ("checkpoints", "eval", "visualizations", "tensorboard", "profile"):
-        if (workdir / name).exists() and not (workdir / name).is_dir():
-            raise UserError(f"{workdir / name} is a file, and a folder belongs there: move it away")
-
-
-def _claim(
-    workdir: epath.Path, config: ml_collections.ConfigDict, readers: dict[str, sources.Source], again: bool
-) -> None:
-    """Makes the workdir this config's, ``again`` where its data have moved or it is extended; all processes wait.
-
-    Comes after all checks, so that a refused config leaves the folder free. It is also where processes that started
-    apart meet, before the first program that needs them all.
-    """
-    path = workdir / settings.CONFIG
-    if jax.process_index() == 0 and (again or not path.exists()):
-        with _writing_to(workdir):
-            moved.remember(workdir, readers)
-            files.write_whole(path, configs.to_json(config))
-    sharding.wait_for_all("claim")
-
-
 @contextlib.contextmanager
 def _damage_of(folder: epath.Path) -> Iterator[None]:
     """What is wrong with the host's part of a checkpoint is said with its name."""
@@ -294,14 +272,6 @@ def _way_on(workdir: epath.Path, step: int | None) -> str:
         f"The checkpoint of step {step} in {workdir} is unharmed and finite. The same command goes on from there and "
         f"meets the same numbers; with {rates} and --extend it goes on at that rate. Look at the records too"
     )
-
-
-@contextlib.contextmanager
-def _writing_to(workdir: epath.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write to --workdir={workdir} ({error.strerror}); choose another folder") from error
 
 
 def _open_streams(config: ml_collections.ConfigDict, method: Trainable, mesh: jax.sharding.Mesh):

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ import ml_collections
 from absl import flags
 
 from nightjax.core import config as configs
-from nightjax.core import interrupts, noise
+from nightjax.core import interrupts, noise, processes
 from nightjax.core.errors import UserError, disk_trouble, first_line, memory_shortage
 from nightjax.core.help import config_help, verb_help
 
@@ -34,6 +35,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             main(sys.argv)
             sys.stdout.flush()
         except KeyboardInterrupt as error:
+            if processes.is_several():
+                processes.leave(130, f"nightjax: {str(error) or 'interrupted'}")
             interrupted(error)
         except Exception as error:
             if isinstance(error, BrokenPipeError) and noise.nobody_listens():
@@ -41,7 +44,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             message = explain(error)
             if message is None:
                 said.tell()
+                if processes.is_several():
+                    processes.leave(1, traceback.format_exc())
                 raise
+            if processes.is_several() and not isinstance(error, processes.Disagreement):
+                processes.leave(2, line_of(message))
             fail(message)
 
 
@@ -59,6 +66,13 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
+    if processes.lost(error):
+        return processes.LOST
+    if found := re.search(r"Worker process was terminated unexpectedly with exit code (-?\d+)", str(error)):
+        return (
+            f"a process that reads data ended with code {found[1]}; memory may have run out: use fewer data.workers, "
+            "or --config.data.workers=0 to see its own error"
+        )
     if shortage := memory_shortage(error):
         return (
             f"{shortage}; training needs less with a smaller train.batch or crop or a larger train.accumulate, "
@@ -78,8 +92,13 @@ def explain(error: BaseException) -> str | None:
 
 def fail(message: object) -> NoReturn:
     """Prints one line and exits with code 2."""
-    print("nightjax: error: " + " ".join(str(message).split()), file=sys.stderr)
+    print(line_of(message), file=sys.stderr)
     sys.exit(2)
+
+
+def line_of(message: object) -> str:
+    """What a message looks like on standard error."""
+    return "nightjax: error: " + " ".join(str(message).split())
 
 
 def parse(
@@ -147,37 +166,30 @@ def define_processes(values: flags.FlagValues) -> None:
     flags.DEFINE_string("coordinator", None, "host:port of process 0, outside of TPU pods.", flag_values=values)
     flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process, with --coordinator.", flag_values=values)
+    flags.DEFINE_integer(
+        "join_seconds",
+        processes.JOIN_SECONDS,
+        "How long processes wait for each other at the start.",
+        lower_bound=1,
+        upper_bound=86400,
+        flag_values=values,
+    )
 
 
 def join_from_flags(values: flags.FlagValues) -> None:
     """Joins the other processes if the flags of `define_processes` say that there are any.
 
     Raises:
-        UserError: they cannot be reached.
+        UserError: they cannot be reached, or the flags do not fit together.
     """
-    if values.distributed or values.coordinator:
-        join_processes(values.coordinator, values.processes, values.process_id)
+    if processes.check_flags(values.distributed, values.coordinator, values.processes, values.process_id):
+        processes.join(values.coordinator, values.processes, values.process_id, values.join_seconds)
 
 
 def use_compilation_cache() -> None:
     """Keeps compiled programs in ``$JAX_COMPILATION_CACHE_DIR``, by default ``~/.cache/nightjax/xla``."""
     if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/nightjax/xla"))
-
-
-def join_processes(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes of a job; on TPU all three are found by themselves.
-
-    Raises:
-        UserError: they cannot be reached.
-    """
-    try:
-        jax.distributed.initialize(coordinator, processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot join the other processes ({error}); outside of TPU give --coordinator=HOST:PORT, --processes "
-            "and --process_id"
-        ) from error
 
 
 def define_config(

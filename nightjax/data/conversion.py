@@ -28,16 +28,16 @@ class ConvertedSource:
     """
 
     def __init__(self, source: Any, table: np.ndarray, classes: ClassSet):
-        self._source, self._table = source, table
+        self.stored, self._table = source, table
         self.classes = classes
         self.name, self.split = source.name, source.split
         self.label_version = source.label_version
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.stored)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        record = self._source[index]
+        record = self.stored[index]
         if "label" not in record:
             return record
         parts = {name: functools.partial(record.__getitem__, name) for name in record}
@@ -46,12 +46,12 @@ class ConvertedSource:
     def _label(self, record: Mapping[str, Any]) -> np.ndarray:
         where = f"record {record.get('image_id', '?')!r}"
         label = transforms.decode_label(record["label"], f"{where}, label")
-        transforms.check_label(label, where, len(self._source.classes))
+        transforms.check_label(label, where, len(self.stored.classes))
         return self._table[label]
 
     def class_pixels(self) -> np.ndarray:
         """Pixels of each class in every record, int32 [N, K]."""
-        counts = self._source.class_pixels()
+        counts = self.stored.class_pixels()
         merged = np.zeros((len(counts), len(self.classes)), np.int32)
         for train_id in range(counts.shape[1]):
             if (new := self._table[train_id]) != IGNORE:

@@ -3,9 +3,14 @@
 import hashlib
 import os
 import pathlib
+from typing import Any
 
+from nightjax.core import files as whole
+from nightjax.core import manifest
+from nightjax.data.conversion import ConvertedSource
 from nightjax.data.folders import FolderSource
 from nightjax.data.sources import JoinedSource, Source
+from nightjax.data.tfds_source import TfdsSource
 
 SAMPLE = 16
 """So many images are sampled, spread evenly, and as many labels."""
@@ -37,6 +42,28 @@ def of_source(source: Source) -> str:
             for path in files[:2]:
                 digest.update(_ends(path) if path is not None else b"-")
     return digest.hexdigest()
+
+
+def facts(source: Source) -> dict[str, Any]:
+    """What two sources must have in common to hold the same records, JSON-serializable, wherever they lie."""
+    if isinstance(source, JoinedSource):
+        return {"parts": [facts(part) for part in source.parts]}
+    if isinstance(source, ConvertedSource):
+        return facts(source.stored)
+    found = of_source(source)
+    if isinstance(source, TfdsSource):
+        found = _of_prepared(pathlib.Path(source.path))
+    return {"records": len(source), "labels": source.label_version, "files": found[:16]}
+
+
+def _of_prepared(folder: pathlib.Path) -> str:
+    """The same for folders that hold the same records; ``dataset_info.json`` also says where they were made."""
+    if manifest.is_there(folder):
+        held = whole.read_json(folder / manifest.FILE, dict, "prepare the data again").get("files", {})
+        held = {name: found for name, found in held.items() if name != "dataset_info.json"}
+    else:
+        held = {path.name: path.stat().st_size for path in folder.iterdir() if "array_record" in path.name}
+    return hashlib.sha256(repr(sorted(held.items(), key=str)).encode()).hexdigest()
 
 
 def _ends(path: pathlib.Path) -> bytes:
