@@ -35,7 +35,8 @@ class Train:
         devices: use the first so many devices; 0 for all.
         shard: ``"params"`` splits parameters, the optimizer's state, teacher and frozen networks over the devices;
             with ``"none"`` every device holds them whole.
-        init: run or checkpoint folder whose weights the run starts from, or "".
+        init: run or checkpoint folder whose weights the run starts from, ``"bundled"`` for the network that comes with
+            nightjax, or "".
         frozen: run or file of weights of this network, which no step changes, or None. By network.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 
-from nightjax import methods
+from nightjax import bundled, methods
 from nightjax.core import checkpoint, sharding, targets
 from nightjax.core import config as configs
 from nightjax.core.class_section import of_section, section_of, with_one_more
@@ -40,6 +40,9 @@ FIELDS = {
     "flow_valid": ((), jnp.bool_),
 }
 """Field of a batch to its shape behind [B, H, W] and its type."""
+
+BUNDLED = "bundled"
+"""``train.init`` that names the network that comes with nightjax."""
 
 
 def stream_specs(config: ml_collections.ConfigDict, method: Trainable) -> dict[str, StreamSpec]:
@@ -165,12 +168,12 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
     Modules of a network (backbone, head, relight, ...) that the method calls optional may be absent from the
     checkpoint, and all but the backbone from that of a run without labels; they are left out here and start from
     scratch. Modules that only the checkpoint has are dropped. Of a run that tells other classes apart, the parameters
-    that belong to classes are dropped too. All is printed.
+    that belong to classes are dropped too. All is printed. `BUNDLED` names the network that comes with nightjax.
 
     Raises:
         UserError: another module is absent, the run saw its images in another form, or see `load_network`.
     """
-    path = epath.Path(config.train.init)
+    path = epath.Path(bundled.NETWORK if config.train.init == BUNDLED else config.train.init)
     folder = path if (path / "state").exists() else checkpoint.latest_folder(path)
     _check_pixels(config, folder)
     unlabeled = _is_unlabeled(folder)

@@ -2,12 +2,15 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from nightjax import api, bundled, predict
+from nightjax import api, bundled, methods, predict
+from nightjax.core import sharding
 from nightjax.core.classes import CITYSCAPES
 from nightjax.nightstreet.examples import example
+from nightjax.run import settings, start
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +46,11 @@ def test_predict_takes_it_without_a_run(tmp_path, monkeypatch, capsys):
     predict.main(["predict", f"--input={bundled.EXAMPLES[0]}"])
     assert "comes with nightjax" in capsys.readouterr().out
     assert (tmp_path / "predictions" / "0_overlay.jpg").exists()
+
+
+def test_a_run_starts_from_it(model):
+    config = settings.load("configs/supervised.py:data=nightstreet_tiny,exposure=1,steps=4")
+    config = settings.override(config, {"train.init": "bundled"})
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
+    params = start.first_state(config, method, mesh).params["student"]
+    jax.tree.map(np.testing.assert_array_equal, params, model.run.variables["params"])
