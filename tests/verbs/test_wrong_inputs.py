@@ -596,6 +596,12 @@ def test_a_defect_of_ours_keeps_its_traceback():
     assert cli.explain(OSError("no number")) is None
 
 
+def test_an_unknown_store_and_a_dead_reader_are_one_line():
+    assert "begin with ftp:// are not known" in (cli.explain(KeyError("ftp://")) or "")
+    died = RuntimeError("Worker process was terminated unexpectedly with exit code -9. Search the logs above.")
+    assert "ended with code -9" in (cli.explain(died) or "") and "data.workers" in (cli.explain(died) or "")
+
+
 def test_memory_that_ran_out_is_one_line():
     line = cli.explain(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12000000000 bytes."))
     assert "12 GB" in line and "train.batch" in line and "--size" in line
