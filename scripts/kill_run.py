@@ -249,9 +249,11 @@ def main(argv: Sequence[str]) -> None:
         command = [sys.executable, "-m", "nightjax.main", *config, *overrides]
         straight, killed = root / "straight", root / "killed"
         began = time.perf_counter()
-        straight_run = subprocess.run([*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL)
-        if straight_run.returncode:
-            raise UserError("the run ends by itself, see above; mend its config")
+        ended = subprocess.run(
+            [*command, f"--workdir={straight}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if ended.returncode:
+            raise UserError(f"the run ends by itself: {ended.stderr.strip()[-300:]}")
         print(f"uninterrupted run: {time.perf_counter() - began:.0f} s", flush=True)
         for number in range(1, values.kills + 1):
             wait = moments.uniform(0, values.longest)
