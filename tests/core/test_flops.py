@@ -1,7 +1,9 @@
 import jax
 import jax.numpy as jnp
+import pytest
 
 from nightjax.core import flops
+from nightjax.models import BACKBONES
 
 X, W = jax.ShapeDtypeStruct((4, 5), jnp.float32), jax.ShapeDtypeStruct((5, 5), jnp.float32)
 PRODUCT = 2 * 4 * 5 * 5
@@ -36,3 +38,16 @@ def test_recomputed_work_counts():
     gradient = lambda function: flops.count(jax.grad(function, argnums=(0, 1)), X, W)
     assert gradient(plain) == 6 * PRODUCT
     assert gradient(jax.checkpoint(plain)) > gradient(plain)
+
+
+def test_a_transformer_counted_by_hand():
+    """Forward and with gradients, which are twice the work again but for the image: it needs none."""
+    model = BACKBONES["vit_tiny"]()
+    patch, dim, depth, tokens = model.patch, model.dim, model.depth, 8 * 8 + 1 + model.registers
+    x = jax.ShapeDtypeStruct((1, 8 * patch, 8 * patch, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    embedding = 2 * 64 * 3 * patch**2 * dim
+    blocks = depth * (2 * tokens * 12 * dim**2 + 4 * tokens**2 * dim)
+    forward = lambda variables, x: sum(y.sum() for y in model.apply(variables, x).values())
+    assert flops.count(forward, variables, x) == pytest.approx(embedding + blocks, rel=0.1)
+    assert flops.count(jax.grad(forward), variables, x) == pytest.approx(2 * embedding + 3 * blocks, rel=0.1)
