@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from clu import metrics
@@ -20,10 +21,11 @@ from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import Absent, UserError
 from nightjax.core.method import Segments, Trainable, segments
-from nightjax.core.types import Variables
-from nightjax.data import sources, streams
+from nightjax.core.types import IGNORE, Variables
+from nightjax.data import sources, streams, transforms
 from nightjax.metrics import confusion, protocol, table, uiou
 from nightjax.metrics.counts import evaluation_counts
+from nightjax.metrics.image_scores import Chosen, ImageScores
 from nightjax.metrics.protocol import EvalSet
 from nightjax.run import settings
 from nightjax.run.loaded import network_of
@@ -32,6 +34,8 @@ from nightjax.zoo import benchmarks
 
 class Evaluator:
     """Evaluates a method's network on the sets of a config; compiles once an image shape.
+
+    ``chosen`` holds the worst, the median and the best image of each set, after a call that is not ``brief``.
 
     Opens the sets at once, so that a wrong name is an error before training and not hours into it. Optional sets whose
     files are not there are named, and left out.
@@ -69,12 +73,13 @@ class Evaluator:
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
         self.classes, self._merges = class_section.of_section(config.classes), config.classes.merges.to_dict()
         scored = segments(method) if self.sets else cast(Segments, method)
-        count = functools.partial(batch_counts, scored, classes=self.classes)
+        count = functools.partial(batch_outputs, scored, classes=self.classes)
         self._counts = jax.jit(
             targets.written_for(targets.of(mesh.devices.flat), count),
             static_argnames="eval_set",
-            out_shardings=sharding.replicated(mesh),
+            out_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
         )
+        self.chosen: dict[str, Chosen] = {}
         self._earlier: dict[str, list[float]] = {}  # Primary scores by set, of this process.
         self._sources: dict[str, sources.Source] = {}
         for name, eval_set in self.sets.items():
@@ -104,7 +109,8 @@ class Evaluator:
             number should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of
             pixels that the method's own prediction has otherwise.
         """
-        results = {name: self._evaluate(name, eval_set, variables) for name, eval_set in self.sets.items()}
+        self.chosen = {}
+        results = {name: self._evaluate(name, eval_set, variables, brief) for name, eval_set in self.sets.items()}
         if results and jax.process_index() == 0:
             line = progress_line(step, results, self._earlier)
             print(
@@ -115,6 +121,7 @@ class Evaluator:
                 files.write_whole(path, json.dumps({"step": step} | result, indent=1))
             if writer:
                 writer.scalars(step, primary_scores(results))
+                writer.events(step, class_scores(results))
             for name, folder in self._folders.items():
                 if folder != name and name in self.sets:
                     print(
@@ -123,8 +130,9 @@ class Evaluator:
                     )
         return results
 
-    def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables) -> dict[str, Any]:
+    def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables, brief: bool) -> dict[str, Any]:
         source, sizes = self._sources[name], set()
+        images = ImageScores(len(self.classes))
         total: Any = None
         for batch in streams.make_eval_batches(
             source,
@@ -133,19 +141,42 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ):
-            batch.pop("index")
-            sizes.add(batch["label"].shape[1:])
-            counts = self._counts(variables, sharding.put_batch(batch, self._mesh), eval_set=eval_set)
+            index, label = batch.pop("index"), batch["label"]
+            sizes.add(label.shape[1:])
+            counts, prediction = self._counts(variables, sharding.put_batch(batch, self._mesh), eval_set=eval_set)
             counts = sharding.to_host(counts)
             total = counts if total is None else total.merge(counts)
-        return {
-            "network": self._network,
-            "dataset": eval_set.dataset,
-            "split": eval_set.split,
-            "label_version": source.label_version,
-            "protocol": eval_set.changes,
-            "notes": _notes(eval_set, sizes, self._data.streams),
-        } | summarize(total, eval_set, self.classes)
+            if not brief:
+                images.add(index, label, sharding.local_rows(prediction))
+        shown = {}
+        if len(images):
+            self.chosen[name] = chosen = images.chosen()
+            shown = {"images": {"count": chosen.count, "miou": chosen.miou}}
+        return (
+            shown
+            | {
+                "network": self._network,
+                "dataset": eval_set.dataset,
+                "split": eval_set.split,
+                "label_version": source.label_version,
+                "protocol": eval_set.changes,
+                "notes": _notes(eval_set, sizes, self._data.streams),
+            }
+            | summarize(total, eval_set, self.classes)
+        )
+
+    def panels(self) -> dict[str, dict[str, list[np.ndarray]]]:
+        """Set to its `chosen` images in columns: image, truth, prediction, and the wrong pixels in red."""
+        found = {}
+        for name, chosen in self.chosen.items():
+            columns: dict[str, list[np.ndarray]] = {"image": [], "truth": [], "prediction": [], "error": []}
+            for which, index in chosen.index.items():
+                example = transforms.decode(self._sources[name][index], ("image", "label"))
+                shown = example["image"], example["label"], chosen.prediction[which]
+                for column, values in zip(columns.values(), (*shown, _errors(*shown)), strict=True):
+                    column.append(values)
+            found[name] = columns
+        return found
 
     def _open(self, eval_set: EvalSet) -> sources.Source:
         source = sources.open_source(
@@ -163,6 +194,13 @@ class Evaluator:
                 f"eval set {eval_set.dataset}, split {eval_set.split!r}, has no invalid masks: set uiou=False"
             )
         return source
+
+
+def _errors(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The image darkened, pixels with another class than the true one red, uint8 [H, W, 3]."""
+    shown = image // 3
+    shown[(label != prediction) & (label != IGNORE)] = (230, 60, 50)
+    return shown
 
 
 def score_folder(name: str, eval_set: EvalSet, known: EvalSet | None, network: str = "") -> str:
@@ -187,14 +225,14 @@ def _build_sets(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, EvalSet]
     return {name: configs.build(EvalSet, section, f"eval.sets.{name}") for name, section in sections.items()}
 
 
-def batch_counts(
+def batch_outputs(
     method: Segments,
     variables: Variables,
     batch: Mapping[str, jax.Array],
     eval_set: EvalSet,
     classes: ClassSet = CITYSCAPES,
-) -> metrics.Collection:
-    """Counts of one batch at the size of its labels, see `evaluation_counts`; traceable."""
+) -> tuple[metrics.Collection, jax.Array]:
+    """`batch_counts`, and the predicted train ids, uint8 [B, H, W]."""
     label, mask = batch["label"], batch["mask"]
     weights = logit_weights(eval_set, classes)
     predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], weights)
@@ -207,7 +245,19 @@ def batch_counts(
     if eval_set.uiou:
         outputs |= {"confidence": confidence, "invalid": batch["invalid"] > 0, "thresholds": thresholds(classes)}
     kinds = evaluation_counts(uiou=eval_set.uiou, differing=bool(eval_set.prediction))
-    return kinds.single_from_model_output(num_classes=len(classes), **outputs)
+    counts = kinds.single_from_model_output(num_classes=len(classes), **outputs)
+    return counts, prediction.astype(jnp.uint8)
+
+
+def batch_counts(
+    method: Segments,
+    variables: Variables,
+    batch: Mapping[str, jax.Array],
+    eval_set: EvalSet,
+    classes: ClassSet = CITYSCAPES,
+) -> metrics.Collection:
+    """Counts of one batch at the size of its labels, see `evaluation_counts`; traceable."""
+    return batch_outputs(method, variables, batch, eval_set, classes)[0]
 
 
 def thresholds(classes: ClassSet) -> np.ndarray:
@@ -230,6 +280,7 @@ def summarize(counts: Any, eval_set: EvalSet, classes: ClassSet) -> dict[str, An
         merge = CLASS_MERGES[eval_set.merge]
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
     summary = confusion.summarize(total, names, groups, eval_set.absent_classes)
+    summary["confusion"] = np.asarray(total)[: len(names), : len(names)].tolist()
     if eval_set.prediction:
         summary |= {"differing": 100 * int(counts.differing.total) / max(summary["pixels"], 1)}
     if eval_set.uiou:
@@ -249,6 +300,16 @@ def _notes(eval_set: EvalSet, sizes: set[tuple[int, int]], training: Mapping[str
         if any(dataset.strip().startswith(doubtful) for dataset in sources.parts_of(stream["dataset"])):
             notes.append(f"the run's {name} stream, {stream['dataset']}, has frames of the same drives")
     return notes
+
+
+def class_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The IoU of every class of every set, for the events."""
+    return {
+        f"eval/{name}/iou/{one}": value
+        for name, result in results.items()
+        for one, value in result["iou"].items()
+        if value is not None
+    }
 
 
 def primary_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from etils import epath
 from nightjax import methods
 from nightjax.core import checkpoint, class_section, files, hooks, sharding, targets, writers
 from nightjax.core.errors import Interrupted, NotFinite, UserError
+from nightjax.core.help import format_config
 from nightjax.core.method import Trainable
 from nightjax.core.partition import BASE
 from nightjax.core.state import TrainState
@@ -24,7 +25,7 @@ from nightjax.core.types import Batch
 from nightjax.data import sources, streams, transforms
 from nightjax.evaluator import Evaluator
 from nightjax.report.page import read_baseline, write_report
-from nightjax.report.visualizations import write_visualizations
+from nightjax.report.visualizations import write_evaluated, write_visualizations
 from nightjax.run import base, class_sets, loaded, memory, moved, own_data, references, settings, start
 from nightjax.run import workdir as folder
 
@@ -124,6 +125,7 @@ def _train(
     print(f"compiled in {time.perf_counter() - compiling:.1f} s", flush=True)
     visualize = jax.jit(sharding.gathering(mesh, targets.written_for(target, method.visualizations), abstract))
     writer = writers.MetricWriter(workdir, first) if jax.process_index() == 0 else writers.NoWriter()
+    writer.text(first, "config", f"```\n{format_config(config)}\n```")
     name_records = functools.partial(_record_ids, readers)
     log = hooks.ScalarLog(writer, clock, first, steps, batch_size * len(readers), config.log.every, name_records)
     profile = hooks.Profile(workdir, first, config.log.profile_steps)
@@ -142,6 +144,7 @@ def _train(
                     metrics = {name: result["miou"][result["primary"]] for name, result in results.items()}
                     if batch is not None:
                         write_visualizations(visualize(state, batch), workdir, step, writer, evaluator.classes)
+                    write_evaluated(evaluator.panels(), workdir, step, writer, evaluator.classes)
             if fresh and (last or stopping or _due(step, config.checkpoint.every)):
                 with clock.paused():
                     log.settle()

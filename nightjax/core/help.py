@@ -45,7 +45,7 @@ def verb_help(values: flags.FlagValues, program: str, about: str, required: Sequ
     others = [name for name in values if values[name].name == name and name not in required]
     others = sorted(name for name in others if not name.startswith("config.") and (name != "config" or given is None))
     needed = [f"--{name}=..." for name in required]
-    parts = [first, " ".join(filter(None, ["usage:", _program(program), *needed, words, "[flags]"])), rest]
+    parts = [first, " ".join(filter(None, ["usage:", command_of(program), *needed, words, "[flags]"])), rest]
     if shown:
         parts.append("required flags:\n" + _flag_lines(values, shown))
     parts.append("flags:\n" + _flag_lines(values, others))
@@ -136,7 +136,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
-def _program(argv0: str) -> str:
+def command_of(argv0: str) -> str:
     """How to call the program again: ``python -m nightjax.predict`` for the path of that module."""
     path = pathlib.PurePath(argv0)
     if path.suffix != ".py":

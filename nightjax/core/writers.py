@@ -22,8 +22,14 @@ class Writer(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the numbers of one step."""
 
+    def events(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers to TensorBoard's events alone."""
+
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds one image [H, W, 3] uint8."""
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Adds a text in Markdown to the events."""
 
     def close(self) -> None:
         """Flushes."""
@@ -35,8 +41,14 @@ class NoWriter:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes numbers of one step by name."""
 
+    def events(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers to the events alone."""
+
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one image of a step."""
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Writes a text."""
 
     def close(self) -> None:
         """Ends writing; nothing is lost after it."""
@@ -76,6 +88,16 @@ class MetricWriter:
             metric_lines.replace(self._path, self._records)
         if self._events:
             self._events.scalars(step, values)
+
+    def events(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds numbers to the events, not to ``metrics.jsonl``."""
+        if self._events:
+            self._events.scalars(step, values)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Adds a text in Markdown to the events."""
+        if self._events:
+            self._events.text(step, name, text)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds one image [H, W, 3] uint8 to the events."""
@@ -128,6 +150,11 @@ class _Events:
         """Adds one image [H, W, 3] uint8."""
         with self._left_out_where_full():
             self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Adds a text in Markdown."""
+        with self._left_out_where_full():
+            self._write(step, summary=self._summary.text(name, text))
 
     def close(self) -> None:
         """Flushes."""

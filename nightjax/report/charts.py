@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-WIDTH, HEIGHT = 420, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 26
+WIDTH, HEIGHT = 420, 236
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 10, 42
 ROW = 16
 MAX_POINTS = 400
 NUM_COLORS = 8
@@ -19,13 +19,14 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 Position = TypeVar("Position", float, np.ndarray)
 
 
-def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
+def line_chart(title: str, series: Series, *, smooth: bool = False, x_name: str = "step") -> str:
     """One chart as an HTML figure.
 
     Args:
         title: caption.
         series: name to (steps, values); a single series may have the name "".
         smooth: draws noisy values faintly and a running mean over 1/20 of them on top.
+        x_name: of the horizontal axis; the vertical one has the title.
 
     Returns:
         HTML text; with a line saying so where there is nothing to draw.
@@ -61,8 +62,9 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
         )
     for tick in x_ticks:
         if x_range[0] <= tick <= x_range[1]:
-            x, y = place_x(tick), HEIGHT - 8
+            x, y = place_x(tick), HEIGHT - BOTTOM + 16
             parts.append(f'<text class="tick" x="{x:.1f}" y="{y}" text-anchor="middle">{short(tick)}</text>')
+    parts.append(_axis_names(x_name, title, (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2, HEIGHT))
     for number, (x, y) in enumerate(cleaned.values()):
         color = f"var(--series-{number % NUM_COLORS})"
         if smooth and _is_noisy(y):
@@ -75,13 +77,16 @@ def line_chart(title: str, series: Series, *, smooth: bool = False) -> str:
     return f'<figure class="chart">{caption}{"".join(parts)}{_legend(cleaned)}</figure>'
 
 
-def change_chart(title: str, rows: Mapping[str, Sequence[tuple[float, float]]], series: Sequence[str]) -> str:
+def change_chart(
+    title: str, rows: Mapping[str, Sequence[tuple[float, float]]], series: Sequence[str], x_name: str = "cosine"
+) -> str:
     """What values were and what they became, as an HTML figure: an open circle, a line, and a filled circle.
 
     Args:
         title: caption.
         rows: name to (before, after) of each series; all finite.
         series: names for the legend, which gives the means over rows.
+        x_name: of the horizontal axis.
 
     Returns:
         HTML text.
@@ -98,8 +103,9 @@ def change_chart(title: str, rows: Mapping[str, Sequence[tuple[float, float]]], 
         x = place(mark)
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-            f'<text class="tick" x="{x:.1f}" y="{height - 8}" text-anchor="middle">{short(mark)}</text>'
+            f'<text class="tick" x="{x:.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{short(mark)}</text>'
         )
+    parts.append(_axis_names(x_name, "", (left + WIDTH - RIGHT) / 2, 0, height))
     for i, (row, values) in enumerate(rows.items()):
         middle = TOP + ROW * (i + 0.5)
         label = html.escape(row)
@@ -115,6 +121,30 @@ def change_chart(title: str, rows: Mapping[str, Sequence[tuple[float, float]]], 
     legend = {one: (np.arange(2), pairs[:, j].mean(axis=0)) for j, one in enumerate(series)}
     caption = f"<figcaption>{html.escape(title)}</figcaption>"
     return f'<figure class="chart">{caption}{"".join(parts)}</svg>{_legend(legend)}</figure>'
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A line without axes of what a percentage became, for a cell of a table; "" for fewer than two values."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return ""
+    top = max(*known, 1e-9)
+    points = " ".join(f"{60 * i / (len(known) - 1):.1f},{15 - 14 * value / top:.1f}" for i, value in enumerate(known))
+    label = f"from {known[0]:.1f} to {known[-1]:.1f}"
+    return (
+        f'<svg class="spark" viewBox="-1 0 62 16" role="img" aria-label="{label}">'
+        f'<polyline class="line" points="{points}" stroke="var(--series-0)"/></svg>'
+    )
+
+
+def _axis_names(x_name: str, y_name: str, x: float, y: float, height: float) -> str:
+    names = f'<text class="tick" x="{x:.1f}" y="{height - 6}" text-anchor="middle">{html.escape(x_name)}</text>'
+    if y_name:
+        names += (
+            f'<text class="tick" transform="translate(14 {y:.1f}) rotate(-90)" text-anchor="middle">'
+            f"{html.escape(y_name)}</text>"
+        )
+    return names
 
 
 def ticks(low: float, high: float, number: int) -> list[float]:

@@ -28,7 +28,8 @@ def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str
     order = [key for key in captions if key in found] + [key for key in found if key not in captions]
     first = order[0]
     head = "".join(
-        f"<th>{html.escape(captions.get(key, key))}</th>" + "<th>gain</th>" * (key != first) for key in order
+        f'<th scope="col">{html.escape(captions.get(key, key))}</th>' + '<th scope="col">gain</th>' * (key != first)
+        for key in order
     )
 
     def row(label: str, values: Mapping[str, float | None], kind: str = "") -> str:
@@ -37,7 +38,8 @@ def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str
             cells.append(_number(values[key]))
             if key != first:
                 cells.append(_gain(values[key], values[first]))
-        return f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        body = "".join(f"<td>{cell}</td>" for cell in cells[1:])
+        return f'<tr class="{kind}"><th scope="row">{cells[0]}</th>{body}</tr>'
 
     rows = []
     for class_name in found[first]["iou"]:
@@ -54,7 +56,8 @@ def _table(name: str, found: Mapping[str, Mapping[str, Any]], hard: Sequence[str
     ]
     note = html.escape(" · ".join(["IoU, %", *differing]))
     return (
-        f'<div class="card"><h3>{html.escape(name)}</h3><table><thead><tr><th></th>{head}</tr></thead>'
+        f'<div class="card"><table><caption>{html.escape(name)}</caption>'
+        f'<thead><tr><th scope="col">class</th>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table><p class="quiet">{note}</p></div>'
     )
 

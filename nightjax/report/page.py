@@ -10,23 +10,26 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 from PIL import Image
 
+from nightjax.core import origin
 from nightjax.core.class_section import of_section
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, first_line
 from nightjax.core.files import write_whole
 from nightjax.methods import METHODS
 from nightjax.report import sections
-from nightjax.report.charts import line_chart, short
+from nightjax.report.charts import line_chart, short, sparkline
+from nightjax.report.confusion import confusion_figure
 from nightjax.report.run_folder import (
     Evaluations,
     read_evaluations,
+    read_history,
     read_json,
     read_metrics,
     step_of,
@@ -79,17 +82,18 @@ def write_report(
     config = read_json(workdir / "config.json") if (workdir / "config.json").exists() else {}
     classes = of_section(config.get("classes"))
     own = METHODS[name].report_sections if (name := _method_name(config)) in METHODS else ()
+    history = read_history(workdir)
     parts = [
-        _header(workdir, config, metrics, baseline),
         _tiles(metrics, evaluations, before),
         _section("Evaluation", _evaluation_charts(metrics), "charts"),
         _section(
             "IoU per class",
-            "".join(_table(n, *e, before.get(n), classes) for n, e in evaluations.items()),
+            "".join(_table(n, *e, before.get(n), classes, history.get(n, ())) for n, e in evaluations.items()),
             "tables",
         ),
+        _section("Confusions", _confusions(evaluations), "tables"),
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
-        _section("Images", _images(workdir, passed_over), "visualizations"),
+        _section("Images", _images(workdir, evaluations, passed_over), "visualizations"),
         _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
         _config(config),
@@ -100,7 +104,9 @@ def write_report(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">'
-        f"<style>{STYLE}</style></head><body>\n{''.join(parts)}\n</body></html>\n"
+        f"<style>{STYLE}</style></head><body>\n"
+        f"{_header(workdir, config, metrics, evaluations, before, baseline)}\n"
+        f"<main>{''.join(parts)}</main>\n</body></html>\n"
     )
     path = epath.Path(output) if output is not None else workdir / "report.html"
     write_whole(path, page)
@@ -119,12 +125,56 @@ def read_baseline(baseline: str | epath.PathLike) -> Evaluations:
     return evaluations
 
 
-def _header(workdir: epath.Path, config: Mapping[str, Any], metrics: Mapping[str, Any], baseline: Any) -> str:
+def _header(
+    workdir: epath.Path,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, tuple[list, list]],
+    evaluations: Evaluations,
+    before: Evaluations,
+    baseline: Any,
+) -> str:
+    """Title, the result in a sentence, and what the run was."""
+    starts = origin.read(workdir)
+    first = starts[0] if starts else {}
     last = max((steps[-1] for steps, _ in metrics.values()), default=None)
-    facts = [str(workdir)] + ([f"step {last}"] if last is not None else [])
-    facts += [f"differences to {baseline}"] if baseline is not None else []
-    title, facts = html.escape(_name(workdir, config)), html.escape(" · ".join(facts))
-    return f'<h1>{title}</h1><p class="quiet">{facts}</p>'
+    seconds = metrics["seconds"][1][-1] if "seconds" in metrics else None
+    revision = f" ({first['revision']})" if first.get("revision") else ""
+    facts = {
+        "run": str(workdir),
+        "step": last,
+        "command": first.get("command"),
+        "started": first.get("date") and first["date"] + (f", {len(starts)} starts" if len(starts) > 1 else ""),
+        "version": first.get("nightjax") and f"nightjax {first['nightjax']}{revision}, jax {first.get('jax')}",
+        "devices": first.get("devices"),
+        "steps took": None if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} min",
+        "compared with": baseline,
+    }
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    )
+    title, sentence = html.escape(_name(workdir, config)), html.escape(_sentence(evaluations, before))
+    return f'<header><h1>{title}</h1><p>{sentence}</p><dl class="quiet">{rows}</dl></header>'
+
+
+def _sentence(evaluations: Evaluations, before: Evaluations) -> str:
+    """The result in words, of the first set."""
+    for name, (step, summary) in evaluations.items():
+        value = summary["miou"][summary["primary"]]
+        known = {one: iou for one, iou in summary["iou"].items() if iou is not None}
+        if value is None or not known:
+            continue
+        past = _score_of(before, name, summary["primary"])
+        change = (
+            ""
+            if past is None
+            else f", {abs(value - past):.1f} points {'more' if value >= past else 'less'} than before"
+        )
+        best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+        extremes = f" The best class is {best} ({known[best]:.1f}), the worst {worst} ({known[worst]:.1f})."
+        return f"At step {step} the network has {value:.1f} % mIoU on {name}{change}.{extremes}"
+    return "The run has not been evaluated yet."
 
 
 def _name(workdir: epath.Path, config: Mapping[str, Any]) -> str:
@@ -153,7 +203,7 @@ def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, b
 def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     by_score: dict[str, dict[str, tuple[list, list]]] = {}
     for name, series in metrics.items():
-        if name.startswith("eval/") and name.count("/") >= 2:
+        if name.startswith("eval/") and name.count("/") == 2:
             _, one_set, score = name.split("/", 2)
             by_score.setdefault(score, {})[one_set] = series
     ordered = sorted(by_score, key=lambda score: (not score.startswith("miou"), score))
@@ -162,7 +212,7 @@ def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
 
 def _training_charts(metrics: Mapping[str, tuple[list, list]], drawn: tuple[str, ...]) -> str:
     names = [name for name in metrics if not name.startswith(("eval/", *drawn)) and not SPEED.search(name)]
-    return "".join(line_chart(name, {"": metrics[name]}, smooth=True) for name in names)
+    return "".join(line_chart(name, {"": metrics[name]}, smooth=True) for name in _different(names, metrics))
 
 
 def _method_name(config: Mapping[str, Any]) -> str:
@@ -172,7 +222,21 @@ def _method_name(config: Mapping[str, Any]) -> str:
 
 def _speed_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
     names = [name for name in metrics if not name.startswith("eval/") and SPEED.search(name)]
-    return "".join(line_chart(name, {"": metrics[name]}) for name in names)
+    return "".join(line_chart(name, {"": metrics[name]}) for name in _different(names, metrics))
+
+
+def _different(names: list[str], metrics: Mapping[str, tuple[list, list]]) -> list[str]:
+    """The names whose values no earlier name has, such as a rate by device on one device."""
+    return [name for i, name in enumerate(names) if metrics[name] not in [metrics[other] for other in names[:i]]]
+
+
+def _confusions(evaluations: Evaluations) -> str:
+    """A matrix for each set whose evaluation has one."""
+    return "".join(
+        confusion_figure(name, summary["confusion"], list(summary["iou"]))
+        for name, (_, summary) in evaluations.items()
+        if isinstance(summary.get("confusion"), list)
+    )
 
 
 def _table(
@@ -181,9 +245,11 @@ def _table(
     summary: Mapping[str, Any],
     before: tuple[int, Mapping[str, Any]] | None,
     classes: ClassSet,
+    history: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Per-class IoU of one set, with bar, share of pixels and difference to the baseline."""
+    """Per-class IoU of one set, with bar, way over the run, share of pixels and difference to the baseline."""
     old = before[1] if before else None
+    over_time = len(history) > 1
     pixels = max(summary.get("pixels", 0), 1)
 
     def row(
@@ -193,19 +259,23 @@ def _table(
         share: str = "",
         kind: str = "",
         mark: str = "",
+        line: str = "",
     ) -> str:
         meter = f'<div style="width:{max(value or 0, 0):.1f}%"></div>'
-        cells = [f"{mark}{html.escape(label)}", _number(value)]
+        cells = [_number(value)]
         cells += [_difference(value, past)] if old else []
         cells += [share]
+        cells += [line] if over_time else []
         body = "".join(f"<td>{cell}</td>" for cell in cells)
-        return f'<tr class="{kind}">{body}<td class="meter">{meter}</td></tr>'
+        head = f'<th scope="row">{mark}{html.escape(label)}</th>'
+        return f'<tr class="{kind}">{head}{body}<td class="meter" aria-hidden="true">{meter}</td></tr>'
 
     rows = []
     for class_name, value in summary["iou"].items():
         share = f"{100 * summary['support'].get(class_name, 0) / pixels:.2f}%"
         past = old["iou"].get(class_name) if old else None
-        rows.append(row(class_name, value, past, share, mark=_swatch(class_name, classes)))
+        line = sparkline([earlier["iou"].get(class_name) for earlier in history])
+        rows.append(row(class_name, value, past, share, mark=_swatch(class_name, classes), line=line))
     totals = [(f"mean of {group}", value, _get(old, "groups", group)) for group, value in summary["groups"].items()]
     labels = {
         "skip": "absent classes skipped",
@@ -222,17 +292,18 @@ def _table(
     ):
         totals.append((label, summary.get(key), _get(old, key)))
     rows += [row(*total, kind="total first" if i == 0 else "total") for i, total in enumerate(totals)]
-    head = ["", "IoU %", *(["change"] if old else []), "of truth", ""]
-    head = "".join(f"<th>{cell}</th>" for cell in head)
+    head = ["class", "IoU %", *(["change"] if old else []), "of truth", *(["over time"] if over_time else [])]
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in head) + '<td aria-hidden="true"></td>'
     averaged = summary.get("classes_averaged", "?")
     note = f"step {step} · {averaged} classes averaged · {short(pixels)} pixels · * primary score"
     return (
-        f'<div class="card"><h3>{html.escape(name)}</h3><table><thead><tr>{head}</tr></thead>'
+        f'<div class="card"><table><caption>{html.escape(name)}</caption><thead><tr>{head}</tr></thead>'
         f'<tbody>{"".join(rows)}</tbody></table><p class="quiet">{note}</p></div>'
     )
 
 
-def _images(workdir: epath.Path, passed_over: list[str]) -> str:
+def _images(workdir: epath.Path, evaluations: Evaluations, passed_over: list[str]) -> str:
+    """Images of the training and of the evaluated sets: the newest of each, and some earlier ones."""
     folder = workdir / "visualizations"
     by_name: dict[str, list[epath.Path]] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -242,17 +313,25 @@ def _images(workdir: epath.Path, passed_over: list[str]) -> str:
     parts = []
     for name in sorted(by_name):
         paths = sorted(by_name[name], key=step_of)
-        parts.append(_panel(paths[-1], name, passed_over))
+        summary = evaluations.get(name.removeprefix("eval_"), (0, {}))[1]
+        parts.append(_panel(paths[-1], name, passed_over, _of_images(summary.get("images"))))
         earlier = paths[:-1]
         if earlier:
             chosen = np.unique(np.linspace(0, len(earlier) - 1, EARLIER_PANELS).round().astype(int))
             panels = "".join(_panel(earlier[i], name, passed_over) for i in chosen)
-            summary = f"<summary>earlier: {html.escape(name)}</summary>"
-            parts.append(f"<details>{summary}{panels}</details>")
+            parts.append(f"<details><summary>earlier: {html.escape(name)}</summary>{panels}</details>")
     return "".join(parts)
 
 
-def _panel(path: epath.Path, name: str, passed_over: list[str]) -> str:
+def _of_images(images: Any) -> str:
+    """Which images of a set are shown, and their scores."""
+    if not isinstance(images, Mapping) or not isinstance(images.get("miou"), Mapping):
+        return ""
+    scores = ", ".join(f"{which} {value:.1f}" for which, value in images["miou"].items())
+    return f"; from above: {scores} % mIoU, of {images.get('count')} images. Wrong pixels are red"
+
+
+def _panel(path: epath.Path, name: str, passed_over: list[str], more: str = "") -> str:
     try:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             image = image.convert("RGB")
@@ -263,11 +342,13 @@ def _panel(path: epath.Path, name: str, passed_over: list[str]) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode()
-    label = html.escape(f"{name}, step {step_of(path)}")
+    label = html.escape(f"{name}, step {step_of(path)}{more}")
     return (
         f'<figure class="card panel"><figcaption>{label}</figcaption>'
+        f'<label class="quiet"><input type="checkbox"> full size</label>'
+        f'<div class="view" tabindex="0" role="region" aria-label="{label}">'
         f'<img alt="{label}" width="{image.width}" height="{image.height}" '
-        f'src="data:image/jpeg;base64,{data}"></figure>'
+        f'src="data:image/jpeg;base64,{data}"></div></figure>'
     )
 
 
@@ -275,12 +356,12 @@ def _config(config: Mapping[str, Any]) -> str:
     if not config:
         return ""
     text = html.escape(json.dumps(config, indent=2, ensure_ascii=False))
-    body = f"<summary>config.json</summary><pre>{text}</pre>"
-    return f'<h2>Config</h2><details class="card">{body}</details>'
+    body = f'<summary>config.json</summary><pre tabindex="0">{text}</pre>'
+    return _section("Config", f'<details class="card">{body}</details>', "")
 
 
 def _section(title: str, body: str, kind: str) -> str:
-    return f'<h2>{title}</h2><div class="{kind}">{body}</div>' if body else ""
+    return f'<section aria-label="{title}"><h2>{title}</h2><div class="{kind}">{body}</div></section>' if body else ""
 
 
 def _swatch(class_name: str, classes: ClassSet) -> str:

@@ -70,6 +70,20 @@ def read_evaluations(path: epath.Path, passed_over: list[str] | None = None) -> 
     return found
 
 
+def read_history(workdir: epath.Path) -> dict[str, list[Mapping[str, Any]]]:
+    """All evaluations of each set in a run folder by step; files that are none are left out."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    folder = workdir / "eval"
+    for one_set in sorted(folder.iterdir(), key=str) if folder.is_dir() else ():
+        paths = [path for path in one_set.iterdir() if path.suffix == ".json"] if one_set.is_dir() else []
+        for path in sorted(paths, key=step_of):
+            try:
+                found.setdefault(one_set.name, []).append(_read_evaluation(path))
+            except UserError:
+                continue
+    return found
+
+
 def step_of(path: epath.Path) -> int:
     """The number a file name begins with, -1 without one."""
     match = re.match(r"\d+", path.name)

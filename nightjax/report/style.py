@@ -24,16 +24,21 @@ body {
 h1 { font-size: 26px; margin: 0; letter-spacing: -0.01em; }
 h2 { font-size: 18px; margin: 40px 0 12px; }
 h3 { font-size: 15px; margin: 0 0 10px; }
+dl { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 10px 0 0; }
+dl div { display: flex; gap: 6px; min-width: 0; }
+dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 p { margin: 4px 0; }
 a { color: var(--series-0); }
 .quiet { color: var(--quiet); font-size: 13px; }
 .better { color: var(--better); } .worse { color: var(--worse); }
 .card, .chart { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: 12px; margin-top: 20px; }
+.tiles { display: grid; gap: 12px; margin-top: 20px; }
+.tiles { grid-template-columns: repeat(auto-fill, minmax(min(160px, 100%), 1fr)); }
 .tile b { display: block; font-size: 26px; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--quiet); font-size: 13px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 14px; }
-.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 14px; align-items: start; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); gap: 14px; }
+.tables { display: grid; gap: 14px; align-items: start; }
+.tables { grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); }
 figure { margin: 0; }
 .chart figcaption { font-weight: 600; font-size: 14px; margin-bottom: 4px; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; }
@@ -45,19 +50,30 @@ svg { display: block; width: 100%; height: auto; }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 6px; }
 .legend b { color: var(--ink); font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; font-size: 15px; padding-bottom: 8px; }
 th { text-align: right; font-weight: 600; color: var(--quiet); font-size: 12px; padding: 3px 8px; white-space: nowrap; }
 td { text-align: right; padding: 3px 8px; border-top: 1px solid var(--rule); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td.meter { width: 34%; padding-right: 0; }
+thead td { border: 0; }
+th:first-child { text-align: left; padding-left: 0; }
+th[scope=row] { color: var(--ink); font-weight: 400; font-size: 13.5px; white-space: normal; }
+th[scope=row] { border-top: 1px solid var(--rule); }
+td.meter { width: 26%; padding-right: 0; }
 td.meter div { height: 9px; border-radius: 3px; background: var(--bar); }
-td i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
-tr.total td { font-weight: 600; }
-tr.first td { border-top: 2px solid var(--quiet); }
+td i, th i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
+tr.total td, tr.total th { font-weight: 600; }
+tr.first td, tr.first th { border-top: 2px solid var(--quiet); }
 .panel { margin-bottom: 14px; }
 .panel img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
+.view { overflow-x: auto; clear: both; } .panel label { float: right; font-size: 12.5px; }
+.panel label:has(:checked) ~ .view img { max-width: none; }
+.matrix { max-width: 560px; } .spark { width: 62px; height: 16px; display: inline-block; vertical-align: middle; }
+ul { margin: 8px 0 0; padding-left: 18px; }
 .panel figcaption { font-size: 13px; color: var(--quiet); margin: 0 0 6px; }
 details { margin: 8px 0; } summary { cursor: pointer; color: var(--quiet); }
 pre { overflow-x: auto; font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: 0; }
-@media (max-width: 520px) { .tables { grid-template-columns: 1fr; } body { padding: 18px 12px 40px; } }
+@media (max-width: 520px) {
+  body { padding: 18px 12px 40px; } .meter, thead td { display: none; } td, th { padding: 3px 5px; }
+  .card, .chart { padding: 12px 10px; }
+}
 @media print { body { background: none; } .card, .chart, .panel { break-inside: avoid; } }
 """

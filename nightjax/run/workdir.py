@@ -9,7 +9,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from nightjax.core import claims, files, processes, same_run, sharding
+from nightjax.core import claims, files, origin, processes, same_run, sharding
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError
 from nightjax.data import fingerprints, sources
@@ -72,10 +72,12 @@ def claim(
     apart meet, before the first program that needs them all.
     """
     path = workdir / settings.CONFIG
-    if jax.process_index() == 0 and (again or not path.exists()):
+    if jax.process_index() == 0:
         with _writing_to(workdir):
-            moved.remember(workdir, readers)
-            files.write_whole(path, configs.to_json(config))
+            if again or not path.exists():
+                moved.remember(workdir, readers)
+                files.write_whole(path, configs.to_json(config))
+            origin.record(workdir)
     sharding.wait_for_all("claim")
 
 

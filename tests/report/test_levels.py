@@ -20,7 +20,7 @@ def test_levels_side_by_side():
         "day": (4, summary(50.0, 90.0)),
     }
     page = levels_tables(found, CAPTIONS, [CITYSCAPES.names[5]])
-    assert page.count("<table>") == 1 and "<h3>night</h3>" in page
+    assert page.count("<table>") == 1 and "<caption>night</caption>" in page
     assert "pole (hard)" in page and "road (hard)" not in page
     row = page[page.index("pole (hard)") : page.index("</tr>", page.index("pole (hard)"))]
     assert row.index("20.0") < row.index("30.0") < row.index("+10.0")

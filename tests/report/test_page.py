@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from etils import epath
 
-from nightjax.core import writers
+from nightjax.core import origin, writers
 from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
 from nightjax.methods.t2s_da import SIMILARITY
 from nightjax.metrics.confusion import summarize
-from nightjax.report.charts import change_chart, line_chart, short, ticks
+from nightjax.report.charts import change_chart, line_chart, short, sparkline, ticks
+from nightjax.report.confusion import confusion_figure
 from nightjax.report.page import read_baseline, write_report
 from nightjax.report.run_folder import read_metrics
 
@@ -58,9 +59,9 @@ def test_differences_to_a_baseline_run_and_file(tmp_path):
     make_run(tmp_path / "base", hit=60, sets=("night",))
     page = write_report(run, baseline=tmp_path / "base", output=tmp_path / "out.html").read_text()
     assert '<small class="better">+20.0</small>' in page  # road: 80 against 60
-    assert page.count("<th>change</th>") == 1  # only the night set has a baseline
+    assert page.count(">change</th>") == 1  # only the night set has a baseline
     one = write_report(run, baseline=tmp_path / "base/eval/night/0000100.json", output=tmp_path / "two.html")
-    assert one.read_text().count("<th>change</th>") == 1
+    assert one.read_text().count(">change</th>") == 1
 
 
 def test_a_run_that_has_just_begun(tmp_path):
@@ -204,3 +205,48 @@ def test_a_page_runs_and_loads_nothing(tmp_path):
     text = write_report(tmp_path).read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
     assert "default-src 'none'" in text.partition("Content-Security-Policy")[2][:200]
+
+
+def test_the_result_is_a_sentence_and_the_run_is_described(tmp_path):
+    run = make_run(tmp_path / "run")
+    origin.record(epath.Path(run))
+    origin.record(epath.Path(run))
+    page = write_report(run).read_text()
+    assert "At step 100 the network has" in page and "The best class is" in page
+    assert "<dt>command</dt>" in page and "2 starts" in page and "<dt>devices</dt><dd>" in page
+    (run / origin.FILE).write_text("{")
+    assert "<dt>command</dt>" not in write_report(run).read_text()
+
+
+def test_a_page_can_be_read_aloud(tmp_path):
+    page = write_report(make_run(tmp_path / "run")).read_text()
+    assert page.count("<main>") == page.count("<header>") == page.count("<h1>") == 1
+    assert page.count("<table>") == page.count("<caption>") == 2
+    assert not re.search(r"<th(?! scope)", page.replace("<thead", "")) and "<img alt=" in page
+    assert all('role="img" aria-label="' in one for one in re.findall(r"<svg[^>]*>", page))
+
+
+def test_images_of_an_evaluation_say_their_scores(tmp_path):
+    run = make_run(tmp_path / "run")
+    path = run / "eval" / "night" / "0000100.json"
+    images = {"count": 9, "miou": {"worst": 1.0, "median": 22.0, "best": 43.21}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": images}))
+    (run / "visualizations" / "0000100_eval_night.png").write_bytes(encode_image(np.zeros((8, 8, 3), np.uint8)))
+    page = write_report(run).read_text()
+    assert "eval_night, step 100; from above: worst 1.0, median 22.0, best 43.2 % mIoU, of 9 images" in page
+
+
+def test_a_confusion_matrix_in_picture_and_words():
+    page = confusion_figure("night", [[60, 40], [0, 10]], ["pole <", "wall"])
+    assert page.count("<rect") == 3 and "40% of pole &lt; is called wall" in page and page.count("<li>") == 1
+
+
+def test_a_line_in_a_cell():
+    assert sparkline([None, 3.0]) == "" and 'aria-label="from 0.0 to 8.0"' in sparkline([0.0, None, 8.0])
+
+
+def test_equal_curves_are_drawn_once(tmp_path):
+    lines = [{"step": step, "images_per_second": 1.5, "images_per_second_per_device": 1.5} for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = write_report(tmp_path).read_text()
+    assert "images_per_second" in page and "images_per_second_per_device" not in page
