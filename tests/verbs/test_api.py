@@ -42,7 +42,10 @@ def test_a_workdir_holds_what_the_readme_says(trained):
     assert {"pa", "ca", "fwiou", "iou", "groups"} <= result.keys()
     assert list(workdir.glob("visualizations/0000003_train.png"))
     assert {"confusion", "images"} <= result.keys() and list(workdir.glob("visualizations/0000003_eval_val.png"))
-    assert "<svg" in (workdir / "report.html").read_text() and "of 4 images" in (workdir / "report.html").read_text()
+    assert (
+        "<svg" in (workdir / "report.html").read_text()
+        and "images. Wrong pixels are red" in (workdir / "report.html").read_text()
+    )
     events = b"".join(path.read_bytes() for path in (workdir / "tensorboard").iterdir())
     assert b"eval/val/iou/road" in events and b"train.steps" in events and b"eval_val" in events
 
