@@ -212,6 +212,8 @@ def kill_stage(stage: Stage, config: list[str], root: pathlib.Path, kills: int, 
     ended = subprocess.run(command(killed), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if ended.returncode:
         raise SystemExit(f"NOT whole after the kills: {ended.stderr.strip()[-300:]}")
+    if drafts := [path for pattern in ("incomplete.*", "*.partial", ".lock") for path in killed.rglob(pattern)]:
+        raise SystemExit(f"NOT tidied up: {[str(path.relative_to(killed)) for path in drafts[:3]]}")
     expected, found = (contents(folder, stage.results) for folder in (straight, killed))
     if expected != found:
         different = sorted(name for name in expected | found if expected.get(name) != found.get(name))
