@@ -292,7 +292,7 @@ def _itemsize(dtype: Any) -> int:
 
 def _refused_bytes(refusal: str) -> int:
     """What the compiler said it would need."""
-    used = re.search(r"[Uu]sed ([\d.]+)([KMGT])", refusal)
+    used = re.search(r"(?:[Uu]sed |temporaries \()([\d.]+)([KMGT])", refusal)
     return int(float(used[1]) * 1024 ** ("KMGT".index(used[2]) + 1)) if used else 0
 
 

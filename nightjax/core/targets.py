@@ -32,6 +32,7 @@ class Forms:
         blocks: of a row of equal blocks: a loop that is compiled once, or the blocks one after the other, which
             converters of other formats need to see every weight.
         largest: of the likeliest class of every pixel: class by class, in one pass, or the library's arg-max.
+        attention: of very many tokens: all queries at once, or some after others, which bounds memory.
     """
 
     pointwise: Literal["dot", "library"] = "library"
@@ -42,12 +43,13 @@ class Forms:
     counting: Literal["scatter", "onehot"] = "scatter"
     blocks: Literal["loop", "unrolled"] = "loop"
     largest: Literal["classes", "library"] = "library"
+    attention: Literal["whole", "rows"] = "whole"
 
 
 FORMS = {
     "cpu": Forms(pointwise="dot", tiny_maps="dot", growing="blend", largest="classes"),
-    "cuda": Forms(),
-    "tpu": Forms(counting="onehot"),
+    "cuda": Forms(attention="rows"),
+    "tpu": Forms(counting="onehot", attention="rows"),
     "onnx": Forms(depthwise="library", growing="blend", blocks="unrolled"),
     "tflite": Forms(depthwise="library", growing="blend", blocks="unrolled"),
 }

@@ -6,6 +6,7 @@ import pytest
 from nightjax.core import targets
 from nightjax.core.errors import UserError
 from nightjax.metrics.confusion import confusion_counts
+from nightjax.models.backbones import transformer
 from nightjax.models.backbones.transformer import loop
 from nightjax.models.layers import Conv, max_pool
 from nightjax.ops.resize import resize
@@ -40,6 +41,23 @@ def test_a_form_that_no_target_takes_yet_agrees(name, monkeypatch):
     expected = network(IMAGE)
     for ours, theirs in zip(targets.written_for("tpu", network)(IMAGE), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_in_rows_agrees(monkeypatch):
+    """In value and gradient, for a number of tokens that the groups do not divide."""
+    query, key, value = np.random.default_rng(0).normal(size=(3, 2, 7, 3, 4)).astype(np.float32)
+
+    def loss(*args):
+        return jnp.sum(jnp.sin(transformer.attention(*args)))
+
+    both = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    whole = both(query, key, value)
+    monkeypatch.setattr(transformer, "ATTENTION_LIMIT", 3 * 7 * 2)
+    assert str(jax.make_jaxpr(both)(query, key, value)).count("scan") == 0  # On a CPU.
+    tpu = targets.written_for("tpu", both)
+    assert "scan" in str(jax.make_jaxpr(tpu)(query, key, value))
+    for ours, theirs in zip(jax.tree.leaves(tpu(query, key, value)), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_jit_knows_targets_apart():

@@ -134,6 +134,15 @@ def test_a_missing_compiler_is_named(monkeypatch):
         machines.compile_only("h200")
 
 
+def test_what_a_compiler_needed_is_read_from_its_refusal():
+    """In the words of two versions of libtpu."""
+    for words in (
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 28.32G of 15.75G hbm.",
+        "RESOURCE_EXHAUSTED: E1000: total memory required for HLO temporaries (28.32G) exceeds available HBM (15.75G)",
+    ):
+        assert planning._refused_bytes(words) == int(28.32 * 2**30)
+
+
 def test_bounds():
     """Seconds by hand: 2e12 operations at 1e12 a second, and so on."""
     machine = machines.Machine("toy", "tpu", 10.0, 1e12, 0, 1e9, 1e6)

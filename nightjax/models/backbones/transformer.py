@@ -22,9 +22,26 @@ def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
+ATTENTION_LIMIT = 1 << 26
+"""Entries of one example's attention matrices, all heads together, that are in memory at a time where the target wants
+them in rows: 256 MiB in float32."""
+
+
 def attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Softmax attention of tokens [B, N, heads, C], in the library's form; the softmax is float32."""
-    return jax.nn.dot_product_attention(query, key, value)
+    """Softmax attention of tokens [B, N, heads, C], in the library's form; the softmax is float32.
+
+    Where the target wants it (`core.targets`), more queries than fit into `ATTENTION_LIMIT` are taken in groups, one
+    after another, and the backward pass computes each group's matrix again.
+    """
+    tokens, heads = query.shape[1:3]
+    groups = -(-heads * tokens * key.shape[1] // ATTENTION_LIMIT)
+    if groups == 1 or targets.forms().attention == "whole":
+        return jax.nn.dot_product_attention(query, key, value)
+    rows = -(-tokens // groups)
+    padded = jnp.pad(query, ((0, 0), (0, rows * groups - tokens), (0, 0), (0, 0)))
+    split = jnp.moveaxis(padded.reshape(len(query), groups, rows, *query.shape[2:]), 1, 0)
+    found = jax.lax.map(jax.checkpoint(lambda part: jax.nn.dot_product_attention(part, key, value)), split)
+    return jnp.moveaxis(found, 0, 1).reshape(padded.shape)[:, :tokens]
 
 
 def drop_path_scales(key: jax.Array, rate: float, blocks: int, batch: int) -> jax.Array:
