@@ -44,7 +44,8 @@ schedule. The papers test the student; ``--config.eval.network=teacher`` tests t
 
 ``mem=80|48|24|11`` (GB) makes a step smaller: images one after another, backbone blocks computed twice, and for HRDA at
 11 GB crops of 768. These are estimates. Only 80 is the paper's setting to the letter: with the others, norms and the
-feature distance see one image at a time.
+feature distance see one image at a time. `docs/speed.md` ("Memory") has settings that store less and leave the paper's
+alone.
 
 ``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``), on the night images with their
 refined pseudo-labels. Nobody has published that combination.
