@@ -10,7 +10,7 @@ The official setting takes one GPU and batches of one image; the schedule is for
 report the 150,000th (hours are unmeasured here). It starts from Caffe's ImageNet weights, for which images enter as
 ``input=caffe``; a supervised run of ours without that needs ``input=torchvision``. The authors' mIoU from GTA5 to
 Cityscapes: 42.4 with two levels, 44.1 with ``gan=least_squares`` on one. DANNet's paper gives it 30.4 on Dark Zurich
-    test.
+test.
 
     nightjax convert --input=DeepLab_resnet_pretrained_init.pth --allow_surplus='layer5.*' \\
         --allow_missing='head.*,auxiliary.*' --config=configs/adaptsegnet.py:data=gta5_to_cityscapes \\

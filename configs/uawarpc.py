@@ -6,9 +6,8 @@
 
 On NightStreet a tiny matcher learns from scratch on unlabeled pairs; the true flow only scores it. A step takes about a
 second on two CPU cores. Its features are compared after their mean is taken off (ours): without that, 1500 steps taught
-nothing. With it, the error on its own random warps falls from 17 to 7 pixels and is still falling at the end, but day
-and
-night are hardly matched yet: 12.6 pixels, where no motion at all has 12.9. It is not ready to align with.
+nothing. With it, the error on its own random warps falls from 17 to 7 pixels and is still falling at the end, but
+day and night are hardly matched yet: 12.6 pixels, where no motion at all has 12.9. It is not ready to align with.
 
 On other benchmarks (``data=cityscapes_to_dark_zurich``) the network is Refign's, which starts from ImageNet's VGG-16
 (``--config.train.init``) and keeps those features fixed. The authors trained on MegaDepth for 400,000 + 225,000 steps

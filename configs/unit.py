@@ -17,9 +17,8 @@ The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with
 ``--config.method.perceptual.pixels=imagenet_rgb``; without ``vgg=`` there is no perceptual loss. ``form=unit2017`` is
 the paper's network and losses, with shared blocks.
 Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Its maintainers
-    advise
-the perceptual loss from 512-pixel crops on, and none at 256. FID chooses among the last ten checkpoints, 5000 steps
-apart (``nightjax fid``).
+advise the perceptual loss from 512-pixel crops on, and none at 256. FID chooses among the last ten checkpoints, 5000
+steps apart (``nightjax fid``).
 """
 
 from typing import Literal

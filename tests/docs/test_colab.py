@@ -59,6 +59,20 @@ def test_code_runs(notebook, tmp_path):
     assert report.stat().st_size > 10_000 and "mIoU" in done.stdout
 
 
+@pytest.mark.slow
+def test_runs_in_a_kernel_of_jupyter(notebook, tmp_path, monkeypatch):
+    """As Colab runs it: cell by cell, with what the cells show. Needs the extra dev."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    text = json.dumps(notebook).replace("STEPS = 60", "STEPS = 6")
+    resources = {"metadata": {"path": str(tmp_path)}}
+    done = nbclient.NotebookClient(nbformat.reads(text, 4), timeout=900, resources=resources).execute()
+    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
 def test_the_first_training_cell_asks_for_steps_that_fit():
     """As written, which the long test shortens: the settings of the notebook make a run."""
     (colab,) = [path for path in NOTEBOOKS if path.stem == "nightjax_colab"]
