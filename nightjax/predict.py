@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
     if values.frame_rate < 0:
         raise UserError(f"--frame_rate={values.frame_rate:g} must be above 0")
     if values.smooth and (len(options["scales"]) > 1 or values.flip):
-        raise UserError("--smooth is for one scale: leave --flip and all but one of --scales away")
+        raise UserError("--smooth is for one scale: leave out --flip and all but one of --scales")
     frames, written = bool(values.frame_rate), written_names(values.output)
     inputs = find_inputs(values.input, values.output, frames=frames, written=written)
     if not values.workdir:

@@ -105,9 +105,11 @@ def _run(study: studies.Study, folder: epath.Path, command: list[str]) -> None:
     study_table.write_note(folder, command, nightjax.__version__)
     code = subprocess.run([sys.executable, "-m", "nightjax.main", *command[2:]], check=False).returncode
     if code:
-        raise UserError(f"a run ended with exit code {code}; the study goes on from here: {shlex.join(command)}")
+        raise UserError(
+            f"a run ended with exit code {code}: {shlex.join(command)}; once it runs, the same study resumes"
+        )
     if study_table.read_scores(folder, study) is None:
-        raise UserError(f"{folder} was stopped before its end; the same command goes on with the study")
+        raise UserError(f"{folder} was stopped before its end; the same command resumes the study")
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:

@@ -272,8 +272,8 @@ def _way_on(workdir: epath.Path, step: int | None) -> str:
     if not step:
         return f"There is no checkpoint yet: look at the records, and start again with {rates} or optim.clip_norm"
     return (
-        f"The checkpoint of step {step} in {workdir} is unharmed and finite. The same command goes on from there and "
-        f"meets the same numbers; with {rates} and --extend it goes on at that rate. Look at the records too"
+        f"The checkpoint of step {step} in {workdir} is unharmed and finite. The same command resumes there and "
+        f"meets the same numbers; with {rates} and --extend it continues at that rate. Look at the records too"
     )
 
 

@@ -92,7 +92,7 @@ def _from_nights(values: flags.FlagValues, folders: dict[str, Any]) -> tuple[tra
 def _shard(text: str) -> tuple[int, int]:
     shard, _, shards = text.partition("/")
     if not (shard.isdigit() and shards.isdigit() and int(shard) < int(shards)):
-        raise UserError(f"--shard={text} must be such as 0/4: this part, counted from 0, of how many")
+        raise UserError(f"--shard={text} must look like 0/4: this part, counted from 0, of how many")
     return int(shard), int(shards)
 
 

@@ -149,7 +149,7 @@ class Checkpointer:
     def _way_on(self) -> str:
         names = [int(path.name) for path in self.path.iterdir() if path.name.isdigit()]
         before = f"from step {max(names)}, whose checkpoint is unharmed" if names else "from the beginning"
-        return f"make room, and the same command goes on {before}"
+        return f"make room, and the same command resumes {before}"
 
 
 def _check_finite(step: int, state: TrainState) -> None:
@@ -171,7 +171,7 @@ def _finite(trees: PyTree) -> PyTree:
 LAST_GOOD = "last_good"
 """As a step: the newest checkpoint whose files are what they were when it was saved."""
 
-LAST_GOOD_TRAIN = f"--step={LAST_GOOD} goes on from the newest one that is whole"
+LAST_GOOD_TRAIN = f"--step={LAST_GOOD} resumes from the newest one that is whole"
 
 ROOM = 1 << 16
 """Bytes that a checkpoint takes besides its arrays."""

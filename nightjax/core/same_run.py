@@ -62,7 +62,7 @@ def check_same_run(
         if extend and key in EXTENDABLE:
             changes.append(f"{key}: {before.get(key)!r}, now {now.get(key)!r}")
             continue
-        way = "--extend goes on with it; " if key in EXTENDABLE else ""
+        way = "--extend continues it; " if key in EXTENDABLE else ""
         raise UserError(
             f"{workdir} holds a run with {key}={before.get(key)!r}, not {now.get(key)!r}; {way}to start from its "
             f"weights alone, name another --workdir and --config.train.init={workdir}"

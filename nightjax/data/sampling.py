@@ -162,12 +162,12 @@ def check_same_order(name: str, saved: Mapping[str, Any], found: Mapping[str, An
     if saved["records"] != found["records"]:
         raise UserError(
             f"stream {name!r} had {saved['records']} records when the checkpoint was saved and has {found['records']} "
-            f"now: bring the data set back as it was, {again}"
+            f"now: restore the data set, {again}"
         )
     if all(saved[package] == found[package] for package in ("grain", "numpy")):
         raise UserError(
-            f"stream {name!r} does not draw the records that it drew when the checkpoint was saved: bring the data set "
-            f"back as it was, {again}"
+            f"stream {name!r} does not draw the records that it drew when the checkpoint was saved: restore the data "
+            f"set, {again}"
         )
     raise UserError(
         f"the checkpoint was saved with grain {saved['grain']} and numpy {saved['numpy']}; grain {found['grain']} and "

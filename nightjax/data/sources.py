@@ -354,7 +354,7 @@ def _check_origin(name: str, builder: tfds.core.DatasetBuilder, manual_dir: str)
         absent = "" if os.path.isdir(manual_dir) else ", which does not exist"
         raise UserError(
             f"{name} was prepared from {origin}, not from manual_dir {manual_dir}{absent}: delete the folder "
-            f"{builder.data_path} to prepare it again, name another --config.data.dir, or leave manual_dir away "
+            f"{builder.data_path} to prepare it again, name another --config.data.dir, or leave out manual_dir "
             f"(if other sets need it, call this one {name}:{origin})"
         )
 

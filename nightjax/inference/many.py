@@ -74,7 +74,7 @@ class Predictions:
         same = {**earlier.get("made_by", {}), "run": None} == {**self._made_by, "run": None}  # A run may be moved.
         self._earlier = earlier if same else {}
         if earlier and not same:
-            print(f"{folder} holds predictions of another network or with other flags; they are made again")
+            print(f"{folder} holds predictions of another network or with other flags; they are replaced")
         self.failed: dict[str, str] = {}
         self.before = 0
         self._done: dict[str, dict[str, Any]] = {"images": {}, "videos": {}}
@@ -120,7 +120,7 @@ class Predictions:
                 raise
             self.failed[name] = (
                 f"{path}: {shortage}; show it to the network smaller with --size=height,width, give fewer or smaller "
-                "--scales, or leave --flip away"
+                "--scales, or leave out --flip"
             )
 
     def _images(self, label: Label, inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""Style randomiser: an image in a style drawn from those of paintings (arXiv 1809.05375).
+"""Style randomizer: an image in a style drawn from those of paintings (arXiv 1809.05375).
 
 Facts: the official ``philipjackson/style-augmentation``, whose network T2S-DA's authors release again. Submodules are
     named as
@@ -42,7 +42,7 @@ class StylePredictor(nn.Module):
         """
         if min(x.shape[1:3]) < LEAST_SIDE:
             raise UserError(
-                f"the style randomiser needs images of {LEAST_SIDE} pixels and more, not {x.shape[1]}x{x.shape[2]}"
+                f"the style randomizer needs images of {LEAST_SIDE} pixels and more, not {x.shape[1]}x{x.shape[2]}"
             )
         blue = 2 * ((x[..., 2] - 0.406) * (0.225 / 0.255) + 0.406) - 1
         x = jnp.concatenate([2 * x[..., :2] - 1, blue[..., None]], axis=-1)

@@ -62,5 +62,5 @@ def check(workdir: epath.Path, base: PyTree) -> None:
     if (found := fingerprint(base)) != expected:
         raise UserError(
             f"{workdir} was trained on a base of sha256 {expected[:12]}.., and train.init={init} now has "
-            f"{found[:12]}..: put the weights back that were there"
+            f"{found[:12]}..: restore the weights that were there"
         )

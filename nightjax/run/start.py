@@ -187,7 +187,7 @@ def load_initial(config: ml_collections.ConfigDict, method: Trainable, shapes: T
         if missing := sorted(modules - held - optional):
             raise UserError(
                 f"train.init={path} holds no {missing[0]!r} for this model, only {sorted(held)}; "
-                "give a run of its model"
+                "give a run that trained this network"
             )
         for names, what in ((modules - held, "not in it, from scratch"), (held - modules, "in it, left out")):
             if names:

@@ -264,7 +264,7 @@ def test_same_run():
     other = config()
     other.log.every = 7
     same_run.check_same_run(config(), other, "w")
-    with pytest.raises(UserError, match="train.steps=3.*4; --extend goes on.*--config.train.init=w"):
+    with pytest.raises(UserError, match="train.steps=3.*4; --extend continues.*--config.train.init=w"):
         same_run.check_same_run(config(), config(steps=4), "w")
     with pytest.raises(UserError, match="train.crop.*; to start from its weights alone"):
         same_run.check_same_run(config(), config(crop=(2, 2)), "w", extend=True)

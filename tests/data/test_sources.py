@@ -90,7 +90,7 @@ def test_a_prepared_set_refuses_another_folder(prepared, tmp_path):
     opened, first, second = prepared
     for name, manual_dir, words in (
         ("camvid", second, f"not from manual_dir {second}: delete the folder {tmp_path}/tfds/camvid/segnet/1.0.0 "),
-        (f"camvid:{second}", "", f"not from manual_dir {second}:.* --config.data.dir.*leave manual_dir away"),
+        (f"camvid:{second}", "", f"not from manual_dir {second}:.* --config.data.dir.*leave out manual_dir"),
         (f"camvid:{first}+camvid:{second}", "", f"camvid was prepared from {first}, not from manual_dir {second}"),
         (
             "camvid/segnet",

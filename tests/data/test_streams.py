@@ -231,8 +231,8 @@ def test_a_state_of_another_order_is_refused(source):
             {"numpy": "1.0", "sha256": "0"},
             r"and numpy 1\.0; grain .* another order: pip install .*numpy==1\.0 to continue",
         ),
-        ({"records": 8}, "'source' had 8 records when the checkpoint was saved and has 7 now: bring the data set back"),
-        ({"sha256": "0"}, "'source' does not draw the records .* bring the data set back as it was, or start again"),
+        ({"records": 8}, "'source' had 8 records when the checkpoint was saved and has 7 now: restore the data set"),
+        ({"sha256": "0"}, "'source' does not draw the records .* restore the data set, or start again"),
     ):
         with pytest.raises(UserError, match=message) as refused:
             stream.set_state({"next_index": 3, "order": order | change})
