@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adds the files of ``configs/`` to the package; everything else is in ``setup.cfg``."""
 
 from setuptools import find_packages, setup

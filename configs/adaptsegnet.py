@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AdaptSegNet: adversarial alignment of the output at one or two levels (arXiv 1802.10349).
 
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source

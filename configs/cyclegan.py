@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CycleGAN: night to day and back without pairs and labels (arXiv 1703.10593), NightLab's unpaired baseline.
 
     python -m nightjax.main --config=configs/cyclegan.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DACS self-training with DAFormer's recipe (arXiv 2111.14887).
 
     python -m nightjax.main --config=configs/dacs.py

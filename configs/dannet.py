@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DANNet: relighting, adversarial alignment and static pseudo-labels in one stage (arXiv 2104.10834).
 
     python -m nightjax.main --config=configs/supervised.py --workdir=runs/source

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DSR+FPA: dynamic and small object refinement with feature prototype alignment (arXiv 2310.04747).
 
     python -m nightjax.main --config=configs/dsr_fpa.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MIC: masked image consistency on DACS with DAFormer's or HRDA's network (arXiv 2212.01322).
 
     python -m nightjax.main --config=configs/mic.py:data=nightstreet

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightLab: two levels of segmentation, joined by a detector of hard regions (arXiv 2204.05538).
 
 This is a reconstruction: the paper's body and code are not public. Each choice of ours is marked "(ours)" in the

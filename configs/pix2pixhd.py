@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pix2pixHD: labels to days, and nights to days on pairs made with that (arXiv 1711.11585), NightLab's paired baseline.
 
     python -m nightjax.main --config=configs/pix2pixhd.py --workdir=runs/label2day

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A start without labels and without published weights: a plain transformer fills in hidden patches (SimMIM).
 
     python -m nightjax.main --config=configs/self_supervised.py --workdir=runs/start

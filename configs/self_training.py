@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training on labeled days, translated nights and pseudo-labeled real nights (UIT thesis of 2021 and its journal form).
 
 "Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021); "Nighttime scene

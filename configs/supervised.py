@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervised training: source-only, with exposure normalization or photometric augmentation, or on labeled nights.
 
     python -m nightjax.main --config=configs/supervised.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """T2S-DA: pulling target to source, for adaptation and for generalization (arXiv 2305.13752).
 
     python -m nightjax.main --config=configs/t2s_da.py

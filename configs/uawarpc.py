@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UAWarpC: matching day with night without labels, to align the two in DSR+FPA (Refign, arXiv 2207.06825).
 
     python -m nightjax.main --config=configs/uawarpc.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UNIT: day to night and back without pairs and labels (arXiv 1703.00848; NVIDIA's release of 2018).
 
     python -m nightjax.main --config=configs/unit.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VFM-UDA: self-training of a plain vision transformer, DINOv2, with a light head (arXiv 2406.09896).
 
     python -m nightjax.main --config=configs/vfm_uda.py

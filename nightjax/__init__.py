@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """nightjax: segmentation models that see at night, trained, adapted, evaluated and shipped with JAX."""
 
 import sys

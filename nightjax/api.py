@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """nightjax from Python and Colab: load a run, predict, evaluate, look, train, and list what there is.
 
 from nightjax import api

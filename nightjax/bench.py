@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures a network on this machine: parameters, FLOPs, latency, throughput and memory, by size and batch.
 
     nightjax bench --workdir=runs/dsr_fpa --size=128,256 --size=512,1024 --batch=1,4

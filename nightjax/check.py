@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks a data set before a long run. Exit code 0: nothing was found; 2: one line for every fault.
 
     nightjax check --data=cityscapes_seg --manual_dir=DIR

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``nightjax``: ``nightjax VERB ...`` is the same as ``python -m nightjax.VERB ...``.
 
 A verb's module is imported when it is called, so that the list of verbs costs no import of jax.

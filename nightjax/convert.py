@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Converts published weights into a run folder, and a run's weights back into a file with published names.
 
     nightjax convert --list

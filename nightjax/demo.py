@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opens a page on this computer on which you drop a night photo and see its classes.
 
     nightjax demo

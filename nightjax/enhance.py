@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Brightens a labeled night set with SingleHDR: NightLab's enhancement baseline, which trains and tests on the result.
 
     nightjax enhance --weights=singlehdr.npz --data=nightcity/plus --split=train,validation --manual_dir=DIR

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores trained runs on labeled sets.
 
     nightjax evaluate --workdir=runs/dsr_fpa

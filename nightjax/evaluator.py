@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one evaluation: several named sets, integer counts, one table."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exports a trained network for other programs, and checks that it answers as nightjax does.
 
     nightjax export --workdir=runs/dsr_fpa --output=shipped --size=540,960 --to=onnx

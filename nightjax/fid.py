@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Measures the distance between sets of images: FID, and KID beside it.
 
     nightjax fid translated real_night --weights=pt_inception-2015-12-05-6726825d.pth

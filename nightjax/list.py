@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists what there is to choose from: methods, models, benchmarks, evaluation sets and configs.
 
     nightjax list

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains a method, or resumes an interrupted run.
 
     nightjax train --config=configs/dsr_fpa.py

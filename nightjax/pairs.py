@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pairs every labeled night with a day that a label-to-day network makes of its labels.
 
     nightjax pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Says whether a run fits on an accelerator and how long it takes at best, without the accelerator.
 
     nightjax plan --config=dsr_fpa:data=cityscapes_to_dark_zurich,model=daformer_b5 --target=v5e:4x4

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run's step needs on a machine that is not here, as the machine's compiler tells it.
 
 The step is the loop's own, `train.compile_step`, compiled ahead of time. Memory, collectives and bytes are the

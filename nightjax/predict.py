@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segments images and videos with a trained network.
 
     nightjax predict --input=night.jpg

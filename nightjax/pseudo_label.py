@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Labels unlabeled images with a trained network, and writes them as a data set of kind "folder".
 
     nightjax pseudo-label --workdir=runs/teacher --images=my_nights --output=pseudo/all --threshold=0.9

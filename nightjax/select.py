@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 r"""Selects the images of an unlabeled pool that are most like a reference set, or darkest.
 
     nightjax select --rule=his_dark --pool=my_nights --count=200 --output=selected/dark

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs what is missing of a study, and writes its table and its differences.
 
     nightjax study --study=night_parts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes a package for a benchmark server from a run, or checks any package.
 
     nightjax submit --benchmark=dark_zurich --workdir=runs/dsr_fpa --output=upload --manual_dir=DATA

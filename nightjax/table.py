@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Summarizes run folders in one Markdown table; seeds of one run become mean ± standard deviation.
 
     nightjax table --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day

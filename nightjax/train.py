@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one training loop.
 
 Its order never changes: evaluate, save (state with data position), next batch, step, log. That order makes a saved

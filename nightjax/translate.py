@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translates a labeled day set into a labeled night set, with a trained translator or by Fourier domain adaptation.
 
     nightjax translate --workdir=runs/unit --data=nightstreet/std --split=source_day

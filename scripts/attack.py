@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks nightjax with wrong and odd inputs, and counts how they end.
 
     python scripts/attack.py --minutes=10

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures flicker and mIoU of a run on drawn drives by night, frame by frame and smoothed.
 
     python scripts/bench_flicker.py --workdir=runs/dsr_fpa

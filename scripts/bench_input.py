@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times the input: records a second on one core, for each form in which records can be stored.
 
     python scripts/bench_input.py

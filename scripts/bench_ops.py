@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times each form of the operations that come in several forms, and prints one table.
 
     python scripts/bench_ops.py

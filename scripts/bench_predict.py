@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times `nightjax predict`: CPU milliseconds of each stage of an image, images a second of a folder, frames of a video.
 
     python scripts/bench_predict.py --workdir=runs/dsr_fpa

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times predictions: milliseconds an image of a run's own prediction, and of its others (the image level alone).
 
     python scripts/bench_prediction.py --workdir=runs/hdm --size=128,256

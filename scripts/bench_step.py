@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times one training step of each config: time to compile, time to run, memory.
 
     python scripts/bench_step.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times our training step on a CPU against the same network's in PyTorch, checked equal first. Needs ``.[convert]``.
 
     python scripts/bench_torch.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes NightStreet as files in Dark Zurich's layout, to try the path that real data takes without any real data.
 
     python scripts/export_nightstreet.py --output=DIR

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures how close the features of night are to the class prototypes of day: what T2S-DA means to change.
 
     python scripts/feature_similarity.py --workdir=runs/source,runs/dacs,runs/t2s_da --set=val_night

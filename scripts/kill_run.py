@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kills a run at random moments and checks that it still ends with the same bits.
 
     python scripts/kill_run.py --kills=10

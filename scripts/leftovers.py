@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a killed process leaves behind: its worker processes, and its shared memory."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the contact sheet of NightStreet: a row a street; day, dusk, night, labels, night without its invalid pixels.
 
 python scripts/nightstreet_contact_sheet.py

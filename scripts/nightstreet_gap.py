@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures how wide NightStreet's domain gap is, and which factor of the night makes it.
 
     python scripts/nightstreet_gap.py --source=runs/source --exposure=runs/exposure --oracle=runs/oracle

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints or runs the eight experiments of the UIT thesis (2021), in an order in which each finds what it needs.
 
     python scripts/sweep_thesis.py --night=NIGHT --night_plain=NIGHT_PLAIN

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TFDS builders, one package a data set.
 
 ``import tfds_builders`` makes every data set of `BUILDERS` known to TFDS by its name. A builder's module is imported

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network that comes with nightjax, for a first mask without training. README.md beside this file is its card."""
 
 import pathlib

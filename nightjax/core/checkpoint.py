@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Saving and restoring a run: state and data position together, atomically, newest and best kept."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run at a time in a folder: a lock on local disks, and a claim that is renewed in stores without locks."""
 
 import contextlib

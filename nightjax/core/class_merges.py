@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Merges: how models of Cityscapes' classes are scored on data sets that tell fewer classes apart."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The section ``classes`` of a config: its schema, and how it becomes a class set and back. Everything goes by name."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights of classes by their share of the labeled pixels."""
 
 from collections.abc import Callable, Sequence

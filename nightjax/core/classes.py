@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class sets: names, colors, groups and label values of the classes that a network tells apart.
 
 A *train id* is the position of a class in its set; 255 means "no class". Label files may hold other values, such as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Command-line edge shared by every verb: flags in, one-line errors out."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs at the edge: files and their arguments, sections to dataclasses, overrides, comparison of runs."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds config files: nightjax's own by name, anyone's by path."""
 
 import pathlib

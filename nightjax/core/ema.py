@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exponential moving average of parameters: the teacher of the self-training methods."""
 
 from typing import Any

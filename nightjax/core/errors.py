@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one exception for mistakes a user can make, and the suggestions that go into its message."""
 
 import difflib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes, text and JSON of files that users name: regular files only, and text as editors of all systems write it."""
 
 import codecs

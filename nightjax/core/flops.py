@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts the floating-point operations of a traced function: its matrix products and convolutions, in loops too.
 
 XLA's own count takes the body of a loop once, whatever its length; this one multiplies.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fused weight initialization: one random draw per distribution instead of one per parameter.
 
 It saves time to compile: every draw is a loop of its own in the program, and one by one a MiT-B5 would have 750.

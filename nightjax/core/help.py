@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text for people on the command line: the help of a verb, and a resolved config as ``key = value`` lines."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a compiled program's text: the bytes that its operations move, and its collectives, in loops too.
 
 XLA's own count of bytes takes the body of a loop once, and is missing for programs compiled for a GPU ahead of time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run instrumentation: clock, scalar log, profiler, stop signals, and word to the experiment platform."""
 
 import contextlib

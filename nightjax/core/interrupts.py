@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ctrl-C while modules are imported: one line and exit code 130, as later; see `core.cli.run`."""
 
 import os

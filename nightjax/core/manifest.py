@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a folder held when it was written: size and SHA-256 of each file, in ``manifest.json`` inside it."""
 
 import concurrent.futures

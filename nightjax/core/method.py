@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The interface between a method and the loops and verbs that use it.
 
 A method is a frozen dataclass made of parts. It never sees files, iterators, writers, flags or the whole config. All

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines of ``metrics.jsonl``, one JSON object a step; read without trust, since a crash can leave anything there."""
 
 import json

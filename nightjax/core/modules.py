@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls of Flax modules, with the types that they have in this library.
 
 Flax must allow for options that this library does not set, and declares unions: a module's output *or* a pair of it and

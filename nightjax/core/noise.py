@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What libraries print beside an error: kept back, so that a user's mistake is one line, and told with a defect."""
 
 import contextlib

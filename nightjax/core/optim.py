@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimizers from a config: groups by parameter name, decay, clipping and schedules."""
 
 import dataclasses

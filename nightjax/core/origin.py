@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run was started with: command, version, revision, date and devices, a record for each start."""
 
 import datetime

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ordered work on all cores, for preparing and checking data."""
 
 import collections

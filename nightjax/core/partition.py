@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters in two trees, those that are trained and those that no step changes, and back in one."""
 
 from collections.abc import Callable, Mapping

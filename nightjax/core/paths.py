@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Paths inside texts whose separators may occur in a path as well."""
 
 import os

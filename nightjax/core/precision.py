@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute precision by name."""
 
 import jax.numpy as jnp

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs of several processes: they join, agree that they do the same, and end with one line when one of them is gone.
 
 JAX's coordination service watches the processes, and aborts those that are left when one is gone. Its dump is kept

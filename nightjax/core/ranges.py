@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which numbers a setting takes, written beside it: ``decay: Annotated[float, Range(0, 1)]``.
 
 All numbers of a config are finite, not below 0 and at most `LARGEST`; see `check_numbers`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random keys as a function of (seed, step, stream), so that no key is ever stored in a checkpoint."""
 
 import zlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a config continues a run: what may differ between a run's start and its continuation, and what may not."""
 
 from collections.abc import Mapping

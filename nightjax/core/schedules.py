@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Learning-rate factors of the reproduced systems, as pure functions of the step."""
 
 import jax

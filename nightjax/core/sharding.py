@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One mesh: batches are split over its devices, and the state is replicated or, if a run asks for it, split too.
 
 The same compiled program serves one CPU, eight GPUs and a pod. Norm statistics, loss means and gradients are global

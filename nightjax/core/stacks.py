@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stacks: equal blocks of a network whose parameters are kept as one tree of arrays with a leading axis of blocks.
 
 A network of forty equal blocks has forty times as many arrays as one block. Kept apart, each is a small program of its

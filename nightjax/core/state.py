@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training state: everything that changes the next step, and nothing else."""
 
 import jax

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One training step of any number of networks: gradients, microbatches, clipping, updates, norms and rates.
 
 Every method's step ends in `gradient_step`. A method says which networks learn under which optimizer (`Player`) and

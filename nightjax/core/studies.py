@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Studies: a question, the runs that answer it, and the differences to look at, as data in a TOML file.
 
     question = "Which part of DANNet helps by night?"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a program will run, and the form that its operations take there.
 
 Several operations can be computed in more than one way: a 1x1 convolution is also a matrix product, a depthwise one a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vocabulary shared by every part: shapes, ids and the nested types that cross module borders.
 
 Shape letters used throughout: ``B`` batch, ``H W`` pixels, ``h w`` feature cells, ``C`` channels, ``K`` classes, ``N``

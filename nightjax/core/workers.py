@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Worker processes: they end with the process that started them, and leave no shared memory behind.
 
 Python's resource tracker unlinks the shared memory of a process that was killed, unless it is killed with it. What is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a run's numbers and images go: one JSON line a step, TensorBoard events, and the table of its parameters."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What kind of image file some bytes are, whether they are all there, and what its header says.
 
 Nothing is decoded here. Files are known by their content: a name may lie.

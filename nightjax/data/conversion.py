@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels of one class set read as those of another: by name, or by a merge that the config names."""
 
 import functools

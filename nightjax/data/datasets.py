@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which data sets there are: the tables that installed packages offer.
 
 A package offers data sets by an entry point of the group ``nightjax.datasets``. The entry point names a mapping from

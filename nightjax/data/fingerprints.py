@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the files of a data set are recognized by when they have moved: names, sizes and a sample of their bytes."""
 
 import hashlib

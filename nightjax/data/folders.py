@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plain folders of images as record sources, for data without a builder."""
 
 import concurrent.futures

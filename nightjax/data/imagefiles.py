@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image files: strict reading, and encoding without TensorFlow."""
 
 import os

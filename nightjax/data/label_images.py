@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one decoder of label files: the values that a file stores, whatever their depth, and nothing else.
 
 A label is read as it is or refused. Formats that change values to save space (JPEG, lossy WebP, HEIC) are known by

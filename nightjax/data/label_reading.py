@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a label file to train ids, by the codes of its folder, with a count of what nobody named."""
 
 import dataclasses

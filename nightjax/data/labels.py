@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label encodings of published data sets: Cityscapes train ids, what each set stores instead, and how to convert it.
 
 Three terms are kept apart everywhere:

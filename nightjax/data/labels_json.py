@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``labels.json``: what the label files of a folder hold, and so the class set of that folder.
 
     {"1": "drivable", "2": {"name": "deer", "color": "#805020", "group": "dynamic"}, "#804080": "road", "0": "ignore"}

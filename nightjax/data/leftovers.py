@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which records the preparation of a data set left out, in words."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a record to an example in a training or evaluation batch."""
 
 import dataclasses

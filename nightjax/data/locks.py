@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A lock that one process of a machine holds at a time."""
 
 import contextlib

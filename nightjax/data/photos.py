@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one decoder of photos: whatever the file, uint8 RGB as a viewer shows it.
 
 The rules, everywhere the same: EXIF orientation is applied; transparent pixels are laid on black; gray, palette and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A look at the data of a run before anything is prepared or compiled: every fault at once, in one bounded list.
 
 What can be seen without decoding is looked at in every file: whether labels and references are there, headers, sizes,

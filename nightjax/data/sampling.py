@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which record comes at which position of a training stream.
 
 Both rules, a uniform shuffle and rare-class sampling, are pure functions of (seed, position). So a stream resumes at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random access to records: TFDS data sets, prepared on first use, plain folders, and lists for tests.
 
 A record is a dict of features that is the same for all data sets: ``image``, ``label``, ``reference`` and ``invalid``

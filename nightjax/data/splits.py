@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Split expressions of plain folders, in the form of TFDS: ``train``, ``train[:90%]``, ``all[100:200]``, ``a+b``."""
 
 import re

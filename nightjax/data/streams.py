@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Endless training streams and finite evaluation batches over random-access sources, on grain.
 
 The order of records is a function of (seed, position) alone. Process p of P reads the p-th part of every global batch,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One split of a prepared TFDS data set by position, read without TensorFlow."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a record to an example: decode, check, resize, crop, flip.
 
 An *example* is a dict of arrays on one pixel grid, and every function here keeps them aligned::

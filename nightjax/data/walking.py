@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one way through a folder: every list of files that a user gave comes from here.
 
 Passed over are what systems and editors leave behind, files of other types, and what is no file: pipes, sockets,

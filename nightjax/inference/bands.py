@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From logits at the network's size to labels at the image's: bilinear growth and decision, a few rows at a time.
 
 The columns of a chunk of logits are grown first. Then every row of the output mixes two of these rows and is decided

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A page on this computer on which one drops a photo and sees its classes; the standard library's server."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One image's labels as files: train ids, their colors and the overlay, each complete or not there."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading the images users really have: rotated, gray, transparent, 16-bit, or damaged."""
 
 import io

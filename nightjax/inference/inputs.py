@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a user wants predicted: images and videos by the name of their results, and what was passed over, with why."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prediction of many files: what is bad never stops the rest, and what is done is not done again."""
 
 import json

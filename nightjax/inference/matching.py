@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of a dense matcher on NightStreet, where the true flow is known."""
 
 from collections.abc import Callable

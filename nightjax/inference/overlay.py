@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of predictions: label files, colors over the image, captioned panels."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validates any submission package, ours or a stranger's, and names the mistakes that servers only answer with
 silence."""
 

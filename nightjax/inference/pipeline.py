@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work on one item after the other, while those ahead are read and those behind are written in other threads."""
 
 import collections

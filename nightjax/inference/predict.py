@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prediction on single images of any size: whole or in windows, at several scales, mirrored.
 
 Compilation. A network is compiled once an input shape, so a folder of many sizes could compile

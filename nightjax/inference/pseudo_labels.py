@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pseudo-labels of a trained network as a plain folder that trains like any labeled data set."""
 
 import json

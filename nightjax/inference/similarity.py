@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How close the features of one set of labeled images are to the class prototypes of another."""
 
 import functools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Steadier labels of a video: each frame is averaged with the frame before, which is moved along the optical flow."""
 
 import dataclasses

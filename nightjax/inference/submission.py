@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packages for the benchmark servers: which folders, names, ids and sizes they want, and writing them.
 
 Train ids become label ids nowhere else but here, and only for Cityscapes. Sources: the rules of the Dark Zurich

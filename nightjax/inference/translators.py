@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What makes a translated data set's images: a trained translator, Fourier domain adaptation, or SingleHDR.
 
 Each function returns the translator, ``(name, uint8 [H, W, 3]) -> uint8 [H, W, 3]``, and the facts that a data set made

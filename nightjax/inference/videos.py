@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Videos in and out, a frame at a time: video files, or folders of numbered images."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published checkpoints in, ours out: files, names, and what differs, said loudly."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of DINOv2's vision transformers: as facebookresearch/dinov2 publishes them (Apache-2.0), and transformers'.
 
 Only names and layouts are here; the weights are each user's own download.

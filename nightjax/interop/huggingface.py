@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders as ``save_pretrained`` writes them: which network they hold, how it sees images, and its classes' names.
 
 Facts: huggingface/transformers, models/segformer (configuration and image processing).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of Mix Transformers and SegFormer in transformers and mmsegmentation, which also lay out some arrays
 otherwise."""
 

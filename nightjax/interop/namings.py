@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Families of published checkpoints: how each calls our parameters, and what of it we do not need.
 
 Facts: the goldens' lists of names, NVlabs/SegFormer, open-mmlab/mmsegmentation (mit2mmseg.py),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of official checkpoints to ours and back: the mechanism, and tables of single networks.
 
 A table maps the prefix of an official name to the prefix of ours; the rest of the name is the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights of the published SingleHDR: one ``.npz`` of its four TensorFlow 1 checkpoints' arrays, by their names.
 
 Next to them the file holds the EMoR curves that the official program reads from ``invemor.txt``: ``invemor/g0`` [1024]

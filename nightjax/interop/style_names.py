@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The style randomiser's published checkpoints under the names of `nightjax.models.style`.
 
 Facts: ``philipjackson/style-augmentation``, ``styleAugmentor.py``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names in Swin Transformer's own checkpoints, which UPerNet starts from. mmsegmentation's are in `namings`."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights of PyTorch checkpoints in and out, by one mechanical rule for every model.
 
 ========================  =======================================  ==========================

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of named arrays: ``.npz``, ``.safetensors``, and torch's, which alone need torch.
 
 safetensors is read and written here: a length, a JSON header, raw little-endian arrays. Its

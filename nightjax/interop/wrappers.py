@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What trainers put around weights: mappings around the mapping of the arrays, and prefixes in front of the names."""
 
 import collections

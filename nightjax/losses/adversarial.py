@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adversarial losses on the raw scores of a discriminator that tells target from source.
 
 Scores of source images are trained towards 0, those of target images towards 1, and the

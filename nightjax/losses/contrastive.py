@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Feature prototype alignment (FPA, DSR section 3.3).
 
 Pixels of one domain are classified by the class prototypes of another, and the reverse.

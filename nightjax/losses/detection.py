@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses of a region proposal network (maskrcnn-benchmark ``rpn/loss.py``, ``smooth_l1_loss.py``)."""
 
 import jax

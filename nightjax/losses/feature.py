@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distances of features to those of a frozen network: DAFormer's on thing classes, VFM-UDA++'s on every cell."""
 
 from collections.abc import Sequence

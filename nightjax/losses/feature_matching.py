@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pix2pixHD's losses on features of its discriminators and of VGG-19 (arXiv 1711.11585, section 3.3)."""
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DANNet's light loss: what keeps a relit image smooth, faithful and of one brightness.
 
 Source: arXiv 2104.10834 section 3.2, ``L_TV``, ``L_exp_z`` and ``SSIM`` of ``network/relighting.py``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training a matcher without labels: warp supervision and W-bipath, both probabilistic.
 
 Source: UAWarpC in Refign (arXiv 2207.06825), ``models/losses.py`` and ``models/alignment_model.py``; W-bipath

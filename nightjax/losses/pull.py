@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pulling loss of T2S-DA and its dynamic class weights (arXiv 2305.13752).
 
 The structure is the paper's figure; the formulas and constants are ours, since its body and code could not be read.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cross-entropy and focal loss of segmentation, their averages and class weights."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DANNet's static loss: a class-weighted focal loss of night images on the static classes."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Losses of image translators (UNIT, arXiv 1703.00848 and its 2018 release).
 
 Adversarial losses are *summed* over the scales of a discriminator, not averaged.

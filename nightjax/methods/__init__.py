@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of methods, and how a config becomes one."""
 
 import dataclasses

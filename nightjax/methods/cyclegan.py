@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CycleGAN: unpaired translation of day to night and back (arXiv 1703.10593).
 
 The batch's ``source`` is domain a, the day; its ``target`` is domain b, the night; both without labels.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DACS self-training as DAFormer runs it: an EMA teacher labels the target, and classes of the source are pasted onto
 it.
 

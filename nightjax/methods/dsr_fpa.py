@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DSR+FPA: dynamic and small object refinement with feature prototype alignment (arXiv 2310.04747).
 
 Self-training by class mix with (a) a class mask that keeps objects whole, (b) a bank that pastes rare classes, (c)

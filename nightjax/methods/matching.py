@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UAWarpC's own training: dense matching of day and night without labels (Refign, arXiv 2207.06825).
 
 One image of a pair is warped by a known random flow. The matcher has to find that flow directly (warp supervision) and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightLab (2204.05538): training of the region level and of the detector of hard regions, stage by stage.
 
 Every stage is a run of its own that starts from the one before: the image level (``supervised``), ``regions``,

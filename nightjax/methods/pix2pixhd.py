@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pix2pixHD: paired translation of label maps or images (arXiv 1711.11585)."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Self-supervised training of a plain transformer on unlabeled days and nights, to start other runs from.
 
 After SimMIM (arXiv 2111.09886): see `parts.masked_pixels`. What is learned are the weights of a backbone; the runs that

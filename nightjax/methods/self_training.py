@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Self-training on unlabeled images under a frozen teacher.
 
 After Zoph et al., "Rethinking pre-training and self-training" (NeurIPS 2020), and "Semantic image segmentation in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cross-entropy on labeled images: source-only, supervised on the labeled target (oracle), pre-training,
 fine-tuning."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """T2S-DA: pulling target to source (arXiv 2305.13752).
 
 Self-training by class mix, and a contrast between two domains: features of a pseudo-target image, which is the source

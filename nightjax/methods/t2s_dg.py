@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """T2S-DA without any target: domain generalization (arXiv 2305.13752; the recipe is ours, T2S-13 in docs/fidelity.md).
 
 The source is stylized at random instead of translated, nothing is mixed, and all negatives are source features. The

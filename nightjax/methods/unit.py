@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UNIT: unpaired translation of day to night and back, through one latent space (arXiv 1703.00848).
 
 The batch's ``source`` is domain a, the day; its ``target`` is domain b, the night; both without labels. A step first

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Confusion counts on the device, scores on the host.
 
 Counts are integers that add up: int32 for one batch on the device, int64 once merged on the host.

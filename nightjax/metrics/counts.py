@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Integer counts that merge, as `clu` metrics: what one batch adds, and what a whole set adds up to.
 
 On the device the counts of a batch are int32. Merging happens on the host in int64, so a total is exact however many

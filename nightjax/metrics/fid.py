@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fréchet and kernel distance between two sets of images, from the features of any network.
 
 Features come in as rows; everything after the network is float64 on the host. Statistics are sums that merge, so

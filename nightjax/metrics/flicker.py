@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flicker of the labels of a video: how many pixels change class where the truth does not."""
 
 import numpy as np

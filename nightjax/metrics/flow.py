@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of flows with a confidence: end-point error, correct pixels, and calibration of the confidence."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which classes NightLab's region level handles: those that the image level is worst at.
 
 Source: arXiv 2204.05538, supplementary, section D and table 1. The IoUs must not come from the set that is reported;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of single images of a set, of which the worst, the median and the best are worth looking at."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How one set is evaluated, as data, and how its images are predicted."""
 
 import dataclasses

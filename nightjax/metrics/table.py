@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluation results as a plain-text table: one column for each set or run, seeds as mean ± spread."""
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uncertainty-aware IoU (Sakaridis et al., "Guided Curriculum Model Adaptation ...", ICCV 2019).
 
 Night ground truth may label a pixel with a class *and* mark it invalid: the class is known only from a day image. A

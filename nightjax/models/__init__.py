@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks, and the tables from names to them."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Low-rank adapters (LoRA, arXiv 2106.09685): small trained pairs beside frozen linear maps, and how they merge.
 
 ``y = W x + b + alpha / rank * B (A x)``. The pair of a linear map is a module beside it, ``lora_<part>`` with the

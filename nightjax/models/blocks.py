@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks that several segmentation heads are made of."""
 
 from typing import Any

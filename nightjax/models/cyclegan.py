@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CycleGAN's residual generator (arXiv 1703.10593, appendix), also pix2pixHD's global one, and its discriminator.
 
 The generator's submodules are named as in the official programs.

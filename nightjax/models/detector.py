@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Region proposal network on a feature pyramid of a ResNet (maskrcnn-benchmark's RPN of R-50-FPN).
 
 Parameter names are the official ones without ``module.`` in front and ``stem`` in the ResNet.

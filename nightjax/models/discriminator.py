@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Patch discriminators on class probabilities (arXiv 1802.10349 section 4.1, 2104.10834)."""
 
 from typing import Any

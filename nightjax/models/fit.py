@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How an image comes to a size that a backbone of square patches can read."""
 
 import dataclasses

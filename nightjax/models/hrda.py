@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HRDA: a low-resolution context view fused with high-resolution details (arXiv 2204.13132).
 
 The context view is the whole image at half size. A detail view is a window of that same size in pixels, taken from the

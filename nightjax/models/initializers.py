@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random initial weights from the distributions of the published systems."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution, pooling and dropout with torch's conventions, in the forms that measured fastest.
 
 ``Conv`` is the one convolution of the library. Every form computes the same function of the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UAWarpC: dense matching of two views of a place, with uncertainty (Refign, arXiv 2207.06825).
 
 Coarse to fine on VGG features: global correlation at 16x16 of a 256x256 copy, then local

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch normalization: one pass over the data, exact in float32, global under sharding."""
 
 import contextlib

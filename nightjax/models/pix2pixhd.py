@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """pix2pixHD (arXiv 1711.11585): coarse-to-fine generator, multi-scale discriminator, and label maps as input.
 
 The global generator is `models.cyclegan.ResnetGenerator` with four halvings.

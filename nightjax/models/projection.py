@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads that losses read features through; they are no part of the network that predicts."""
 
 import functools

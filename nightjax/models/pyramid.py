@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What makes levels of four sizes of the four features of a plain transformer, all of which have one size."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DANNet's relighting network, a small residual image-to-image network (arXiv 2104.10834, 3.2)."""
 
 import functools

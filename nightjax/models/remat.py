@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the backward pass computes again instead of finding it in memory."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The section ``model`` of a config with every attribute that its network has, those left to their default too."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmentation networks: what methods may ask of one, and the usual one of a backbone and a head."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SingleHDR (arXiv 2004.01179): an HDR image from one 8-bit photo by undoing quantisation, response curve and clipping.
 
 Inference only: NightLab's enhancement baseline runs the published networks. They are TensorFlow 1 code, so padding is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Style randomizer: an image in a style drawn from those of paintings (arXiv 1809.05375).
 
 Facts: the official ``philipjackson/style-augmentation``, whose network T2S-DA's authors release again. Submodules are

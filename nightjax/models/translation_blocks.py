@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks of image translators: padded convolutions, their norms, residual blocks and multi-scale discriminators.
 
 Submodules are named as in the official UNIT program, so that its checkpoints are read by rule

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UNIT: two variational autoencoders with one latent space (arXiv 1703.00848), in both published forms.
 
 Domain ``a`` is the day, ``b`` the night. A network has ``encode(x, domain)`` to the mean of the code, whose variance is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightStreet: streets drawn by NumPy, by day, at dusk and by night, with exact ground truth."""
 
 from nightjax.nightstreet.camera import PoseOffset

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pinhole camera: rays, projection and small changes of pose."""
 
 import dataclasses

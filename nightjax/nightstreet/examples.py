@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Examples by split and index, as arrays, rendered on demand."""
 
 import numpy as np

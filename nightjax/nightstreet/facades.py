@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of façades, walls, fences and hedges: vertical planes intersected with every ray."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How wide NightStreet's domain gap is, measured by trained networks, and the band that the benchmark is made for.
 
 Three networks are compared: S, trained on labeled days alone; E, the same with exposure normalization; O, the oracle,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ground plane: one intersection for every ray, classified in world coordinates."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The street of a scene: cross-section, junctions and rows of façades (generators ``layout`` and ``materials``)."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Light: daylight, dusk and the lamps of the night; radiance of every pixel in linear units.
 
 The unit of irradiance is the ground under a street lamp. Daylight is about a hundred of these (in truth a thousand; the

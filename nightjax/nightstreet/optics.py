@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lens: motion, defocus, glare, star streaks and ghosts, on linear radiance."""
 
 import dataclasses

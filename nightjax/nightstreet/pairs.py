@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Coarsely aligned night and day views of one street, and the exact correspondence between them."""
 
 import dataclasses

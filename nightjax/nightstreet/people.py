@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pedestrians, cycles and riders as flat figures."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Splits, sizes, seed ranges and the knobs of NightStreet."""
 
 import dataclasses

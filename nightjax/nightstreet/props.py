@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Static objects of a street: lamps, poles, signs, traffic lights, bollards and trees (generator ``static``)."""
 
 import dataclasses

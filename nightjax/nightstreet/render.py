@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The renderer: integer seeds in, image and ground truth out."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Named random generators and hash noise: every number of a scene is a function of an integer seed and a name."""
 
 import zlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Camera electronics: metering, Poisson-Gaussian noise, tone curve and the invalid mask."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Short drives through a street at night, with the exact flow from each frame to the one before."""
 
 from collections.abc import Iterator

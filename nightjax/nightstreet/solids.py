@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Painting of single objects: flat cut-outs facing along the street, and axis-aligned boxes."""
 
 from collections.abc import Callable, Sequence

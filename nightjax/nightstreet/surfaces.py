@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every pixel sees: depth, class, albedo, normal and own light. Painters write into one of these."""
 
 import numpy as np

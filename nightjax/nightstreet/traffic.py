@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What moves: where vehicles, people and cycles are (generator ``dynamics``)."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cars, trucks, buses and trams as painted boxes."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anchors of a region proposal network, their match to true boxes, and the sample that a step learns from.
 
 Source: maskrcnn-benchmark ``anchor_generator.py``, ``matcher.py``, ``balanced_positive_negative_sampler.py``. Boxes as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory of the last source batches, whose rare classes are pasted on mixed images (DSR 3.2.1)."""
 
 import jax

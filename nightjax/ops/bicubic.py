@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Matrices of bicubic interpolation along one axis, by torch's rules."""
 
 import numpy as np

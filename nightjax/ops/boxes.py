@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boxes in static shapes: area, IoU, box code, clipping, non-maximum suppression, the best of many.
 
 Boxes are (x1, y1, x2, y2) float32 with *inclusive* corners, in pixels: a box of one pixel has x1 = x2 and width 1

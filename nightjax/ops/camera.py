@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a camera makes of a scene's light, on the device: exposure, white balance, scattered light, noise and tone.
 
 Ours. The equations are those of a raw converter: light is linear, noise grows with it, and 8 bits are left at the end.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Feature cells by class over a whole batch: drawn at random, averaged, compared.
 
 Everything keeps its shape whatever classes occur, and nothing moves an example to another device: what leaves a device

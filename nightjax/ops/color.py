@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Color work on the device: normalization, exposure, jitter, and self-training's augmentation.
 
 Images are float32 [B, H, W, 3], RGB, in [0, 1] unless said. Drawing is kept apart from applying.

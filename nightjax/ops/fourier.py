@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fourier domain adaptation: the low-frequency amplitude of one image under the phase of another (arXiv 2004.05498).
 
 Only a small window of the spectrum changes, so only that window is transformed, by thin matrix products, and what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CycleGAN's pool of past translations, which discriminators see again (arXiv 1612.07828, section 2.3)."""
 
 import jax

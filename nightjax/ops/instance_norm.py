@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instance normalization: every channel of every image to zero mean and unit variance."""
 
 import jax

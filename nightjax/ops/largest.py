@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The likeliest class of every pixel."""
 
 import jax

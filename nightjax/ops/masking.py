@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks of masked image consistency: square blocks of an image that the student must infer from their surroundings.
 
 Source: MIC (arXiv 2212.01322), ``mmseg/models/utils/masking_transforms.py`` of its official repository. Drawing is kept

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class-aware mixing of a source and a target image: which classes, the mask, the paste.
 
 A selection of classes is bool [B, K + 1]: one slot for each train id and a last one for the ignore value. Drawing is

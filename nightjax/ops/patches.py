@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images as grids of square patches, and back."""
 
 import jax

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class prototypes of feature maps, and label maps brought to the feature grid."""
 
 import jax

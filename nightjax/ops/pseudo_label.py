@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pseudo-labels of a night image: refinement by the aligned day prediction, confidence, trust."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Regions of images: from label masks, cut out at one size, pasted back, compared with the truth.
 
 A region is half-open [x1, x2) x [y1, y2) in pixels of its image. Cutting out and pasting back are products with one

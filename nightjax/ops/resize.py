@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resizing with torch's conventions: explicit corner rule, antialiasing only on request.
 
 Interpolation is two products with constant matrices, one for rows and one for columns, built with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random smooth flows, whose truth is known: what a matcher is trained on without labels."""
 
 import jax

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Warping by optical flow, and the confidence of a flow."""
 
 import jax

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Overlapping windows over an image: where they lie, cutting them out, and blending their results.
 
 One rule places the windows of mmseg's sliding inference, of HRDA's 1080-pixel windows and of HRDA's

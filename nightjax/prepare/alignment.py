@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether two photos show the same place: a cheap test that works for a day and a night photo.
 
 Both photos are reduced to oriented gradients of a small, locally normalized image. The angle of the gradient is

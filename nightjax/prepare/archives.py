@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unpacks a downloaded archive once, trusting nothing in it.
 
 These are refused before anything is written: absolute paths and ``..``, links and devices, encrypted members, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Base of the TFDS builders: one feature schema, and one way from files to records.
 
 A builder says what its files look like (``LAYOUT``), which configs it has, and, in `SegmentationBuilder.scan`, which

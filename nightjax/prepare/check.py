@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks data before a long run: the files of a builder, or a prepared data set.
 
 Each fault is one line. These are found: ids out of range, train ids in place of label ids and the reverse, labels of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks a plain folder with the code that training reads it with, and says what it holds.
 
 A fault is what training refuses, or what spoils a result: pairs that do not fit, frames in two splits. A warning is

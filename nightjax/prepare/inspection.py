@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inspects single records for `nightjax.prepare.check`, and compares those of two splits."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integrity report of a prepared data set: what it holds, what was left out, and why."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds a data set in a user's folder, however it was unpacked or renamed.
 
 A `Layout` says what a data set is called, which archives it comes in, and what its tree looks like. `find_tree` returns

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pairs of labeled nights with the days that a translator makes of their labels, as a plain folder."""
 
 import pathlib

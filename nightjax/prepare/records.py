@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of one record, and how they become one uniform example.
 
 Builders encode with this module, `nightjax.prepare.check` inspects with it, and worker processes run it. It does not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translated data sets: the labels and facts of a source with images that a translator made.
 
 The images are written first, one file for each record, so that the work can be stopped, continued and shared by

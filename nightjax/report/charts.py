@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Charts as inline SVG, without any library; colors are CSS variables `--series-0..7`."""
 
 import html

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The confusion matrix of an evaluation as a figure, and its largest confusions in words."""
 
 import html

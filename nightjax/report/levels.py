@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A table of the several predictions of one method, class by class."""
 
 import html

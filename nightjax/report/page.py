@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`report.html`: a run on one page that opens anywhere, without network and without a second file.
 
 It is made from the run folder alone: `metrics.jsonl`, `eval/<set>/<step>.json`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One Markdown table of many run folders; runs that differ only in ``-seedN`` become mean ± standard deviation."""
 
 import glob

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading what a run left in its folder: metrics, evaluations, config."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Report sections that methods ask for: how each kind of `core.method.ReportSection` is drawn."""
 
 from collections.abc import Callable, Mapping, Sequence

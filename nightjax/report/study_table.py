@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of a study and what it says: means over seeds, and differences seed by seed."""
 
 import dataclasses

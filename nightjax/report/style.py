@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The style sheet of `report.html`, for light and dark screens and for paper."""
 
 STYLE = """

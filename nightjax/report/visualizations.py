@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a method shows of its work, as one image file a step."""
 
 from collections.abc import Mapping, Sequence

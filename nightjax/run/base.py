@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The part of a network that a run does not train: left out of its checkpoints, named with its hash, and checked.
 
 A run whose optimizer leaves parameters alone (`core.optim.Group.trained`) and that starts from another run

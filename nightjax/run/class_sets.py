@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The class set of a run: which it is, and what labels say of it. Settled when a run starts, and kept in its config.
 
 A run has the classes of its labeled source unless the config names others. What nobody says of a class, how it behaves

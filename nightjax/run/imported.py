@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run folder made of published weights instead of training."""
 
 from collections.abc import Mapping, Sequence

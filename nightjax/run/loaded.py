@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained run on disk: its config, its method, its weights."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each setting of a config means, taken from the docstrings of the dataclasses that the sections become.
 
 The docstring is the one place where a meaning is written: the help of ``--config=NAME`` and the pages of the docs site

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a run fits in memory, as far as that can be seen before anything is compiled; `nightjax plan` says more."""
 
 import math

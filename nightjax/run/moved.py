@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data of a run that lie elsewhere now: a plain folder is known by what is in it, not by its path."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings of plain folders that depend on what is in them: which images to hold out, and the size to train at.
 
 A config leaves them open by ``split="auto"``, ``resize=(0, 0)`` and ``input_size=(0, 0)``. They are chosen when a run

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings that come from another run: a config names them, and they are read when the run starts.
 
 A reference is a text in the place of a value: ``run:FOLDER:KEY``, a setting of another run's config, or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sections of a config, checked and complete: every setting is there with its default, so each is a flag."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first state of a run: shapes, shardings, fresh weights and those of other runs."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of a run: who holds it, which config it belongs to, and whether all processes of a job agree on both."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Day, twilight and night by brightness, and how dark or how like a reference an image's histogram is.
 
 Sources: the rule of the ``solesensei/day2night`` project, used by "Semantic image segmentation in the dark with domain

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choosing images of an unlabeled pool: by features, by brightness or at random, and the folder that says what was
 chosen."""
 

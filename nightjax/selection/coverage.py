@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which images of a pool are most like a reference set: rankings after the Fréchet distance.
 
 "Semantic image segmentation in the dark with domain adaptation method" (UIT, VNU-HCM, 2021) chose night images "by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distances between sets of images (FID and KID), by one process or several that share the images."""
 
 from collections.abc import Iterator, Sequence

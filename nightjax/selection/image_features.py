@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What describes a whole image as a row of numbers: Inception-v3 for FID and KID, or a random network that needs no
 weights."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images by position, wherever they are: a plain folder, or a split of a data set."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency, throughput and memory of a network in JAX, and of an exported one in its runtime."""
 
 import dataclasses

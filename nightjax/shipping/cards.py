@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an export folder says of itself: ``about.json`` for programs, ``README.md`` for people."""
 
 import calendar

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images of a folder, to check a written program with or to calibrate it."""
 
 import functools

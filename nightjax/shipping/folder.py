@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An export folder: written, checked, and only then given its name; and opened again."""
 
 import dataclasses

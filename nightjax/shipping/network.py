@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A trained network as a pure function of an image: what every format is written from.
 
 Everything between a photo of one size and its answer is inside: the resize, the normalization, the network, and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX: one file that onnxruntime, TensorRT, OpenVINO and browsers read.
 
 jax2onnx converts two functions, the network up to its logits and what makes labels of them; the two graphs become one,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a written program answers as nightjax does: asked on images, measured, written down.
 
 The reference is the same network in JAX on this machine. Images have the program's size, so that nothing but the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``run.py`` of an export folder: about twenty lines that need the runtime and Pillow alone.
 
 That of a page serves it, and needs Python alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorFlow's SavedModel: signature ``image`` to ``label`` and ``confidence``, weights as its variables."""
 
 import pathlib

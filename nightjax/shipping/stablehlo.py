@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """StableHLO of `jax.export`: one program for each platform, and the weights as its first argument, by name.
 
 JAX runs a program for six months after the version that wrote it; what has to live longer is ONNX.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TFLite, by way of our own SavedModel: builtin operations alone, for phones and boards.
 
 Its files have one number of images a call. ``model_int8.tflite`` has 8-bit weights and computes activations in 8 bits

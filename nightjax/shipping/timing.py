@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a call takes, and how much memory the process has had."""
 
 import dataclasses

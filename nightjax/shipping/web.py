@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder that any web server serves: a page onto which one drops a photo, the ONNX network, and onnxruntime-web.
 
 onnxruntime-web is copied in, so the page loads nothing from elsewhere and works offline.

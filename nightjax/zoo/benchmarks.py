@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benchmarks by name: which streams to train on, which sets to score, and by which protocol. Plain data.
 
 Stream sections are those of `nightjax.data.loading.StreamSpec`, evaluation sections those of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What there is to choose from: methods, named models, benchmarks, evaluation sets, configs and studies, by name."""
 
 import ast

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Accelerators that a run can be planned for, as data, and how to have a compiler for one that is not here.
 
 A target is written ``v5e:4x4`` (a TPU slice by its topology), ``h200`` or ``h200:8`` (GPUs of one host) or ``cpu``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Named networks: what ``model=`` of a config chooses from. A value is the section ``model`` of a config."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Named optimizers: sections ``optim`` of the published recipes, and of small networks that learn from scratch."""
 
 from typing import Any

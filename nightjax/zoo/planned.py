@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes and machines of the table that ``nightjax plan --all`` makes."""
 
 DATA = "data=cityscapes_to_dark_zurich"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recipes: what a config file is made of. A recipe, a benchmark and a few changes give a whole config."""
 
 import copy

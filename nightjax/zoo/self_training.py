@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the recipes of the self-training methods (DACS, DSR+FPA, T2S-DA) have in common."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the recipes of the image translators (CycleGAN, pix2pixHD, UNIT) have in common."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wrong and odd inputs, drawn at random: settings, config files, damaged files, flags."""
 
 import dataclasses

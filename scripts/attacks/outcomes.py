@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a command in this process, watches how it ends, and judges it."""
 
 import contextlib

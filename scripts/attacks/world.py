@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small world to attack: data, a finished run, an export, weights, a prepared data set, each made by its own verb."""
 
 import contextlib

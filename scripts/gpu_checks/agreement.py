@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether one step of every method on the GPU gives the CPU's values, in float32 and in bfloat16.
 
 The variants and their batches are those of ``tests/safety/record_steps.py``. Both sides begin with the state that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our training step beside the same network's in PyTorch: compares them, then lets them take turns."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the parts of the GPU check share: rows of results, the time that is left, programs and how they are timed."""
 
 import contextlib

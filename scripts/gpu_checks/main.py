@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks and times nightjax on one GPU within a few minutes: correctness, recipes, PyTorch beside it, input.
 
     bash scripts/gpu_check.sh --out=runs/gpu

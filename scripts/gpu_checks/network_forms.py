@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a config says about its network and optimizer, as ``torch_networks.py`` wants it; torch is not imported."""
 
 from typing import Any

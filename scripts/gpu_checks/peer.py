@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same network, weights, batch, loss and optimizer in PyTorch, eager and compiled, checked equal first."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A training step of a config, compiled as a run compiles it, with a first state and a made-up batch."""
 
 import dataclasses

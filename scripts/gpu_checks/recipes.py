@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Step time, images a second, MFU, memory and compile time of the papers' recipes."""
 
 import concurrent.futures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One network's supervised step, which PyTorch's is compared with, and how long the loop waits for its input."""
 
 import concurrent.futures

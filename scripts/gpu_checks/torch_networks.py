@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNets with DeepLab-v2's or the FPN head in PyTorch, under our names: what benchmarks compare our networks with.
 
 Written from ``nightjax/models/backbones/resnet.py`` and ``nightjax/models/heads/``; the library uses none of it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ACDC: fog, night, rain and snow, with labels, invalid masks and references."""
 
 import pathlib

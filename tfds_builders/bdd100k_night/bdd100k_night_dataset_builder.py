@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BDD100K-night: the 87 labeled night photos of BDD100K that MGCDA's authors picked by hand."""
 
 from etils import epath

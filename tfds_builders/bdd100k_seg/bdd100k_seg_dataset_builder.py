@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BDD100K semantic segmentation: 10K day and night photos with 19-class masks."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CamVid: 701 labeled frames of four drives, three by day and one at dusk.
 
 The published train and test folders both mix day and dusk, so splits are made by drive instead.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cityscapes (fine): train ids made from ``labelIds``, from the zips or from an unpacked tree."""
 
 import re

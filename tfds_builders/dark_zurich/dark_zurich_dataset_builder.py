@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dark Zurich: drives by day, twilight and night, GPS-nearest pairs, labeled validation."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GTA5: rendered street scenes whose label files are palette PNGs, index = Cityscapes label id."""
 
 from nightjax.prepare import builder, layouts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NEXET 2017: 50,000 unlabeled dash-camera photos with a lighting tag."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightCity with its label versions original, NightCity+ (new val) and NightCity-fine."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightStreet: procedural streets by day, at dusk and by night, drawn on first use; nothing is downloaded."""
 
 import dataclasses

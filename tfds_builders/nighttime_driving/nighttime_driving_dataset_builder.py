@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nighttime Driving: 50 coarsely labeled test images, original or corrected labels."""
 
 import pathlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SYNTHIA-RAND-CITYSCAPES: rendered scenes with 16-bit multi-channel label files."""
 
 from nightjax.prepare import builder, layouts

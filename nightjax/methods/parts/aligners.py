@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the day prediction is brought onto the night view: the plug-in of DSR's refinement."""
 
 import dataclasses

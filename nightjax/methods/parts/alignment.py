@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Feature prototype alignment: pixels are pulled to the class prototypes of the other domain (DSR+FPA, section 3.3)."""
 
 import dataclasses

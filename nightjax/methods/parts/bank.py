@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rare-class bank: rare objects of the last source batches are pasted on mixed images (DSR, section 3.2.1)."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Discriminators that tell a segmentation network's output on the target from that on the source."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation: the student's features stay predictive of those of a frozen foundation model (VFM-UDA++).
 
 Source: VFM-UDA++ (arXiv 2503.10685), ``get_feature_distance_loss`` of its official repository: a frozen DINOv2-L with

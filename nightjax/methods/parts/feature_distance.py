@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The feature distance that keeps the student near its first weights (DAFormer, section 3.4)."""
 
 import dataclasses

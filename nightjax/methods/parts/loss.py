@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The segmentation loss on labels and pseudo-labels."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masked image modeling: hidden patches are predicted from the visible ones (SimMIM, arXiv 2111.09886).
 
 The simplest published objective: mask tokens in the encoder, one linear map to pixels, and the L1 distance on what is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masked image consistency: the student labels masked images as the complete ones are labeled (MIC, arXiv 2212.01322).
 
 One more student pass a step, on crops of which most blocks are hidden, under the labels that the step has anyway. The

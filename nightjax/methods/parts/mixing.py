@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class mix: classes of the source are pasted onto the target."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A segmentation network as methods use it: the module, how pixels enter it, its training pass and its predictions."""
 
 import dataclasses

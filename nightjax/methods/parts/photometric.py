@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Color jitter, blur and the light and camera of training images, on the device."""
 
 import dataclasses

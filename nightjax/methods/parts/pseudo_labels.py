@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pseudo-labels of target images and their weight in the loss."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What T2S-DA and its generalization have in common: the projection head, the teacher's keys, the pulling loss."""
 
 import dataclasses

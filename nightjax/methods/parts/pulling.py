@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pulling loss of T2S-DA on maps of projected features: what is remembered, what is drawn, what is compared."""
 
 import dataclasses

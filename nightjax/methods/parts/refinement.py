@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refinement of night pseudo-labels by the coarsely aligned day view (DSR, section 3.2.2; Refign)."""
 
 import dataclasses

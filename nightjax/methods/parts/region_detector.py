@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightLab's detector of hard regions: its view of an image, its boxes, and its loss."""
 
 import dataclasses

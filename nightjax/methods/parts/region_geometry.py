@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightLab's regions: how they are cut out of images, found around labels, and drawn for training."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every method that trains one segmentation network, the student, answers to loops and verbs."""
 
 import functools

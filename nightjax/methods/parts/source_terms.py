@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The student's passes that the self-training methods have in common, with the losses on them."""
 
 import dataclasses

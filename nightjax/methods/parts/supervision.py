@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Supervised training of one segmenter: its examples and its loss, shared by supervised training and NightLab's
 levels."""
 

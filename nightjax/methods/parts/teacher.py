@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The EMA teacher of the self-training methods."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every method that trains an image translator answers to loops and verbs."""
 
 from typing import ClassVar, Literal

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Translation of the source into pseudo-target images (T2S-DA)."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NightLab's prediction (2204.05538): an image level, a detector of hard regions, and a region level that looks closer.
 
 The paper's body and code are not public; this is a reconstruction from its supplementary.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DINOv2's plain vision transformers (arXiv 2304.07193), with and without registers (arXiv 2309.16588).
 
 Parameters are named as in the published files of facebookresearch/dinov2; ``interop.dinov2_names`` has transformers'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inception-v3 in the form that FID is defined by: TensorFlow's graph of 2015-12-05.
 
 Facts: arXiv 1512.00567, and pytorch-fid's ``inception.py`` for where that graph differs from torchvision's: average

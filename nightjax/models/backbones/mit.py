@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mix Transformer, SegFormer's encoder (arXiv 2105.15203, section 3.1; mix_transformer.py)."""
 
 import functools

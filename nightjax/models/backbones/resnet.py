@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNet (arXiv 1512.03385) with the stems, strides and dilations that segmentation uses.
 
 Parameter names are torchvision's, and mmsegmentation's for the deep stem (``stem.0``, ``stem.1``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Swin Transformer (arXiv 2103.14030, section 3) for dense prediction, as in mmsegmentation.
 
 Parameters are named as there; ``interop.swin_names`` converts the official checkpoints.

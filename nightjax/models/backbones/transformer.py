@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the transformer backbones share: norms, drop path, and loops over equal blocks that are compiled once."""
 
 from collections.abc import Callable, Sequence

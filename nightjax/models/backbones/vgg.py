@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VGG-16's convolutions (arXiv 1409.1556), the features of the matcher."""
 
 from typing import Any

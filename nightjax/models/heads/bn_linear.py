@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DINOv2's linear segmentation head: batch norm and a 1x1 classifier on one or several features (arXiv 2304.07193)."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DAFormer's decoder: context-aware fusion of four levels (arXiv 2111.14887, section 3.2)."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DeepLab-v2's classifier: parallel dilated convolutions, summed (arXiv 1606.00915, 3.2)."""
 
 from collections.abc import Mapping

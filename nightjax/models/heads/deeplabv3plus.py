@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DeepLab-v3+'s decoder with separable convolutions (arXiv 1802.02611, section 3), as in mmsegmentation."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """FCN's classifier (arXiv 1411.4038) as mmsegmentation uses it beside a larger head."""
 
 from collections.abc import Mapping

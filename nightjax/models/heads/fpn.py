@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A light semantic feature pyramid for small models (after arXiv 1612.03144, 1901.02446)."""
 
 from collections.abc import Mapping

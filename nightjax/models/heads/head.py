@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all segmentation heads share."""
 
 from collections.abc import Mapping

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Semantic branch of Panoptic FPN: as published, and with convolutions shared between the levels of the pyramid.
 
 Sources: Kirillov et al. 2019 (arXiv 1901.02446, section 3.1 and figure 3), with detectron2's details. The shared form

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PSPNet's pyramid pooling and its auxiliary classifier (arXiv 1612.01105), as in DANNet.
 
 The 1x1 convolutions of the pyramid are without batch norm, and no ReLU follows the batch norms.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RefineNet's decoder: each stage fuses a coarser result with a finer feature (1611.06612).
 
 Submodules are named as in the official checkpoints. Level 1 is the coarsest.

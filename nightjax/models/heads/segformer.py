@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SegFormer's all-MLP decoder (arXiv 2105.15203, section 3.2); also HRDA's scale attention.
 
 Submodules are named as in refign's checkpoints. HRDA's checkpoints call them ``embed_layers.i``, ``fuse_layer`` and

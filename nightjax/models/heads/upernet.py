@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UPerNet's decoder: pyramid pooling on top of a feature pyramid (arXiv 1807.10221), as in mmsegmentation."""
 
 from collections.abc import Mapping

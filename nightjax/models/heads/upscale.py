@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VFM-UDA's light head for plain vision transformers (arXiv 2406.09896), and VFM-UDA++'s for four levels
 (arXiv 2503.10685)."""
 
