@@ -32,10 +32,10 @@ from collections.abc import Sequence
 
 import cv2
 import jax
-import leftovers
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
+from attacks import leftovers
 
 from nightjax.core import cli
 from nightjax.core.errors import UserError
