@@ -21,11 +21,12 @@ from PIL import Image
 
 from nightjax import bundled
 from nightjax.core.classes import ClassSet
+from nightjax.core.errors import UserError
 from nightjax.evaluator import Evaluator
 from nightjax.inference import overlay
 from nightjax.inference.images import read_image
 from nightjax.inference.predict import Prediction, Scores, score_image
-from nightjax.run import loaded, settings
+from nightjax.run import calibration, loaded, settings
 from nightjax.train import train as _train
 from nightjax.zoo.listing import list_benchmarks, list_configs, list_methods, list_models, list_sets, list_studies
 
@@ -50,10 +51,11 @@ class Model:
 
     Attributes:
         run: config, method and weights.
+        calibration: of its confidences, if ``nightjax calibrate`` fitted it.
     """
 
-    def __init__(self, run: loaded.Run):
-        self.run = run
+    def __init__(self, run: loaded.Run, calibrated: calibration.Calibration | None = None):
+        self.run, self.calibration = run, calibrated
 
     def __repr__(self) -> str:
         run, names = self.run, self.classes.names
@@ -68,6 +70,11 @@ class Model:
         """The classes that the network tells apart: ``names`` and ``palette`` in train-id order."""
         return self.run.classes
 
+    @property
+    def temperature(self) -> float:
+        """That logits are divided by for confidences; 1 without calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
     def predict(self, image: ImageLike, **options: Any) -> Prediction:
         """Segments one image.
 
@@ -77,19 +84,44 @@ class Model:
                 default `input_size`; None feeds the image as it is.
 
         Returns:
-            Train ids [H, W] uint8 and confidence [H, W] float32, at the image's own size.
+            Train ids [H, W] uint8 and confidence [H, W] float32, at the image's own size. Confidences of a calibrated
+            run are corrected; ``temperature=1`` gives the network's own.
         """
         probabilities = options.pop("probabilities", False)
         return self.scores(image, **options).prediction(probabilities)
 
-    def label(self, image: ImageLike, **options: Any) -> np.ndarray:
+    def label(self, image: ImageLike, *, abstain: float = 0.0, **options: Any) -> np.ndarray:
         """The train ids of `predict` alone, uint8 [H, W], in less than half the time.
 
         Args:
             image: as for `predict`.
+            abstain: see `confident_from`; less confident pixels are 255, "no class".
             **options: of `score_image`.
+
+        Raises:
+            UserError: see `confident_from`.
         """
-        return self.scores(image, **options).label()
+        return self.scores(image, **options).label(self.confident_from(abstain))
+
+    def confident_from(self, precision: float) -> float:
+        """The confidence from which labels are right so often by the run's calibration; 0, which keeps all, for 0.
+
+        Args:
+            precision: share of right pixels among those that are kept, in 0..1.
+
+        Raises:
+            UserError: it is outside of 0..1, the run is not calibrated, or no confidence is enough.
+        """
+        if not precision:
+            return 0.0
+        if not 0 < precision < 1:
+            raise UserError(f"abstain={precision:g} must be the share of kept pixels that are to be right, below 1")
+        if self.calibration is None:
+            raise UserError(
+                f"{self.run.workdir} has no calibration, which says what its confidences are worth; fit one with "
+                "nightjax calibrate --workdir=RUN"
+            )
+        return self.calibration.threshold(precision)
 
     def scores(self, image: ImageLike, **options: Any) -> Scores:
         """What the network says of one image at its own size, from which labels and predictions are made.
@@ -99,7 +131,7 @@ class Model:
             **options: of `score_image`.
         """
         image = _image(image)
-        options = {"input_size": self.input_size(image.shape[:2])} | options
+        options = {"input_size": self.input_size(image.shape[:2]), "temperature": self.temperature} | options
         return score_image(self.run.predict_fn, image, **options)
 
     def input_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -132,22 +164,27 @@ class Model:
         config.data.dir = data_dir or config.data.dir
         config.data.manual_dir = manual_dir or config.data.manual_dir
         config.eval.network = self.run.network
-        evaluator = Evaluator(config, self.run.method, self.run.mesh, epath.Path(self.run.workdir), self.run.config)
+        place = None if bundled.holds(self.run.workdir) else epath.Path(self.run.workdir)
+        evaluator = Evaluator(config, self.run.method, self.run.mesh, place, self.run.config, self.calibration)
         return evaluator(self.run.variables, self.run.step)
 
 
-def load(workdir: str | os.PathLike = "", *, network: str = "", step: int | str | None = None) -> Model:
+def load(
+    workdir: str | os.PathLike = "", *, network: str = "", step: int | str | None = None, calibrated: bool = True
+) -> Model:
     """Loads a trained network from its run folder.
 
     Args:
         workdir: of the run; by default the small network that comes with nightjax (`nightjax.bundled`).
         network: ``"student"`` or ``"teacher"``; by default what the config evaluates.
         step: of the checkpoint, or "best"; the newest by default.
+        calibrated: whether to correct confidences by the run's calibration, if it has one.
 
     Raises:
         UserError: no run or checkpoint there.
     """
-    return Model(loaded.load(workdir or bundled.NETWORK, network, step))
+    run = loaded.load(workdir or bundled.NETWORK, network, step)
+    return Model(run, calibration.read(run) if calibrated else None)
 
 
 def get_config(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:

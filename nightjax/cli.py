@@ -14,6 +14,7 @@ from nightjax.core import interrupts
 VERBS = {
     "train": ("nightjax.main", "Train a method, or resume an interrupted run."),
     "evaluate": ("nightjax.evaluate", "Score trained runs on labeled sets."),
+    "calibrate": ("nightjax.calibrate", "Fit what a run's confidences are worth, without labels of nights."),
     "predict": ("nightjax.predict", "Segment images with a trained network."),
     "demo": ("nightjax.demo", "Open a page on this computer that segments your photos."),
     "submit": ("nightjax.submit", "Write or check a package for a benchmark server."),

@@ -5,8 +5,9 @@
     nightjax evaluate --workdir=runs/seed0,runs/seed1,runs/seed2 --data=cityscapes_to_dark_zurich
     nightjax evaluate --workdir=runs/dsr_fpa --sets=dark_zurich_val_windows,acdc_night_val --output=night.json
 
-Writes RUN/eval/SET/STEP.json and prints one table of all sets. Several runs of one method, with different seeds, give
-mean and standard deviation. Scores of a network that the run does not evaluate, and of other sets, are kept apart.
+Writes RUN/eval/SET/STEP.json and prints one table of all sets; of the network that comes with nightjax it only prints.
+Several runs of one method, with different seeds, give mean and standard deviation. Scores of a network that the run
+does not evaluate, and of other sets, are kept apart.
 Several processes share the images: give each the same command, with --distributed on a TPU pod, and elsewhere with
 --coordinator, --processes and --process_id.
 """
@@ -20,11 +21,12 @@ import ml_collections
 from absl import flags
 from etils import epath
 
+from nightjax import bundled
 from nightjax.core import cli
 from nightjax.core.files import write_whole
 from nightjax.evaluator import Evaluator
 from nightjax.metrics import table
-from nightjax.run import loaded, moved, own_data, settings, start
+from nightjax.run import calibration, loaded, moved, own_data, settings, start
 from nightjax.zoo import benchmarks
 
 
@@ -59,7 +61,8 @@ def main(argv: Sequence[str]) -> None:
         wanted = ml_collections.ConfigDict(config.to_dict())
         wanted.data.streams = {}
         start.look_at_data(wanted)
-        evaluator = Evaluator(config, run.method, run.mesh, epath.Path(workdir), started)
+        place = None if bundled.holds(workdir) else epath.Path(workdir)
+        evaluator = Evaluator(config, run.method, run.mesh, place, started, calibration.read(run))
         results[workdir] = evaluator(run.variables, run.step)
     if jax.process_index() == 0:
         _report_all(results, values.output)

@@ -17,7 +17,7 @@ from etils import epath
 
 from nightjax.core import class_section, files, sharding, targets, writers
 from nightjax.core import config as configs
-from nightjax.core.class_merges import CLASS_MERGES
+from nightjax.core.class_merges import CLASS_MERGES, ClassMerge
 from nightjax.core.class_weights import class_weights
 from nightjax.core.classes import CITYSCAPES, ClassSet
 from nightjax.core.errors import Absent, UserError
@@ -25,10 +25,12 @@ from nightjax.core.method import Segments, Trainable, segments
 from nightjax.core.types import IGNORE, Variables
 from nightjax.data import sources, streams, transforms
 from nightjax.metrics import confusion, protocol, table, uiou
+from nightjax.metrics.calibration import summarize_calibration
 from nightjax.metrics.counts import evaluation_counts
 from nightjax.metrics.image_scores import Chosen, ImageScores
 from nightjax.metrics.protocol import EvalSet
 from nightjax.run import settings
+from nightjax.run.calibration import Calibration
 from nightjax.run.loaded import network_of
 from nightjax.zoo import benchmarks
 
@@ -45,8 +47,9 @@ class Evaluator:
         config: ``config.eval`` says which network the variables are of and what to score it on.
         method: of the network.
         mesh: the devices.
-        workdir: of the run.
+        workdir: of the run, which gets the scores; None keeps them out of any file.
         own: the run's own config, where ``config`` asks for something else; see `score_folder`.
+        calibrated: the calibration of the network, whose confidences are scored too.
     """
 
     def __init__(
@@ -54,8 +57,9 @@ class Evaluator:
         config: ml_collections.ConfigDict,
         method: Trainable,
         mesh: jax.sharding.Mesh,
-        workdir: epath.Path,
+        workdir: epath.Path | None,
         own: ml_collections.ConfigDict | None = None,
+        calibrated: Calibration | None = None,
     ):
         self.sets = _build_sets(settings.eval_sections(config))
         own = config if own is None else own
@@ -74,7 +78,8 @@ class Evaluator:
         self._data, self._mesh, self._workdir = config.data, mesh, workdir
         self.classes, self._merges = class_section.of_section(config.classes), config.classes.merges.to_dict()
         scored = segments(method) if self.sets else cast(Segments, method)
-        count = functools.partial(batch_outputs, scored, classes=self.classes)
+        count = functools.partial(batch_outputs, scored, classes=self.classes, calibrated=calibrated)
+        self._calibrated = calibrated
         self._counts = jax.jit(
             targets.written_for(targets.of(mesh.devices.flat), count),
             static_argnames="eval_set",
@@ -107,8 +112,10 @@ class Evaluator:
         Returns:
             Set name to `confusion.summarize`'s result, with ``network``, ``dataset``, ``split``,
             ``label_version``, ``protocol`` (what differs from `EvalSet`'s defaults), ``notes`` (what a reader of the
-            number should know) and, where the protocol asks for it, ``uiou``, or ``differing``, the percentage of
-            pixels that the method's own prediction has otherwise.
+            number should know), ``calibration`` (of `calibration.summarize_calibration`) and, where the protocol asks
+            for it, ``uiou``, or ``differing``, the percentage of pixels that the method's own prediction has otherwise.
+            Of a calibrated network, ``calibrated`` has the same of corrected confidences, with ``temperature`` and
+            ``abstain``: asked precision to what its threshold gives here.
         """
         self.chosen = {}
         results = {name: self._evaluate(name, eval_set, variables, brief) for name, eval_set in self.sets.items()}
@@ -117,19 +124,21 @@ class Evaluator:
             print(
                 line if brief else table.format_results(results), flush=True
             )  # First, so that a full disk does not take it along.
-            for name, result in results.items():
-                path = self._workdir / "eval" / self._folders[name] / f"{step:07d}.json"
-                files.write_whole(path, json.dumps({"step": step} | result, indent=1))
+            if self._workdir is not None:
+                self._keep(self._workdir / "eval", step, results)
             if writer:
                 writer.scalars(step, primary_scores(results))
                 writer.events(step, class_scores(results))
-            for name, folder in self._folders.items():
-                if folder != name and name in self.sets:
-                    print(
-                        f"{name} is not the run's own evaluation: kept apart, in {self._workdir}/eval/{folder}",
-                        flush=True,
-                    )
         return results
+
+    def _keep(self, place: epath.Path, step: int, results: Mapping[str, Any]) -> None:
+        for name, result in results.items():
+            path = place / self._folders[name] / f"{step:07d}.json"
+            files.write_whole(path, json.dumps({"step": step} | result, indent=1))
+            if self._folders[name] != name:
+                print(
+                    f"{name} is not the run's own evaluation: kept apart, in {place}/{self._folders[name]}", flush=True
+                )
 
     def _evaluate(self, name: str, eval_set: EvalSet, variables: Variables, brief: bool) -> dict[str, Any]:
         source, sizes = self._sources[name], set()
@@ -163,7 +172,7 @@ class Evaluator:
                 "protocol": eval_set.changes,
                 "notes": _notes(eval_set, sizes, self._data.streams),
             }
-            | summarize(total, eval_set, self.classes)
+            | summarize(total, eval_set, self.classes, self._calibrated)
         )
 
     def panels(self) -> dict[str, dict[str, list[np.ndarray]]]:
@@ -232,20 +241,28 @@ def batch_outputs(
     batch: Mapping[str, jax.Array],
     eval_set: EvalSet,
     classes: ClassSet = CITYSCAPES,
+    calibrated: Calibration | None = None,
 ) -> tuple[metrics.Collection, jax.Array]:
     """`batch_counts`, and the predicted train ids, uint8 [B, H, W]."""
     label, mask = batch["label"], batch["mask"]
     weights = logit_weights(eval_set, classes)
-    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], weights)
+    temperatures = (1.0,) if calibrated is None else (1.0, calibrated.temperature)
+    predict = lambda fn: protocol.predict(fn, batch["image"], eval_set, label.shape[1:], weights, temperatures)
     own = functools.partial(method.predict, variables)
     other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
-    prediction, confidence = predict(other if eval_set.prediction else own)
-    outputs = {"label": label, "prediction": prediction, "mask": mask}
+    prediction, confidence, *corrected = predict(other if eval_set.prediction else own)
+    outputs = {"label": label, "prediction": prediction, "confidence": confidence, "mask": mask}
+    if merge := merge_of(eval_set, classes):
+        outputs["merge_table"] = merge.table
     if eval_set.prediction:
         outputs["other_prediction"] = predict(own)[0]
     if eval_set.uiou:
-        outputs |= {"confidence": confidence, "invalid": batch["invalid"] > 0, "thresholds": thresholds(classes)}
-    kinds = evaluation_counts(uiou=eval_set.uiou, differing=bool(eval_set.prediction))
+        outputs |= {"invalid": batch["invalid"] > 0, "thresholds": thresholds(classes)}
+    if calibrated is not None:
+        outputs |= {"calibrated_confidence": corrected[0], "fitted_thresholds": calibrated.ascending}
+    kinds = evaluation_counts(
+        uiou=eval_set.uiou, differing=bool(eval_set.prediction), calibrated=calibrated is not None
+    )
     counts = kinds.single_from_model_output(num_classes=len(classes), **outputs)
     return counts, prediction.astype(jnp.uint8)
 
@@ -266,6 +283,11 @@ def thresholds(classes: ClassSet) -> np.ndarray:
     return uiou.default_thresholds(len(classes))
 
 
+def merge_of(eval_set: EvalSet, classes: ClassSet) -> ClassMerge | None:
+    """The merge that a set is scored by; a merge is of Cityscapes' classes and of no others."""
+    return CLASS_MERGES[eval_set.merge] if eval_set.merge and classes.same_classes(CITYSCAPES) else None
+
+
 def logit_weights(eval_set: EvalSet, classes: ClassSet = CITYSCAPES) -> np.ndarray | None:
     """DANNet's class weights of a protocol, float64 [K], or None."""
     std = eval_set.class_weight_std
@@ -274,14 +296,18 @@ def logit_weights(eval_set: EvalSet, classes: ClassSet = CITYSCAPES) -> np.ndarr
     return class_weights(classes.pixel_share, std) if std else None
 
 
-def summarize(counts: Any, eval_set: EvalSet, classes: ClassSet) -> dict[str, Any]:
-    """All scores of one set from its merged `batch_counts`; a merge is of Cityscapes' classes and of no others."""
+def summarize(
+    counts: Any, eval_set: EvalSet, classes: ClassSet, calibrated: Calibration | None = None
+) -> dict[str, Any]:
+    """All scores of one set from its merged `batch_counts`."""
     total, names, groups = counts.confusion.total, classes.names, classes.scored_groups
-    if eval_set.merge and classes.same_classes(CITYSCAPES):
-        merge = CLASS_MERGES[eval_set.merge]
+    if merge := merge_of(eval_set, classes):
         total, names, groups = merge.merge_confusion(total), merge.classes, {}
     summary = confusion.summarize(total, names, groups, eval_set.absent_classes)
     summary["confusion"] = np.asarray(total)[: len(names), : len(names)].tolist()
+    summary["calibration"] = summarize_calibration(counts.reliability.total)
+    if calibrated is not None:
+        summary["calibrated"] = calibrated.summarize(counts, names, eval_set.uiou)
     if eval_set.prediction:
         summary |= {"differing": 100 * int(counts.differing.total) / max(summary["pixels"], 1)}
     if eval_set.uiou:

@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FlagValues()
     _define(values)
     cli.define_checkpoint(values)
+    cli.define_abstain(values)
     cli.parse(values, argv, __doc__, required=("workdir", "output", "size"))
     _check(values)
     size = parse_size(values.size, "size")
@@ -49,6 +50,8 @@ def main(argv: Sequence[str]) -> None:
         values.batch or None,
         values.layout,
         values.outputs,
+        model.temperature,
+        model.confident_from(values.abstain),
     )
     options = folder.Options(
         values.platforms,
@@ -65,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     for target in values.to:
         output = epath.Path(values.output) / target if len(values.to) > 1 else epath.Path(values.output)
         try:
-            found = folder.export(output, target, network, model.classes, _origin(run), asked, options)
+            found = folder.export(output, target, network, model.classes, _origin(run, values.abstain), asked, options)
         except parity.ParityFailed as error:
             print(f"nightjax: {output} is not written: {error}", file=sys.stderr)
             sys.exit(1)
@@ -142,6 +145,8 @@ def _check(values: flags.FlagValues) -> None:
             raise UserError(f"--{name} is of {' and '.join(targets)}; add --to={targets[0]}")
     if (values.layout, values.outputs) != ("nhwc", "label") and values.to != ["onnx"]:
         raise UserError("--layout and --outputs are of onnx alone; export the other formats by themselves")
+    if values.abstain and values.outputs == "logits":
+        raise UserError("--abstain leaves labels out, and --outputs=logits has none; give one of them")
     for target in values.to:
         folder.check_free(epath.Path(values.output) / target if len(values.to) > 1 else values.output)
     if {"onnx", "web"} & set(values.to):
@@ -161,8 +166,8 @@ _OF = {
 """Flag to the formats that it is for."""
 
 
-def _origin(run: Any) -> dict[str, Any]:
-    """Where a network comes from, for ``about.json``."""
+def _origin(run: Any, abstain: float) -> dict[str, Any]:
+    """Where a network comes from and how often kept labels are to be right, for ``about.json``."""
     facts, streams = run.facts(), run.config.data.streams
     return {
         "run": run.workdir.name,
@@ -171,6 +176,7 @@ def _origin(run: Any) -> dict[str, Any]:
         "step": facts["step"],
         "weights": facts["weights"],
         "trained_on": sorted({stream.dataset for stream in streams.values()}),
+        "abstain": abstain,
         "normalization": run.config.model.input.to_dict() | {"where": "inside the program"},
     }
 

@@ -4,6 +4,7 @@
     nightjax predict --input=night.jpg
     nightjax predict --workdir=runs/dsr_fpa --input=my_photos --output=masks
     nightjax predict --workdir=runs/dsr_fpa --input=a.jpg,b.png --output=masks --scales=0.75,1,1.25 --flip
+    nightjax predict --workdir=runs/dsr_fpa --input=my_photos --output=masks --abstain=0.9
     nightjax predict --workdir=runs/dsr_fpa --input=drive.mp4 --output=masks --smooth
     nightjax predict --workdir=runs/dsr_fpa --input=drive_frames --frame_rate=25 --output=masks
 
@@ -12,6 +13,9 @@ the image's own size, and for every video the folder NAME_trainids of masks and 
 legend.png say once what ids and colors mean; summary.json has the classes' shares of every image. Sub-folders of an
 input folder are kept. It needs the run folder, and no data set. Without --workdir it takes the small network that
 comes with nightjax.
+
+--abstain=0.9 leaves pixels without class, 255, where the network is too unsure: of those that keep their class 90 % are
+to be right. The run needs a calibration, which nightjax calibrate makes without labels of nights.
 
 The same command goes on where it was stopped. Files that cannot be segmented never stop the others: they are listed at
 the end, and the exit code is 2.
@@ -62,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
         "Steady the labels of videos: average each frame with the one before, moved along the optical flow.",
         flag_values=values,
     )
+    cli.define_abstain(values)
     cli.parse(values, argv, __doc__, required=("input",))
     cli.use_compilation_cache()
     options = {"scales": _scales(values.scales), "flip": values.flip}
@@ -76,15 +81,19 @@ def main(argv: Sequence[str]) -> None:
     if not values.workdir:
         print(f"this is {bundled.WHAT}", flush=True)
     model = api.load(values.workdir, network=values.network, step=values.step)
-    made_by = model.run.facts() | {"options": options | ({"smooth": True} if values.smooth else {})}
+    confident = model.confident_from(values.abstain)
+    told = {"smooth": True} if values.smooth else {}
+    if confident:
+        told["abstain"] = {"precision": values.abstain, "confidence": confident, "temperature": model.temperature}
+    made_by = model.run.facts() | {"options": options | told}
     predictions = Predictions(values.output, made_by, model.classes)
     sizes = inputs.sizes.values()
     if not values.size:
         print(_size_line(model, max((height for _, height in sizes), default=0)), flush=True)
     bucket = should_bucket(sizes)
     score = functools.partial(model.scores, bucket=bucket, **options)
-    smoother = functools.partial(Smoother, score) if values.smooth else None
-    predictions(lambda image: score(image).label(), inputs, values.frame_rate, smoother)
+    smoother = functools.partial(Smoother, score, confident) if values.smooth else None
+    predictions(lambda image: score(image).label(confident), inputs, values.frame_rate, smoother)
     before = f" ({predictions.before} of them before)" if predictions.before else ""
     print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
     if inputs.passed_over:

@@ -46,7 +46,8 @@ the loops. The tables of ``zoo`` are data; only what lists them knows the method
 
 VERBS = {
     "main": {"core", "run", "train"},
-    "evaluate": {"core", "evaluator", "metrics", "run", "zoo"},
+    "evaluate": {"bundled", "core", "evaluator", "metrics", "run", "zoo"},
+    "calibrate": {"api", "bundled", "core", "data", "inference", "metrics", "run", "zoo"},
     "predict": {"api", "bundled", "core", "inference"},
     "demo": {"api", "bundled", "core", "inference"},
     "submit": {"core", "data", "evaluator", "inference", "metrics", "run", "zoo"},

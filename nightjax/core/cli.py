@@ -155,6 +155,19 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )
 
 
+def define_abstain(values: flags.FlagValues) -> None:
+    """Adds ``--abstain``, for networks with a calibration."""
+    flags.DEFINE_float(
+        "abstain",
+        0.0,
+        "Share of right pixels, such as 0.9, among those that keep a class; the less confident ones get 255. The run "
+        "needs nightjax calibrate. 0 keeps all.",
+        lower_bound=0,
+        upper_bound=1,
+        flag_values=values,
+    )
+
+
 def define_folders(values: flags.FlagValues) -> None:
     """Adds ``--data_dir`` and ``--manual_dir``."""
     flags.DEFINE_string("data_dir", "", "Folder of the prepared data sets.", flag_values=values)

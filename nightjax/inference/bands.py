@@ -28,9 +28,9 @@ BAND_VALUES = 2**19
 """How many logits (2 MiB) are decided at a time."""
 
 
-@functools.partial(jax.jit, static_argnames=("output", "least", "wanted"))
+@functools.partial(jax.jit, static_argnames=("output", "least", "wanted", "temperature"))
 def decide(
-    scores: Sequence[jax.Array], extent: jax.Array, output: Size, least: int, wanted: Wanted
+    scores: Sequence[jax.Array], extent: jax.Array, output: Size, least: int, wanted: Wanted, temperature: float = 1.0
 ) -> tuple[jax.Array, ...]:
     """Decides every pixel of an image.
 
@@ -43,6 +43,8 @@ def decide(
         output: (height, width) of the result, which may reach beyond the extent and repeats its border there.
         least: height of the smallest extent that this program is called with.
         wanted: what to compute.
+        temperature: that logits are divided by for confidence and probabilities, or the logarithm of the average is;
+            the label stays the same.
 
     Returns:
         label uint8 [H, W], then confidence float32 [H, W] and probabilities float32 [H, W, K] if wanted, where W is the
@@ -61,7 +63,8 @@ def decide(
         """The rows from ``first`` to ``first + chunk``."""
         parts = [_Part(score, extent, width, first, chunk, least) for score in scores]
         rows = jax.lax.map(
-            lambda top: _decide([part.rows(top, band) for part in parts], wanted), first + jnp.arange(0, chunk, band)
+            lambda top: _decide([part.rows(top, band) for part in parts], wanted, temperature),
+            first + jnp.arange(0, chunk, band),
         )
         return jax.tree.map(_joined, rows)
 
@@ -90,17 +93,23 @@ class _Part:
         return (1 - share[:, None, None]) * above + share[:, None, None] * below
 
 
-def _decide(logits: list[jax.Array], wanted: Wanted) -> tuple[jax.Array, ...]:
+def _decide(logits: list[jax.Array], wanted: Wanted, temperature: float) -> tuple[jax.Array, ...]:
     """Label, and what else is wanted, of some rows from their logits [rows, K, W] by every view."""
     if len(logits) > 1:
         average = jnp.asarray(sum(jax.nn.softmax(view, axis=1) for view in logits)) / len(logits)
         label, confidence = largest(average, axis=1)
+        if temperature != 1:
+            average = jax.nn.softmax(jnp.log(average) / temperature, axis=1)
+            confidence = average.max(axis=1)
     else:
         label, top = largest(logits[0], axis=1)
         if wanted == "label":
             return (label,)
-        confidence = 1 / sum(jnp.exp(logits[0][:, k] - top) for k in range(logits[0].shape[1]))
-        average = jax.nn.softmax(logits[0], axis=1)
+        (scaled,) = logits
+        if temperature != 1:
+            scaled, top = scaled / temperature, top / temperature
+        confidence = 1 / sum(jnp.exp(scaled[:, k] - top) for k in range(scaled.shape[1]))
+        average = jax.nn.softmax(scaled, axis=1)
     results = {"label": label, "confidence": confidence, "probabilities": jnp.moveaxis(average, 1, 2)}
     return tuple(results.values())[: list(results).index(wanted) + 1]
 

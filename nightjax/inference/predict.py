@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.errors import UserError
-from nightjax.core.types import Size
+from nightjax.core.types import IGNORE, Size
 from nightjax.inference import bands
 from nightjax.metrics.protocol import LARGEST_SCALE
 from nightjax.ops.resize import resize
@@ -64,6 +64,7 @@ class Scores:
         output: (height, width) of the program's output, from which the image is cut.
         extent: (height, width) that the maps cover.
         least: smallest height of an extent that shares the program.
+        temperature: of confidences and probabilities; see `bands.decide`.
     """
 
     maps: tuple[jax.Array, ...]
@@ -71,10 +72,19 @@ class Scores:
     output: Size
     extent: Size
     least: int
+    temperature: float = 1.0
 
-    def label(self) -> np.ndarray:
-        """The likeliest class of every pixel, uint8 [H, W]. It is that of `prediction`, in less than half the time."""
-        return self._decide("label")[0]
+    def label(self, confident: float = 0.0) -> np.ndarray:
+        """The likeliest class of every pixel, uint8 [H, W]. It is that of `prediction`, in less than half the time.
+
+        Args:
+            confident: pixels with less confidence than this get no class, 255; above 0 it takes the time of
+                `prediction`.
+        """
+        if not confident:
+            return self._decide("label")[0]
+        label, confidence = self._decide("confidence")
+        return np.where(confidence < np.float32(confident), np.uint8(IGNORE), label)
 
     def prediction(self, probabilities: bool = False) -> Prediction:
         """Labels and their confidence, and if asked for the probabilities of all classes (4 K bytes a pixel)."""
@@ -82,7 +92,8 @@ class Scores:
 
     def _decide(self, wanted: bands.Wanted) -> list[np.ndarray]:
         height, width = self.size
-        results = bands.decide(self.maps, np.array(self.extent, np.float32), self.output, self.least, wanted)
+        extent, temperature = np.array(self.extent, np.float32), 1.0 if wanted == "label" else self.temperature
+        results = bands.decide(self.maps, extent, self.output, self.least, wanted, temperature)
         return [np.asarray(part)[:height, :width] for part in results]
 
 
@@ -117,6 +128,7 @@ def score_image(
     flip: bool = False,
     bucket: bool = True,
     at_once: bool = False,
+    temperature: float = 1.0,
 ) -> Scores:
     """Runs a network on one image.
 
@@ -136,6 +148,7 @@ def score_image(
         flip: whether to look at the mirror image too.
         bucket: see the module's docstring.
         at_once: "slide" runs all windows in one call rather than one after the other.
+        temperature: of confidences and probabilities; see `bands.decide`.
 
     Raises:
         UserError: for an image, mode or scale that makes no sense.
@@ -160,7 +173,7 @@ def score_image(
     if not isinstance(apply_fn, jax.tree_util.Partial):
         apply_fn = jax.tree_util.Partial(apply_fn)
     settings = (mode, tuple(window), tuple(stride), tuple(map(float, scales)), flip, at_once)
-    return Scores(_score(apply_fn, canvas[None], settings), size, output, extent, least)
+    return Scores(_score(apply_fn, canvas[None], settings), size, output, extent, least, temperature)
 
 
 def bucket_length(length: int) -> int:

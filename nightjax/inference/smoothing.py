@@ -35,10 +35,11 @@ class Smoother:
 
     Args:
         score: a frame uint8 [H, W, 3] to its scores, of one scale and not mirrored.
+        confident: see `Scores.label`.
     """
 
-    def __init__(self, score: Callable[[np.ndarray], Scores]):
-        self._score = score
+    def __init__(self, score: Callable[[np.ndarray], Scores], confident: float = 0.0):
+        self._score, self._confident = score, confident
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._before: tuple[np.ndarray, jax.Array] | None = None
 
@@ -64,7 +65,7 @@ class Smoother:
             probabilities = _average(probabilities, earlier, flow, trust)
         self._before = gray, probabilities
         logits = jnp.log(jnp.maximum(probabilities, LEAST))
-        return dataclasses.replace(scores, maps=(logits,)).label()
+        return dataclasses.replace(scores, maps=(logits,)).label(self._confident)
 
 
 def _trust(gray: np.ndarray, past: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from clu import metrics
 from jax.typing import ArrayLike
 
-from nightjax.metrics import confusion, uiou
+from nightjax.metrics import calibration, confusion, uiou
 
 
 @flax.struct.dataclass
@@ -94,6 +94,55 @@ class Uiou(Counts):
 
 
 @flax.struct.dataclass
+class FittedUiou(Uiou):
+    """`Uiou` by calibrated confidences, at the thresholds that a calibration has for some precisions."""
+
+    @classmethod
+    def from_model_output(
+        cls, *, calibrated_confidence: jax.Array, fitted_thresholds: np.ndarray, **outputs: Any
+    ) -> Self:
+        """See `Uiou`."""
+        outputs |= {"confidence": calibrated_confidence, "thresholds": fitted_thresholds}
+        return super().from_model_output(**outputs)
+
+
+@flax.struct.dataclass
+class Reliability(Counts):
+    """Histogram [FINE, 2] of `calibration.reliability_counts`. Computes the calibration error in 0..1."""
+
+    @classmethod
+    def from_model_output(
+        cls,
+        *,
+        label: jax.Array,
+        prediction: jax.Array,
+        confidence: jax.Array,
+        num_classes: int,
+        merge_table: np.ndarray | None = None,
+        mask: jax.Array | None = None,
+        **_: Any,
+    ) -> Self:
+        """See `calibration.reliability_counts`; ``merge_table`` uint8 [256] says which classes count as one."""
+        if merge_table is not None:
+            label, prediction = (jnp.asarray(merge_table)[x] for x in (label, prediction))
+        return cls(counts=calibration.reliability_counts(label, prediction, confidence, num_classes, mask=mask))
+
+    def compute(self) -> float:
+        """Expected calibration error in 0..1."""
+        return calibration.calibration_error(self.total)
+
+
+@flax.struct.dataclass
+class CalibratedReliability(Reliability):
+    """`Reliability` of calibrated confidences."""
+
+    @classmethod
+    def from_model_output(cls, *, calibrated_confidence: jax.Array, **outputs: Any) -> Self:
+        """See `Reliability`."""
+        return super().from_model_output(**outputs | {"confidence": calibrated_confidence})
+
+
+@flax.struct.dataclass
 class Differing(Counts):
     """How many labeled pixels two predictions have otherwise, a scalar."""
 
@@ -123,11 +172,21 @@ class Differing(Counts):
 
 
 @functools.cache
-def evaluation_counts(*, uiou: bool = False, differing: bool = False) -> type[metrics.Collection]:
-    """The collection of what one evaluation counts: ``confusion``, and ``uiou`` and ``differing`` if asked for."""
-    wanted: dict[str, type[metrics.Metric]] = {"confusion": Confusion}
+def evaluation_counts(
+    *, uiou: bool = False, differing: bool = False, calibrated: bool = False
+) -> type[metrics.Collection]:
+    """The collection of what one evaluation counts.
+
+    It is ``confusion`` and ``reliability``; if asked for ``uiou`` and ``differing``; and of calibrated confidences
+    ``calibrated_reliability`` and ``fitted_uiou``.
+    """
+    wanted: dict[str, type[metrics.Metric]] = {"confusion": Confusion, "reliability": Reliability}
+    if calibrated:
+        wanted["calibrated_reliability"] = CalibratedReliability
     if uiou:
         wanted["uiou"] = Uiou
+    if uiou and calibrated:
+        wanted["fitted_uiou"] = FittedUiou
     if differing:
         wanted["differing"] = Differing
     return metrics.Collection.create(**wanted)

@@ -2,7 +2,7 @@
 """How one set is evaluated, as data, and how its images are predicted."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import jax
@@ -17,6 +17,7 @@ from nightjax.core.types import Size
 from nightjax.metrics import confusion
 from nightjax.ops.largest import largest
 from nightjax.ops.resize import resize
+from nightjax.ops.temperature import confidence_at
 from nightjax.ops.windows import slide
 
 LARGEST_SCALE = 16
@@ -107,7 +108,8 @@ def predict(
     protocol: EvalSet,
     size: Size,
     class_weights: np.ndarray | None = None,
-) -> tuple[jax.Array, jax.Array]:
+    temperatures: Sequence[float] = (1.0,),
+) -> tuple[jax.Array, ...]:
     """Predicts a batch by a protocol; traceable.
 
     A single view is decided by its logits. Several scales and mirrored images are resized to the output, turned into
@@ -119,9 +121,10 @@ def predict(
         protocol: its ``dataset``, ``split``, ``merge`` and ``absent_classes`` have no effect here.
         size: (height, width) of the result.
         class_weights: [K] factors of the logits, or None.
+        temperatures: of the probabilities; see `confidence_at`.
 
     Returns:
-        (class uint8 [B, *size], its probability float32 [B, *size]).
+        class uint8 [B, *size], then its probability float32 [B, *size] at each temperature.
     """
 
     def whole(x: jax.Array) -> jax.Array:
@@ -139,7 +142,7 @@ def predict(
     if len(protocol.scales) == 1 and not protocol.flip:
         logits = view(_scale(image, protocol.scales[0]))
         label, top = largest(logits, axis=-1)
-        return label, jnp.exp(top - jax.nn.logsumexp(logits, axis=-1))
+        return label, *(confidence_at(logits, top, temperature) for temperature in temperatures)
     total = 0.0
     for scale in protocol.scales:
         scaled = _scale(image, scale)
@@ -147,7 +150,9 @@ def predict(
         if protocol.flip:
             total += jax.nn.softmax(view(scaled[:, :, ::-1])[:, :, ::-1], axis=-1)
     average = jnp.asarray(total) / (len(protocol.scales) * (1 + protocol.flip))
-    return largest(average, axis=-1)
+    label, top = largest(average, axis=-1)
+    scaled = lambda temperature: confidence_at(jnp.log(average), jnp.log(top), temperature)
+    return label, *(top if temperature == 1 else scaled(temperature) for temperature in temperatures)
 
 
 def _scale(image: jax.Array, scale: float) -> jax.Array:

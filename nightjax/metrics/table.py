@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nightjax.metrics.calibration import PRECISIONS
+
 Summary = Mapping[str, Any]
 """What `nightjax.metrics.confusion.summarize` returns."""
 
@@ -20,7 +22,21 @@ _SCORES = (
     ("mean class accuracy (CA)", ("ca",)),
     ("frequency-weighted IoU", ("fwiou",)),
 )
-_UIOU = ("average UIoU", ("uiou", "average"))
+_IF_THERE = (
+    ("average UIoU", ("uiou", "average")),
+    ("calibration error (ECE)", ("calibration", "ece")),
+    ("  of calibrated confidences", ("calibrated", "ece")),
+    *(
+        row
+        for asked in map("{:g}".format, PRECISIONS)
+        for row in (
+            (f"right, {asked} asked for", ("calibrated", "abstain", asked, "precision")),
+            ("  of so many kept pixels", ("calibrated", "abstain", asked, "coverage")),
+            ("  UIoU", ("calibrated", "abstain", asked, "uiou")),
+        )
+    ),
+)
+"""Rows that are there if a summary has them."""
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -71,8 +87,7 @@ def format_results(results: Results) -> str:
     groups = [row(f"mean of {name}", "groups", name) for name in _union(summary["groups"] for summary in first)]
     policies = {summary["primary"] for summary in first}
     totals = [row(label + (" *" if path[-1] in policies else ""), *path) for label, path in _SCORES]
-    if any("uiou" in summary for summary in first):
-        totals.append(row(_UIOU[0], *_UIOU[1]))
+    totals += [row(label, *path) for label, path in _IF_THERE if any(_lookup(s, path) is not None for s in first)]
     if len(policies) > 1:
         totals.append(facts("primary", [f"{summary['primary']} *" for summary in first]))
     totals.append(facts("classes averaged", [str(summary["classes_averaged"]) for summary in first]))

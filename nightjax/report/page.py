@@ -26,6 +26,7 @@ from nightjax.core.files import write_whole
 from nightjax.methods import METHODS
 from nightjax.report import sections
 from nightjax.report.charts import line_chart, short, sparkline
+from nightjax.report.confidence import confidence_charts
 from nightjax.report.confusion import confusion_figure
 from nightjax.report.run_folder import (
     Evaluations,
@@ -94,6 +95,7 @@ def write_report(
         ),
         _section("Confusions", _confusions(evaluations), "tables"),
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
+        _section("Confidence", confidence_charts(evaluations), "charts"),
         _section("Images", _images(workdir, evaluations, passed_over), "visualizations"),
         _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),

@@ -36,6 +36,8 @@ def about(target: str, network: Network, classes: ClassSet, origin: Mapping[str,
         "layout": network.layout,
         "image": "RGB, uint8" if network.layout == "nhwc" else "RGB, float32 in 0..255",
         "outputs": list(network.names),
+        "temperature": network.temperature,
+        "confident": network.confident,
         "classes": described(classes),
         "license": {
             "program": "Apache-2.0",
@@ -81,6 +83,7 @@ def readme(about: Mapping[str, Any], parity: Mapping[str, Any], files: Sequence[
         "",
         *(f"`{name}`: {_OUTPUTS[name]}" for name in about["outputs"]),
         "",
+        *_abstention(about),
         f"A photo of another size must be resized to {height}x{width} first, bilinearly and without a filter for the "
         "labels that nightjax would give. Where a program smooths, as browsers do, labels near edges can differ.",
         "",
@@ -103,8 +106,12 @@ def readme(about: Mapping[str, Any], parity: Mapping[str, Any], files: Sequence[
         "## What it is good for",
         "",
         f"It was trained on {', '.join(about['trained_on'])}. On images that look different, expect worse masks; "
-        "measure on labeled images of your own before anything depends on it. A confidence is the network's own "
-        "probability, which by night is often too high.",
+        "measure on labeled images of your own before anything depends on it. "
+        + (
+            "A confidence is the network's own probability, which by night is often too high."
+            if about["temperature"] == 1
+            else f"Confidences are corrected by a temperature of {about['temperature']:.3f}."
+        ),
         "",
         "## License",
         "",
@@ -119,6 +126,18 @@ _OUTPUTS = {
     "confidence": "float32 [B, H, W], its probability.",
     "logits": "float32 at the network's own size, in the layout of the image; the largest is the likeliest class.",
 }
+
+
+def _abstention(about: Mapping[str, Any]) -> list[str]:
+    """What the label 255 means, where there is one."""
+    if not about["confident"]:
+        return []
+    return [
+        f"A label of 255 is no class: the confidence is below {about['confident']:.4f}. Of the pixels with a class "
+        f"{about['abstain']:.0%} are to be right, on nights like those that the run was calibrated on. 8-bit programs "
+        "have other confidences, and leave out other pixels.",
+        "",
+    ]
 
 
 def _usage(about: Mapping[str, Any]) -> list[str]:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core import targets
-from nightjax.core.types import Size
+from nightjax.core.types import IGNORE, Size
 from nightjax.ops.resize import resize
+from nightjax.ops.temperature import confidence_at
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 """(variables, images [B, H, W, 3], uint8 or float32 in 0..255) to logits [B, h, w, K]."""
@@ -38,6 +39,8 @@ class Network:
         outputs: "label" gives ``label``, the likeliest class of every pixel, uint8 [B, H, W], and ``confidence``, its
             probability, float32 [B, H, W]; "logits" gives ``logits``, float32 at the network's own size, in the layout
             of the image.
+        temperature: that logits are divided by for the confidence.
+        confident: pixels with less confidence than this get the label 255; 0 keeps all.
     """
 
     apply_fn: Apply
@@ -47,6 +50,8 @@ class Network:
     batch: int | None = None
     layout: Layout = "nhwc"
     outputs: Outputs = "label"
+    temperature: float = 1.0
+    confident: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +76,7 @@ class Network:
         """The outputs, by `names`, for logits [B, h, w, K]."""
         if self.outputs == "logits":
             return (jnp.moveaxis(logits, -1, 1) if self.layout == "nchw" else logits,)
-        return label_and_confidence(logits, self.size)
+        return label_and_confidence(logits, self.size, self.temperature, self.confident)
 
     def __call__(self, variables: Any, image: jax.Array) -> tuple[jax.Array, ...]:
         """The outputs, by `names`, for images of the program's own layout."""
@@ -94,15 +99,22 @@ class Network:
         return ask
 
 
-def label_and_confidence(logits: jax.Array, size: Size) -> tuple[jax.Array, jax.Array]:
+def label_and_confidence(
+    logits: jax.Array, size: Size, temperature: float = 1.0, confident: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
     """The likeliest class of every pixel, uint8 [B, H, W], and its probability, float32 [B, H, W].
 
     Args:
         logits: float32 [B, h, w, K].
         size: (H, W) of the result.
+        temperature, confident: of `Network`.
     """
     logits = resize(logits, size, align_corners=False)
-    return logits.argmax(-1).astype(jnp.uint8), jnp.exp(logits.max(-1) - jax.nn.logsumexp(logits, axis=-1))
+    label = logits.argmax(-1).astype(jnp.uint8)
+    confidence = confidence_at(logits, logits.max(-1), temperature)
+    if confident:
+        label = jnp.where(confidence < confident, jnp.uint8(IGNORE), label)
+    return label, confidence
 
 
 def resize_bytes(image: jax.Array, size: Size) -> jax.Array:

@@ -139,7 +139,7 @@ class _Sums:
     """What a program's answers add up to."""
 
     def __init__(self, classes: int):
-        self._classes, self._counts = classes, np.zeros((classes, classes), np.int64)
+        self._classes, self._counts = classes, np.zeros((classes, classes + 1), np.int64)  # The last is no class.
         self._same = self._pixels = 0
         self._logit = self._confidence = 0.0
         self.last_label = np.zeros((0, 0), np.uint8)
@@ -171,8 +171,9 @@ class _Sums:
             return
         label = cv2.resize(label, truth.shape[::-1], interpolation=cv2.INTER_NEAREST)
         valid = (truth != IGNORE) & (truth < self._classes)
-        pairs = truth[valid].astype(np.int64) * self._classes + label[valid]
-        self._counts += np.bincount(pairs, minlength=self._classes**2).reshape(self._counts.shape)
+        columns = np.minimum(label[valid], self._classes)
+        pairs = truth[valid].astype(np.int64) * (self._classes + 1) + columns
+        self._counts += np.bincount(pairs, minlength=self._counts.size).reshape(self._counts.shape)
 
     def facts(self) -> dict[str, Any]:
         """How far the program is from nightjax."""

@@ -45,11 +45,11 @@ def test_batches_merge_to_the_whole(outputs, kinds):
         batch = count({name: value[rows] for name, value in outputs.items()}, **kinds)
         assert {leaf.dtype for leaf in jax.tree.leaves(batch)} == {np.dtype(np.int32)}
         total = batch if total is None else total.merge(batch)
-    for name in ("confusion", *kinds):
+    for name in ("confusion", "reliability", *kinds):
         np.testing.assert_array_equal(getattr(total, name).total, getattr(whole, name).total)
         counts = getattr(total, name).counts
         assert not isinstance(counts, jax.Array) and counts.dtype == np.int64
-    assert set(total.compute()) == {"confusion", *kinds}
+    assert set(total.compute()) == {"confusion", "reliability", *kinds}
 
 
 def test_scores_are_those_of_the_functions(outputs):

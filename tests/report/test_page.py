@@ -9,6 +9,7 @@ from nightjax.core import origin, writers
 from nightjax.core.errors import UserError
 from nightjax.inference.overlay import encode_image
 from nightjax.methods.t2s_da import SIMILARITY
+from nightjax.metrics.calibration import summarize_calibration
 from nightjax.metrics.confusion import summarize
 from nightjax.report.charts import change_chart, line_chart, short, sparkline, ticks
 from nightjax.report.confusion import confusion_figure
@@ -250,3 +251,20 @@ def test_equal_curves_are_drawn_once(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     page = write_report(tmp_path).read_text()
     assert "images_per_second" in page and "images_per_second_per_device" not in page
+
+
+def test_confidence_has_its_charts_and_damage_has_none(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "<h2>Confidence</h2>" not in write_report(run).read_text()
+    counts = np.zeros((256, 2), np.int64)
+    counts[[100, 250]] = [[3, 1], [1, 9]]
+    found = summarize_calibration(counts)
+    for name, parts in (
+        ("night", {"calibration": found, "calibrated": found}),
+        ("day", {"calibration": found | {"reliability": {"confidence": ["x"]}}, "calibrated": 3}),
+    ):
+        path = run / "eval" / name / "0000100.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+    page = write_report(run).read_text()
+    assert "night: right over confidence, % (calibration error: network" in page and "corrected" in page
+    assert "day: right over confidence" not in page and "day: wrong over the share" in page

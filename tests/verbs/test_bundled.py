@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from nightjax import api, bundled, methods, predict
+from nightjax import api, bundled, calibrate, evaluator, methods, predict
 from nightjax.core import sharding
 from nightjax.core.classes import CITYSCAPES
+from nightjax.core.errors import UserError
+from nightjax.metrics import confusion
 from nightjax.nightstreet.examples import example
 from nightjax.run import settings, start
 
@@ -54,3 +56,16 @@ def test_a_run_starts_from_it(model):
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
     params = start.first_state(config, method, mesh).params["student"]
     jax.tree.map(np.testing.assert_array_equal, params, model.run.variables["params"])
+
+
+def test_evaluation_leaves_its_folder_alone(model, monkeypatch, tmp_path):
+    assert bundled.holds(bundled.NETWORK) and not bundled.holds(tmp_path)
+    before = sorted(bundled.NETWORK.rglob("*"))
+    monkeypatch.setattr(evaluator.Evaluator, "_open", lambda self, eval_set: None)
+    monkeypatch.setattr(evaluator.Evaluator, "_evaluate", lambda self, name, *_: scores)
+    counts = np.eye(19, dtype=np.int64)
+    scores = confusion.summarize(counts, CITYSCAPES.names)
+    assert set(model.evaluate()) == {"val_night", "test_night", "val_day"}
+    assert sorted(bundled.NETWORK.rglob("*")) == before
+    with pytest.raises(UserError, match="copy it"):
+        calibrate.main(["calibrate", f"--workdir={bundled.NETWORK}"])
