@@ -21,6 +21,7 @@ from nightjax.methods.adaptsegnet import AdaptSegNet
 from nightjax.methods.cyclegan import CycleGAN
 from nightjax.methods.dacs import Dacs
 from nightjax.methods.dannet import Dannet
+from nightjax.methods.distill import Distill
 from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.methods.matching import MatcherTraining
 from nightjax.methods.nightlab import NightLab
@@ -45,6 +46,7 @@ METHODS = {
     "dacs": Dacs,
     "dsr_fpa": DsrFpa,
     "dannet": Dannet,
+    "distill": Distill,
     "adaptsegnet": AdaptSegNet,
     "nightlab": NightLab,
     "t2s_da": T2sDa,

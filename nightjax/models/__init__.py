@@ -11,6 +11,7 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.config import choose, suggestion
 from nightjax.core.errors import UserError
 from nightjax.models.backbones import dinov2, mit, resnet, swin
+from nightjax.models.backbones.fast_scnn import FastSCNN
 from nightjax.models.fit import fit_of
 from nightjax.models.heads.bn_linear import BNLinearHead
 from nightjax.models.heads.daformer import DAFormerHead
@@ -22,6 +23,7 @@ from nightjax.models.heads.panoptic_fpn import PanopticFPNHead, SharedPanopticFP
 from nightjax.models.heads.psp import PSPAuxiliaryHead, PSPHead
 from nightjax.models.heads.refinenet import RefineNetHead
 from nightjax.models.heads.segformer import SegFormerHead
+from nightjax.models.heads.separable import SeparableHead
 from nightjax.models.heads.upernet import UPerNetHead
 from nightjax.models.heads.upscale import UpscaleHead, UpscalePyramidHead
 from nightjax.models.hrda import HRDA
@@ -34,6 +36,7 @@ BACKBONES = {
     **{name: functools.partial(mit.MiT, **options) for name, options in mit.VARIANTS.items()},
     **{name: functools.partial(swin.Swin, **options) for name, options in swin.VARIANTS.items()},
     **{name: functools.partial(dinov2.DinoV2, **options) for name, options in dinov2.VARIANTS.items()},
+    "fast_scnn": FastSCNN,
 }
 """Name to a builder of a backbone; keyword arguments override the variant's."""
 
@@ -50,6 +53,7 @@ HEADS = {
     "psp_auxiliary": PSPAuxiliaryHead,
     "refinenet": RefineNetHead,
     "segformer": SegFormerHead,
+    "separable": SeparableHead,
     "upernet": UPerNetHead,
     "upscale": UpscaleHead,
     "upscale_pyramid": UpscalePyramidHead,

@@ -10,6 +10,7 @@ PLAIN_VIT: Section = {"backbone_fit": "pad", "pyramid": "resample"}
 
 MODELS: dict[str, Section] = {
     "tiny": {"backbone": "resnet_tiny", "head": "fpn"},
+    "fast": {"backbone": "fast_scnn", "head": "separable"},
     "resnet18": {"backbone": "resnet18", "head": "fpn", "head_channels": 128},
     "deeplab": {"backbone": "resnet101_v1c_d8", "head": "deeplab_v2"},
     "deeplab50": {"backbone": "resnet50_v1c_d8", "head": "deeplab_v2"},

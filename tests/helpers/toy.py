@@ -23,6 +23,7 @@ METHODS = {
     "dacs": {},
     "dsr_fpa": {"alignment": {"start_step": 1}, "bank": {"every": 2}},
     "t2s_da": {},
+    "distill": {"teacher": {"model": {}}},
     "dannet": {"adversarial": {"discriminators": {"network": {"features": 2}}}},
     "adaptsegnet": {
         "segmentation_weights": (0.0, 1.0),

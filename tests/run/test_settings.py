@@ -28,6 +28,7 @@ METHODS = {
     "dacs": "dacs",
     "dsr_fpa": "dsr_fpa",
     "dannet": "dannet",
+    "distill": "distill:teacher=runs/a",
     "adaptsegnet": "adaptsegnet",
     "nightlab": "nightlab:stage=regions,start=runs/a,hard=5",
     "t2s_da": "t2s_da",

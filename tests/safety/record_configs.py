@@ -166,6 +166,11 @@ CONFIGS = {
             "foundation=runs/start,source_only=1",
         ),
     },
+    "distill.py": {
+        "on": ("", DZ, "teacher=runs/first"),
+        "arguments": (*STEPS, "model=fast", "model=tiny", "model=nonexistent", "exposure=1", "photometric=0"),
+        "more": (f"{DZ},teacher=runs/first,model=daformer_b0",),
+    },
     "self_supervised.py": {
         "on": ("", DZ, "data=camvid_day_to_dusk"),
         "arguments": (*STEPS, "model=dinov2_l", "model=vit_tiny", "model=tiny", "exposure=1"),

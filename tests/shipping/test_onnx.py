@@ -153,6 +153,7 @@ def test_adapters_are_merged_and_blocks_unrolled(installed, data, tmp_path, monk
         {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8},
         {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8, "hrda": True},
         {"backbone": "swin_tiny", "head": "upernet"},
+        {"backbone": "fast_scnn", "head": "separable", "backbone_depths": (1, 1, 1)},
     ],
 )
 def test_networks_that_convert(installed, tmp_path, model):
