@@ -251,7 +251,7 @@ def batch_outputs(
     own = functools.partial(method.predict, variables)
     other = lambda image: method.predict_as(eval_set.prediction, variables, image, label)
     prediction, confidence, *corrected = predict(other if eval_set.prediction else own)
-    outputs = {"label": label, "prediction": prediction, "confidence": confidence, "mask": mask}
+    outputs: dict[str, Any] = {"label": label, "prediction": prediction, "confidence": confidence, "mask": mask}
     if merge := merge_of(eval_set, classes):
         outputs["merge_table"] = merge.table
     if eval_set.prediction:

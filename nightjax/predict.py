@@ -23,6 +23,7 @@ the end, and the exit code is 2.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"this is {bundled.WHAT}", flush=True)
     model = api.load(values.workdir, network=values.network, step=values.step)
     confident = model.confident_from(values.abstain)
-    told = {"smooth": True} if values.smooth else {}
+    told: dict[str, Any] = {"smooth": True} if values.smooth else {}
     if confident:
         told["abstain"] = {"precision": values.abstain, "confidence": confident, "temperature": model.temperature}
     made_by = model.run.facts() | {"options": options | told}

@@ -43,9 +43,8 @@ def day_truth(
         for x in (day, day if sure is None else np.where(sure, day, np.uint8(IGNORE)))
     )
     small = (min(SEEN, width), max(round(height * min(SEEN, width) / width), 1))
-    shift_x, shift_y, zoom = registered(
-        *(cv2.resize(x, small, interpolation=cv2.INTER_NEAREST) for x in (night, day)), void
-    )
+    shrink = lambda x: cv2.resize(x, small, interpolation=cv2.INTER_NEAREST)
+    shift_x, shift_y, zoom = registered(shrink(night), shrink(day), void)
     moved = _moved(known, shift_x * width, shift_y * height, zoom)
     return np.where(void[night] | void[moved], np.uint8(IGNORE), moved)
 

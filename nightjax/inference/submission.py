@@ -90,7 +90,7 @@ def predict_source(
     """
 
     @jax.jit
-    def step(predict_fn: jax.tree_util.Partial, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def step(predict_fn: jax.tree_util.Partial, image: jax.Array) -> tuple[jax.Array, ...]:
         return protocol.predict(predict_fn, image, rule, size, weights)
 
     batches = streams.make_eval_batches(source, 1, fields=("image",))

@@ -139,7 +139,8 @@ class CalibratedReliability(Reliability):
     @classmethod
     def from_model_output(cls, *, calibrated_confidence: jax.Array, **outputs: Any) -> Self:
         """See `Reliability`."""
-        return super().from_model_output(**outputs | {"confidence": calibrated_confidence})
+        changed: dict[str, Any] = outputs | {"confidence": calibrated_confidence}
+        return super().from_model_output(**changed)
 
 
 @flax.struct.dataclass

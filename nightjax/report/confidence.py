@@ -23,17 +23,21 @@ def confidence_charts(evaluations: Evaluations) -> str:
     for name, (_, summary) in evaluations.items():
         reliable = _curves(summary, "reliability", "confidence", "accuracy")
         if reliable:
-            spread = np.concatenate([x for x, _ in reliable.values()])
-            ends = (float(spread.min()), float(spread.max()))
+            spread = [value for x, _ in reliable.values() for value in x]
+            ends = [min(spread), max(spread)]
             title = f"{name}: right over confidence, %{_errors(summary)}"
-            figures.append(line_chart(title, reliable | {"as right as confident": (ends, ends)}))
+            figures.append(
+                line_chart(title, reliable | {"as right as confident": (ends, ends)}, x_name="confidence, %")
+            )
         risky = _curves(summary, "risk_coverage", "coverage", "risk")
         if risky:
-            figures.append(line_chart(f"{name}: wrong over the share of most confident pixels, %", risky))
+            figures.append(
+                line_chart(f"{name}: wrong over the share of most confident pixels, %", risky, x_name="share, %")
+            )
     return "".join(figures)
 
 
-def _curves(summary: Mapping[str, Any], kind: str, x: str, y: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _curves(summary: Mapping[str, Any], kind: str, x: str, y: str) -> dict[str, tuple[list[float], list[float]]]:
     """The curve of each of `KINDS` that is there."""
     found = {}
     for part, title in KINDS.items():
@@ -43,7 +47,7 @@ def _curves(summary: Mapping[str, Any], kind: str, x: str, y: str) -> dict[str, 
             continue
         if points.ndim == 2 and np.isfinite(points).all(axis=0).any():
             found[title] = points[:, np.isfinite(points).all(axis=0)]
-    return {title: (points[0], points[1]) for title, points in found.items()}
+    return {title: (points[0].tolist(), points[1].tolist()) for title, points in found.items()}
 
 
 def _errors(summary: Mapping[str, Any]) -> str:
