@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times predictions: milliseconds an image of a run's own prediction, and of its others (the image level alone).
+"""Times the levels of a run's network: milliseconds an image of its whole prediction, and of the image level alone.
 
-    python scripts/bench_prediction.py --workdir=runs/hdm --size=128,256
-    python scripts/bench_prediction.py --workdir=runs/hdm --size=512,1024 --batch=4 --repeats=20
+    python scripts/bench_levels.py --workdir=runs/hdm --size=128,256
+    python scripts/bench_levels.py --workdir=runs/hdm --size=512,1024 --batch=4 --repeats=20
 
 The images are noise. What a detector finds in them costs nothing, since every region is computed whether it is found or
 not. The least time counts.
