@@ -67,6 +67,7 @@ def test_dropout_acts_on_whole_channels_before_the_classifier(head):
     np.testing.assert_array_equal(run(1.0), jnp.broadcast_to(bias, (2, 8, 12, 3)))
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_the_backward_pass_changes_nothing():
     """But memory: the inputs of every tap of the dilated convolutions, of norms and of activations are not kept."""
     model = HEADS["daformer"].clone(dropout=0.0)

@@ -60,7 +60,12 @@ def test_more_blocks_are_no_more_arrays():
 
 
 @pytest.mark.parametrize(
-    "form", [{"scan": False, "remat": True}, {"remat": True}, {"remat": True, "stored": "products"}]
+    "form",
+    [
+        {"scan": False, "remat": True},
+        {"remat": True},
+        pytest.param({"remat": True, "stored": "products"}, marks=pytest.mark.slow),
+    ],
 )
 def test_forms_agree_in_value_gradient_and_drop_path(two_stages, form):
     variables, x = two_stages
