@@ -24,7 +24,7 @@ from nightjax.data import conversion, datasets, folders, labels, splits, transfo
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
 from nightjax.data.locks import machine_lock
-from nightjax.data.tfds_source import TfdsSource, explained, open_builder
+from nightjax.data.tfds_source import TfdsSource, explained, open_builder, ordered_fields
 
 Record = Mapping[str, Any]
 """Features by name, as above."""
@@ -333,7 +333,8 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
         if not _is_prepared(builder):
             for draft in builder.data_path.parent.glob("incomplete.*"):  # Of a process that was killed.
                 draft.rmtree()
-            builder.download_and_prepare(download_config=download)
+            with ordered_fields():  # The same files give the same bytes, whoever prepares them.
+                builder.download_and_prepare(download_config=download)
             manifest.write(builder.data_path)
 
 

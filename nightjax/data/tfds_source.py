@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import example_serializer
 
 from nightjax.core import class_section, files
 from nightjax.core.classes import ClassSet
@@ -46,6 +47,20 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
         raise
     except Exception as error:  # TFDS raises what protobuf, JSON and its own assertions raise.
         raise UserError(f"the prepared data in {path} are damaged ({first_line(error)}): {REMEDY}") from error
+
+
+@contextlib.contextmanager
+def ordered_fields() -> Iterator[None]:
+    """Makes TFDS write the fields of a record in the order of their names; its own differs from process to process."""
+    serializer = example_serializer.ExampleSerializer
+    unordered = serializer.serialize_example
+    serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
+        deterministic=True
+    )
+    try:
+        yield
+    finally:
+        serializer.serialize_example = unordered
 
 
 class TfdsSource:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer, registered
+from tensorflow_datasets.core import registered
 from tqdm import tqdm
 
 from nightjax.core import manifest
@@ -32,7 +32,7 @@ from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
 from nightjax.data.locks import machine_lock
 from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, open_source, prepared_dir
-from nightjax.data.tfds_source import open_builder
+from nightjax.data.tfds_source import open_builder, ordered_fields
 from nightjax.prepare import builder
 
 Provenance = Mapping[str, Any]
@@ -140,7 +140,7 @@ class Translation:
                 for draft in self.path.parent.glob("incomplete.*"):  # Of a process killed while it wrote the records.
                     shutil.rmtree(draft)
                 tfds.disable_progress_bar()
-                with _ordered_fields():
+                with ordered_fields():
                     _Builder(self).download_and_prepare()
                 manifest.write(self.path)
             with contextlib.suppress(FileNotFoundError):
@@ -263,20 +263,6 @@ with registered.skip_registration():
 
         def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
             return self._translation.examples(split)
-
-
-@contextlib.contextmanager
-def _ordered_fields() -> Iterator[None]:
-    """Makes TFDS write the fields of a record in the order of their names; its own differs from process to process."""
-    serializer = example_serializer.ExampleSerializer
-    unordered = serializer.serialize_example
-    serializer.serialize_example = lambda self, example: self.get_tf_example(example).SerializeToString(
-        deterministic=True
-    )
-    try:
-        yield
-    finally:
-        serializer.serialize_example = unordered
 
 
 def _write(path: pathlib.Path, data: bytes) -> None:
