@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Checks and times nightjax on one GPU in a few minutes, without a network; docs/speed.md says what the table holds.
 #
 #     bash scripts/gpu_check.sh --out=runs/gpu

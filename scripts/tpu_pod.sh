@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs nightjax on a Cloud TPU pod slice.
 #
 #   scripts/tpu_pod.sh VERB [--dry-run] --name=NAME --zone=ZONE [options] [-- arguments of nightjax.main]
@@ -142,7 +143,7 @@ delete() {
 verb=${1:-}
 case $verb in
   create | install | data | train | evaluate | status | logs | resume | delete) shift ;;
-  -h | --help) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+  -h | --help) sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
   "") fail "a verb is missing: create, install, data, train, evaluate, status, logs, resume or delete" ;;
   *) fail "unknown verb '$verb': create, install, data, train, evaluate, status, logs, resume or delete" ;;
 esac

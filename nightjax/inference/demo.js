@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 const byId = (id) => document.getElementById(id);
 
 async function segment(photo) {
