@@ -97,6 +97,7 @@ def write_report(
         *(_section(*drawn, "tables") for drawn in sections.draw(own, metrics, evaluations, config)),
         _section("Confidence", confidence_charts(evaluations), "charts"),
         _section("Images", _images(workdir, evaluations, passed_over), "visualizations"),
+        _section("Pseudo-labels", sections.pseudo_labels(metrics), "charts"),
         _section("Training", _training_charts(metrics, sections.prefixes(own)), "charts"),
         _section("Speed and memory", _speed_charts(metrics), "charts"),
         _config(config),
@@ -214,7 +215,8 @@ def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
 
 
 def _training_charts(metrics: Mapping[str, tuple[list, list]], drawn: tuple[str, ...]) -> str:
-    names = [name for name in metrics if not name.startswith(("eval/", *drawn)) and not SPEED.search(name)]
+    shown = ("eval/", *sections.PSEUDO_LABELS, *drawn)
+    names = [name for name in metrics if not name.startswith(shown) and not SPEED.search(name)]
     return "".join(line_chart(name, {"": metrics[name]}, smooth=True) for name in _different(names, metrics))
 
 

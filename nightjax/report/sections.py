@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report sections that methods ask for: how each kind of `core.method.ReportSection` is drawn."""
+"""Report sections that methods ask for, each kind of `core.method.ReportSection`, and the one on pseudo-labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nightjax.core.class_section import of_section
 from nightjax.core.method import ClassCurves, PredictionTable, ReportSection
-from nightjax.report.charts import change_chart
+from nightjax.report.charts import change_chart, line_chart
 from nightjax.report.levels import levels_tables
 from nightjax.report.run_folder import Evaluations
 
 Metrics = Mapping[str, tuple[list, list]]
 """Name of a logged scalar to its steps and values."""
+
+PSEUDO_LABELS = {
+    "pseudo_label_weight": "mean weight of pseudo-labels in the loss",
+    "confident_fraction": "fraction of pixels whose confidence reaches the threshold",
+}
+"""Logged scalar to its title in the section on pseudo-labels."""
 
 
 def draw(
@@ -24,6 +30,18 @@ def draw(
 def prefixes(sections: Sequence[ReportSection]) -> tuple[str, ...]:
     """Beginnings of the names of scalars that sections draw, which are therefore no training curves."""
     return tuple(section.prefix for section in sections if isinstance(section, ClassCurves))
+
+
+def pseudo_labels(metrics: Metrics) -> str:
+    """How sure the teacher was of the target over the steps; no training reads the truth of the target."""
+    charts = [
+        line_chart(PSEUDO_LABELS[name], {"": metrics[name]}, smooth=True) for name in PSEUDO_LABELS if name in metrics
+    ]
+    note = (
+        '<p class="quiet">How sure the teacher is of the target images, between 0 and 1. How often it is right is not '
+        "known here, because training reads no labels of the target: compare with the scores of the evaluation.</p>"
+    )
+    return "".join([*charts, note]) if charts else ""
 
 
 def _class_curves(

@@ -268,3 +268,16 @@ def test_confidence_has_its_charts_and_damage_has_none(tmp_path):
     page = write_report(run).read_text()
     assert "night: right over confidence, % (calibration error: network" in page and "corrected" in page
     assert "day: right over confidence" not in page and "day: wrong over the share" in page
+
+
+def test_pseudo_labels_have_a_section_where_a_run_logs_them(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "<h2>Pseudo-labels</h2>" not in write_report(run).read_text()
+    (run / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {n}, "loss": {n}, "pseudo_label_weight": 0.{n}}}\n' for n in range(1, 9))
+    )
+    page = write_report(run).read_text()
+    section = page.split("<h2>Pseudo-labels</h2>")[1].split("</section>")[0]
+    assert "mean weight of pseudo-labels" in section and "reaches the threshold" not in section
+    assert page.count("mean weight of pseudo-labels") == section.count("mean weight of pseudo-labels")
+    assert ">pseudo_label_weight<" not in page  # It is no curve of its own.
