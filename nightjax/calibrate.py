@@ -2,6 +2,7 @@
 """Fits what a run's confidences are worth, without labels of nights.
 
     nightjax calibrate --workdir=runs/dsr_fpa
+    nightjax calibrate --workdir=runs/dsr_fpa --images=50
     nightjax calibrate --workdir=runs/dacs --labeled=cityscapes_val --pairs=dark_zurich/pairs@train
 
 Writes RUN/calibration.json: a temperature, and how often labels are right by their corrected confidence. From then on

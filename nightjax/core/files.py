@@ -91,12 +91,14 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
     """Writes a file that appears under its name only when complete; makes its folder.
 
     Raises:
-        UserError: a folder is in its place.
+        UserError: a folder, pipe, socket or device is in its place, which root could replace by the draft.
         OSError: it cannot be written, the disk is full for example. What stood there stays, and no draft is left.
     """
     whole = epath.Path(path)
     if whole.is_dir():
         raise UserError(f"{path} is a folder, and a file is to be written there: name another path")
+    if is_special(path):
+        raise UserError(f"{path} is {SPECIAL}, and a file is to be written there: name another path")
     whole.parent.mkdir(parents=True, exist_ok=True)
     draft = whole.parent / f".{whole.name}.partial"
     try:

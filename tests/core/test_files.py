@@ -57,6 +57,14 @@ def test_a_pipe_is_never_opened(tmp_path):
         files.read_json(tmp_path / "a.json", dict, "")
 
 
+def test_nothing_is_written_in_the_place_of_a_device_or_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(UserError, match="is a pipe, socket or device, and a file is to be written there"):
+            files.write_whole(path, "x")
+        assert files.is_special(path)
+
+
 def test_a_path_that_does_not_answer_is_told(tmp_path):
     never = threading.Event()
     with pytest.raises(UserError, match="does not answer within 0.05 s"):

@@ -127,6 +127,7 @@ def on_one_device(test, golden_dir):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_cyclegan(golden, request):
     if jax.local_device_count() > 1:
         on_one_device("test_cyclegan", request.config.getoption("--golden-dir"))

@@ -273,6 +273,7 @@ def test_fpa_gives_night_features_no_gradient(method, state, default_mix):
     assert distance(got, want) == 0
 
 
+@pytest.mark.slow
 def test_accumulate(method, state, batch):
     """Without norms two halves give the whole batch's gradient, FPA and bank included."""
     whole, scalars = jax.jit(method.train_step)(state, batch)

@@ -117,6 +117,7 @@ def test_regions_that_all_win_leave_the_baseline(make, state, batch, verdict):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_regions_that_all_lose_are_background(make, state, batch, verdict):
     verdict(False)
     (_, scalars), _ = detector_loss(make("hdm"), state, batch)
@@ -130,6 +131,7 @@ def test_positives_beyond_the_limit_are_ignored(make, state, batch, verdict):
     assert float(scalars["positives"]) == 2.0
 
 
+@pytest.mark.slow
 def test_no_gradient_reaches_the_segmenters(make, state, batch):
     (_, scalars), (own, others) = detector_loss(make("hdm"), state, batch)
     assert 0 <= float(scalars["kept"]) <= 1
@@ -138,6 +140,7 @@ def test_no_gradient_reaches_the_segmenters(make, state, batch):
         np.testing.assert_array_equal(leaf, 0.0)
 
 
+@pytest.mark.slow
 def test_images_without_hard_classes(make, state, batch):
     plain = {"source": batch["source"] | {"label": jnp.full_like(batch["source"]["label"], 2)}}
     (_, scalars), (grads, _) = detector_loss(make("detector"), state, plain)

@@ -66,7 +66,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["dinov2_tiny", "mit_tiny", pytest.param("swin_tiny", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["dinov2_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mit_tiny", "swin_tiny"))]
+)
 def test_adapted_is_the_base_at_first_and_the_merged_network_later(name):
     side, options = CASES[name]
     x = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype(np.float32)

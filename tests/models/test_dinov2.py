@@ -55,6 +55,7 @@ def test_full_size_features_by_shape():
     }
 
 
+@pytest.mark.slow
 def test_loops_and_rematerialization_change_nothing():
     x = images(2, 56, 70, 3)
     variables = jax.jit(tiny().init)(jax.random.key(0), x)

@@ -116,7 +116,7 @@ def test_unknown_choice(attribute, x):
     [
         pytest.param({"remat": True}, marks=pytest.mark.slow),
         pytest.param({"remat": True, "stored": "products"}, marks=pytest.mark.slow),
-        {"scan": True},
+        pytest.param({"scan": True}, marks=pytest.mark.slow),
     ],
 )
 def test_way_to_compute_changes_nothing(x, option):

@@ -44,6 +44,7 @@ def test_four_devices(folder, one_device, tmp_path):
     assert results["val"]["support"] == reference["val"]["support"]
 
 
+@pytest.mark.slow
 def test_two_processes(folder, one_device, tmp_path):
     with socket.socket() as sock:
         sock.bind(("localhost", 0))

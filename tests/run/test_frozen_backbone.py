@@ -94,6 +94,7 @@ def test_the_base_stays_and_the_rest_moves(adapted, pretrained):
     np.testing.assert_array_equal(teacher["pos_embed"], after.variables["params"]["backbone"]["pos_embed"])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_as_it_would_have(folder, adapted, pretrained, tmp_path):
     given = config(folder, "dacs", train__init=str(pretrained), checkpoint__keep=3)
     toy.train_until(given, tmp_path, 2)
@@ -133,6 +134,7 @@ def test_merged_it_is_the_network_without_adapters(adapted, folder):
     assert merged.merged() is merged
 
 
+@pytest.mark.slow
 def test_another_run_starts_from_it(folder, adapted, tmp_path):
     """From adapters and base together, whether it trains the adapters or everything."""
     for groups in (GROUPS, ()):

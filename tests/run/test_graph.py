@@ -38,9 +38,9 @@ VARIANTS = {
 """Of DSR+FPA: another network, or other settings."""
 
 
-WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "adaptsegnet"))) for name in METHODS]
-IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "dsr_fpa")) for name in METHODS]
-"""Every method accumulates in one place, and DSR+FPA does what DACS does, DANNet what AdaptSegNet does: the rest where
+WHOLE = [pytest.param(1, name, marks=[pytest.mark.slow] * (name in ("dacs", "dannet"))) for name in METHODS]
+IN_PARTS = [pytest.param(2, name, marks=[pytest.mark.slow] * (name != "supervised")) for name in METHODS]
+"""Every method accumulates in one place, and DSR+FPA does what DACS does, AdaptSegNet what DANNet does: the rest where
 there is time."""
 
 

@@ -56,6 +56,7 @@ def test_folders_of_their_own_are_read_whole(tmp_path):
     assert splits(config) == {"source": "all", "target": "all[:-1]", "val": "all[-1:]"}
 
 
+@pytest.mark.slow
 def test_a_size_is_chosen_for_large_photos(tmp_path, capsys):
     for k in range(4):
         write(tmp_path, f"images/f{k}.jpg", encoded(picture(k, (2160, 3840) if k else (1440, 1080)), "JPEG"))

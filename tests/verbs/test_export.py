@@ -130,7 +130,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run_folder, exported, tm
         folder.load(tmp_path / "out")
 
 
-@pytest.mark.parametrize("options", [{}, {"hrda": True}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"hrda": True}, marks=pytest.mark.slow)])
 def test_transformers_take_any_batch_too(tmp_path, options):
     model = build_segmenter("mit_tiny", "daformer", head_embed_dim=8, head_channels=8, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

@@ -165,7 +165,7 @@ def test_a_supervised_run_trains_on_days_and_translated_nights(straight, folder,
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--shard=2/2",), "--shard=2/2 must be"),
+        (("--shard=2/2",), "--shard=2/2 must look like 0/4"),
         (("--size=16",), "--size=16 must be"),
         (("--fda=folder",), "either --workdir"),
         (("--name=a/b",), "'a/b' is no name"),

@@ -226,6 +226,7 @@ def test_other_terms_stay_and_the_gradient_is_added(method, state, batch, defaul
     assert distance(moved, jax.tree.map(jnp.zeros_like, moved)) > 1e-4 and distance(moved, twice) < 1e-6
 
 
+@pytest.mark.slow
 def test_accumulation_changes_neither_masks_nor_gradients(method, state, batch):
     batch = jax.tree.map(lambda x: jnp.concatenate([x, x[:, ::-1]]), batch)
     for mode in ("target", "both"):
