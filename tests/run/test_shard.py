@@ -56,11 +56,15 @@ def assert_equal(one, two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["supervised", "dsr_fpa", "t2s_da", "adaptsegnet"])
-def test_ten_steps_are_those_of_a_replicated_state(folder, method, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "eps"), [("supervised", 1e-8), ("dsr_fpa", 1e-8), ("t2s_da", 1e-3), ("adaptsegnet", 1e-8)]
+)
+def test_ten_steps_are_those_of_a_replicated_state(folder, method, eps, tmp_path):
+    """Adam divides a small gradient by its own size, its rounding too, unless ``eps`` is larger. With the usual ``eps``
+    a statistic of T2S-DA differs by 2.2e-6 of its value after the ten steps."""
     states = {}
     for shard in ("none", "params"):
-        config = config_of(folder, method, shard, steps=10)
+        config = config_of(folder, method, shard, steps=10, optim__eps=eps)
         assert (split_share(config) > 0.5) == (shard == "params")
         train(config, tmp_path / shard)
         states[shard] = toy.saved_state(tmp_path / shard, 10)
