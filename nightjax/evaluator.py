@@ -243,7 +243,8 @@ def batch_outputs(
     classes: ClassSet = CITYSCAPES,
     calibrated: Calibration | None = None,
 ) -> tuple[metrics.Collection, jax.Array]:
-    """`batch_counts`, and the predicted train ids, uint8 [B, H, W]."""
+    """Counts of one batch at the size of its labels, see `evaluation_counts`, and the predicted train ids, uint8 [B, H,
+    W]; traceable."""
     label, mask = batch["label"], batch["mask"]
     weights = logit_weights(eval_set, classes)
     temperatures = (1.0,) if calibrated is None else (1.0, calibrated.temperature)
@@ -267,17 +268,6 @@ def batch_outputs(
     return counts, prediction.astype(jnp.uint8)
 
 
-def batch_counts(
-    method: Segments,
-    variables: Variables,
-    batch: Mapping[str, jax.Array],
-    eval_set: EvalSet,
-    classes: ClassSet = CITYSCAPES,
-) -> metrics.Collection:
-    """Counts of one batch at the size of its labels, see `evaluation_counts`; traceable."""
-    return batch_outputs(method, variables, batch, eval_set, classes)[0]
-
-
 def thresholds(classes: ClassSet) -> np.ndarray:
     """Confidences below which pixels are declined, for UIoU, float32 [T]."""
     return uiou.default_thresholds(len(classes))
@@ -299,7 +289,7 @@ def logit_weights(eval_set: EvalSet, classes: ClassSet = CITYSCAPES) -> np.ndarr
 def summarize(
     counts: Any, eval_set: EvalSet, classes: ClassSet, calibrated: Calibration | None = None
 ) -> dict[str, Any]:
-    """All scores of one set from its merged `batch_counts`."""
+    """All scores of one set from its merged counts, see `batch_outputs`."""
     total, names, groups = counts.confusion.total, classes.names, classes.scored_groups
     if merge := merge_of(eval_set, classes):
         total, names, groups = merge.merge_confusion(total), merge.classes, {}

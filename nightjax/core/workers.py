@@ -66,6 +66,8 @@ def token() -> str:
     own = secrets.token_hex(3)
     try:
         _locks().mkdir(mode=0o700, exist_ok=True)
+        if _locks().lstat().st_uid != os.getuid():  # Somebody else made it, for names of their own.
+            return ""
         unlink_leftovers()
         path = _locks() / own
         file = path.open("w")

@@ -26,6 +26,7 @@ from nightjax.methods.dsr_fpa import DsrFpa
 from nightjax.methods.matching import MatcherTraining
 from nightjax.methods.nightlab import NightLab
 from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
+from nightjax.methods.parts.segmenting import WithMixing
 from nightjax.methods.pix2pixhd import Pix2PixHD
 from nightjax.methods.self_supervised import SelfSupervised
 from nightjax.methods.self_training import SelfTraining
@@ -107,12 +108,17 @@ def build(config: Mapping[str, Any] | ml_collections.ConfigDict) -> Trainable:
     parts["optimizer"] = configs.build(Optimizer, config["optim"], "optim")
     parts["training"] = Training(train["steps"], config["seed"], train["accumulate"], train.get("passes", "together"))
     method = configs.build(cls, section | parts, "method")
-    if method.training.passes == "apart" and len(getattr(method, "passes", ())) < 2:
+    if train.get("passes") == "apart" and _count_of_passes(method) < 2:
         raise UserError(
             f"train.passes=apart has no effect: the losses of method {name!r} with these settings share more than "
             "parameters; use train.accumulate or model.backbone_remat for less memory"
         )
     return method
+
+
+def _count_of_passes(method: object) -> int:
+    """How many losses of the student share nothing but parameters."""
+    return len(method.passes) if isinstance(method, WithMixing) else 1
 
 
 def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: str = "method") -> dict[str, Any]:

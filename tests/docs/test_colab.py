@@ -62,8 +62,9 @@ def test_code_runs(notebook, tmp_path):
 @pytest.mark.slow
 def test_runs_in_a_kernel_of_jupyter(notebook, tmp_path, monkeypatch):
     """As Colab runs it: cell by cell, with what the cells show. Needs the extra dev."""
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
+    nbclient, nbformat, _ = (
+        pytest.importorskip(name, reason="needs the dev extra") for name in ("nbclient", "nbformat", "ipykernel")
+    )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     text = json.dumps(notebook).replace("STEPS = 60", "STEPS = 6")
     resources = {"metadata": {"path": str(tmp_path)}}

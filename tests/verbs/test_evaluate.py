@@ -81,14 +81,14 @@ def test_windows_equal_a_slow_reference(size, window, stride, number):
     eval_set = EvalSet("x", "val", mode="slide", window=window, stride=stride)
     method = SimpleNamespace(predict=lambda variables, image: coarse_logits(image))
     batch = {"image": images, "label": truth, "mask": np.ones(2, np.float32)}
-    counts = jax.jit(lambda batch: evaluator.batch_counts(method, {}, batch, eval_set))(batch).confusion.total
+    counts = jax.jit(lambda batch: evaluator.batch_outputs(method, {}, batch, eval_set)[0])(batch).confusion.total
     expected = np.zeros((K, K), np.int64)
     for image, label in zip(images, truth, strict=True):
         logits, windows = slow_windows(image, window, stride)
         assert windows == number
         np.add.at(expected, (label[label != 255], logits.argmax(-1)[label != 255]), 1)
     assert np.abs(np.asarray(counts) - expected).sum() <= 1e-4 * truth.size  # a tie or two in 20,000 pixels
-    whole = evaluator.batch_counts(method, {}, batch, EvalSet("x", "val")).confusion.total
+    whole = evaluator.batch_outputs(method, {}, batch, EvalSet("x", "val"))[0].confusion.total
     assert np.abs(np.asarray(whole) - expected).sum() > 100
 
 
