@@ -3,7 +3,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import ml_collections
@@ -135,7 +135,7 @@ def _with_class_weights(section: Mapping[str, Any], classes: ClassSet, where: st
             if isinstance(value, str):
                 rule = choose(RULES, value, key)
                 value = rule(classes.pixel_share) if classes.pixel_share else (1.0,) * len(classes)
-            if len(value) != len(classes):
+            if isinstance(value, Sequence) and len(value) != len(classes):  # Other kinds are refused as a field is.
                 raise UserError(f"{key} has {len(value)} numbers; give one for each of {len(classes)} classes")
         found[name] = value
     return found

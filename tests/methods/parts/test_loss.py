@@ -31,6 +31,14 @@ def test_a_class_without_weight(key):
         methods.build(settings.override(config, {f"method.{key}": (1.0, 2.0, 3.0)}))
 
 
+@pytest.mark.parametrize("value", [True, 5, {"x": 1}])
+def test_class_weights_that_are_no_list(value):
+    config = settings.load("dannet:data=nightstreet_tiny").to_dict()
+    config["method"]["class_weights"] = value
+    with pytest.raises(UserError, match="method.class_weights=.* must be a tuple"):
+        methods.build(config)
+
+
 def test_class_weights_by_a_rule():
     """The numbers that configs of Cityscapes' classes have are those of the rules."""
     config = settings.load("dannet:data=nightstreet_tiny").to_dict()
