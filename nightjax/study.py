@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what is missing of a study, and writes its table and its differences.
+"""Runs what is missing of a study, and shows its table and its differences.
 
     nightjax study --study=night_parts
     nightjax study --study=night_parts --seeds=0 --only=dsr_fpa --dry_run
@@ -9,7 +9,8 @@
 A study is a question, runs and seeds in a TOML file; nightjax list studies names those that come along. Its runs lie in
 ROOT/STUDY/RUN-seedN. A finished run is not made again and an interrupted one goes on, so the same command goes on with
 the study. --args adds arguments to every run's config and --set replaces a setting in every run: that is how a study is
-run on your own data. --write puts the table between the study's markers in a page.
+run on your own data. The table is printed, and ROOT/STUDY/study.html has it with charts, differences and commands.
+--write also puts it between the study's markers in a page of Markdown.
 """
 
 import shlex
@@ -23,7 +24,7 @@ from etils import epath
 import nightjax
 from nightjax.core import cli, studies
 from nightjax.core.errors import UserError
-from nightjax.report import study_table
+from nightjax.report import study_page, study_table
 
 
 def main(argv: Sequence[str]) -> None:
@@ -50,8 +51,10 @@ def main(argv: Sequence[str]) -> None:
     if values.run:
         for folder, command in commands:
             _run(study, folder, command)
-    table = study_table.markdown(values.root, study, f"nightjax study --study={values.study}")
+    remake = f"nightjax study --study={values.study}"
+    table = study_table.markdown(values.root, study, remake)
     print(table, end="")
+    print(f"\nwrote {study_page.write(values.root, study, remake)}")
     if values.write:
         study_table.write_between_markers(epath.Path(values.write), study.name, table)
 

@@ -36,7 +36,7 @@ from nightjax.report.run_folder import (
     read_metrics,
     step_of,
 )
-from nightjax.report.style import STYLE
+from nightjax.report.style import document
 
 SPEED = re.compile(r"per_second|input_wait|memory|seconds")
 """Names in `metrics.jsonl` that say how the run went rather than what it learnt."""
@@ -47,9 +47,6 @@ SCORE_TITLES = {
     "ca": "mean class accuracy, %",
     "fwiou": "frequency-weighted IoU, %",
 }
-ALLOWED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
-"""What a browser lets the page do: show its own images and styles, and neither run nor load anything."""
-
 EARLIER_PANELS = 3
 PANEL_WIDTH = 1600
 
@@ -103,17 +100,9 @@ def write_report(
         _config(config),
         _section("Left out", "".join(f"<p>{html.escape(line)}</p>" for line in passed_over), "quiet"),
     ]
-    title = html.escape(_name(workdir, config))
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">'
-        f"<style>{STYLE}</style></head><body>\n"
-        f"{_header(workdir, config, metrics, evaluations, before, baseline)}\n"
-        f"<main>{''.join(parts)}</main>\n</body></html>\n"
-    )
+    body = f"{_header(workdir, config, metrics, evaluations, before, baseline)}\n<main>{''.join(parts)}</main>"
     path = epath.Path(output) if output is not None else workdir / "report.html"
-    write_whole(path, page)
+    write_whole(path, document(_name(workdir, config), body))
     return path
 
 

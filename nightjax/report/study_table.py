@@ -100,21 +100,32 @@ def markdown(root: str, study: Study, remake: str = "") -> str:
         remake: command that makes the table, for a reader.
     """
     found = read_all(root, study)
-    titles = [title for title in _titles(study) if any(_measured(found, title))]
-    lines = [f"**{study.question}**", "", f"| run | steps | seeds | {' | '.join(titles)} |"]
-    lines.append("|---" + "|--:" * (2 + len(titles)) + "|")
-    for name, run in study.runs.items():
-        scores = found[name]
-        cells = [format_value([one.values.get(title) for one in scores.values()]) for title in titles]
-        lines.append(f"| {run.title or name} | {_steps(study, found, name)} | {len(scores)} | {' | '.join(cells)} |")
-    lines += ["", *facts(study, found)]
-    hours = sum(one.seconds for scores in found.values() for one in scores.values()) / 3600
-    versions = sorted({_version(run_folder(root, study, name, seed)) for name in found for seed in found[name]})
-    mean = f" Scores are means over the last {study.last} evaluations." if study.last > 1 else ""
-    lines += ["", f"{hours:.1f} hours of training, nightjax {', '.join(versions) or 'unknown'}.{mean}"]
+    head, *rows = cells(study, found)
+    lines = [f"**{study.question}**", "", f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *(f"- {fact}" for fact in facts(study, found)), "", cost(root, study, found)]
     if remake:
         lines[-1] += f" Made by `{remake}`."
     return "\n".join(lines) + "\n"
+
+
+def cells(study: Study, found: Mapping[str, Mapping[int, Scores]]) -> list[list[str]]:
+    """The table row by row, its head first; columns that no run has are left out."""
+    titles = [title for title in _titles(study) if any(_measured(found, title))]
+    rows = [["run", "steps", "seeds", *titles]]
+    for name, run in study.runs.items():
+        scores = found[name]
+        values = [format_value([one.values.get(title) for one in scores.values()]) for title in titles]
+        rows.append([run.title or name, _steps(study, found, name), str(len(scores)), *values])
+    return rows
+
+
+def cost(root: str, study: Study, found: Mapping[str, Mapping[int, Scores]]) -> str:
+    """Hours of training, versions of nightjax, and what a score is the mean of."""
+    hours = sum(one.seconds for scores in found.values() for one in scores.values()) / 3600
+    versions = sorted({_version(run_folder(root, study, name, seed)) for name in found for seed in found[name]})
+    mean = f" Scores are means over the last {study.last} evaluations." if study.last > 1 else ""
+    return f"{hours:.1f} hours of training, nightjax {', '.join(versions) or 'unknown'}.{mean}"
 
 
 def facts(study: Study, found: Mapping[str, Mapping[int, Scores]]) -> list[str]:
@@ -130,7 +141,7 @@ def facts(study: Study, found: Mapping[str, Mapping[int, Scores]]) -> list[str]:
             if differences:
                 parts.append(f"{title} {_difference(differences)}")
         if parts:
-            lines.append(f"- {titles[0]} minus {titles[1]}, seed by seed: {'; '.join(parts)}.")
+            lines.append(f"{titles[0]} minus {titles[1]}, seed by seed: {'; '.join(parts)}.")
     return lines
 
 

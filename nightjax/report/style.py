@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The style sheet of `report.html`, for light and dark screens and for paper."""
+"""What all pages have around their body: the style sheet, for light and dark screens and for paper, and the head."""
+
+import html
 
 STYLE = """
 :root {
@@ -78,3 +80,16 @@ pre { overflow-x: auto; font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo
 }
 @media print { body { background: none; } .card, .chart, .panel { break-inside: avoid; } }
 """
+
+ALLOWED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+"""What a browser lets a page do: show its own images and styles, and neither run nor load anything."""
+
+
+def document(title: str, body: str) -> str:
+    """A whole page with this body, which is HTML; the title is plain text."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{ALLOWED}">'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )

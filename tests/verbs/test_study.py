@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 import tomllib
 from types import SimpleNamespace
@@ -98,6 +99,11 @@ def test_it_runs_what_is_missing_and_writes_the_table(tmp_path, file, played, mo
     assert "- less, then more minus less, seed by seed: night +3.5 ± 0.7;" in text
     assert "day +0.0 ± 0.0, within the spread" in text
     assert "2.0 hours of training, nightjax 0.1.0. Scores are means over the last 2 evaluations." in text
+    drawn = (tmp_path / "runs" / "help" / "study.html").read_text()
+    assert "<h1>Does more help?</h1>" in drawn and not re.search(r"https?://|<script|<link|@import|url\(", drawn)
+    assert '<th scope="row">less, then more</th><td>100 + 200</td><td>2</td><td>18.5 ± 7.8</td>' in drawn
+    assert 'aria-label="less: 10.0, 20.0; less, then more: 13.0, 24.0"' in drawn and drawn.count("<circle") == 8
+    assert drawn.count("nightjax train --config=") == 4
     played.commands.clear()
     call(monkeypatch, *words)
     assert not played.commands
