@@ -17,6 +17,7 @@ from nightjax.core import config as configs
 from nightjax.core import interrupts, noise, processes
 from nightjax.core.errors import UserError, disk_trouble, first_line, memory_shortage
 from nightjax.core.help import config_help, verb_help
+from nightjax.core.ranges import check_flag
 
 CONFIG_HELP = (
     "Config file, with its arguments after a colon: configs/dsr_fpa.py:data=nightstreet_tiny,steps=60. "
@@ -136,6 +137,8 @@ def parse(
     if values["help"].value:
         print(verb_help(values, argv[0], about or "", required, words))
         sys.exit(0)
+    for name in values:
+        check_flag(name, values[name].value)
     if rest and not words:
         raise UserError(f"{rest[0]!r} is not a flag; flags start with --")
     for name in required:

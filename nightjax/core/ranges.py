@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which numbers a setting takes, written beside it: ``decay: Annotated[float, Range(0, 1)]``.
 
-All numbers of a config are finite, not below 0 and at most `LARGEST`; see `check_numbers`.
+All numbers of a config are finite, not below 0 and at most `LARGEST`; see `check_values`.
 """
 
 import dataclasses
@@ -50,12 +50,12 @@ class Range:
 
 def _short(value: Any) -> str:
     """A value in a message."""
-    text = str(value)
+    text = str(value).replace("\0", "\\0")
     return text if len(text) <= 100 else f"{text[:12]}.."
 
 
-def check_numbers(values: Mapping[str, Any], where: str = "") -> None:
-    """Checks every number of nested values: it is finite, not below 0 and not absurdly large.
+def check_values(values: Mapping[str, Any], where: str = "") -> None:
+    """Checks nested values: every number is finite, not below 0 and not absurdly large, and no text has a zero byte.
 
     No setting of nightjax means anything below 0; `Range` says what a setting takes besides.
 
@@ -67,22 +67,35 @@ def check_numbers(values: Mapping[str, Any], where: str = "") -> None:
         UserError: names the first that is not so.
     """
     for name, value in values.items():
-        for one in _numbers(value):
-            if problem := Range().problem(one):
+        for one in _single(value):
+            if problem := text_problem(one) if isinstance(one, str) else Range().problem(one):
                 which = f": {_short(one)}" if isinstance(value, (tuple, list)) else ""
                 raise UserError(f"{where}{name}={_short(value)}{which} {problem}")
         sections = {"": value} if isinstance(value, Mapping) else {}
         if isinstance(value, (tuple, list)):
             sections = {f"[{i}]": item for i, item in enumerate(value) if isinstance(item, Mapping)}
         for place, section in sections.items():
-            check_numbers(section, f"{where}{name}{place}.")
+            check_values(section, f"{where}{name}{place}.")
 
 
-def _numbers(value: Any) -> Iterator[int | float]:
+def check_flag(name: str, value: Any) -> None:
+    """Raises UserError for the value of a flag that is not finite, absurdly large, or a text with a zero byte."""
+    for one in _single(value):
+        if problem := text_problem(one) if isinstance(one, str) else Range(-LARGEST[type(one)]).problem(one):
+            raise UserError(f"--{name}={_short(one)} {problem}")
+
+
+def text_problem(value: str) -> str:
+    """What a text must not have that it has; "" for most."""
+    return "must not contain a zero byte" if "\0" in value else ""
+
+
+def _single(value: Any) -> Iterator[int | float | str]:
+    """The numbers and texts of a value."""
     if isinstance(value, (tuple, list)):
         for item in value:
-            yield from _numbers(item)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield from _single(item)
+    elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
         yield value
 
 

@@ -14,7 +14,7 @@ from nightjax.core import class_section, files
 from nightjax.core import config as configs
 from nightjax.core.errors import UserError, choose, suggestion
 from nightjax.core.optim import Optimizer
-from nightjax.core.ranges import Count, Range, Seed, check_numbers
+from nightjax.core.ranges import Count, Range, Seed, check_values
 from nightjax.core.sharding import Shard
 from nightjax.core.step import Passes
 from nightjax.data.loading import StreamSpec
@@ -219,7 +219,7 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             raise UserError(f"config: the section {name!r} is missing; see any file of configs/ for an example")
     for name in ("model", "method", "optim", *SECTIONS):
         _section(given.get(name, {}), name)
-    check_numbers({name: value for name, value in given.items() if name != "seed"})
+    check_values({name: value for name, value in given.items() if name != "seed"})
     method, sections = methods.with_defaults(given["method"]), {}
     frozen = methods.METHODS[method["name"]].pretrained
     for name, place in _section(given["train"].get("frozen", {}), "train.frozen").items():

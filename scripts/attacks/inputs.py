@@ -179,7 +179,10 @@ READERS = {
     + [("train", TRAIN)],
     "tf": [
         ("check", ("--prepared={w}/tf/nightstreet/tiny/1.1.0",)),
-        ("train", ("--config=supervised:data=nightstreet_tiny", "--config.data.dir={w}/tf", "--workdir={w}/new")),
+        (
+            "train",
+            ("--config=supervised:data=nightstreet_tiny,steps=2", "--config.data.dir={w}/tf", "--workdir={w}/new"),
+        ),
     ],
     "shipped": [("submit", VERBS["submit"])],
     "weights.npz": [("convert", VERBS["convert"])],

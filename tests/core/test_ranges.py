@@ -49,5 +49,18 @@ def test_what_is_in_the_range_is_taken():
 @pytest.mark.parametrize("value", [-1, -0.0, math.inf, math.nan, 1e13, 2**31, (1, (2, -3))])
 def test_all_numbers_of_nested_values_are_looked_at(value):
     with pytest.raises(UserError, match="^a.b="):
-        ranges.check_numbers({"a": {"b": value, "switch": True, "text": "-1"}})
-    ranges.check_numbers({"a": {"b": (1, 2.5), "none": None}})
+        ranges.check_values({"a": {"b": value, "switch": True, "text": "-1"}})
+    ranges.check_values({"a": {"b": (1, 2.5), "none": None}})
+
+
+def test_texts_with_a_zero_byte():
+    with pytest.raises(UserError, match=r"^data\.dir=a\\0 must not contain a zero byte$"):
+        ranges.check_values({"data": {"dir": "a\0", "other": "b"}})
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf"), 10**20, "a\0", ["b", "\0"]])
+def test_flags_that_no_verb_takes(value):
+    with pytest.raises(UserError, match=r"^--x=.* must "):
+        ranges.check_flag("x", value)
+    for fine in (-1, 0.5, "", ["a", "b"], None, True):
+        ranges.check_flag("x", fine)
