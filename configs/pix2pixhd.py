@@ -3,7 +3,8 @@
 
     python -m nightjax.main --config=configs/pix2pixhd.py --workdir=runs/label2day
     nightjax pairs --workdir=runs/label2day --data=nightstreet/std --split=oracle_night --output=pairs
-    python -m nightjax.main --config=configs/pix2pixhd.py:translates=image,data=folder --config.data.manual_dir=pairs
+    python -m nightjax.main --config=configs/pix2pixhd.py:translates=image,data=folder --config.data.manual_dir=pairs \\
+        --workdir=runs/pix2pixhd
     nightjax translate --workdir=runs/pix2pixhd --to=day --data=nightstreet/std --split=test_night
 
 On NightStreet narrow networks learn on two CPU cores; ``translates=image`` alone learns from its coarsely aligned pairs

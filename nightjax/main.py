@@ -3,7 +3,7 @@
 
     nightjax train --config=configs/dsr_fpa.py
     nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny,steps=60 --workdir=runs/first
-    nightjax train --config=configs/supervised.py --config.train.batch=8 --config.seed=1
+    nightjax train --config=configs/supervised.py --config.train.batch=8 --config.seed=1 --workdir=runs/seed1
     nightjax train --config=configs/supervised.py --config.train.steps=2000 --workdir=runs/supervised --extend
     nightjax train --config=configs/dsr_fpa.py:data=nightstreet_tiny --print_config
 

@@ -2,7 +2,7 @@
 r"""Selects the images of an unlabeled pool that are most like a reference set, or darkest.
 
     nightjax select --rule=his_dark --pool=my_nights --count=200 --output=selected/dark
-    nightjax select --rule=his_ref --pool=my_nights --reference=my_test_nights --count=200 --output=selected/ref
+    nightjax select --rule=his_ref --pool=my_nights --reference=my_other_nights --count=200 --output=selected/ref
     nightjax select --rule=fid_point --count=200 --output=selected/fid --features=random \
         --pool=nightstreet/std_pairs@target_pairs,nightstreet/std_unlabeled@target_twilight \
         --reference=translated/images

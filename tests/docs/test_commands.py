@@ -1,53 +1,23 @@
 """Every command of the README, of the pages, and of the docstrings of configs and verbs names what exists."""
 
-import ast
-import re
-import shlex
-
 import pytest
 
-from nightjax.cli import VERBS, find
+from nightjax.cli import find
 from nightjax.core import cli
 from nightjax.run import settings
+from tests.helpers.pages import commands
 from tests.helpers.places import ROOT
 
-ELSEWHERE = {"add_a_backbone.md", "add_a_dataset.md", "add_a_method.md", "own_data.md"}
-"""Pages whose commands need files that the page defines; tests of their own run those."""
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "nightjax" / "bundled" / "README.md",
-    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in ELSEWHERE),
-    *sorted((ROOT / "tfds_builders").glob("*/README.md")),
+COMMANDS = [
+    pytest.param(verb, words, id=f"{place}: {verb} {' '.join(words)[:60]}") for place, verb, words in commands()
 ]
-CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-VERB_MODULES = sorted(ROOT / f"{module.replace('.', '/')}.py" for module, _ in VERBS.values())
-MODULES = {module: verb for verb, (module, _) in VERBS.items()}
-COMMAND = re.compile(r"^ +(?:nightjax +(\S+)|python -m (nightjax\.\w+))(?= |$)(.*)", re.M)
-
-
-def text_of(path):
-    return path.read_text() if path.suffix == ".md" else ast.get_docstring(ast.parse(path.read_text()))
-
-
-def commands():
-    """Where a command stands, its verb and its other words."""
-    for path in [*PAGES, *CONFIGS, *VERB_MODULES]:
-        text = text_of(path).replace("\\\n", " ")
-        for verb, module, rest in COMMAND.findall(text):
-            if "$" in rest:  # Of a shell's loop.
-                continue
-            yield pytest.param(
-                verb or MODULES[module],
-                shlex.split(rest, comments=True),
-                id=f"{path.relative_to(ROOT)}: {verb or module}{rest[:60]}",
-            )
 
 
 class Parsed(Exception):
     """The flags were read."""
 
 
-@pytest.mark.parametrize(("verb", "words"), list(commands()))
+@pytest.mark.parametrize(("verb", "words"), COMMANDS)
 def test_a_command_names_what_exists(verb, words, monkeypatch):
     def parse(*args, read=cli.parse, **kwargs):
         """Refuses unknown flags, and stops before anything is done."""
