@@ -20,7 +20,7 @@ def read(path: epath.Path) -> tuple[list[Record], int]:
     are dropped.
     """
     records, damaged = [], 0
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in files.read_bytes(path).splitlines() if path.exists() else ():
         record = _record(line)
         if record is not None:
             records.append(record)

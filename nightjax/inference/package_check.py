@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.core.files import check_file
 from nightjax.core.types import IGNORE
 from nightjax.data import labels
 from nightjax.inference.submission import PACKAGES, Content, Package
@@ -53,13 +54,14 @@ def check_package(path: str | os.PathLike, benchmark: str, names: Iterable[str] 
         One line a fault, ``"kind: what, where"``; lines that begin with `WARNING` do not invalidate the package.
 
     Raises:
-        UserError: unknown benchmark, or no folder and no readable zip.
+        UserError: unknown benchmark, or neither a folder nor a readable zip.
     """
     package = choose(PACKAGES, benchmark, "benchmark")
     path = pathlib.Path(path)
     if path.is_dir():
         found = sorted(item for item in path.rglob("*") if item.is_file())
         return _check({item.relative_to(path).as_posix(): item.read_bytes for item in found}, package, names)
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _check(_members(archive), package, names)

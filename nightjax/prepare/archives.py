@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import check_file
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """Types of archive that `extract` can unpack."""
@@ -66,6 +67,7 @@ def extract(archive: pathlib.Path, into: pathlib.Path) -> pathlib.Path:
     if re.match(r"\w{2,}:/", str(into)):  # pathlib turns gs:// into gs:/
         raise UserError(f"{archive}: can only be unpacked on a local disk, not below {into}; unpack it yourself")
     archive = pathlib.Path(archive)
+    check_file(archive)
     status = archive.stat()
     mark = hashlib.sha256(f"{status.st_size}-{status.st_mtime_ns}".encode()).hexdigest()[:8]
     target = pathlib.Path(into) / f"{stem(archive)}-{mark}"

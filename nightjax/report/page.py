@@ -22,7 +22,7 @@ from nightjax.core import origin
 from nightjax.core.class_section import of_section
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, first_line
-from nightjax.core.files import write_whole
+from nightjax.core.files import read_bytes, write_whole
 from nightjax.methods import METHODS
 from nightjax.report import sections
 from nightjax.report.charts import line_chart, short, sparkline
@@ -327,9 +327,9 @@ def _of_images(images: Any) -> str:
 
 def _panel(path: epath.Path, name: str, passed_over: list[str], more: str = "") -> str:
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
             image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UserError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         passed_over.append(f"{path} is no image ({first_line(error)}); delete it")
         return ""
     image.thumbnail((PANEL_WIDTH, PANEL_WIDTH * 4))

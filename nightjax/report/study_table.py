@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 
 from nightjax.core.errors import UserError
+from nightjax.core.files import read_text
 from nightjax.core.studies import Study
 from nightjax.metrics.table import format_value, mean_and_spread
 from nightjax.report.results_table import GROUPS
@@ -162,7 +163,7 @@ def write_between_markers(path: epath.Path, name: str, text: str) -> None:
         UserError: the page or its markers are missing.
     """
     begin, end = f"<!-- study:{name} -->", f"<!-- /study:{name} -->"
-    page = path.read_text() if path.exists() else ""
+    page = read_text(path) if path.exists() else ""
     found = re.search(rf"{re.escape(begin)}\n.*?{re.escape(end)}", page, re.DOTALL)
     if not found:
         raise UserError(f"{path} has no lines {begin} and {end}: write them where the table should be")

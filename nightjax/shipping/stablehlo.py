@@ -14,6 +14,7 @@ import numpy as np
 
 from nightjax.core import targets
 from nightjax.core.errors import UserError
+from nightjax.core.files import check_file
 from nightjax.shipping.network import Network
 from nightjax.shipping.parity import File
 
@@ -80,6 +81,8 @@ def open_folder(folder: pathlib.Path) -> Callable[[np.ndarray], list[np.ndarray]
     platform = own_platform([name for name in PLATFORMS if (folder / program_name(name)).exists()])
     if platform is None:
         raise UserError(f"{folder} holds no program for {jax.default_backend()}; export with --platforms")
+    for name in (program_name(platform), WEIGHTS):
+        check_file(folder / name)
     try:
         program = jax.export.deserialize(bytearray((folder / program_name(platform)).read_bytes()))
         weights = dict(np.load(folder / WEIGHTS))

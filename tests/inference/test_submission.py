@@ -203,6 +203,8 @@ def test_no_package(tmp_path):
     for path in (tmp_path / "a.zip", tmp_path / "nothing"):
         with pytest.raises(UserError, match="no folder and no readable zip"):
             check_package(path, "acdc")
+    with pytest.raises(UserError, match="copy its content into a file"):
+        check_package("/dev/zero", "acdc")
     with pytest.raises(UserError, match="did you mean 'acdc'"):
         check_package(tmp_path, "acdcc")
 
