@@ -7,7 +7,6 @@ what they ask for.
 import contextlib
 import importlib.util
 import io
-import os
 import pathlib
 import re
 import shutil
@@ -120,6 +119,8 @@ def furnish(folder):
         for number in range(3):
             frame = miniature.scene(number, size=(96, 160), night=True)
             cv2.imwrite(str(folder / name / f"{number:03d}.png"), frame)
+    (folder / "selected").mkdir()
+    (folder / "selected" / "selected.csv").write_text("name,score\n000,1\n001,2\n")
     for name in ("night.jpg", "a.jpg", "b.png"):
         cv2.imwrite(str(folder / name), miniature.scene(0, size=(96, 160), night=True))
     video = cv2.VideoWriter(str(folder / "drive.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 96))
@@ -172,10 +173,10 @@ def run(verb, words):
 @pytest.mark.slow
 def test_every_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TFDS_DATA_DIR", os.environ.get("TFDS_DATA_DIR", str(tmp_path / "tfds")))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     furnish(tmp_path)
     call("train", smaller("train", ["--config=dsr_fpa", "--workdir=runs/dsr_fpa"]))
-    (prepared,) = pathlib.Path(os.environ["TFDS_DATA_DIR"]).glob("nightstreet/tiny/*")
+    (prepared,) = (tmp_path / "tfds").glob("nightstreet/tiny/*")
     (tmp_path / "PREPARED").symlink_to(prepared)
     done, left, failed = set(), 0, []
     for place, verb, words in pages.commands():
