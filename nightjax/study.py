@@ -2,7 +2,7 @@
 """Runs what is missing of a study, and shows its table and its differences.
 
     nightjax study --study=night_parts
-    nightjax study --study=night_parts --seeds=0 --only=dsr_fpa --dry_run
+    nightjax study --study=night_parts --seeds=0 --only=both --dry_run
     nightjax study --study=my_question.toml --args=data=folder --set=data.manual_dir=my_data
     nightjax study --study=night_parts --run=false --write=docs/results.md
 
