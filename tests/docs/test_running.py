@@ -37,16 +37,16 @@ LEFT_OUT = {
 """Pattern of a command to the reason why it cannot run in this test."""
 
 MINIATURES = {
-    "cityscapes_seg": (miniature.make_cityscapes, ""),
-    "dark_zurich": (miniature.make_dark_zurich, ""),
-    "acdc": (miniature.make_acdc, ""),
-    "nighttime_driving": (miniature.make_nighttime_driving, ""),
-    "bdd100k_seg": (miniature.make_bdd100k, ""),
-    "bdd100k_night": (miniature.make_bdd100k, ""),
-    "nightcity": (miniature.make_nightcity, ""),
-    "nexet": (miniature.make_nexet, ""),
-    "gta5": (miniature.make_gta5, ""),
-    "synthia": (miniature.make_synthia, ""),
+    "cityscapes_seg": miniature.make_cityscapes,
+    "dark_zurich": miniature.make_dark_zurich,
+    "acdc": miniature.make_acdc,
+    "nighttime_driving": miniature.make_nighttime_driving,
+    "bdd100k_seg": miniature.make_bdd100k,
+    "bdd100k_night": miniature.make_bdd100k,
+    "nightcity": miniature.make_nightcity,
+    "nexet": miniature.make_nexet,
+    "gta5": miniature.make_gta5,
+    "synthia": miniature.make_synthia,
 }
 MAKERS = {
     "runs/uawarpc": "uawarpc",
@@ -129,8 +129,8 @@ def furnish(folder):
     for number in range(4):
         video.write(np.ascontiguousarray(miniature.scene(number, size=(96, 160), night=True)))
     video.release()
-    for name, (make, below) in MINIATURES.items():
-        make(folder / "DATA" / name / below)
+    for name, make in MINIATURES.items():
+        make(folder / "DATA" / name)
     shutil.copytree(folder / "DATA", folder / "DIR")
     shutil.copytree(folder / "my_day", folder / "DIR", dirs_exist_ok=True)
 
