@@ -41,7 +41,7 @@ def parallel_map(
         UserError: a worker process died.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
-    with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0) as bar:
+    with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0, disable=None) as bar:
         if workers <= 1 or len(items) < SERIAL_BELOW:
             for item in items:
                 yield work(item)

@@ -6,7 +6,6 @@ import copy
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -192,7 +191,6 @@ class FolderSource:
             print(
                 f"{self.name}: nobody named {code}, which {pixels} pixels of {name} have; such pixels are ignored, "
                 "and nightjax check counts them",
-                file=sys.stderr,
                 flush=True,
             )
         return label.train_ids

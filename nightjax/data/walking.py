@@ -93,9 +93,11 @@ def walk(folder: str | os.PathLike, suffixes: Collection[str] = IMAGE_SUFFIXES, 
             looking up the partners of images.
 
     Raises:
-        UserError: two names are equal in NFC.
+        UserError: two names are equal in NFC; or the folder is the root of the file system, where everything lies.
     """
     root = pathlib.Path(folder)
+    if root.resolve() == pathlib.Path(root.resolve().anchor):
+        raise UserError(f"{folder} is the root of the file system: name the folder with the images")
     files: dict[str, pathlib.Path] = {}
     passed: dict[str, str] = {}
     if not root.is_dir():

@@ -10,6 +10,7 @@ with ``if __name__ == "__main__":``.
 """
 
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
@@ -104,6 +105,19 @@ with registered.skip_registration():
             super().__init__(file_format=file_format, **kwargs)
             if file_format is None and not self.info.initialized:  # What is prepared has its format already.
                 self.info.set_file_format("array_record", override=True)
+
+        def download_and_prepare(self, **kwargs: Any) -> None:
+            """As TFDS's, but a disk without any room is the system's own error, with the folder.
+
+            Raises:
+                OSError: the disk takes nothing.
+            """
+            try:
+                super().download_and_prepare(**kwargs)
+            except OSError as error:
+                if not str(error).startswith("Not enough disk space"):
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.data_dir)) from error
 
         def _log_download_bytes(self) -> None:
             """Instead of TFDS's line, since nothing is downloaded."""

@@ -73,22 +73,23 @@ def import_run(
         notes.append(f"  initialized from seed {config.seed}: {brief(missing, named_leaves(variables, method.stacks))}")
     network = method.networks[0]
     config = configs.override(config, {"train.init": ",".join(inputs)})
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.json", configs.to_json(config))
-    saver = checkpoint.Checkpointer(folder)
-    saver.save(
-        0,
-        TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params={network: variables["params"]},
-            batch_stats={network: variables["batch_stats"]},
-            opt_state={},
-            teacher=variables if state.teacher else {},
-        ),
-        {},
-        {},
+    imported = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params={network: variables["params"]},
+        batch_stats={network: variables["batch_stats"]},
+        opt_state={},
+        teacher=variables if state.teacher else {},
     )
-    saver.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        write_whole(folder / "config.json", configs.to_json(config))
+        saver = checkpoint.Checkpointer(folder)
+        saver.save(0, imported, {}, {})
+        saver.close()
+    except BaseException:  # Half a run would be in the way of the next attempt.
+        (folder / "config.json").unlink(missing_ok=True)
+        (folder / "checkpoints").rmtree(missing_ok=True)
+        raise
     return [*notes, shown, f"wrote {folder}: {start.count_parameters(variables['params']) / 1e6:.2f} M parameters"]
 
 

@@ -3,7 +3,6 @@
 
 import pathlib
 import re
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -95,7 +94,7 @@ class _FolderRecords:
             raise UserError(f"{root} is no folder: give a folder of images, or DATASET@SPLIT")
         listing = walking.walk(root)
         if passed := listing.summary():
-            print(f"{root}: {passed}", file=sys.stderr)
+            print(f"{root}: {passed}", flush=True)
         self._files = list(listing.files.items())
 
     def __len__(self) -> int:

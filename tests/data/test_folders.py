@@ -151,7 +151,7 @@ def test_values_that_nobody_named_are_ignored_and_said(tmp_path, capsys):
     assert "nobody named" in note and "8: " in note and "first in train/f1" in note
     label = labels_of(tmp_path)[1]
     np.testing.assert_array_equal(label, np.where(values(1) == 3, IGNORE, TRAIN_IDS[values(1)]))
-    assert "nobody named 8" in capsys.readouterr().err
+    assert "nobody named 8" in capsys.readouterr().out
 
 
 def test_values_above_a_byte(tmp_path):

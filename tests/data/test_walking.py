@@ -132,3 +132,10 @@ def test_match_ignores_case_and_litter(tmp_path):
 
 def test_a_missing_folder_is_empty(tmp_path):
     assert walking.walk(tmp_path / "nowhere") == walking.Listing({}, {})
+
+
+@pytest.mark.parametrize("root", ["/", "/tmp/..", "link"])
+def test_the_root_of_the_file_system_is_refused(root, tmp_path):
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(UserError, match="the root of the file system: name the folder with the images"):
+        walking.walk(tmp_path / root)
