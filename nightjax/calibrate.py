@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from nightjax import api, bundled
 from nightjax.core import cli
 from nightjax.core.errors import UserError, choose
+from nightjax.core.progress import Progress
 from nightjax.data import sources, streams
 from nightjax.inference import calibrating
 from nightjax.inference.calibrating import Sample
@@ -143,7 +143,7 @@ def _examples(source: sources.Source, fields: tuple[str, ...], most: int) -> Ite
     """At most so many records, the first ones, decoded."""
     count = min(most, len(source))
     batches = streams.make_eval_batches(source, 1, fields=fields)
-    for batch in tqdm(itertools.islice(batches, count), total=count, unit="image", disable=None):
+    for batch in Progress(itertools.islice(batches, count), total=count, unit="image"):
         yield {field: batch[field][0] for field in fields}
 
 

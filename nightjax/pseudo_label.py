@@ -17,11 +17,11 @@ import re
 from collections.abc import Sequence
 
 from absl import flags
-from tqdm import tqdm
 
 from nightjax import api
 from nightjax.core import cli
 from nightjax.core.errors import UserError
+from nightjax.core.progress import Progress
 from nightjax.inference.predict import should_bucket
 from nightjax.inference.pseudo_labels import write_pseudo_labels
 from nightjax.selection.choice import read_list
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
     bucket = should_bucket(pool.sizes())
     count = write_pseudo_labels(
         lambda image: model.predict(image, bucket=bucket),
-        (pool[position[name]] for name in tqdm(names, unit="image", disable=None)),
+        (pool[position[name]] for name in Progress(names, unit="image")),
         pathlib.Path(values.output),
         split=values.split,
         threshold=values.threshold,

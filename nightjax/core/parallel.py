@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import cv2
-from tqdm import tqdm
 
 from nightjax.core.errors import UserError
+from nightjax.core.progress import Progress
 from nightjax.core.workers import initializer, token
 
 SERIAL_BELOW = 64
@@ -41,7 +41,7 @@ def parallel_map(
         UserError: a worker process died.
     """
     workers = min(workers or os.cpu_count() or 1, len(items))
-    with tqdm(total=len(items), desc=desc, unit="record", mininterval=1.0, disable=None) as bar:
+    with Progress(total=len(items), desc=desc, unit="record") as bar:
         if workers <= 1 or len(items) < SERIAL_BELOW:
             for item in items:
                 yield work(item)

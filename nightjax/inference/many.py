@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, memory_shortage
 from nightjax.core.files import read_json, write_whole
+from nightjax.core.progress import Progress
 from nightjax.core.types import IGNORE
 from nightjax.data.labels import histogram
 from nightjax.inference import videos
@@ -131,7 +131,7 @@ class Predictions:
             write_results(image, labels, self.folder, name, self._classes)
             return self._facts(images[name], labels)
 
-        with tqdm(total=len(images), unit="image", disable=None) as bar:
+        with Progress(total=len(images), unit="image") as bar:
             finished = {name for name, path in images.items() if self._is_finished(name, path, RESULTS)}
             for name in [name for name in images if name in finished]:
                 self.before += 1

@@ -17,10 +17,10 @@ import cv2
 import jax
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
+from nightjax.core.progress import Progress
 from nightjax.core.types import IGNORE
 from nightjax.data import sources, streams
 from nightjax.metrics import protocol
@@ -94,7 +94,7 @@ def predict_source(
         return protocol.predict(predict_fn, image, rule, size, weights)
 
     batches = streams.make_eval_batches(source, 1, fields=("image",))
-    for batch in tqdm(batches, total=len(source), unit="image", disable=None):
+    for batch in Progress(batches, total=len(source), unit="image"):
         (name,) = streams.record_ids(source, batch["index"])
         label, confidence = jax.device_get(step(predict_fn, batch["image"]))
         yield name, label[0], confidence[0]

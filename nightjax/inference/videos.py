@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 import cv2
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.files import write_whole
+from nightjax.core.progress import Progress
 from nightjax.data.labels import histogram
 from nightjax.inference import overlay
 from nightjax.inference.files import Label, read_any, read_mask
@@ -126,7 +126,7 @@ def write_clip(
             video.add(overlay.blend(frame.image, labels, palette=classes.colors))
             return histogram(labels)
 
-        with tqdm(total=clip.count or None, unit="frame", desc=name, disable=None) as bar:
+        with Progress(total=clip.count or None, unit="frame", desc=name) as bar:
             steps = pipelined(itertools.count(), read, work, write, cost=lambda _: 1, limit=FRAMES_HELD)
             for _, written in steps:
                 counted = written.result()

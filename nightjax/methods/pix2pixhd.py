@@ -42,7 +42,7 @@ class VGGLoss:
         pixels: how pixels enter, by the origin of the weights.
     """
 
-    channels: tuple[tuple[int, ...], ...] = VGG19
+    channels: tuple[tuple[Count, ...], ...] = VGG19
     pixels: Literal["imagenet_rgb", "caffe_bgr", "official"] = "imagenet_rgb"
 
     @property

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
+from nightjax.core.ranges import Count
 from nightjax.core.rng import stream_key
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step, total
@@ -57,7 +58,7 @@ class Perceptual:
     """
 
     weight: float = 1.0
-    channels: tuple[tuple[int, ...], ...] = VGG16
+    channels: tuple[tuple[Count, ...], ...] = VGG16
     pixels: Literal["caffe_bgr", "imagenet_rgb"] = "caffe_bgr"
 
     @property

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nightjax.core.config import choose
+from nightjax.core.ranges import Count
 from nightjax.core.types import Size
 from nightjax.models.backbones.resnet import ResNet
 from nightjax.models.initializers import lecun_uniform, normal
@@ -119,7 +120,7 @@ class Detector(nn.Module):
 
     backbone: nn.Module
     rpn: nn.Module
-    strides: tuple[int, ...] = (4, 8, 16, 32, 64)
+    strides: tuple[Count, ...] = (4, 8, 16, 32, 64)
     sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 

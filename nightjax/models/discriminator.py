@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Count
 from nightjax.models.initializers import torch_uniform, uniform
 from nightjax.models.layers import Conv
 
@@ -29,8 +30,8 @@ class Discriminator(nn.Module):
     """
 
     features: int = 64
-    multipliers: tuple[int, ...] = VARIANTS["dannet"]["multipliers"]
-    strides: tuple[int, ...] = VARIANTS["dannet"]["strides"]
+    multipliers: tuple[Count, ...] = VARIANTS["dannet"]["multipliers"]
+    strides: tuple[Count, ...] = VARIANTS["dannet"]["strides"]
     dtype: Any = jnp.float32
 
     @nn.compact

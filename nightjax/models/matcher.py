@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Count
 from nightjax.core.types import Size
 from nightjax.models.backbones.vgg import VGG, VGG16
 from nightjax.models.layers import Conv, max_pool
@@ -245,7 +246,7 @@ class Matcher(nn.Module):
             ReLU all features of an untrained network point the same way, and their correlations say nothing).
     """
 
-    channels: tuple[tuple[int, ...], ...] = VGG16
+    channels: tuple[tuple[Count, ...], ...] = VGG16
     copy: int = 256
     narrow: int = 1
     centered: bool = False

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from nightjax.core.config import choose
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Count
 from nightjax.models.initializers import he_normal, normal, uniform
 from nightjax.models.layers import Conv
 from nightjax.ops.instance_norm import instance_norm
@@ -231,7 +232,7 @@ class PatchDiscriminator(nn.Module):
     """
 
     features: int = 64
-    strides: tuple[int, ...] = (2, 2, 2, 2)
+    strides: tuple[Count, ...] = (2, 2, 2, 2)
     kernel: int = 4
     padding: int = 1
     pad_mode: str = "reflect"

@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from nightjax.core.errors import UserError
+from nightjax.core.progress import Progress
 from nightjax.data import splits, transforms
 from nightjax.data.imagefiles import encode_png
 from nightjax.data.sources import Source
@@ -31,7 +31,7 @@ def make_pairs(source: Source, translate: Translate, output: pathlib.Path) -> No
         translate: uint8 [1, H, W] labels to float32 [1, H, W, 3] in [0, 1].
         output: folder; pairs that it holds are left alone.
     """
-    for i in tqdm(range(len(source)), unit="pair", disable=None):
+    for i in Progress(range(len(source)), unit="pair"):
         record = source[i]
         night, day = (output / part / "train" / f"{record['image_id']}.png" for part in ("images", "references"))
         if night.exists():

@@ -21,13 +21,13 @@ from typing import Any, cast
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
-from tqdm import tqdm
 
 from nightjax.core import manifest
 from nightjax.core.class_section import section_of
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.files import read_json
+from nightjax.core.progress import Progress
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
 from nightjax.data.locks import machine_lock
@@ -125,7 +125,7 @@ class Translation:
         """
         if not self.is_done():
             self.begin()
-            for split, index in tqdm(list(self.missing(shard, shards)), unit="image", disable=None):
+            for split, index in Progress(list(self.missing(shard, shards)), unit="image"):
                 record = self.sources[split][index]
                 image = transforms.decode(record, ("image",))["image"]
                 self.write_image(split, index, translate(str(record["image_id"]), image))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.errors import UserError
 from nightjax.core.modules import apply
 from nightjax.core.optim import Optimizer
 from nightjax.core.ranges import Count
@@ -31,8 +32,15 @@ class DiscriminatorForm:
     """
 
     features: Count = 64
-    multipliers: tuple[int, ...] = VARIANTS["dannet"]["multipliers"]
-    strides: tuple[int, ...] = VARIANTS["dannet"]["strides"]
+    multipliers: tuple[Count, ...] = VARIANTS["dannet"]["multipliers"]
+    strides: tuple[Count, ...] = VARIANTS["dannet"]["strides"]
+
+    def __post_init__(self):
+        if len(self.strides) != len(self.multipliers) + 1:
+            raise UserError(
+                f"a discriminator has a stride for each of multipliers={self.multipliers} and one more, not "
+                f"strides={self.strides}"
+            )
 
     @property
     def model(self) -> Discriminator:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Count
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
 from nightjax.ops.resize import resize
@@ -90,7 +91,7 @@ class MeanPyramid(nn.Module):
         dtype: compute dtype.
     """
 
-    bins: tuple[int, ...] = (1, 2, 3, 6)
+    bins: tuple[Count, ...] = (1, 2, 3, 6)
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -115,9 +116,9 @@ class FastSCNN(nn.Module):
     """
 
     stem: tuple[int, int, int] = (32, 48, 64)
-    widths: tuple[int, ...] = (64, 96, 128)
-    depths: tuple[int, ...] = (3, 3, 3)
-    strides: tuple[int, ...] = (2, 2, 1)
+    widths: tuple[Count, ...] = (64, 96, 128)
+    depths: tuple[Count, ...] = (3, 3, 3)
+    strides: tuple[Count, ...] = (2, 2, 1)
     fused: int = 128
     dtype: Any = jnp.float32
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.ranges import Count
 from nightjax.core.stacks import Stack
 from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
@@ -134,9 +135,9 @@ class MiT(nn.Module):
         dtype: compute dtype; parameters, norm statistics and softmax stay float32.
     """
 
-    dims: tuple[int, ...]
-    depths: tuple[int, ...]
-    heads: tuple[int, ...] = (1, 2, 5, 8)
+    dims: tuple[Count, ...]
+    depths: tuple[Count, ...]
+    heads: tuple[Count, ...] = (1, 2, 5, 8)
     mlp_ratios: tuple[int, ...] = (4, 4, 4, 4)
     sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
     drop_path: float = 0.1

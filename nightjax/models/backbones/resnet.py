@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from nightjax.core.errors import UserError
+from nightjax.core.ranges import Count
 from nightjax.models.layers import Conv, max_pool
 from nightjax.models.norm import BatchNorm
 from nightjax.models.remat import Stored, rematerialized
@@ -115,11 +116,11 @@ class ResNet(nn.Module):
         dtype: compute dtype; parameters and norm statistics stay float32.
     """
 
-    depths: tuple[int, ...]
+    depths: tuple[Count, ...]
     block: str = "bottleneck"
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    strides: tuple[int, ...] = (1, 2, 2, 2)
-    dilations: tuple[int | tuple[int, ...], ...] = (1, 1, 1, 1)
+    widths: tuple[Count, ...] = (64, 128, 256, 512)
+    strides: tuple[Count, ...] = (1, 2, 2, 2)
+    dilations: tuple[Count | tuple[Count, ...], ...] = (1, 1, 1, 1)
     stem: str = "torchvision"
     stem_features: int = 64
     pool: str = "floor"

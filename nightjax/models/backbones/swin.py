@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from nightjax.core.ranges import Count
 from nightjax.core.stacks import Stack
 from nightjax.models.adapters import PARTS, Adapters
 from nightjax.models.backbones.transformer import drop_path_scales, layer_norm, linear_init, scan_blocks, stacked_params
@@ -256,8 +257,8 @@ class Swin(nn.Module):
     """
 
     dim: int
-    depths: tuple[int, ...]
-    heads: tuple[int, ...]
+    depths: tuple[Count, ...]
+    heads: tuple[Count, ...]
     window: int = 7
     mlp_ratio: int = 4
     drop_path: float = 0.3

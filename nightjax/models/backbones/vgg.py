@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.ranges import Count
 from nightjax.models.layers import Conv, max_pool
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -22,7 +23,7 @@ class VGG(nn.Module):
         dtype: compute dtype.
     """
 
-    channels: tuple[tuple[int, ...], ...] = VGG16
+    channels: tuple[tuple[Count, ...], ...] = VGG16
     pools: int = 5
     dtype: Any = jnp.float32
 

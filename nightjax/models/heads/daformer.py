@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.ranges import Count
 from nightjax.models.blocks import ConvBNReLU, Embed, SeparableConvBNReLU
 from nightjax.models.heads.head import Head
 from nightjax.models.remat import rematerialized
@@ -18,7 +19,7 @@ class SeparableASPP(nn.Module):
     """Parallel 1x1 and dilated separable 3x3 convolutions, no image pooling, 3x3 bottleneck."""
 
     features: int
-    dilations: tuple[int, ...]
+    dilations: tuple[Count, ...]
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -49,7 +50,7 @@ class DAFormerHead(Head):
 
     embed_dim: int = 256
     channels: int = 256
-    dilations: tuple[int, ...] = (1, 6, 12, 18)
+    dilations: tuple[Count, ...] = (1, 6, 12, 18)
     remat: bool = False
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:

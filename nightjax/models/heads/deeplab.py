@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Count
 from nightjax.models.heads.head import Head
 from nightjax.models.initializers import normal
 from nightjax.models.layers import Conv
@@ -24,7 +25,7 @@ class DeepLabV2Head(Head):
     """
 
     dropout: float = 0.0
-    dilations: tuple[int, ...] = (6, 12, 18, 24)
+    dilations: tuple[Count, ...] = (6, 12, 18, 24)
     summed: int | None = None
     stage: str = "stage4"
 

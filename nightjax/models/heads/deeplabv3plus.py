@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Count
 from nightjax.models.blocks import ConvBNReLU, SeparableConvBNReLU
 from nightjax.models.heads.head import Head
 from nightjax.ops.resize import resize
@@ -24,7 +25,7 @@ class DeepLabV3PlusHead(Head):
 
     channels: int = 512
     low_channels: int = 48
-    dilations: tuple[int, ...] = (1, 12, 24, 36)
+    dilations: tuple[Count, ...] = (1, 12, 24, 36)
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
         """The map [B, h, w, C] that the classifier reads, of the backbone's features by stage."""

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from nightjax.core.ranges import Count
 from nightjax.models.heads.head import Head
 from nightjax.models.layers import Conv
 from nightjax.models.norm import BatchNorm
@@ -27,7 +28,7 @@ class PyramidPooling(nn.Module):
     """
 
     channels: int
-    bins: tuple[int, ...]
+    bins: tuple[Count, ...]
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -53,7 +54,7 @@ class PSPHead(Head):
     """
 
     channels: int = 512
-    bins: tuple[int, ...] = (1, 2, 3, 6)
+    bins: tuple[Count, ...] = (1, 2, 3, 6)
     stage: str = "stage4"
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.ranges import Count
 from nightjax.models.blocks import ConvBNReLU
 from nightjax.models.heads.head import Head
 from nightjax.ops.resize import resize
@@ -21,7 +22,7 @@ class UPerNetHead(Head):
     """
 
     channels: int = 512
-    bins: tuple[int, ...] = (1, 2, 3, 6)
+    bins: tuple[Count, ...] = (1, 2, 3, 6)
     stages: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
 
     def fuse(self, features: Mapping[str, jax.Array], train: bool) -> jax.Array:
