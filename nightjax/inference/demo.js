@@ -31,7 +31,12 @@ function take(photo) {
 
 async function start() {
   const { about, examples } = await (await fetch("about.json")).json();
-  byId("about").textContent = about;
+  byId("about").replaceChildren(...about.split(/(--\w+)/).map((part) => {
+    if (!part.startsWith("--")) return part;
+    const flag = document.createElement("code");
+    flag.append(part);
+    return flag;
+  }));
   byId("examples").replaceChildren(...examples.map((name, i) => {
     const button = document.createElement("button"), image = document.createElement("img");
     image.src = `examples/${name}`;
