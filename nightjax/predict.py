@@ -17,6 +17,9 @@ comes with nightjax.
 --abstain=0.9 leaves pixels without class, 255, where the network is too unsure: of those that keep their class 90 % are
 to be right. The run needs a calibration, which nightjax calibrate makes without labels of nights.
 
+Several processes or hosts share the images with --shard=0/4 to --shard=3/4 and one --output; the last one to finish
+writes summary.json.
+
 The same command goes on where it was stopped. Files that cannot be segmented never stop the others: they are listed at
 the end, and the exit code is 2.
 """
@@ -31,9 +34,10 @@ from nightjax import api, bundled
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.inference.inputs import find_inputs
-from nightjax.inference.many import Predictions, written_names
+from nightjax.inference.many import Predictions
 from nightjax.inference.predict import parse_size, should_bucket
 from nightjax.inference.smoothing import Smoother
+from nightjax.inference.summaries import SUMMARY
 
 
 def main(argv: Sequence[str]) -> None:
@@ -68,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
         flag_values=values,
     )
     cli.define_abstain(values)
+    cli.define_shard(values)
     cli.parse(values, argv, __doc__, required=("input",))
     cli.use_compilation_cache()
     options = {"scales": _scales(values.scales), "flip": values.flip}
@@ -77,8 +82,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--frame_rate={values.frame_rate:g} must be above 0")
     if values.smooth and (len(options["scales"]) > 1 or values.flip):
         raise UserError("--smooth is for one scale: leave out --flip and all but one of --scales")
-    frames, written = bool(values.frame_rate), written_names(values.output)
-    inputs = find_inputs(values.input, values.output, frames=frames, written=written)
+    part = cli.parse_shard(values.shard)
+    inputs = find_inputs(values.input, values.output, frames=bool(values.frame_rate))
     if not values.workdir:
         print(f"this is {bundled.WHAT}", flush=True)
     model = api.load(values.workdir, network=values.network, step=values.step)
@@ -87,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
     if confident:
         told["abstain"] = {"precision": values.abstain, "confidence": confident, "temperature": model.temperature}
     made_by = model.run.facts() | {"options": options | told}
-    predictions = Predictions(values.output, made_by, model.classes)
+    predictions = Predictions(values.output, made_by, model.classes, part)
     sizes = inputs.sizes.values()
     if not values.size:
         print(_size_line(model, max((height for _, height in sizes), default=0)), flush=True)
@@ -97,6 +102,8 @@ def main(argv: Sequence[str]) -> None:
     predictions(lambda image: score(image).label(confident), inputs, values.frame_rate, smoother)
     before = f" ({predictions.before} of them before)" if predictions.before else ""
     print(f"{predictions.count} images and videos segmented into {predictions.folder}{before}")
+    if not predictions.is_whole:
+        print(f"part {part[0]}/{part[1]} is done; the last part writes {predictions.folder / SUMMARY}")
     if inputs.passed_over:
         print(inputs.summary())
     _report(predictions.failed)

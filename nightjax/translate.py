@@ -51,14 +51,14 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("data", None, "Data set to translate.", flag_values=values)
     flags.DEFINE_list("split", None, "Its splits.", flag_values=values)
     flags.DEFINE_string("name", "", "Name of the result; by default RUN_DATA or fda_DATA.", flag_values=values)
-    flags.DEFINE_string("shard", "0/1", "Share of this process: its number, from 0, of how many.", flag_values=values)
+    cli.define_shard(values)
     cli.define_folders(values)
     cli.parse(values, argv, __doc__, required=("data", "split"))
     if bool(values.workdir) == bool(values.fda):
         raise UserError("give either --workdir, a translator's run, or --fda, a data set of nights")
     logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that its builder's class does not list.
     cli.use_compilation_cache()
-    shard, shards = _shard(values.shard)
+    shard, shards = cli.parse_shard(values.shard)
     folders = {"data_dir": values.data_dir, "manual_dir": values.manual_dir}
     translate, made_by = _from_run(values) if values.workdir else _from_nights(values, folders)
     opened = translated.open_splits(values.data, values.split, **folders)
@@ -88,13 +88,6 @@ def _from_nights(values: flags.FlagValues, folders: dict[str, Any]) -> tuple[tra
     if not len(nights):
         raise UserError(f"{values.fda}, split {values.fda_split!r}, has no records")
     return fourier_translator(nights, values.beta)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    shard, _, shards = text.partition("/")
-    if not (shard.isdigit() and shards.isdigit() and int(shard) < int(shards)):
-        raise UserError(f"--shard={text} must look like 0/4: this part, counted from 0, of how many")
-    return int(shard), int(shards)
 
 
 if __name__ == "__main__":

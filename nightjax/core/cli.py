@@ -171,6 +171,23 @@ def define_abstain(values: flags.FlagValues) -> None:
     )
 
 
+def define_shard(values: flags.FlagValues) -> None:
+    """Adds ``--shard``, for work that several processes share without knowing of each other; see `parse_shard`."""
+    flags.DEFINE_string("shard", "0/1", "Share of this process: its number, from 0, of how many.", flag_values=values)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """The number and the count of ``"0/4"``.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    shard, _, shards = text.partition("/")
+    if not (re.fullmatch(r"\d{1,6}", shard) and re.fullmatch(r"\d{1,6}", shards) and int(shard) < int(shards)):
+        raise UserError(f"--shard={text} must look like 0/4: this part, counted from 0, of how many")
+    return int(shard), int(shards)
+
+
 def define_folders(values: flags.FlagValues) -> None:
     """Adds ``--data_dir`` and ``--manual_dir``."""
     flags.DEFINE_string("data_dir", "", "Folder of the prepared data sets.", flag_values=values)

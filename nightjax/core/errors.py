@@ -49,9 +49,9 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters, or its type if the message is empty."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    """The first line of an error's message, at most 300 characters, or its type if the message is empty."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:298]}.."
 
 
 def disk_trouble(error: BaseException | None) -> str | None:

@@ -15,6 +15,7 @@ from nightjax.core.errors import UserError
 from nightjax.core.files import SPECIAL, below, is_special
 from nightjax.data import walking
 from nightjax.data.walking import IMAGE_SUFFIXES
+from nightjax.inference.summaries import SUMMARY, written_names
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".m4v", ".mkv", ".webm")
 """What is taken for a video, in any case."""
@@ -25,8 +26,8 @@ RESULTS = ("_trainids.png", "_color.png", "_overlay.jpg")
 VIDEO_RESULTS = ("_trainids", "_overlay.mp4")
 """Of a video's: a folder of masks, one a frame, and the overlay."""
 
-SUMMARY, CLASSES, LEGEND = "summary.json", "classes.json", "legend.png"
-"""What an output folder holds beside the results."""
+CLASSES, LEGEND = "classes.json", "legend.png"
+"""What an output folder holds beside the results and their summary."""
 
 OWN = "results of an earlier prediction"
 
@@ -57,6 +58,12 @@ class Inputs:
                 continue
         return sizes
 
+    def part(self, number: int, of: int) -> "Inputs":
+        """Every so many of the images and videos, from a number on: what one of several processes does."""
+        mine = set([*self.images, *self.videos][number::of])
+        pick = lambda found: {name: item for name, item in found.items() if name in mine}
+        return Inputs(pick(self.images), pick(self.videos), self.passed_over)
+
     def summary(self) -> str:
         """How many files were passed over, by reason."""
         counts = collections.Counter(self.passed_over.values())
@@ -78,7 +85,7 @@ def find_inputs(
             whatever it is called.
         output: folder of the results. Results that lie in an input folder are passed over.
         frames: whether the images of a folder are the frames of a video, in the order of the numbers in their names.
-        written: names of earlier results, whose inputs may be gone; None if there are none.
+        written: names of earlier results, whose inputs may be gone; by default those that its summary has.
 
     Raises:
         UserError: an input does not exist, nothing was found, two files would be written under one name, or files
@@ -107,7 +114,9 @@ def find_inputs(
                 )
     root = os.path.realpath(output)
     about = [os.path.join(root, name) for name in (SUMMARY, CLASSES, LEGEND)]
-    if written is None and (there := [path for path in about if os.path.exists(path)]):
+    there = [path for path in about if os.path.exists(path)]
+    written = written_names(output) if written is None else written  # Another process may just have begun there.
+    if written is None and there:
         raise UserError(f"{there[0]} is not of an earlier prediction and would be overwritten: name another --output")
     own = {
         os.path.join(root, f"{name}{end}") for name in {*found, *(written or ())} for end in (*RESULTS, *VIDEO_RESULTS)

@@ -12,7 +12,7 @@ from etils import epath
 
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError, memory_shortage
-from nightjax.core.files import read_json, write_whole
+from nightjax.core.files import write_whole
 from nightjax.core.progress import Progress
 from nightjax.core.types import IGNORE
 from nightjax.data.labels import histogram
@@ -25,30 +25,15 @@ from nightjax.inference.files import (
     write_classes,
     write_results,
 )
-from nightjax.inference.inputs import RESULTS, SUMMARY, VIDEO_RESULTS, Inputs
+from nightjax.inference.inputs import RESULTS, VIDEO_RESULTS, Inputs
 from nightjax.inference.pipeline import pipelined
+from nightjax.inference.summaries import SUMMARY, file_of, is_same, joined, read_summary
 
 PIXELS_HELD = 2**23
 """Up to how many pixels images are read ahead and written behind; one with more is held alone."""
 
 THREADS = min(os.cpu_count() or 1, 8)
 """How many threads read images, and how many write results."""
-
-
-def read_summary(folder: epath.PathLike) -> dict[str, Any]:
-    """The summary of an output folder; empty if there is none, or none that can be read."""
-    try:
-        content = read_json(epath.Path(folder) / SUMMARY, dict, "")
-    except UserError:
-        return {}
-    made = {"images": dict, "videos": dict, "failed": dict}
-    return content if all(isinstance(content.get(key), kind) for key, kind in made.items()) else {}
-
-
-def written_names(folder: epath.PathLike) -> list[str] | None:
-    """Names of all results in an output folder; None if nothing was predicted into it."""
-    earlier = read_summary(folder)
-    return [*earlier.get("images", {}), *earlier.get("videos", {})] if "made_by" in earlier else None
 
 
 class Predictions:
@@ -62,22 +47,33 @@ class Predictions:
         made_by: facts about the network (see `loaded.Run.facts`) and about the way in which it predicts, as JSON has
             them.
         classes: of the network.
+        part: number of this process, from 0, and how many share the work. Each keeps a summary of its own until the
+            last has joined them.
 
     Attributes:
         failed: name of an image or video to why it was not, or not wholly, segmented.
         before: how many were finished before.
+        is_whole: whether all parts are done, after the call.
     """
 
-    def __init__(self, folder: epath.PathLike, made_by: Mapping[str, Any], classes: ClassSet):
-        self.folder, self._classes = epath.Path(folder), classes
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        made_by: Mapping[str, Any],
+        classes: ClassSet,
+        part: tuple[int, int] = (0, 1),
+    ):
+        self.folder, self._classes, self._part = epath.Path(folder), classes, part
         self._made_by = json.loads(json.dumps(made_by))
-        earlier = read_summary(self.folder)
-        same = {**earlier.get("made_by", {}), "run": None} == {**self._made_by, "run": None}  # A run may be moved.
+        # Of this part, or of all images when an earlier prediction was whole.
+        earlier = read_summary(self.folder, file_of(part)) or read_summary(self.folder)
+        same = is_same(earlier, {"made_by": self._made_by})
         self._earlier = earlier if same else {}
         if earlier and not same:
             print(f"{folder} holds predictions of another network or with other flags; they are replaced")
+            (self.folder / SUMMARY).unlink(missing_ok=True)
         self.failed: dict[str, str] = {}
-        self.before = 0
+        self.before, self.is_whole = 0, False
         self._done: dict[str, dict[str, Any]] = {"images": {}, "videos": {}}
 
     def __call__(
@@ -87,11 +83,12 @@ class Predictions:
 
         Args:
             label: of the network.
-            inputs: to predict.
+            inputs: to predict; of several parts, those of all.
             rate: frames a second of videos; 0 for their own.
             smoother: makes what labels the frames of one video in their order, if not ``label``. As each frame then
                 depends on those before, a video that was stopped begins again.
         """
+        everything, inputs = inputs, inputs.part(*self._part)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._earlier:
             self._delete(inputs)
@@ -103,6 +100,7 @@ class Predictions:
                 self._guarded(name, paths[-1], lambda n=name, p=paths: self._video(n, p, rate, label, smoother))
         finally:
             self._write(inputs)
+        self.is_whole = self._part[1] == 1 or self._join(everything)
 
     @property
     def count(self) -> int:
@@ -204,7 +202,23 @@ class Predictions:
         return {names[k]: round(float(counts[k] / counts.sum()), 6) for k in np.flatnonzero(counts).tolist()}
 
     def _write(self, inputs: Inputs) -> None:
-        known = {kind: self._earlier.get(kind, {}) | done for kind, done in self._done.items()}
+        known = dict(self._done)
+        if self._part[1] == 1:  # Results stay known whose inputs are gone. A part lists what it has seen itself.
+            known = {kind: self._earlier.get(kind, {}) | done for kind, done in known.items()}
         content = {"made_by": self._made_by, **known}
         content |= {"failed": self.failed, "passed_over": dict(inputs.passed_over)}
-        write_whole(self.folder / SUMMARY, (json.dumps(content, indent=1) + "\n").encode())
+        self._write_summary(file_of(self._part), content)
+
+    def _write_summary(self, name: str, content: Mapping[str, Any]) -> None:
+        write_whole(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def _join(self, inputs: Inputs) -> bool:
+        """Makes one summary of those of all parts, if they are done. Returns whether they are."""
+        parts = self._part[1]
+        whole = joined(self.folder, parts, self._made_by, (*inputs.images, *inputs.videos))
+        files = [self.folder / file_of((number, parts)) for number in range(parts)]
+        if whole is not None:
+            self._write_summary(SUMMARY, whole)
+            for file in files:
+                file.unlink(missing_ok=True)
+        return not any(file.exists() for file in files)

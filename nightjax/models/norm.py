@@ -10,17 +10,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-SECOND_PASS_LIMIT = 128
-"""Channels of at most this many values, such as those of a pooled pyramid, get their variance in a second pass: it can
-be far below the square of the distance to the running mean there, and the pass costs nothing."""
+SECOND_PASS_LIMIT = 2048
+"""Channels of at most this many values get their variance in a second pass. With few values it can be far below the
+square of the distance to the running mean, as in a head that is trained from published weights, and the pass over a
+small map costs nothing. With several devices it takes a second all-reduce, of one number a channel."""
 
 
 class BatchNorm(nn.Module):
     """Batch normalization over all axes but the last, with torch's running-statistics rule.
 
     The variance is taken in one pass over ``x - running mean``. The shift does not change the result; it removes the
-    cancellation of ``E[x^2] - E[x]^2``. Under ``jit`` with a sharded batch the statistics are those of the global
-    batch, at the price of one all-reduce forward and one backward.
+    cancellation of ``E[x^2] - E[x]^2``. Small maps take two passes, see `SECOND_PASS_LIMIT`. Under ``jit`` with a
+    sharded batch the statistics are those of the global batch, at the price of one all-reduce forward, two for small
+    maps, and one backward.
 
     Attributes:
         bn_decay: fraction of the old running value that an update *keeps* (torch's momentum is 1 minus this).

@@ -11,7 +11,8 @@ from etils import epath
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import memory_shortage
 from nightjax.inference.inputs import find_inputs
-from nightjax.inference.many import Predictions, read_summary, written_names
+from nightjax.inference.many import Predictions
+from nightjax.inference.summaries import read_summary, written_names
 
 MADE_BY = {"run": "runs/a", "step": 3, "options": {"flip": False}}
 
@@ -81,6 +82,35 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
     done = run(tmp_path / "in", tmp_path / "out", {**MADE_BY, "run": "moved/a"}, stopping)
     assert done.before == 1 and done.count == 5 and len(calls) == 3 + 3 + 4
     assert read_summary(tmp_path / "out")["images"]["1"]["shares"] == {"road": 0.5, "sky": 0.5}
+
+
+def test_several_processes_share_the_images(tmp_path):
+    write_images(tmp_path / "in", *(f"{i}.png" for i in range(5)))
+    (tmp_path / "in" / "3.png").write_bytes(b"no image")
+    write_video(tmp_path / "in" / "drive.mp4")
+    seen = []
+
+    def part(number):
+        inputs = find_inputs([tmp_path / "in"], tmp_path / "out")
+        predictions = Predictions(tmp_path / "out", MADE_BY | {"run": f"host{number}/a"}, CITYSCAPES, (number, 2))
+        predictions(lambda image: [seen.append(number), predict(image)][1], inputs)
+        return predictions
+
+    first = part(0)
+    assert not first.is_whole and first.count == 3 and not (tmp_path / "out" / "summary.json").exists()
+    assert sorted(written_names(tmp_path / "out") or ()) == ["0", "2", "4"]
+    second = part(1)
+    assert second.is_whole and set(second.failed) == {"3"}
+    shared = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert not list((tmp_path / "out").glob("summary_*"))
+    alone = run(tmp_path / "in", tmp_path / "alone")
+    expected = json.loads((tmp_path / "alone" / "summary.json").read_text())
+    same = lambda content: {kind: dict(sorted(content[kind].items())) for kind in ("images", "videos", "failed")}
+    assert same(shared) == same(expected) and alone.count == 5
+
+    count = len(seen)
+    assert not part(1).is_whole and part(0).is_whole and len(seen) == count  # Nothing is done again.
+    assert run(tmp_path / "in", tmp_path / "out").before == 5
 
 
 def test_what_another_network_made_or_of_an_older_image_is_made_again(tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nightjax.models.norm import BatchNorm, interleaved_norm_groups
+from nightjax.models.norm import SECOND_PASS_LIMIT, BatchNorm, interleaved_norm_groups
 
 SHAPE = (8, 6, 5, 7)
 
@@ -77,6 +77,19 @@ def test_variance_survives_a_large_mean(x, variables):
     np.testing.assert_allclose(updated["batch_stats"]["var"], exact, rtol=2e-3)
 
 
+@pytest.mark.parametrize("size", [(5, 8, 8), (2, 30, 30), (1, 1, 2)])
+def test_small_maps_far_from_their_running_mean(size):
+    """As in a head that is trained from published weights: the variance is a millionth of the distance's square."""
+    rng = np.random.default_rng(0)
+    x = (5 + 0.005 * rng.standard_normal((*size, 3))).astype(np.float32)
+    variables = BatchNorm().init(jax.random.key(0), x, train=True)
+    y, updated = apply(variables, x, bn_decay=0.0, unbiased_var=False)
+    exact = x.astype(np.float64)
+    mean, var = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
+    np.testing.assert_allclose(updated["batch_stats"]["var"], var, rtol=1e-3)
+    np.testing.assert_allclose(y, (exact - mean) / np.sqrt(var + 1e-5), atol=1e-3)
+
+
 def test_evaluation_and_frozen_use_running_statistics(x, variables):
     stats, params = variables["batch_stats"], variables["params"]
     wanted = (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * params["scale"] + params["bias"]
@@ -134,7 +147,9 @@ def test_bfloat16_keeps_float32_statistics(x, variables):
 
 
 def test_sharded_batch(x, variables):
-    """Global statistics; one all-reduce forward, two with the gradient."""
+    """Global statistics; one all-reduce forward, two with the gradient. Small maps take one more."""
+    small, x = x, jnp.tile(x, (1, 4, 4, 1))
+    assert small.size <= SECOND_PASS_LIMIT * SHAPE[-1] < x.size
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))
     sharded = jax.device_put(x, sharding)
     forward = jax.jit(apply)
@@ -148,6 +163,9 @@ def test_sharded_batch(x, variables):
     gradient = jax.jit(jax.grad(loss, argnums=1, has_aux=True))
     assert all_reduces(forward, variables, sharded) == 1
     assert all_reduces(gradient, variables["params"], sharded) == 2
+    small = jax.device_put(small, sharding)
+    assert all_reduces(forward, variables, small) == 2
+    assert all_reduces(gradient, variables["params"], small) == 3
 
 
 def all_reduces(function, *arguments):
