@@ -87,6 +87,11 @@ def resize_nearest(x: jax.Array, size: Size) -> jax.Array:
 
 def _apply(matrix: np.ndarray, x: jax.Array, axis: int) -> jax.Array:
     """Product of a constant [after, before] matrix with one spatial axis of x [B, H, W, C]."""
+    if len(matrix) == 1:  # TFLite's converter fails at a product with one row.
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        weighted = x.astype(jnp.float32) * jnp.asarray(matrix, jnp.float32).reshape(shape)
+        return weighted.sum(axis, keepdims=True).astype(x.dtype)
     weights = jnp.asarray(matrix, x.dtype)
     batch, height, width, channels = x.shape
     if axis == 1:

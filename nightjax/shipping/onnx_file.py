@@ -186,9 +186,23 @@ def _quantize(front: pathlib.Path, written: pathlib.Path, images: Sequence[np.nd
             per_channel=True,
             activation_type=quantization.QuantType.QInt8,
             weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=_endless(front),
         )
     finally:
         logging.getLogger().removeFilter(_no_advice)
+
+
+def _endless(file: pathlib.Path) -> list[str]:
+    """Names of the nodes whose values hold the minus infinity that pads a maximum: no 8-bit range has room for it."""
+    onnx = _package("onnx")
+    graph, found, endless = onnx.load(file).graph, [], set()
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    for node in graph.node:
+        filled = constants.get(node.input[2]) if node.op_type == "Pad" and len(node.input) > 2 else None
+        if (filled is not None and filled < -1e30) or (node.op_type == "Slice" and node.input[0] in endless):
+            found.append(node.name)
+            endless.update(node.output)
+    return found
 
 
 def _no_advice(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nightjax.core.errors import UserError, first_line
 from nightjax.shipping import saved_model
 from nightjax.shipping.network import Network
 from nightjax.shipping.parity import File
@@ -29,7 +30,7 @@ def write(network: Network, folder: pathlib.Path, scratch: pathlib.Path) -> list
         The files, to be checked.
 
     Raises:
-        UserError: TensorFlow is not installed.
+        UserError: TensorFlow is not installed, or its converter fails.
     """
     scores = lambda variables, image: (network.logits(variables, image),)
     shipped, twin = scratch / "shipped", scratch / "twin"
@@ -63,4 +64,11 @@ def _converted(saved: pathlib.Path, int8: bool) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=["serving_default"])
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    return converter.convert()
+    try:
+        return converter.convert()
+    except Exception as error:  # The converter's own type is private.
+        if type(error).__name__ != "ConverterError":
+            raise
+        raise UserError(
+            f"TFLite's converter cannot take this network ({first_line(error)}); export it with --to=onnx, or report it"
+        ) from error

@@ -5,18 +5,17 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from nightjax import export
 from nightjax.core.errors import UserError
-from nightjax.models import build_segmenter
 from nightjax.run import start
 from nightjax.shipping import folder, onnx_file, parity
-from nightjax.shipping.network import Network
 from tests.helpers import toy
+from tests.helpers.shipped import KINDS
+from tests.helpers.shipped import network as drawn_network
 
 pytestmark = pytest.mark.onnx
 
@@ -144,29 +143,27 @@ def test_adapters_are_merged_and_blocks_unrolled(installed, data, tmp_path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"backbone": "resnet_tiny", "head": "fpn", "backbone_pool": "floor"},
-        {"backbone": "resnet_tiny", "head": "deeplab_v2"},
-        {"backbone": "resnet_tiny", "head": "psp"},
-        {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8},
-        {"backbone": "mit_tiny", "head": "daformer", "head_embed_dim": 8, "head_channels": 8, "hrda": True},
-        {"backbone": "swin_tiny", "head": "upernet"},
-        {"backbone": "fast_scnn", "head": "separable", "backbone_depths": (1, 1, 1)},
-    ],
-)
-def test_networks_that_convert(installed, tmp_path, model):
-    module = build_segmenter(**model)
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 96, 3)))
-    variables = jax.tree.map(lambda x: rng.normal(0.05, 0.1, x.shape).astype(np.float32) ** 2, shapes)
-    apply_fn = lambda variables, image: module.apply(variables, image.astype(jnp.float32) / 255)["logits"]
-    network = Network(apply_fn, variables, (64, 96), (64, 96))
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_that_convert(installed, tmp_path, kind):
+    network = drawn_network(kind)
     (tmp_path / "scratch").mkdir()
     files = onnx_file.write(network, tmp_path, tmp_path / "scratch", opset=20, notes={"nightjax": "test"})
     found = parity.check(network, files, parity.drawn_examples((64, 96), 19), parity.Limits())
     assert found["files"]["model.onnx"]["label_agreement"] >= 0.999
+
+
+@pytest.mark.slow
+def test_8_bits_are_not_spent_on_the_padding_of_maxima(installed, tmp_path):
+    import onnx
+
+    network = drawn_network("fpn")  # Its stem ends with a max-pool.
+    images = list(parity.drawn_examples((64, 96), 19).images)
+    (tmp_path / "scratch").mkdir()
+    onnx_file.write(network, tmp_path, tmp_path / "scratch", opset=20, notes={"nightjax": "test"}, calibration=images)
+    graph = onnx.load(tmp_path / "model_int8.onnx").graph
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    scales = [constants[node.input[1]].max() for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert scales and max(scales) < 1e6
 
 
 @pytest.mark.slow

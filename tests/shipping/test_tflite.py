@@ -10,8 +10,10 @@ from PIL import Image
 
 from nightjax import export
 from nightjax.core.errors import UserError
-from nightjax.shipping import folder
+from nightjax.shipping import folder, parity, tflite
 from tests.helpers import toy
+from tests.helpers.shipped import KINDS
+from tests.helpers.shipped import network as drawn_network
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,16 @@ def test_float_and_8_bits_agree(run_folder, tmp_path):
     Image.fromarray(photo).save(tmp_path / "night.png")
     subprocess.run([sys.executable, tmp_path / "out/run.py", tmp_path / "night.png"], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(Image.open(tmp_path / "night_mask.png"), exported(photo[None])[0][0])
+
+
+@pytest.mark.tf
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_that_convert(tmp_path, kind):
+    pytest.importorskip("tensorflow")
+    network = drawn_network(kind, batch=1)
+    (tmp_path / "scratch").mkdir()
+    files = tflite.write(network, tmp_path, tmp_path / "scratch")
+    limits = parity.Limits(agreement=0.0)  # Drawn weights say nothing of 8 bits.
+    found = parity.check(network, files, parity.drawn_examples((64, 96), 19), limits)
+    assert found["files"]["model.tflite"]["label_agreement"] >= 0.999
