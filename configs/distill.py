@@ -8,8 +8,8 @@ The student is ``model=fast`` (Fast-SCNN, 1.1 million parameters) unless another
 all others of ``nightjax list models`` work. The student sees its images in changed colors, the teacher as they are;
 ``photometric=0`` leaves them alone. Checkpoints hold the teacher's weights too; exports and predictions do not.
 
-On NightStreet 1000 steps took 12 minutes on two busy CPU cores. From DSR+FPA's tiny network, with an mIoU of 31.7 by
-night, the student learns to have 25.6 in half its CPU time (seed 0). On real data:
+On NightStreet 1000 steps took 12 minutes on two busy CPU cores. From DSR+FPA's tiny network, with an mIoU of
+31.9 +- 0.3 by night, the student learns to have 25.4 +- 0.3 in half its CPU time (three seeds). On real data:
 
     python -m nightjax.main --config=configs/distill.py:data=cityscapes_to_dark_zurich,teacher=runs/daformer \\
         --config.data.manual_dir=DIR
