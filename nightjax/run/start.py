@@ -122,7 +122,7 @@ def abstract_state(config: ml_collections.ConfigDict, method: Trainable, mesh: M
     """Shapes, types and shardings of the state, without computing it."""
     try:
         shapes = jax.eval_shape(init_fn(config, method))
-    except (UserError, KeyError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # Layers and jax raise many types for numbers that fit no network.
         changed = settings.changed_model(config)

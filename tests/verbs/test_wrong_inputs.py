@@ -400,6 +400,10 @@ CASES = {
     "no checkpoint of that step": Case(["step 7", "[2]"], "evaluate", flags=EVALUATE + " --step=7"),
     "step is no number": Case(["step last", "[2]"], "evaluate", flags=EVALUATE + " --step=last"),
     "teacher where there is none": Case(["'teacher'", "student"], "predict", flags=PREDICT + " --network=teacher"),
+    "no such stage": Case(
+        ("no network can be built with", "model.head_stages", "stage9"),
+        change="config.model.head_stages = ('stage1', 'stage9')",
+    ),
     "disk full": Case(
         ["No space left on device"],
         prepare=lambda world: refuse(checkpoint.ocp.CheckpointManager, "save", errno.ENOSPC),
