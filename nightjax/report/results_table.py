@@ -45,7 +45,7 @@ def read_run(workdir: epath.Path) -> Result:
     evaluations, metrics = read_evaluations(workdir), read_metrics(workdir)
     if not evaluations:
         raise UserError(f"{workdir} holds no evaluation: wait for its first one, or leave the run out")
-    steps, own = config["train"]["steps"], config["eval"]["sets"] or {}
+    steps, own = config["train"]["steps"], config["eval"]["sets"]
     seconds, memory = (metrics.get(name, ([], []))[1] for name in ("seconds", "memory_gb"))
     return Result(
         {name: summary for name, (_, summary) in evaluations.items()},

@@ -24,11 +24,12 @@ def read_config(workdir: epath.Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json); give the folder of a run, one that training wrote")
     config = read_json(path)
-    train, sets = config.get("train"), config.get("eval")
+    train, evaluation = config.get("train"), config.get("eval")
     if not isinstance(train, dict) or not isinstance(train.get("steps"), int):
         raise UserError(f"{path} is damaged (it has no train.steps); restore it or leave the run out")
-    if not isinstance(sets, dict) or not isinstance(sets.get("sets"), dict | None):
+    if not isinstance(evaluation, dict) or not isinstance(evaluation.get("sets"), dict | None):
         raise UserError(f"{path} is damaged (it has no eval.sets); restore it or leave the run out")
+    evaluation["sets"] = evaluation.get("sets") or {}
     return config
 
 

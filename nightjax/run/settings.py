@@ -197,6 +197,9 @@ def saved(folder: epath.PathLike) -> ml_collections.ConfigDict:
         config = configs.from_json(files.read_bytes(path).decode())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); restore it or start the run again") from error
+    for name in (*OLDER, "model", "method", "optim", *SECTIONS):
+        if not isinstance(config.get(name), ml_collections.ConfigDict | None):
+            raise UserError(f"{path} is damaged ({name} is no section); restore it or start the run again")
     for section, names in OLDER.items():
         for name in names:
             if isinstance(config.get(section), ml_collections.ConfigDict) and name in config[section]:

@@ -214,7 +214,7 @@ def _is_unlabeled(folder: epath.Path) -> bool:
     workdir = folder.parent.parent
     if not (workdir / settings.CONFIG).exists():
         return False
-    cls = methods.METHODS.get(settings.saved(workdir)["method"]["name"])
+    cls = methods.METHODS.get((settings.saved(workdir).get("method") or {}).get("name") or "")
     return cls is not None and cls.task == "pretraining"
 
 
@@ -288,7 +288,11 @@ def _foreign_classes(config: ml_collections.ConfigDict, folder: epath.Path) -> t
     workdir = folder.parent.parent
     if not (workdir / settings.CONFIG).exists():
         return None
-    before, now = of_section(settings.saved(workdir).get("classes")), of_section(config.classes)
+    now = of_section(config.classes)
+    try:
+        before = of_section(settings.saved(workdir).get("classes"))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{workdir / settings.CONFIG} is damaged (classes: {first_line(error)}); restore it") from error
     return None if before.same_classes(now) else (len(before), len(now))
 
 
@@ -338,7 +342,7 @@ def _check_pixels(config: ml_collections.ConfigDict, folder: epath.Path) -> None
     workdir = folder.parent.parent
     if "input" not in config.model or not (workdir / settings.CONFIG).exists():
         return
-    before = settings.saved(workdir).get("model", {}).get("input", {})
+    before = (settings.saved(workdir).get("model") or {}).get("input") or {}
     before = configs.with_defaults(methods.InputNormalization, dict(before))
     for name in ("mean", "std", "order"):
         if tuple(before[name]) != tuple(config.model.input[name]):

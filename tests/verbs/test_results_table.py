@@ -85,6 +85,15 @@ def test_sets_that_are_not_the_runs_own_come_last_and_finish_nothing(tmp_path, m
     assert row == "| source | 1 | 20.0 | 50.0 | 30.0 | 2.0 | 61.0 | 2.0 |"
 
 
+@pytest.mark.parametrize("evaluation", [{}, {"sets": None}])
+def test_a_config_without_sets(evaluation, tmp_path, monkeypatch, capsys):
+    write_run(tmp_path, "source", night=20.0, day=61.0)
+    path = tmp_path / "source" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eval": evaluation}))
+    call(monkeypatch, f"--runs={tmp_path}/source")
+    assert "| source | 1 | 20.0 |" in capsys.readouterr().out
+
+
 def test_one_seed_is_not_counted_twice(tmp_path, monkeypatch, capsys):
     for folder in ("here", "there"):
         write_run(tmp_path / folder, "source-seed0", night=20.0, day=61.0)

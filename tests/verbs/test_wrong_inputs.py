@@ -313,6 +313,12 @@ CASES = {
     "config.json of something else": Case(
         ["config.json", "damaged", "'data'"], prepare=write("run/config.json", '{"model": {}}'), flags=CONTINUE
     ),
+    "config.json without sections": Case(
+        ["config.json", "damaged", "model is no section"],
+        "evaluate",
+        prepare=write("run/config.json", '{"model": 5}'),
+        flags=EVALUATE,
+    ),
     "config.json is a list": Case(
         ["config.json", "damaged"], "evaluate", prepare=write("run/config.json", "[1, 2]"), flags=EVALUATE
     ),
