@@ -12,7 +12,7 @@ from etils import epath
 from nightjax import methods
 from nightjax.core import class_section, files
 from nightjax.core import config as configs
-from nightjax.core.errors import UserError, choose, suggestion
+from nightjax.core.errors import UserError, choose, first_line, suggestion
 from nightjax.core.optim import Optimizer
 from nightjax.core.ranges import Count, Range, Seed, check_values
 from nightjax.core.sharding import Shard
@@ -208,6 +208,20 @@ def saved(folder: epath.PathLike) -> ml_collections.ConfigDict:
                     "cannot read: train it again, or use the version that made it"
                 )
     return config
+
+
+def saved_classes(folder: epath.PathLike) -> class_section.ClassSet:
+    """The classes of the network in a run folder.
+
+    Raises:
+        UserError: see `saved`; or its classes make no sense.
+    """
+    try:
+        return class_section.of_section(saved(folder).get("classes"))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{epath.Path(folder) / CONFIG} is damaged (classes: {first_line(error)}); restore it"
+        ) from error
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

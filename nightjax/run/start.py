@@ -288,11 +288,7 @@ def _foreign_classes(config: ml_collections.ConfigDict, folder: epath.Path) -> t
     workdir = folder.parent.parent
     if not (workdir / settings.CONFIG).exists():
         return None
-    now = of_section(config.classes)
-    try:
-        before = of_section(settings.saved(workdir).get("classes"))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{workdir / settings.CONFIG} is damaged (classes: {first_line(error)}); restore it") from error
+    before, now = settings.saved_classes(workdir), of_section(config.classes)
     return None if before.same_classes(now) else (len(before), len(now))
 
 
