@@ -11,8 +11,9 @@ confidences of demo, export and the Python API are corrected, and nightjax evalu
 
 The temperature for nights comes from pairs of a night and a day photo of one place. The network's labels of the day,
 moved onto the night by one shift and one zoom a pair, are taken for true where they are likelier right than wrong and
-neither photo shows a moving class. Labeled days say how likely that is, and their temperature is used where there are
-no pairs. docs/calibration.md says how far this can be trusted.
+neither photo shows a moving class; elsewhere a label counts as right by as much as it is sure. Labeled days say how
+likely their labels are right, and their temperature is used where there are no pairs.
+docs/calibration.md says how far this can be trusted.
 """
 
 import itertools

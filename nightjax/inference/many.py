@@ -71,7 +71,6 @@ class Predictions:
         self._earlier = earlier if same else {}
         if earlier and not same:
             print(f"{folder} holds predictions of another network or with other flags; they are replaced")
-            (self.folder / SUMMARY).unlink(missing_ok=True)
         self.failed: dict[str, str] = {}
         self.before, self.is_whole = 0, False
         self._done: dict[str, dict[str, Any]] = {"images": {}, "videos": {}}
@@ -93,6 +92,8 @@ class Predictions:
         if not self._earlier:
             self._delete(inputs)
         self._write(inputs)  # Says who makes the predictions before there is one.
+        if not self._earlier and self._part[1] > 1:  # The summary is of another network.
+            (self.folder / SUMMARY).unlink(missing_ok=True)
         write_classes(self.folder, self._classes)
         try:
             self._images(label, inputs)

@@ -29,7 +29,8 @@ def read_summary(folder: epath.PathLike, name: str = SUMMARY) -> dict[str, Any]:
         content = read_json(epath.Path(folder) / name, dict, "")
     except UserError:
         return {}
-    return content if all(isinstance(content.get(kind), dict) for kind in KINDS) else {}
+    whole = all(isinstance(content.get(kind), dict) for kind in KINDS)
+    return content if whole and isinstance(content.get("made_by", {}), dict) else {}
 
 
 def written_names(folder: epath.PathLike) -> list[str] | None:

@@ -12,8 +12,8 @@ from jax import lax
 
 SECOND_PASS_LIMIT = 2048
 """Channels of at most this many values get their variance in a second pass. With few values it can be far below the
-square of the distance to the running mean, as in a head that is trained from published weights, and the pass over a
-small map costs nothing. With several devices it takes a second all-reduce, of one number a channel."""
+square of the distance to the running mean, as in a head that is trained from published weights, and a small map is
+read quickly. With several devices it takes a second all-reduce, of one number a channel."""
 
 
 class BatchNorm(nn.Module):

@@ -113,6 +113,23 @@ def test_several_processes_share_the_images(tmp_path):
     assert run(tmp_path / "in", tmp_path / "out").before == 5
 
 
+@pytest.mark.parametrize("made_by", [[1], "x"])
+def test_a_damaged_summary_is_none(made_by, tmp_path):
+    content = {"made_by": made_by, "images": {}, "videos": {}, "failed": {}}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    assert read_summary(tmp_path) == {} and written_names(tmp_path) is None
+
+
+def test_parts_replace_what_another_network_made(tmp_path):
+    write_images(tmp_path / "in", "a.png", "b.png")
+    run(tmp_path / "in", tmp_path / "out", MADE_BY | {"step": 2})
+    for number in range(2):
+        inputs = find_inputs([tmp_path / "in"], tmp_path / "out")
+        Predictions(tmp_path / "out", MADE_BY, CITYSCAPES, (number, 2))(predict, inputs)
+        assert (tmp_path / "out" / "summary.json").exists() == (number == 1)
+    assert read_summary(tmp_path / "out")["made_by"] == MADE_BY
+
+
 def test_what_another_network_made_or_of_an_older_image_is_made_again(tmp_path, capsys):
     write_images(tmp_path / "in", "a.png", "b.png")
     run(tmp_path / "in", tmp_path / "out")

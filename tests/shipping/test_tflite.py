@@ -1,8 +1,10 @@
 """TFLite files agree with nightjax."""
 
 import json
+import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -27,6 +29,22 @@ def test_names_the_extra(run_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(UserError, match=r"nightjax\[export\]"):
         export.main(["export", f"--workdir={run_folder}", f"--output={tmp_path}/out", "--size=32,48", "--to=tflite"])
+
+
+def test_a_network_that_the_converter_refuses_is_one_line(monkeypatch):
+    class ConverterError(Exception):
+        pass
+
+    class Converter:
+        from_saved_model = classmethod(lambda cls, *_, **__: cls())
+
+        def convert(self):
+            raise ConverterError("dimensions must match\nand more")
+
+    fake = types.SimpleNamespace(lite=types.SimpleNamespace(TFLiteConverter=Converter))
+    monkeypatch.setattr(tflite.saved_model, "tensorflow", lambda: fake)
+    with pytest.raises(UserError, match=r"cannot take this network \(dimensions must match\); export it"):
+        tflite._converted(pathlib.Path("saved"), int8=False)
 
 
 @pytest.mark.tf
