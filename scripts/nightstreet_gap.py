@@ -4,6 +4,7 @@
     python scripts/nightstreet_gap.py --source=runs/source --exposure=runs/exposure --oracle=runs/oracle
     python scripts/nightstreet_gap.py --source=runs/source --exposure=runs/exposure --oracle=runs/oracle --check
     python scripts/nightstreet_gap.py --source=runs/source --factors
+    python scripts/nightstreet_gap.py --source=runs/source --weathers
 
 Draws test_night under other knobs (nightjax.nightstreet.presets) and scores trained runs on it: S the source-only
 network, E the one with exposure normalization, O the oracle. "closed" is the share of the gap from S to O that E
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer("count", 100, "Nights to draw.", lower_bound=1, flag_values=values)
     flags.DEFINE_bool("factors", False, "Also switch off each factor of the night by itself.", flag_values=values)
     flags.DEFINE_bool("check", False, "Exit with code 1 if std leaves its band.", flag_values=values)
+    flags.DEFINE_bool("weathers", False, "Also draw fog and rain, by day and by night.", flag_values=values)
     cli.parse(values, argv, __doc__, required=("source",))
     if values.check and not (values.exposure and values.oracle):
         raise UserError("--check compares three networks: give --exposure and --oracle, too")
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     models = {name: [api.load(path) for path in paths] for name, paths in runs.items()}
     measured = gap.Gap(models, lambda model, drawn: gap.mean_iou(lambda x: model.predict(x).label, drawn))
     print(gap.HEAD)
-    for row in measured.rows(gap.nights(values.factors), values.count):
+    for row in measured.rows(gap.conditions(values.factors, values.weathers), values.count):
         print(row, flush=True)
     print(measured.by_day(values.count))
     if values.check and (lines := gap.outside(measured.measured)):

@@ -26,7 +26,10 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
     """
     what = choose(SPLITS, split, "NightStreet split")
     seed = what.first_seed + index
-    result = {"image_id": f"{split}_{index:06d}", "condition": what.time_of_day}
+    knobs = knobs if what.shifted else knobs.source()
+    time_of_day = knobs.time_of_day if what.time_of_day == "night" else what.time_of_day
+    condition = "fog" if knobs.fog else "rain" if knobs.rain else time_of_day
+    result = {"image_id": f"{split}_{index:06d}", "condition": condition}
     if what.role == "pairs":
         pair = render_pair(seed, size=size, knobs=knobs)
         return result | {
@@ -37,9 +40,7 @@ def example(split: str, index: int, *, size: tuple[int, int], knobs: Knobs = Kno
             "flow_valid": pair["flow_valid"],
         }
     shift = knobs.prior_shift if what.shifted else 0.0
-    view = render(
-        seed, what.time_of_day, dynamic_seed=seed, sensor_seed=seed, size=size, knobs=knobs, prior_shift=shift
-    )
+    view = render(seed, time_of_day, dynamic_seed=seed, sensor_seed=seed, size=size, knobs=knobs, prior_shift=shift)
     result["image"] = view["image"]
     if what.role == "labeled":
         label = view["label"]

@@ -17,7 +17,7 @@ from nightjax.core.classes import CITYSCAPES
 from nightjax.core.parallel import parallel_map
 from nightjax.metrics import confusion
 from nightjax.metrics.counts import Confusion
-from nightjax.nightstreet import GAPS, NIGHTS, PRESETS, Knobs
+from nightjax.nightstreet import GAPS, NIGHTS, PRESETS, WEATHERS, Knobs
 from nightjax.nightstreet.examples import example
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -85,12 +85,14 @@ def mean_iou(predict: Predict, drawn: Sequence[Mapping[str, Any]]) -> float:
     return 100 * confusion.mean_iou(total.total)
 
 
-def nights(factors: bool) -> dict[str, Knobs]:
-    """The published nights; with ``factors``, the standard one less each factor that a single image shows."""
-    if not factors:
-        return GAPS
-    brighter = {"ambient x 4": Knobs(ambient=4.0), "lamps x 2": Knobs(lamps=2.0)}
-    return {name: knobs for name, knobs in NIGHTS.items() if name not in OF_PAIRS} | brighter
+def conditions(factors: bool, weathers: bool) -> dict[str, Knobs]:
+    """The published nights; with ``factors``, the standard one less each factor that a single image shows; with
+    ``weathers``, fog and rain too."""
+    found = dict(GAPS)
+    if factors:
+        found |= {name: knobs for name, knobs in NIGHTS.items() if name not in OF_PAIRS}
+        found |= {"ambient x 4": Knobs(ambient=4.0), "lamps x 2": Knobs(lamps=2.0)}
+    return found | WEATHERS if weathers else found
 
 
 def ratios(s: float, e: float, o: float) -> dict[str, float]:

@@ -159,8 +159,15 @@ def irradiance(position: Sequence[np.ndarray], normal: Sequence[np.ndarray], lig
     return lobe * facing / (distance * (square + F(0.5)))
 
 
-def radiance(surfaces: Surfaces, camera: Camera, street: Street, air: Air, lights: list[PointLight]) -> np.ndarray:
-    """Linear radiance float32 [3, H, W] before lens and sensor."""
+def radiance(
+    surfaces: Surfaces,
+    camera: Camera,
+    street: Street,
+    air: Air,
+    lights: list[PointLight],
+    albedo: np.ndarray | None = None,
+) -> np.ndarray:
+    """Linear radiance float32 [3, H, W] before lens and sensor; ``albedo`` [3, H, W] in place of the surfaces' own."""
     sky = np.isinf(surfaces.depth)
     depth = np.where(sky, F(0), surfaces.depth)
     position = [F(camera.position[i]) + depth * camera.rays[i] for i in range(3)]
@@ -179,7 +186,7 @@ def radiance(surfaces: Surfaces, camera: Camera, street: Street, air: Air, light
         part = irradiance([a[window] for a in position], [a[window] for a in normal], lamp)
         for channel in range(3):
             light[channel][window] += lamp.intensity[channel] * part
-    result = surfaces.albedo * light * (1 / PI) + surfaces.glow
+    result = (surfaces.albedo if albedo is None else albedo) * light * (1 / PI) + surfaces.glow
     clear = np.exp(depth * F(-1 / air.haze))
     result = result * clear + air.horizon[:, None, None] * F(0.5) * (1 - clear)
     return np.where(sky, sky_radiance(camera, air), result)

@@ -47,7 +47,7 @@ def draw_misalignment(scene_seed: int, scale: float) -> Misalignment:
 
 
 def render_pair(scene_seed: int, *, size: tuple[int, int], knobs: Knobs = Knobs()) -> dict:
-    """Renders a night image and its day reference.
+    """Renders a night image (or what the knobs have in its place) and its day reference.
 
     Returns:
         ``night`` and ``day``, each as `render` returns it; ``kind`` (``"near"``, ``"stale"`` or ``"wrong"``);
@@ -56,12 +56,24 @@ def render_pair(scene_seed: int, *, size: tuple[int, int], knobs: Knobs = Knobs(
     pose = draw_misalignment(scene_seed, knobs.pose_jitter)
     day_scene = scene_seed + WRONG_SCENE if pose.kind == "wrong" else scene_seed
     day_moment = day_scene + LATER if knobs.dynamics else scene_seed
-    shared = {"size": size, "knobs": knobs, "prior_shift": knobs.prior_shift}
+    shared = {"size": size, "prior_shift": knobs.prior_shift}
     night = render(
-        scene_seed, "night", dynamic_seed=scene_seed, pose_jitter=pose.night, sensor_seed=scene_seed, **shared
+        scene_seed,
+        knobs.time_of_day,
+        dynamic_seed=scene_seed,
+        pose_jitter=pose.night,
+        sensor_seed=scene_seed,
+        knobs=knobs,
+        **shared,
     )
     day = render(
-        day_scene, "day", dynamic_seed=day_moment, pose_jitter=pose.day, sensor_seed=scene_seed + LATER, **shared
+        day_scene,
+        "day",
+        dynamic_seed=day_moment,
+        pose_jitter=pose.day,
+        sensor_seed=scene_seed + LATER,
+        knobs=knobs.source(),
+        **shared,
     )
     if pose.kind == "wrong":
         flow, valid = np.zeros((*size, 2), np.float32), np.zeros(size, bool)

@@ -32,6 +32,9 @@ class Knobs:
         prior_shift: how far the streets of the night splits differ from those of the day splits, 0 to 1.
         pose_jitter: scale of the pose difference within pairs.
         dynamics: False shows the same road users in both images of a pair.
+        time_of_day: of the target's images; labeled days and day references are always by day.
+        fog: of the target's images; 1 is fog in which one sees 100 to 400 m far.
+        rain: of the target's images; 1 is heavy rain.
 
     Of the lights of one knob the lesser go last (`last_to_go`): under ``lamps`` the look of shops and vehicles, as
     against the light they cast; under ``tint`` all colors but those of street lamps and sky.
@@ -47,6 +50,13 @@ class Knobs:
     prior_shift: float = 0.5
     pose_jitter: float = 1.0
     dynamics: bool = True
+    time_of_day: str = "night"
+    fog: float = 0.0
+    rain: float = 0.0
+
+    def source(self) -> "Knobs":
+        """These knobs for labeled days and day references: under a clear sky."""
+        return dataclasses.replace(self, fog=0.0, rain=0.0)
 
 
 GAPS = {
@@ -56,11 +66,22 @@ GAPS = {
 }
 
 
+FACTORS = tuple(f.name for f in dataclasses.fields(Knobs) if f.name != "time_of_day" and f.default)
+"""The knobs that the published night has, by name."""
 NIGHTS = GAPS | {
-    f"no_{field.name}": dataclasses.replace(GAPS["std"], **{field.name: type(field.default)(0)})
-    for field in dataclasses.fields(Knobs)
+    f"no_{name}": dataclasses.replace(GAPS["std"], **{name: type(getattr(Knobs, name))(0)}) for name in FACTORS
 }
 """The gaps, and the standard one less each factor by itself: ``no_glare`` and so on."""
+WEATHERS = {
+    "day": Knobs(time_of_day="day"),
+    "fog": Knobs(time_of_day="day", fog=1.0),
+    "rain": Knobs(time_of_day="day", rain=1.0),
+    "night_fog": Knobs(fog=1.0),
+    "night_rain": Knobs(rain=1.0),
+}
+"""Fog and rain by day and by night, and the target's streets on a clear day."""
+CONDITIONS = NIGHTS | WEATHERS
+"""Everything that the target of NightStreet may look like."""
 
 
 def last_to_go(value: float) -> float:

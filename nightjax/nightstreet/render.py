@@ -7,7 +7,7 @@ import numpy as np
 
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
-from nightjax.nightstreet import light, optics, sensor
+from nightjax.nightstreet import light, optics, sensor, weather
 from nightjax.nightstreet.camera import Camera, PoseOffset
 from nightjax.nightstreet.facades import paint_row
 from nightjax.nightstreet.ground import paint_ground
@@ -16,7 +16,7 @@ from nightjax.nightstreet.people import paint_figure
 from nightjax.nightstreet.presets import Knobs
 from nightjax.nightstreet.props import Lamp, draw_lamps, draw_props, paint_lamp, paint_prop
 from nightjax.nightstreet.seeds import named_generator
-from nightjax.nightstreet.surfaces import Surfaces
+from nightjax.nightstreet.surfaces import SKY, Surfaces
 from nightjax.nightstreet.traffic import LENGTH, Mover, draw_movers
 from nightjax.nightstreet.vehicles import paint_vehicle
 
@@ -78,7 +78,12 @@ def render(
         if time_of_day == "day"
         else light.draw_lights(scene_seed, view.street, view.lamps, view.movers, view.camera, knobs)
     )
-    clean = light.radiance(view.surfaces, view.camera, view.street, air, lights)
+    clean, left = light.radiance(view.surfaces, view.camera, view.street, air, lights), np.ones(size, np.float32)
+    if knobs.fog or knobs.rain:
+        moment = sensor_seed if noise_seed is None else noise_seed
+        outside = weather.draw_weather(scene_seed, knobs)
+        clean, left = weather.radiance(outside, view.surfaces, view.camera, view.street, air, lights)
+        clean = weather.fall(outside, clean, moment, sensor_seed)
     rng = named_generator(sensor_seed, "sensor")
     electronics = sensor.draw_sensor(rng, clean, time_of_day, knobs)
     lens = optics.draw_lens(rng, time_of_day == "night", knobs)
@@ -88,12 +93,12 @@ def render(
     noise = rng if noise_seed is None else named_generator(noise_seed, "noise")
     signal, snr = sensor.expose(noise, seen, electronics)
     label = labels_with_void(scene_seed, view.surfaces.label)
-    invalid = sensor.invalid_mask(snr, clean, scattered) & (label != IGNORE)
+    invalid = sensor.invalid_mask(snr, clean, scattered) | (left < weather.CONTRAST) & (view.surfaces.label != SKY)
     return {
         "image": sensor.develop(signal, electronics),
         "label": label,
         "depth": view.surfaces.depth,
-        "invalid": invalid.astype(np.uint8),
+        "invalid": (invalid & (label != IGNORE)).astype(np.uint8),
         "snr": snr,
         "moving": view.surfaces.moving,
         "meta": {"camera": view.camera, "exposure": electronics.exposure, "gain": electronics.gain},

@@ -119,6 +119,7 @@ _NIGHT_DAY = _NIGHT_SOURCE | {"dataset": "cityscapes_seg/half"}
 
 
 def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
+    """Drawn streets of one size, adapted from day to night."""
     labeled, pairs, whole = f"nightstreet/{preset}", f"nightstreet/{preset}_pairs", {"crop": crop, "resize": crop}
     return {
         "streams": {
@@ -131,6 +132,16 @@ def _nightstreet(preset: str, crop: tuple[int, int]) -> Section:
         "select": "val_night",
         "scale": "toy",
     }
+
+
+def _nightstreet_weather(condition: str) -> Section:
+    """The streets of ``nightstreet`` under another condition; splits and evaluation sets keep their names."""
+    section, target = _nightstreet("std", (128, 256)), f"nightstreet/std_{condition}"
+    section["streams"]["target"]["dataset"] = f"{target}_pairs"
+    section["oracle"]["dataset"] = target
+    for name in ("val_night", "test_night"):
+        section["eval"][name]["dataset"] = target
+    return section
 
 
 def _camvid_day_to_dusk() -> Section:
@@ -166,6 +177,7 @@ BENCHMARKS: dict[str, Section] = {
     "nightstreet": _nightstreet("std", (128, 256)),
     "nightstreet_tiny": _nightstreet("tiny", (64, 128)),
     "nightstreet_large": _nightstreet("large", (256, 512)),
+    **{f"nightstreet_{name}": _nightstreet_weather(name) for name in ("fog", "rain", "night_fog", "night_rain")},
     "camvid_day_to_dusk": _camvid_day_to_dusk(),
     "cityscapes_to_dark_zurich": {
         "streams": {"source": _CITY_SOURCE, "target": _PAIRS | {"dataset": "dark_zurich/pairs"}},

@@ -67,7 +67,15 @@ def test_version_follows_the_renderer():
     assert str(Builder.VERSION) == RENDERER_VERSION
     names = [config.name for config in Builder.BUILDER_CONFIGS]
     assert names[0] == "std" and len(set(names)) == len(names)
-    assert {"tiny", "std_pairs", "std_hard_unlabeled", "std_no_glare", "std_no_dynamics_pairs", "large"} <= set(names)
+    assert {
+        "tiny",
+        "std_pairs",
+        "std_hard_unlabeled",
+        "std_no_glare",
+        "std_no_dynamics_pairs",
+        "std_fog_pairs",
+        "large",
+    } <= set(names)
 
 
 def test_other_nights_have_a_version_and_a_folder_of_their_own(tmp_path):
@@ -77,7 +85,7 @@ def test_other_nights_have_a_version_and_a_folder_of_their_own(tmp_path):
     assert numbers(KNOBS_VERSION) >= numbers(RENDERER_VERSION)
     for config in Builder.BUILDER_CONFIGS:
         opened = Builder(config=config.name, data_dir=tmp_path)
-        version = RENDERER_VERSION if config.night == "std" else KNOBS_VERSION
+        version = RENDERER_VERSION if config.target == "std" else KNOBS_VERSION
         assert opened.data_path == opened.data_path.parents[2] / "nightstreet" / config.name / version
 
 
@@ -85,7 +93,7 @@ def test_masks_follow_the_noise():
     """What `KNOBS_VERSION` 1.1.1 changed: before, all had the masks of the published noise."""
     assert KNOBS_VERSION > "1.1.0"
     for night, sign in (("easy", -1), ("hard", 1)):
-        stored = encoded_example("val_night", 1, preset="tiny", night=night)
+        stored = encoded_example("val_night", 1, preset="tiny", target=night)
         mask = cv2.imdecode(np.frombuffer(stored["invalid"], np.uint8), cv2.IMREAD_UNCHANGED)
         published = dataclasses.replace(NIGHTS[night], noise=1.0)
         before = example("val_night", 1, size=SIZE, knobs=published)["invalid"]

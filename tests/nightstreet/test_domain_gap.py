@@ -84,7 +84,7 @@ def measure(scores):
     """The table, the sentence about days and the faults for given scores by network and time of day, on one image."""
     networks = {name: [name] if any(name == network for network, _ in scores) else [] for name in "SEO"}
     measured = gap.Gap(networks, lambda network, drawn: scores[network, drawn[0]["condition"]])
-    rows = list(measured.rows(gap.nights(factors=False), 1))
+    rows = list(measured.rows(gap.conditions(factors=False, weathers=False), 1))
     return rows, measured.by_day(1), gap.outside(measured.measured)
 
 
@@ -118,6 +118,7 @@ def test_the_check_needs_all_three_networks():
 
 
 def test_factors_are_rows_of_their_own():
-    rows = gap.nights(factors=True)
+    rows = gap.conditions(factors=True, weathers=False)
     assert {"easy", "std", "hard", "no_glare", "no_tint", "ambient x 4"} <= set(rows) and "no_dynamics" not in rows
-    assert list(gap.nights(factors=False)) == ["easy", "std", "hard"]
+    assert list(gap.conditions(factors=False, weathers=False)) == ["easy", "std", "hard"]
+    assert {"std", "day", "fog", "night_rain"} <= set(gap.conditions(factors=False, weathers=True))

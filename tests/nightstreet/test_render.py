@@ -27,7 +27,7 @@ from nightjax.nightstreet import (
 from nightjax.nightstreet.camera import Camera
 from nightjax.nightstreet.examples import NightStreet, example
 from nightjax.nightstreet.facades import FLOOR
-from nightjax.nightstreet.presets import SEEDS_PER_SPLIT, last_to_go, whiten
+from nightjax.nightstreet.presets import FACTORS, SEEDS_PER_SPLIT, last_to_go, whiten
 from nightjax.nightstreet.render import draw_view
 from nightjax.nightstreet.seeds import hash_unit, named_generator, value_noise
 from nightjax.nightstreet.surfaces import BUILDING, BUS, CAR, POLE, ROAD, SKY, TRAIN, TRUCK
@@ -380,7 +380,8 @@ def lit_view(seed, **knobs):
 
 
 def test_every_knob_has_a_test_of_its_effect():
-    assert {f"test_no_{field.name}" for field in dataclasses.fields(Knobs)} <= set(globals())
+    """Those of fog and rain are in test_weather.py."""
+    assert {f"test_no_{name}" for name in FACTORS} <= set(globals())
 
 
 def test_no_ambient():
@@ -548,7 +549,8 @@ def test_gaps_are_ordered():
 
 def test_nights_switch_one_factor_each():
     factors = {name: knobs for name, knobs in NIGHTS.items() if name not in GAPS}
-    assert list(factors) == [f"no_{field.name}" for field in dataclasses.fields(Knobs)]
+    assert list(factors) == [f"no_{name}" for name in FACTORS]
+    assert {field.name for field in dataclasses.fields(Knobs)} == {*FACTORS, "time_of_day", "fog", "rain"}
     for name, knobs in factors.items():
         changed = [f.name for f in dataclasses.fields(Knobs) if getattr(knobs, f.name) != getattr(GAPS["std"], f.name)]
         assert changed == [name.removeprefix("no_")] and not getattr(knobs, changed[0])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from nightjax.nightstreet import KNOBS_VERSION, NIGHTS, PRESETS, RENDERER_VERSION, SPLITS
+from nightjax.nightstreet import CONDITIONS, KNOBS_VERSION, PRESETS, RENDERER_VERSION, SPLITS
 from nightjax.nightstreet.examples import example
 from nightjax.prepare import builder
 from nightjax.prepare.records import encode_png
@@ -25,28 +25,28 @@ ROLES = {
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class Config(tfds.core.BuilderConfig):
-    """Splits of one role at one preset's size and under one night's knobs (names in ``PRESETS``, ``SPLITS`` and
-    ``NIGHTS``)."""
+    """Splits of one role at one preset's size, the target's under one condition (names in ``PRESETS``, ``SPLITS`` and
+    ``CONDITIONS``)."""
 
     preset: str
     role: str
-    night: str = "std"
+    target: str = "std"
 
 
 def _configs() -> list[Config]:
-    """``<preset>[_<night>][_<role>]``; the published night ``std`` and the role ``labeled`` are not written.
+    """``<preset>[_<condition>][_<role>]``; the published night ``std`` and the role ``labeled`` are not written.
 
-    Other nights than the published one have a version of their own: their pixels may change while its do not.
+    Other conditions than the published night have a version of their own: their pixels may change while its do not.
     """
     configs = []
     for preset, (height, width) in ((name, preset.size) for name, preset in PRESETS.items()):
-        for night in NIGHTS if preset == "std" else ("std",):
-            version = None if night == "std" else KNOBS_VERSION
+        for target in CONDITIONS if preset == "std" else ("std",):
+            version = None if target == "std" else KNOBS_VERSION
             for role, (suffix, content) in ROLES.items():
-                name = preset + ("" if night == "std" else f"_{night}") + suffix
-                text = f"{width}x{height}, night {night}: {content}."
+                name = preset + ("" if target == "std" else f"_{target}") + suffix
+                text = f"{width}x{height}, target {target}: {content}."
                 configs.append(
-                    Config(name=name, version=version, description=text, preset=preset, role=role, night=night)
+                    Config(name=name, version=version, description=text, preset=preset, role=role, target=target)
                 )
     return sorted(configs, key=lambda config: config.name != "std")
 
@@ -82,14 +82,14 @@ class Builder(builder.ArrayRecordBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
-        draw = functools.partial(encoded_example, split, preset=config.preset, night=config.night)
+        draw = functools.partial(encoded_example, split, preset=config.preset, target=config.target)
         indices = range(PRESETS[config.preset].counts[split])
         yield from enumerate(builder.parallel_map(draw, indices, desc=f"nightstreet/{config.name} {split}"))
 
 
-def encoded_example(split: str, index: int, *, preset: str, night: str) -> dict[str, Any]:
+def encoded_example(split: str, index: int, *, preset: str, target: str) -> dict[str, Any]:
     """One example with images as PNG bytes, as the feature schema of all builders wants it."""
-    drawn = example(split, index, size=PRESETS[preset].size, knobs=NIGHTS[night])
+    drawn = example(split, index, size=PRESETS[preset].size, knobs=CONDITIONS[target])
     for name in ("image", "reference", "label", "invalid"):
         if name in drawn:
             drawn[name] = encode_png(drawn[name])
