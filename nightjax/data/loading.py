@@ -45,6 +45,8 @@ class StreamSpec:
         max_class_share: a crop is drawn again while one class covers this share of its labeled pixels or more (only
             with a label); 1 switches the rule off.
         rare_class: rare-class sampling, or None for a uniform shuffle.
+        misaligned: moves the reference view to the left or right by this share of its width, below 1. It is for
+            experiments about how well pairs must be aligned; 0 leaves pairs as they are.
     """
 
     name: str
@@ -60,6 +62,7 @@ class StreamSpec:
     antialias: bool = False
     max_class_share: float = 0.75
     rare_class: RareClass | None = None
+    misaligned: float = 0.0
 
     def __post_init__(self):
         for field in self.fields:
@@ -78,6 +81,10 @@ class StreamSpec:
             self._refuse("scale_range", "(smallest, largest) factor, both above 0")
         if not 0 < self.max_class_share <= 1:
             self._refuse("max_class_share", "above 0 and at most 1, which switches the rule off")
+        if not 0 <= self.misaligned < 1:
+            self._refuse("misaligned", "a share of the width, from 0 to below 1")
+        if self.misaligned and "reference" not in self.fields:
+            raise UserError(f"stream {self.name!r}: misaligned moves the field 'reference', which is not read")
         if self.rare_class is not None and "label" not in self.fields:
             raise UserError(f"stream {self.name!r}: rare-class sampling needs the field 'label'")
 
@@ -104,7 +111,7 @@ def _is_range(value: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class LoadExample(grain.transforms.RandomMap):
-    """Turns a `SampledRecord` into an augmented example: decode, resize, scale, crop, resize the crop, flip."""
+    """Turns a `SampledRecord` into an augmented example: decode, resize, misalign, scale, crop, resize again, flip."""
 
     source: Source
     spec: StreamSpec
@@ -114,6 +121,9 @@ class LoadExample(grain.transforms.RandomMap):
         example = transforms.decode(self.source[sampled.index], spec.fields, len(self.source.classes))
         if spec.resize is not None:
             example = transforms.resize(example, spec.resize, bicubic=spec.bicubic, antialias=spec.antialias)
+        if spec.misaligned:
+            side = 1 if rng.random() < 0.5 else -1
+            example = transforms.shift_reference(example, side * round(spec.misaligned * example["image"].shape[1]))
         example = self._crop(example, sampled.rare_class, rng)
         example = transforms.resize(example, spec.size, bicubic=spec.bicubic, antialias=spec.antialias)
         if spec.flip:

@@ -216,6 +216,19 @@ def has_mixed_classes(label: np.ndarray, max_share: float = 0.75) -> bool:
     return bool(np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum())
 
 
+def shift_reference(example: Example, pixels: int) -> Example:
+    """Moves the reference, and the flow that points into it, by whole ``pixels`` to the right; borders are repeated."""
+    width = example["reference"].shape[1]
+    columns = np.arange(width) - pixels
+    moved = {"reference": example["reference"][:, np.clip(columns, 0, width - 1)]}
+    if "flow" in example:
+        moved["flow"] = example["flow"] + np.array([pixels, 0], np.float32)
+    if "flow_valid" in example:
+        target = np.arange(width) + (moved["flow"][..., 0] if "flow" in moved else pixels)
+        moved["flow_valid"] = example["flow_valid"] & (target >= 0) & (target <= width - 1)
+    return example | moved
+
+
 def flip(example: Example) -> Example:
     """Mirrors every field left to right; the horizontal component of the flow changes sign."""
     mirrored = {field: _mirror(value) for field, value in example.items()}

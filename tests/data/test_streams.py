@@ -356,6 +356,10 @@ def test_wrong_requests_are_user_errors(source):
         ({"scale_range": (float("nan"), 1.0)}, "scale_range="),
         ({"max_class_share": 0.0}, "max_class_share=0.0"),
         ({"max_class_share": 75.0}, "max_class_share=75.0"),
+        ({"misaligned": 4.0}, "misaligned=4.0 must be a share"),
+        ({"misaligned": -0.1}, "misaligned=-0.1"),
+        ({"misaligned": float("nan")}, "misaligned=nan"),
+        ({"misaligned": 0.1}, "'reference', which is not read"),
     ],
 )
 def test_wrong_specs_are_user_errors(change, message):
@@ -368,6 +372,19 @@ def test_wrong_rules_of_rare_classes_are_user_errors(change):
     (key,) = change
     with pytest.raises(UserError, match=f"{key} is .*; give 0 or more"):
         RareClass(**change)
+
+
+def test_misaligned_references_move_by_that_share(source):
+    """A quarter of 32 columns to either side, the same every time; blue is the column of a pixel."""
+    spec = dataclasses.replace(PAIR, crop=(20, 32), flip=False, misaligned=0.25)
+    batches = take(make_stream(source, spec, batch_size=7, seed=3), 4)
+    columns = np.concatenate([batch["reference"][:, 0, :, 2].astype(int) for batch in batches])
+    left, right = np.clip(np.arange(32) + 8, 0, 31), np.clip(np.arange(32) - 8, 0, 31)
+    moved = [(row == left).all() - 1.0 * (row == right).all() for row in columns]
+    assert set(moved) == {-1.0, 1.0} and abs(sum(moved)) < 16
+    assert_equal(batches, take(make_stream(source, spec, batch_size=7, seed=3), 4))
+    for batch in batches:
+        np.testing.assert_array_equal(batch["image"][:, 0, :, 2], np.broadcast_to(np.arange(32), (7, 32)))
 
 
 def test_reading_ahead_is_bounded(source):

@@ -195,6 +195,23 @@ def test_flipped_flow_still_points_at_the_same_content():
         np.testing.assert_array_equal(flipped["image"][:, x], flipped["reference"][:, target])
 
 
+@pytest.mark.parametrize("pixels", [3, -2, 0])
+def test_a_shifted_reference_has_a_shifted_flow(pixels):
+    """If image(p) = reference(p + flow), so it is after the shift, wherever the flow stays inside."""
+    reference = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
+    example = {"image": reference, "reference": reference}
+    example |= {"flow": np.zeros((6, 9, 2), np.float32), "flow_valid": np.ones((6, 9), bool)}
+    example["flow_valid"][2] = False
+    shifted = transforms.shift_reference(example, pixels)
+    assert (shifted["flow"] == (pixels, 0)).all() and not shifted["flow_valid"][2].any()
+    assert shifted["flow_valid"][0].sum() == 9 - abs(pixels)
+    for x in np.flatnonzero(shifted["flow_valid"][0]):
+        np.testing.assert_array_equal(shifted["image"][:, x], shifted["reference"][:, x + pixels])
+    edge = reference[:, :1] if pixels > 0 else reference[:, -1:]
+    outside = shifted["reference"][:, :pixels] if pixels > 0 else shifted["reference"][:, 9 + pixels :]
+    assert (outside == edge).all() and (shifted["image"] == reference).all()
+
+
 def test_mixed_classes_rule():
     label = np.full((10, 10), 255, np.uint8)
     assert not transforms.has_mixed_classes(label)
