@@ -10,7 +10,7 @@ from nightjax import plan, planning
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.run import settings
-from nightjax.zoo import machines, planned
+from nightjax.zoo import listing, machines, planned
 
 tpu = [
     pytest.mark.tpu,
@@ -156,12 +156,45 @@ def test_bounds():
             planning.check_price(float(price))
 
 
-@pytest.mark.parametrize("method", ["supervised", "dacs", "dsr_fpa", "dannet", "t2s_da", "adaptsegnet"])
+METHODS = [
+    "supervised",
+    "supervised:model=vit_tiny,tune=adapters",
+    "dacs",
+    "mic",
+    "vfm_uda",
+    "dsr_fpa",
+    "dannet",
+    "t2s_da",
+    "t2s_da:mode=dg",
+    "adaptsegnet",
+    "self_training",
+    "self_supervised",
+    "distill",
+    *(f"nightlab:stage={stage}" for stage in ("image", "detector", "hdm", "all")),
+    "unit",
+    "cyclegan",
+    "pix2pixhd",
+    "uawarpc",
+]
+"""Every method, and the forms of it that have another step."""
+
+
+def tiny(method):
+    """Its config on NightStreet's smallest images, four of each domain."""
+    config = settings.load(f"{method}{',' if ':' in method else ':'}data=nightstreet_tiny")
+    return settings.override(config, {"train.batch": 4})
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
 def test_a_tpu_slice_reduces_and_gathers_nothing(method, _):
-    found = planning.plan(config(method, train__batch=4), "v5e:2x2")
+    found = planning.plan(tiny(method), "v5e:2x2")
     assert found.fits and found.chips == 4
     assert set(found.collectives) == {"all-reduce"}
+
+
+def test_every_method_is_planned():
+    assert {method.partition(":")[0] for method in METHODS} == set(listing.list_configs())
 
 
 @pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
