@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameters in two trees, those that are trained and those that no step changes, and back in one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flax import traverse_util
@@ -34,3 +34,16 @@ def joined(first: PyTree, second: PyTree) -> PyTree:
 def paths(params: PyTree) -> set[str]:
     """Paths of all parameters of a tree."""
     return set(traverse_util.flatten_dict(params, sep="/"))
+
+
+def without(tree: PyTree, dropped: Collection[str], prefix: str = "") -> PyTree:
+    """A tree of dicts without the leaves at some paths, and without dicts that are empty then."""
+    found = {}
+    for name, child in tree.items():
+        if isinstance(child, Mapping):
+            child = without(child, dropped, f"{prefix}{name}/")
+            if child or not dropped:
+                found[name] = child
+        elif f"{prefix}{name}" not in dropped:
+            found[name] = child
+    return found

@@ -21,6 +21,7 @@ from nightjax.core.partition import BASE
 from nightjax.core.sharding import to_host
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree
+from nightjax.run import settings
 
 FILE = "base.json"
 """File of a run folder whose checkpoints lack the base."""
@@ -29,6 +30,17 @@ FILE = "base.json"
 def is_apart(config: ml_collections.ConfigDict, state: TrainState) -> bool:
     """Whether checkpoints of this run lack the base; a base from scratch has no other home."""
     return BASE in state.frozen and bool(config.train.init)
+
+
+def may_be_apart(workdir: epath.Path) -> bool:
+    """Whether the config in a run folder lets `is_apart` be true. A checkpoint without a run holds all it has."""
+    if not (workdir / settings.CONFIG).exists():
+        return False
+    config = settings.saved(workdir)
+    groups = (config.get("optim") or {}).get("groups")
+    groups = groups if isinstance(groups, tuple) else ()
+    leaves_out = any(isinstance(group, dict) and not group.get("trained", True) for group in groups)
+    return leaves_out and bool((config.get("train") or {}).get("init"))
 
 
 def without(state: TrainState) -> TrainState:

@@ -123,7 +123,7 @@ def load(workdir: epath.PathLike, network: str = "", step: int | str | None = No
     folder = checkpoint.latest_folder(workdir, step)
     fields = ("teacher",) if network == "teacher" else ("params", "batch_stats")
     part = {field: getattr(abstract, field) for field in fields if getattr(abstract, field)}
-    apart = (folder.parent.parent / base.FILE).exists()
+    apart = base.is_apart(config, abstract)
     if BASE in abstract.frozen and not apart:
         part["frozen"] = {BASE: abstract.frozen[BASE]}
     state = abstract.replace(**checkpoint.restore_part(folder, part))

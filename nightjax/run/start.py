@@ -2,7 +2,7 @@
 """The first state of a run: shapes, shardings, fresh weights and those of other runs."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -19,7 +19,7 @@ from nightjax.core.class_section import of_section, section_of, with_one_more
 from nightjax.core.errors import UserError, choose, first_line
 from nightjax.core.fused_init import fused_init
 from nightjax.core.method import Trainable
-from nightjax.core.partition import BASE, joined, paths, split
+from nightjax.core.partition import BASE, joined, paths, split, without
 from nightjax.core.stacks import Stack
 from nightjax.core.state import TrainState
 from nightjax.core.types import PyTree, Variables
@@ -249,19 +249,6 @@ def class_parameters(config: ml_collections.ConfigDict, method: Trainable) -> di
     return {network: {path for path in own[network] if own[network][path] != others[network][path]} for network in own}
 
 
-def without(tree: PyTree, paths: Collection[str], prefix: str = "") -> PyTree:
-    """A tree of dicts without the leaves at some paths, and without dicts that are empty then."""
-    found = {}
-    for name, child in tree.items():
-        if isinstance(child, Mapping):
-            child = without(child, paths, f"{prefix}{name}/")
-            if child or not paths:
-                found[name] = child
-        elif f"{prefix}{name}" not in paths:
-            found[name] = child
-    return found
-
-
 def _without_class_weights(section: dict[str, Any]) -> dict[str, Any]:
     """A config that no longer says how much each class weighs, which is one number too few for one class more."""
     return {
@@ -305,7 +292,7 @@ def _load_with_base(folder: epath.Path, wanted: Variables, network: str, base_pa
 
 def _base_of_run(workdir: epath.Path, network: str, like: PyTree) -> PyTree:
     """The parameters of another run's network that its checkpoints lack, on the devices of ``like``; often none."""
-    if not (workdir / base.FILE).exists():
+    if not base.may_be_apart(workdir):
         return {}
     config = settings.override(settings.complete(settings.saved(workdir)), {"train.shard": "none"})
     mesh = cast(NamedSharding, jax.tree.leaves(like)[0].sharding).mesh
@@ -313,12 +300,14 @@ def _base_of_run(workdir: epath.Path, network: str, like: PyTree) -> PyTree:
 
 
 def load_base(workdir: epath.PathLike, config: ml_collections.ConfigDict, method: Trainable, mesh: Mesh) -> PyTree:
-    """The parameters that a run does not train and its checkpoints lack, by network.
+    """The parameters that a run does not train and its checkpoints lack, by network; often none.
 
     Raises:
         UserError: ``train.init`` is not there any more, or holds other weights.
     """
     shapes = abstract_state(config, method, mesh)
+    if not base.is_apart(config, shapes):
+        return {}
     try:
         initial = load_initial(config, method, shapes)
     except UserError as error:

@@ -2,19 +2,22 @@
 
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from ml_collections import ConfigDict
 
-from nightjax import methods
+from nightjax import convert, methods
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.core.partition import BASE, paths
 from nightjax.core.step import with_base
-from nightjax.interop.convert import export_file
+from nightjax.interop.convert import export_file, import_files
+from nightjax.interop.weight_files import load_state_dict
 from nightjax.models.adapters import has_adapters
 from nightjax.run import imported, loaded, settings, start
 from nightjax.train import train
@@ -122,6 +125,63 @@ def test_a_base_that_has_changed_is_refused(folder, adapted, pretrained, tmp_pat
         moved.rename(pretrained)
 
 
+def copied_run(run, place, old="", new=""):
+    """A copy of a run, in whose config some text is another."""
+    shutil.copytree(run, place)
+    path = place / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new) if old else text)
+    return place
+
+
+def readers(run):
+    """Whatever needs the base of a run: loading it, going on with it, and starting another from it."""
+    given = loaded.read_config(run)
+    following = settings.override(given, {"train.init": str(run)})
+    method, _, shapes = first_state(following)
+    yield lambda: loaded.load(run)
+    yield lambda: train(given, run)
+    yield lambda: start.load_initial(following, method, shapes)
+
+
+def test_other_weights_in_place_of_the_base_are_refused(folder, adapted, pretrained, tmp_path):
+    """Really other weights, of the same network."""
+    plain = {**MODEL, "backbone_lora_rank": 0}
+    other = toy.untrained_run(tmp_path / "other", config(folder, model=plain, groups=(), seed=1))
+    run = copied_run(adapted, tmp_path / "run", str(pretrained), str(other))
+    for read in readers(run):
+        with pytest.raises(UserError, match=r"was trained on a base of sha256 [0-9a-f]{12}\.\., and .* now has"):
+            read()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_what_names_the_base_must_be_there(adapted, tmp_path, content):
+    """Its checkpoints alone look like those of another network."""
+    run = copied_run(adapted, tmp_path / "run")
+    (run / "base.json").unlink()
+    if content is not None:
+        (run / "base.json").write_text(content)
+    for read in readers(run):
+        with pytest.raises(UserError, match=r"base.json is missing or damaged; restore it: [^\n]*$"):
+            read()
+
+
+def test_a_base_from_scratch_stays_in_the_checkpoints(folder, tmp_path):
+    """As it was, from the first to the last; nothing else has it."""
+    train(config(folder, "dacs", train__steps=10), tmp_path)
+    first, last = toy.saved_state(tmp_path, 2), toy.saved_state(tmp_path, 10)
+    names = [name for name in last if BASE in name]
+    assert names and not (tmp_path / "base.json").exists()
+    for name in names:
+        np.testing.assert_array_equal(first[name], last[name], err_msg=name)
+    heads = [name for name in last if "params" in name and "['head']" in name]
+    assert not all(np.array_equal(first[name], last[name]) for name in heads)
+    found = loaded.load(tmp_path).variables["params"]["backbone"]["blocks"]["mlp"]["fc1"]["kernel"]
+    (saved,) = (last[name] for name in names if name.endswith("['mlp']['fc1']['kernel']"))
+    np.testing.assert_array_equal(found, saved)
+
+
 def test_merged_it_is_the_network_without_adapters(adapted, folder):
     run = loaded.load(adapted)
     merged = run.merged()
@@ -132,6 +192,52 @@ def test_merged_it_is_the_network_without_adapters(adapted, folder):
     wanted = first_state(plain)[2].params["student"]
     assert jax.tree.map(jnp.shape, merged.variables["params"]) == jax.tree.map(lambda x: x.shape, wanted)
     assert merged.merged() is merged
+
+
+def moved(params):
+    """All weights a little away, also the adapters that are zero at first."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(np.float32), params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "head"), [("mit_tiny", "segformer"), ("swin_tiny", "upernet")])
+def test_adapters_of_other_transformers_merge(folder, tmp_path, monkeypatch, backbone, head):
+    """Merged it says the same, and without its adapters it would say something else."""
+    first = start.first_state
+    move = lambda *args: (state := first(*args)).replace(params=moved(state.params))
+    monkeypatch.setattr(start, "first_state", move)
+    model = {"backbone": backbone, "head": head, "dtype": "float32", "backbone_lora_rank": 2}
+    run = loaded.load(toy.untrained_run(tmp_path, config(folder, model=model, groups=())))
+    image = np.random.default_rng(0).integers(0, 256, (1, *toy.SIZE, 3), dtype=np.uint8)
+    logits, merged = np.asarray(run.predict_fn(image)), run.merged()
+    assert not has_adapters(merged.variables["params"])
+    np.testing.assert_allclose(merged.predict_fn(image), logits, rtol=0, atol=1e-4)
+    flat = traverse_util.flatten_dict(run.variables["params"], sep="/")
+    silent = {name: jnp.zeros_like(x) if "lora_" in name else x for name, x in flat.items()}
+    variables = {**run.variables, "params": traverse_util.unflatten_dict(silent, sep="/")}
+    assert np.abs(np.asarray(run.method.predict(variables, image)) - logits).max() > 1e-2
+
+
+def test_exported_it_has_published_names_alone(adapted, pretrained, tmp_path):
+    """As the run without adapters, and with the weights of the merged network."""
+    states = {}
+    for name, run in (("adapted", adapted), ("pretrained", pretrained)):
+        words = [f"--export={run}", "--naming=dinov2", f"--output={tmp_path / name}.npz", "--allow_missing=head.*"]
+        convert.main(["convert", *words])
+        states[name] = load_state_dict(tmp_path / f"{name}.npz")
+    assert states["adapted"].keys() == states["pretrained"].keys()
+    assert not [name for name in states["adapted"] if "lora" in name]
+    changed = {
+        name for name, value in states["adapted"].items() if not np.array_equal(value, states["pretrained"][name])
+    }
+    assert changed and all(re.search(r"\.(qkv|proj|fc1|fc2)\.weight$", name) for name in changed)
+
+    merged = loaded.load(adapted).merged()
+    like = jax.tree.map(jnp.zeros_like, merged.variables)
+    file = str(tmp_path / "adapted.npz")
+    found = import_files([file], like, merged.method.stacks, allow_missing=["head.*"]).variables["params"]["backbone"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, merged.variables["params"]["backbone"]))
 
 
 @pytest.mark.slow
