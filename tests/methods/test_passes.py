@@ -23,7 +23,7 @@ PULL = Pulling(channels=6, queries=7, feature="stage1", negatives=Negatives(8), 
 PARTS = {
     Dacs: {"masking": MASKING},
     DsrFpa: {"alignment": None, "refinement": None, "masking": MASKING},
-    T2sDa: {"pull": PULL},
+    T2sDa: {"pull": PULL, "masking": MASKING},
 }
 """Method to the parts of it that has all its passes; DSR+FPA's alignment ties two of them."""
 

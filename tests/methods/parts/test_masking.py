@@ -1,5 +1,7 @@
 """The masked pass: which images and labels, how much they weigh, and what it leaves alone."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from nightjax.methods.parts.photometric import ColorJitter, Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
 from nightjax.methods.t2s_da import T2sDa
 from nightjax.models.segmenter import Segmenter
+from nightjax.train import train
+from tests.helpers import toy
 from tests.helpers.methods import changed, distance
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -29,15 +33,20 @@ CLASSES = 19
 
 @pytest.fixture(scope="module")
 def method(plain):
-    return Dacs(
-        plain,
-        SGD,
-        Training(10),
-        pseudo_labels=PseudoLabels(0.3),
-        mixing=ClassMix(photometric=None),
-        masking=MASKING,
-        feature_distance=None,
-    )
+    return build(Dacs, plain, MASKING)
+
+
+PARTS = {
+    Dacs: {"mixing": ClassMix(photometric=None)},
+    DsrFpa: {"reference_swap": True},
+    T2sDa: {"pull": None, "translation": None},
+}
+"""Method to its parts besides those that all have."""
+
+
+def build(cls, network, masking):
+    labels = PseudoLabels(0.3)
+    return cls(network, SGD, Training(10), pseudo_labels=labels, masking=masking, feature_distance=None, **PARTS[cls])
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +235,21 @@ def test_other_terms_stay_and_the_gradient_is_added(method, state, batch, defaul
     assert distance(moved, jax.tree.map(jnp.zeros_like, moved)) > 1e-4 and distance(moved, twice) < 1e-6
 
 
+@pytest.mark.parametrize("method_class", PARTS)
+def test_what_other_terms_see_is_there_bit_for_bit(plain, batch, make_state, method_class):
+    """Masks and colors of masked images take nothing from the random streams of a method, at any step."""
+    method = build(method_class, plain, MaskedConsistency(block=8))
+    off, first = changed(method, masking=None), make_state(method, batch)
+    for step in range(3):
+        state = first.replace(step=jnp.int32(step))
+        (targets, examples), (wanted, others) = (prepared(one, state, batch) for one in (method, off))
+        assert others and examples.keys() == others.keys() | {"masked", "masked_label", "masked_weight"}
+        for name, value in others.items():
+            np.testing.assert_array_equal(examples[name], value, err_msg=f"{name} of step {step}")
+        for name, one, other in zip(Targets._fields, targets, wanted, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=f"{name} of step {step}")
+
+
 @pytest.mark.slow
 def test_accumulation_changes_neither_masks_nor_gradients(method, state, batch):
     batch = jax.tree.map(lambda x: jnp.concatenate([x, x[:, ::-1]]), batch)
@@ -234,10 +258,10 @@ def test_accumulation_changes_neither_masks_nor_gradients(method, state, batch):
         halves = changed(whole, training__accumulate=2)
         examples = [prepared(one, state, batch)[1]["masked"] for one in (whole, halves)]
         np.testing.assert_array_equal(*examples)
-    one, scalars = jax.jit(whole.train_step)(state, batch)
-    two, half_scalars = jax.jit(halves.train_step)(state, batch)
-    assert distance(one.params, state.params) > 1e-3 and distance(one.params, two.params) < 1e-6
-    np.testing.assert_allclose(scalars["loss_masked"], half_scalars["loss_masked"], rtol=1e-5)
+        one, scalars = jax.jit(whole.train_step)(state, batch)
+        two, half_scalars = jax.jit(halves.train_step)(state, batch)
+        assert distance(one.params, state.params) > 1e-3 and distance(one.params, two.params) < 1e-6
+        np.testing.assert_allclose(scalars["loss_masked"], half_scalars["loss_masked"], rtol=1e-5)
 
 
 def test_hrda_masks_the_crop_and_looks_through_a_window_of_its_own(plain_hrda, method, batch, make_state):
@@ -261,10 +285,7 @@ def test_hrda_masks_the_crop_and_looks_through_a_window_of_its_own(plain_hrda, m
 
 @pytest.mark.parametrize("method_class", [DsrFpa, T2sDa])
 def test_the_other_methods_mask_what_their_teacher_has_labeled(plain, batch, make_state, method_class):
-    pull = {"pull": None, "translation": None} if method_class is T2sDa else {"reference_swap": True}
-    method = method_class(
-        plain, SGD, Training(10), pseudo_labels=PseudoLabels(0.3), masking=MASKING, feature_distance=None, **pull
-    )
+    method = build(method_class, plain, MASKING)
     state = make_state(method, batch)
     seen = set()
     for step in range(6 if method_class is DsrFpa else 1):
@@ -362,3 +383,14 @@ def test_mistakes(wrong, match):
 
 def test_visualizations(method, state, batch, default):
     np.testing.assert_array_equal(method.visualizations(state, batch)["masked"], default[1]["masked"])
+
+
+@pytest.mark.slow
+def test_a_run_logs_the_masked_loss(tmp_path):
+    """In every line of its training log; the new network is sure enough for pseudo-labels to have weight."""
+    folder = toy.write_folder(tmp_path / "data", references=True)
+    settings = {"method__masking": {"block": 8}, "method__pseudo_labels__threshold": 0.054}
+    train(toy.config(folder, "dacs", steps=2, **settings), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss_masked"] for line in lines if "learning_rate" in line]
+    assert len(losses) == 2 and np.isfinite(losses).all() and min(losses) > 0
