@@ -16,6 +16,11 @@ DZ = "data=cityscapes_to_dark_zurich"
 TINY = "data=nightstreet_tiny,model=vit_tiny"
 
 
+def head_parameters(dim):
+    """2 D^2 + D^2 / 2 + 9 D^2 / 16 + norms + K D / 4."""
+    return 2 * dim**2 + dim**2 // 2 + 9 * dim**2 // 16 + 2 * dim + 19 * dim // 4
+
+
 def shapes_of(path):
     config = settings.load(path)
     method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
@@ -58,9 +63,7 @@ def test_what_is_trained(tune, trained):
     adapters = 0 if tune == "head" else 2_654_208
     assert count_parameters(whole["backbone"]) == 86_580_480 + adapters
     assert BASE in shapes.frozen and count_parameters(shapes.teacher["params"]) == count_parameters(params)
-    # Head: 2 D^2 + D^2 / 2 + 9 D^2 / 16 + norms + K D / 4.
-    dim = 768
-    assert count_parameters(params["head"]) == 2 * dim**2 + dim**2 // 2 + 9 * dim**2 // 16 + 2 * dim + 19 * dim // 4
+    assert count_parameters(params["head"]) == head_parameters(768)
 
 
 def test_published_settings():
@@ -136,3 +139,16 @@ def test_full_size_steps_trace(name, model):
 @pytest.mark.parametrize("model", ["dinov2_s", "dinov2_b_reg", "dinov2_l"])
 def test_every_full_size_step_traces(name, model):
     assert "loss" in shapes_and_trace(f"{name}:{DZ},model={model}")
+
+
+@pytest.mark.parametrize(
+    ("model", "dim", "backbone"),
+    [("dinov2_s", 384, 22_056_576), ("dinov2_b", 768, 86_580_480), ("dinov2_l", 1024, 304_368_640)],
+)
+def test_full_size_steps_lower(model, dim, backbone):
+    """To the program that the compiler takes, with every parameter of backbone and head in it."""
+    _, method, shapes, batch = shapes_of(f"vfm_uda:{DZ},model={model}")
+    params = method.variables(shapes)["params"]
+    assert count_parameters(params) == backbone + head_parameters(dim)
+    text = jax.jit(method.train_step).lower(shapes, batch).as_text()
+    assert "stablehlo.dot_general" in text and f"x{dim}x{3 * dim}xf32" in text

@@ -46,7 +46,23 @@ def run(model, variables, x, token_mask=None):
     return outputs(variables, x, token_mask)
 
 
+OTHERS = re.compile(
+    r"x_uint8|last_hidden_state_transformers|token_masks|masked_patchtokens|masked_last_hidden_transformers"
+    r"|cotangent|grad\..*|base_seed|dim|depth|heads|pretrain_size|patch|hidden"
+)
+"""Names of inputs and settings, and of what other tests here compare."""
+
+
+def whole_positions(variables, x, rule, patch=14):
+    """Position embedding of the class token and of the patches of an image: [1, 1 + h * w, C]."""
+    stored = jnp.asarray(variables["params"]["pos_embed"])
+    size = x.shape[1:3]
+    place = resized_positions(stored[:, 1:], (size[0] // patch, size[1] // patch), size, rule)
+    return np.concatenate([stored[:, :1], place], axis=1)
+
+
 def assert_outputs(file, prefix, model, variables, x):
+    """Everything under the prefix; a name that nobody compares is an error."""
     tokens, blocks, normed, features = run(model, variables, x)
     skipped = 1 + model.registers
     grid = x.shape[1] // model.patch, x.shape[2] // model.patch
@@ -67,6 +83,12 @@ def assert_outputs(file, prefix, model, variables, x):
             assert_within(tokens[:, : expected.shape[1]], expected, 1e-4, name)
         elif name.startswith("x_prenorm_first"):
             assert_within(blocks[-1][:, : expected.shape[1]], expected, 1e-4, name)
+        elif name in ("pos_embed_hub", "pos_embed_transformers"):
+            rule = "size" if name.endswith("transformers") and not model.registers else model.pos_rule
+            found = whole_positions(variables, x, rule, model.patch)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5, err_msg=name)
+        else:
+            assert OTHERS.fullmatch(name), f"nothing is compared with {prefix}{name}"
 
 
 @pytest.mark.parametrize("name", ["dinov2_tiny", "dinov2_reg_tiny"])
@@ -202,10 +224,7 @@ def test_full_size(golden, name):
         np.testing.assert_allclose(np.abs(y).mean(), file[f"{tap}absmean"], rtol=1e-4)
         np.testing.assert_allclose(y.mean((0, 1, 2)), file[f"{tap}chan_mean"], rtol=0, atol=1e-4 * largest)
     expected, step = every(file, r"pos_embed_every(\d+)ch")
-    grid = x.shape[1] // 14, x.shape[2] // 14
-    stored = variables["params"]["pos_embed"]
-    place = resized_positions(jnp.asarray(stored[:, 1:]), grid, x.shape[1:3], model.pos_rule)
-    whole = np.concatenate([stored[:, :1], place], axis=1)
+    whole = whole_positions(variables, x, model.pos_rule)
     np.testing.assert_allclose(whole[..., ::step], expected, rtol=0, atol=5e-5)
 
 

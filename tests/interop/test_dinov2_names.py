@@ -63,10 +63,18 @@ def test_official_lists(golden, form):
         assert listed["parameters"] == size(names) + (depth - 1) * size(block)
 
 
-def test_query_key_and_value_are_in_this_order():
-    names = [f"encoder.layer.0.attention.{kind}_proj.bias" for kind in "kvq"]
-    state = {name: np.full(2, ord(name[-11]), np.float32) for name in names}
-    (joined,) = lookup("huggingface_dinov2_5").to_ours(state).values()
+@pytest.mark.parametrize(
+    ("naming", "form", "names"),
+    [
+        ("huggingface_dinov2", "attention.attention.{}", ("key", "value", "query")),
+        ("huggingface_dinov2_5", "attention.{}_proj", "kvq"),
+    ],
+)
+def test_query_key_and_value_are_in_this_order(naming, form, names):
+    """Whatever the order in the file."""
+    values = {name: np.full(2, ord(name[0]), np.float32) for name in names}
+    state = {f"encoder.layer.0.{form.format(name)}.bias": value for name, value in values.items()}
+    (joined,) = lookup(naming).to_ours(state).values()
     assert joined.tolist() == [ord(letter) for letter in "qqkkvv"]
 
 
