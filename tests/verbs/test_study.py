@@ -165,6 +165,22 @@ def test_own_studies_name_configs_and_classes_that_exist(name):
         assert loaded.eval.every * found.last <= loaded.train.steps or values["eval.every"] != str(found.every)
 
 
+PLAIN = ("vit_", "dinov2_")
+"""Beginnings of the names of plain transformers."""
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_adapted_plain_transformers_stand_beside_one_of_labels_alone(name):
+    """Without it nobody could say what adapting a backbone that knows much already adds."""
+    found = studies.read(name)
+    runs = [settings.override(settings.load(run.config), run.settings) for run in found.runs.values()]
+    labeled = {run.model.backbone for run in runs if run.method.name == "supervised"}
+    adapted = {run.model.backbone for run in runs if {"source", "target"} <= set(run.data.streams)}
+    adapted = {backbone for backbone in adapted if backbone.startswith(PLAIN)}
+    assert adapted <= labeled
+    assert (name == "plain_transformer") <= bool(adapted)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
