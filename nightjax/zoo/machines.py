@@ -132,7 +132,7 @@ def compile_only(target: str) -> tuple[Machine, Sequence[jax.Device]]:  # pyrigh
 
     try:
         if machine.platform == "tpu":
-            _quiet_libtpu()
+            _prepare_libtpu()
             return machine, topologies.get_topology_desc(platform="tpu", topology_name=target).devices
         options = {"target_config": _gpu_text(machine), "topology": f"1x1x{size or 1}"}
         return machine, topologies.get_topology_desc(platform="cuda", **options).devices
@@ -144,9 +144,13 @@ def compile_only(target: str) -> tuple[Machine, Sequence[jax.Device]]:  # pyrigh
         ) from error
 
 
-def _quiet_libtpu() -> None:
-    """Keeps libtpu from asking a cloud's servers who it is."""
+def _prepare_libtpu() -> None:
+    """Keeps libtpu from asking a cloud's servers who it is, and lets two processes compile at once.
+
+    Its lock is for processes that share the chips of one machine; a compiler uses none.
+    """
     for key, value in {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_ACCELERATOR_TYPE": "v5litepod-4",

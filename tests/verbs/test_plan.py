@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -11,6 +13,7 @@ from nightjax.core import cli
 from nightjax.core.errors import UserError
 from nightjax.run import settings
 from nightjax.zoo import listing, machines, planned
+from tests.helpers import toy
 
 tpu = [
     pytest.mark.tpu,
@@ -169,8 +172,10 @@ METHODS = [
     "adaptsegnet",
     "self_training",
     "self_supervised",
-    "distill",
-    *(f"nightlab:stage={stage}" for stage in ("image", "detector", "hdm", "all")),
+    "distill:teacher={run}",
+    "nightlab",
+    "nightlab:stage=detector,start={run},hard=5+6",
+    "nightlab:stage=hdm,start={run},hard=5+6",
     "unit",
     "cyclegan",
     "pix2pixhd",
@@ -179,22 +184,37 @@ METHODS = [
 """Every method, and the forms of it that have another step."""
 
 
-def tiny(method):
-    """Its config on NightStreet's smallest images, four of each domain."""
-    config = settings.load(f"{method}{',' if ':' in method else ':'}data=nightstreet_tiny")
-    return settings.override(config, {"train.batch": 4})
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
-def test_a_tpu_slice_reduces_and_gathers_nothing(method, _):
-    found = planning.plan(tiny(method), "v5e:2x2")
+def test_a_tpu_slice_reduces_and_gathers_nothing(tmp_path, method, _):
+    """On NightStreet's smallest images, four of each domain; another run's weights are those of an untrained one."""
+    if "{run}" in method:
+        method = method.format(
+            run=toy.untrained_run(tmp_path / "run", settings.load("supervised:data=nightstreet_tiny"))
+        )
+    tiny = settings.load(f"{method}{',' if ':' in method else ':'}data=nightstreet_tiny")
+    found = planning.plan(settings.override(tiny, {"train.batch": 4}), "v5e:2x2")
     assert found.fits and found.chips == 4
     assert set(found.collectives) == {"all-reduce"}
 
 
 def test_every_method_is_planned():
     assert {method.partition(":")[0] for method in METHODS} == set(listing.list_configs())
+
+
+@pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
+def test_two_processes_compile_at_once(_):
+    """libtpu's lock is for those that use its chips."""
+    code = "from nightjax.zoo import machines; print(machines.compile_only('v5e:2x2')[1][0].platform); input()"
+    environment = {key: value for key, value in os.environ.items() if key != "ALLOW_MULTIPLE_LIBTPU_LOAD"}
+    run = [sys.executable, "-c", code]
+    first = subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert first.stdout.readline() == "tpu\n"
+        second = subprocess.run(run, input="\n", capture_output=True, text=True, env=environment)
+        assert second.stdout == "tpu\n", second.stderr
+    finally:
+        first.communicate("\n")
 
 
 @pytest.mark.parametrize("_", [pytest.param("", marks=tpu)])
