@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nightjax.core.ranges import Share
 from nightjax.losses.segmentation import focal_mixture, pixel_weighted_cross_entropy
@@ -44,6 +45,9 @@ class SegmentationLoss:
         focal: mix the cross-entropy with the focal loss, or None.
         detail: share of the detail window in the loss of HRDA; other networks have no such window.
         auxiliary: weight of an auxiliary classifier's loss in supervised training.
+        unweighting: share of the class weights that is undone where the network predicts. Weights make rare classes
+            likelier than they are; this share of a weight's logarithm is taken off its class's logits. Training and
+            pseudo-labels never see it.
     """
 
     class_weights: tuple[float, ...] | None = None
@@ -51,6 +55,7 @@ class SegmentationLoss:
     focal: FocalMixture | None = None
     detail: float = 0.1
     auxiliary: float = 0.4
+    unweighting: Share = 0.0
 
     def label_weight(self, label: jax.Array) -> jax.Array | None:
         """Loss weight of true labels [B, H, W] by their class, or None for 1."""
@@ -58,6 +63,13 @@ class SegmentationLoss:
             return None
         table = jnp.asarray((*self.class_weights, 0.0))  # The last is of ignored pixels.
         return table[jnp.minimum(label, len(self.class_weights))]
+
+    def unweighted(self, logits: jax.Array) -> jax.Array:
+        """Logits [..., K] of a trained network as they are predicted with; see ``unweighting``."""
+        if self.class_weights is None or not self.unweighting:
+            return logits
+        weights = np.asarray(self.class_weights, np.float32)
+        return logits - self.unweighting * np.log(np.where(weights > 0, weights, 1))
 
     def pixel_weight(self, label: jax.Array) -> jax.Array:
         """`label_weight` of true labels as an array, float32 [B, H, W]."""

@@ -29,6 +29,7 @@ class Segmenting:
     network: SegmentationNetwork
     optimizer: Optimizer
     training: Training
+    loss: Any = None  # A `SegmentationLoss` where the method has one.
 
     task: ClassVar[Task] = "segmentation"
     networks: ClassVar[tuple[str, ...]] = ("student",)
@@ -80,7 +81,8 @@ class Segmenting:
 
     def predict(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Logits [B, h, w, K] float32 of uint8 RGB images [B, H, W, 3]."""
-        return self.network.predict(variables, image)
+        logits = self.network.predict(variables, image)
+        return logits if self.loss is None else self.loss.unweighted(logits)
 
     def predict_as(self, name: str, variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
         """Logits of one of ``predictions``; ``label`` [B, H', W'] are the true train ids."""
