@@ -84,7 +84,7 @@ def write_report(
     history = read_history(workdir)
     parts = [
         _tiles(metrics, evaluations, before),
-        _section("Evaluation", _evaluation_charts(metrics), "charts"),
+        _section("Evaluation", _evaluation_charts(metrics, classes), "charts"),
         _section(
             "IoU per class",
             "".join(_table(n, *e, before.get(n), classes, history.get(n, ())) for n, e in evaluations.items()),
@@ -172,7 +172,7 @@ def _sentence(evaluations: Evaluations, before: Evaluations) -> str:
 
 def _name(workdir: epath.Path, config: Mapping[str, Any]) -> str:
     method = _method_name(config)
-    return f"{method}: {workdir.name}" if method else workdir.name
+    return f"{method}: {workdir.name}" if method and method != workdir.name else workdir.name
 
 
 def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, before: Evaluations) -> str:
@@ -193,14 +193,15 @@ def _tiles(metrics: Mapping[str, tuple[list, list]], evaluations: Evaluations, b
     return f'<div class="tiles">{cells}</div>'
 
 
-def _evaluation_charts(metrics: Mapping[str, tuple[list, list]]) -> str:
+def _evaluation_charts(metrics: Mapping[str, tuple[list, list]], classes: ClassSet) -> str:
+    titles = SCORE_TITLES | {group: f"mIoU of the {group} classes, %" for group in classes.scored_groups}
     by_score: dict[str, dict[str, tuple[list, list]]] = {}
     for name, series in metrics.items():
         if name.startswith("eval/") and name.count("/") == 2:
             _, one_set, score = name.split("/", 2)
             by_score.setdefault(score, {})[one_set] = series
     ordered = sorted(by_score, key=lambda score: (not score.startswith("miou"), score))
-    return "".join(line_chart(SCORE_TITLES.get(score, score), by_score[score]) for score in ordered)
+    return "".join(line_chart(titles.get(score, score), by_score[score]) for score in ordered)
 
 
 def _training_charts(metrics: Mapping[str, tuple[list, list]], drawn: tuple[str, ...]) -> str:

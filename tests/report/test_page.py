@@ -71,6 +71,15 @@ def test_a_run_that_has_just_begun(tmp_path):
     assert "no finite values" in page and "<h2>Images</h2>" not in page
 
 
+def test_charts_of_groups_have_a_unit_and_a_run_named_after_its_method_one_name(tmp_path):
+    run = make_run(tmp_path / "dsr_fpa")
+    with (run / "metrics.jsonl").open("w") as file:
+        file.write(json.dumps({"step": 100, "eval/night/small": 20.0, "eval/night/pa": 60.0}) + "\n")
+    page = write_report(run).read_text()
+    assert "mIoU of the small classes, %" in page and "pixel accuracy, %" in page
+    assert "<h1>dsr_fpa</h1>" in page
+
+
 def test_metrics_survive_half_a_line(tmp_path):
     metrics = read_metrics(make_path(tmp_path, '{"step": 1, "a": 2.0, "note": "x"}\n{"step": 2, "a"'))
     assert metrics == {"a": ([1], [2.0])}
