@@ -26,7 +26,7 @@ from nightjax.core import cli, sharding
 from nightjax.core.errors import UserError
 from nightjax.core.method import segments
 from nightjax.inference.predict import parse_size
-from nightjax.run import class_sets, meanings, settings, start
+from nightjax.run import meanings, references, settings, start
 from nightjax.shipping import benchmark, folder
 from nightjax.shipping.network import Network
 
@@ -81,7 +81,7 @@ def _network(values: flags.FlagValues, batches: Sequence[int]) -> tuple[str, Ite
         run = api.load(values.workdir, network=values.network, step=values.step).run.merged()
         title, method, variables = values.workdir, run.method, run.variables
     else:
-        config = class_sets.resolve(values.config, measured=False)
+        config = references.planned(values.config)
         method = methods.build(config)
         state = start.first_state(config, method, sharding.make_mesh(jax.local_devices()[:1]))
         title, variables = f"{config.method.name} with fresh weights", method.variables(state, values.network)

@@ -21,7 +21,7 @@ from nightjax import methods
 from nightjax.core import flops, hlo, sharding
 from nightjax.core.errors import UserError
 from nightjax.core.types import PyTree
-from nightjax.run import class_sets, settings, start
+from nightjax.run import references, settings, start
 from nightjax.train import compile_step
 from nightjax.zoo.machines import Machine, compile_only
 
@@ -110,7 +110,7 @@ def plan(config: ml_collections.ConfigDict, target: str) -> Plan:
     machine, devices = compile_only(target)
     mesh = sharding.make_mesh(list(devices))
     sharding.check_batch_size(config.train.batch, config.train.accumulate, mesh)
-    config = class_sets.resolve(config, measured=False)
+    config = references.planned(config)
     method = methods.build(config)
     state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
     # Nothing can be tried out where there is no device, and products by Triton have to be.

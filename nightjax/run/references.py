@@ -14,7 +14,7 @@ import ml_collections
 from nightjax.core import checkpoint, class_section
 from nightjax.core.errors import UserError
 from nightjax.metrics import hard_classes
-from nightjax.run import settings
+from nightjax.run import class_sets, settings
 
 
 def resolve(
@@ -33,6 +33,15 @@ def resolve(
     names = class_section.of_section(config.get("classes")).names
     resolved = _resolved(config.to_dict(), None if saved is None else saved.to_dict(), "", names)
     return ml_collections.ConfigDict(resolved).lock()
+
+
+def planned(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The complete config of a run whose data need not be there, as a plan or a benchmark builds it.
+
+    Raises:
+        UserError: a reference cannot be followed.
+    """
+    return settings.complete(resolve(class_sets.resolve(config, measured=False)))
 
 
 def _resolved(node: Any, saved: Any, where: str, names: Sequence[str]) -> Any:

@@ -1,6 +1,8 @@
 """Recall by the size of objects, against counts by hand."""
 
 import math
+import pathlib
+import runpy
 
 import numpy as np
 import pytest
@@ -8,8 +10,13 @@ import pytest
 from nightjax.core.errors import UserError
 from nightjax.core.types import IGNORE
 from nightjax.metrics.components import recall, recall_counts
-from scripts import recall_by_size
 from tests.helpers import toy
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "scripts" / "recall_by_size.py"
+
+
+def measure(*words):
+    runpy.run_path(str(SCRIPT))["main"](["recall_by_size", *words])
 
 
 def test_counts_by_hand():
@@ -52,9 +59,7 @@ def run(tmp_path_factory):
 
 def test_the_script(run, capsys):
     workdir, data = run
-    recall_by_size.main(
-        ["recall_by_size", f"--workdir={workdir}", f"--data=folder:{data}", "--split=train", "--edges=8,64"]
-    )
+    measure(f"--workdir={workdir}", f"--data=folder:{data}", "--split=train", "--edges=8,64")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| class | run | below 8 | 8 to 63 | from 64 | all |"
     assert any(line.startswith(f"| pole | {workdir} | ") for line in lines)
@@ -73,4 +78,4 @@ def test_the_script(run, capsys):
 def test_mistakes(run, words, message):
     workdir, data = run
     with pytest.raises(UserError, match=message):
-        recall_by_size.main(["x", f"--workdir={workdir}", f"--data=folder:{data}", "--split=train", *words])
+        measure(f"--workdir={workdir}", f"--data=folder:{data}", "--split=train", *words)

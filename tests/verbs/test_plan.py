@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from nightjax import plan, planning
@@ -196,6 +197,22 @@ def test_a_tpu_slice_reduces_and_gathers_nothing(tmp_path, method, _):
     found = planning.plan(settings.override(tiny, {"train.batch": 4}), "v5e:2x2")
     assert found.fits and found.chips == 4
     assert set(found.collectives) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("config", ["distill:teacher={run}", "dsr_fpa:aligner=uawarpc,matcher={run}"])
+def test_a_config_that_names_another_run(tmp_path, monkeypatch, config):
+    """What comes from that run is read before the step is built; the compiler's answer is made up."""
+    other = "supervised" if "teacher" in config else "uawarpc"
+    run = toy.untrained_run(tmp_path / "run", settings.load(f"{other}:data=nightstreet_tiny"))
+
+    def refuse(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 3.00G of 2.00G hbm.")
+
+    monkeypatch.setattr(planning, "compile_step", refuse)
+    found = planning.plan(settings.load(config.format(run=run) + ",data=nightstreet_tiny"), "cpu")
+    assert not found.fits and found.temporary == 3 * 2**30 and found.flops > 1e6
+    with pytest.raises(UserError, match="nowhere"):
+        planning.plan(settings.load(config.format(run=tmp_path / "nowhere") + ",data=nightstreet_tiny"), "cpu")
 
 
 def test_every_method_is_planned():
