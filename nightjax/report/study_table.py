@@ -104,21 +104,34 @@ def markdown(root: str, study: Study, remake: str = "") -> str:
     head, *rows = cells(study, found)
     lines = [f"**{study.question}**", "", f"| {' | '.join(head)} |", "|---" + "|--:" * (len(head) - 1) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", *(f"- {fact}" for fact in facts(study, found)), "", cost(root, study, found)]
+    lines += [
+        "",
+        *(f"- {fact}" for fact in (*facts(study, found), *not_run(study, found))),
+        "",
+        cost(root, study, found),
+    ]
     if remake:
         lines[-1] += f" Made by `{remake}`."
     return "\n".join(lines) + "\n"
 
 
 def cells(study: Study, found: Mapping[str, Mapping[int, Scores]]) -> list[list[str]]:
-    """The table row by row, its head first; columns that no run has are left out."""
+    """The table row by row, its head first; rows without a finished run and columns that no run has are left out."""
     titles = [title for title in _titles(study) if any(_measured(found, title))]
     rows = [["run", "steps", "seeds", *titles]]
     for name, run in study.runs.items():
         scores = found[name]
+        if not scores:
+            continue
         values = [format_value([one.values.get(title) for one in scores.values()]) for title in titles]
         rows.append([run.title or name, _steps(study, found, name), str(len(scores)), *values])
     return rows
+
+
+def not_run(study: Study, found: Mapping[str, Mapping[int, Scores]]) -> list[str]:
+    """A line that names the runs of which no seed is finished, if there are any."""
+    names = [run.title or name for name, run in study.runs.items() if not found[name]]
+    return [f"Not run yet: {'; '.join(names)}."] if names else []
 
 
 def cost(root: str, study: Study, found: Mapping[str, Mapping[int, Scores]]) -> str:

@@ -124,6 +124,14 @@ def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsy
     assert "night +3.0 (one seed)" in capsys.readouterr().out
 
 
+def test_runs_that_are_not_there_are_named_and_have_no_row(tmp_path, file, played, monkeypatch, capsys):
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less")
+    text = capsys.readouterr().out
+    assert "- Not run yet: less, then more." in text and "| less | 100 | 2 |" in text and "| less, then" not in text
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}")
+    assert "Not run yet" not in capsys.readouterr().out
+
+
 def test_a_run_that_scores_nothing(tmp_path):
     """It is finished with its last checkpoint, and its row of the table is empty."""
     found = studies.parse(
