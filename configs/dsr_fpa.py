@@ -43,10 +43,10 @@ training with AdamW (ours).
 No figure was published for ``model=daformer``, the default on real data. ``data=cityscapes_to_acdc_night`` has its own
 schedule. The papers test the student; ``--config.eval.network=teacher`` tests the teacher.
 
-``mem=80|48|24|11`` (GB) makes a step smaller: images one after another, backbone blocks computed twice, and for HRDA at
-11 GB crops of 768. These are estimates. Only 80 is the paper's setting to the letter: with the others, norms and the
-feature distance see one image at a time. `docs/speed.md` ("Memory") has settings that store less and leave the paper's
-alone.
+``mem=80|48|24|11`` (GB) makes a step smaller. From 48 on, what lies between matrix products is computed twice, which
+changes nothing but time: by the compiler's count HRDA then needs 18.2 GB of a GPU, and DAFormer 6.6 GB. At 11 GB, HRDA
+has crops of 768, and images come one after another but for DAFormer: norms and the feature distance see one at a time.
+`docs/speed.md` ("Memory") has more such settings.
 
 ``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``), on the night images with their
 refined pseudo-labels. Nobody has published that combination.
@@ -95,16 +95,22 @@ networks."""
 MATCHERS = {"toy": "uawarpc_tiny", "paper": "uawarpc"}
 """Scale of the benchmark to the network of the matcher."""
 
-MEMORY = {
-    80: {},
-    48: {"train.accumulate": 2},
-    24: {"train.accumulate": 2, "model.backbone_remat": True},
-    11: {"train.accumulate": 2, "model.backbone_remat": True},
-}
-"""``mem=``: GB of one accelerator to what differs from the paper."""
-
 HRDA_CROP = {11: (768, 768)}
 """``mem=``: HRDA's crop, where it differs from the paper's."""
+
+
+def _memory(model: ml_collections.ConfigDict, gigabytes: int) -> dict[str, bool | int | str]:
+    """What differs from the paper for so much memory: what lies between products is computed twice, and at 11 GB the
+    images of a batch come one after another, but for DAFormer."""
+    if gigabytes == 80:
+        return {}
+    changes: dict[str, bool | int | str] = {"model.backbone_remat": True, "model.backbone_stored": "products"}
+    daformer = model.head == "daformer"
+    if daformer:
+        changes["model.head_remat"] = True
+    if gigabytes == 11 and (model.get("hrda") or not daformer):
+        changes["train.accumulate"] = 2
+    return changes
 
 
 def get_config(
@@ -151,7 +157,7 @@ def get_config(
         if not matcher.endswith((*SAVED, *TORCH)):  # A file of weights does not say what they were trained on.
             method["refinement.matcher_input"] = f"run:{matcher}:model.input"
     method |= PARTS[parts]
-    changes = [{f"method.{key}": value for key, value in method.items()}, MEMORY[int(mem or 80)]]
+    changes = [{f"method.{key}": value for key, value in method.items()}, _memory(config.model, int(mem or 80))]
     if aligner == "true_flow":
         changes.append({"data.streams.target.fields": (*config.data.streams.target.fields, "flow", "flow_valid")})
     if aligner == "uawarpc":

@@ -95,17 +95,20 @@ def test_parts():
 
 
 def test_memory():
-    for memory, microbatches, remat, crop in (
-        ("80", 1, False, 1024),
-        ("48", 2, False, 1024),
-        ("24", 2, True, 1024),
-        ("11", 2, True, 768),
+    for memory, microbatches, stored, crop in (
+        ("80", 1, "inputs", 1024),
+        ("48", 1, "products", 1024),
+        ("24", 1, "products", 1024),
+        ("11", 2, "products", 768),
     ):
         config = dsr_fpa(f"{DZ},model=hrda,mem={memory}")
         assert config.train.batch == 2 and config.train.accumulate == microbatches
-        assert config.model.backbone_remat is remat
+        assert config.model.backbone_stored == stored
+        assert config.model.backbone_remat is config.model.head_remat is (memory != "80")
         assert config.data.streams.target.crop == config.data.streams.source.crop == (crop, crop)
         methods.build(config)
+    assert dsr_fpa(f"{DZ},mem=11").train.accumulate == 1
+    assert dsr_fpa(f"{DZ},model=deeplab,mem=11").train.accumulate == 2
     assert dsr_fpa(f"{DZ},model=deeplab,mem=11").data.streams.target.crop == (512, 512)
     with pytest.raises(UserError, match="mem"):
         dsr_fpa("mem=12")
