@@ -46,7 +46,7 @@ schedule. The papers test the student; ``--config.eval.network=teacher`` tests t
 ``mem=80|48|24|11`` (GB) makes a step smaller. From 48 on, what lies between matrix products is computed twice, which
 changes nothing but time: by the compiler's count HRDA then needs 18.2 GB of a GPU, and DAFormer 6.6 GB. At 11 GB, HRDA
 has crops of 768, and images come one after another but for DAFormer: norms and the feature distance see one at a time.
-`docs/speed.md` ("Memory") has more such settings.
+Other networks, and HRDA at 11 GB, are unchecked. `docs/speed.md` ("Memory") has more such settings.
 
 ``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``), on the night images with their
 refined pseudo-labels. Nobody has published that combination.

@@ -78,12 +78,14 @@ def render(
         if time_of_day == "day"
         else light.draw_lights(scene_seed, view.street, view.lamps, view.movers, view.camera, knobs)
     )
-    clean, left = light.radiance(view.surfaces, view.camera, view.street, air, lights), np.ones(size, np.float32)
+    scene = (view.surfaces, view.camera, view.street, air, lights)
     if knobs.fog or knobs.rain:
         moment = sensor_seed if noise_seed is None else noise_seed
         outside = weather.draw_weather(scene_seed, knobs)
-        clean, left = weather.radiance(outside, view.surfaces, view.camera, view.street, air, lights)
+        clean, left = weather.radiance(outside, *scene)
         clean = weather.fall(outside, clean, moment, sensor_seed)
+    else:
+        clean, left = light.radiance(*scene), np.ones(size, np.float32)
     rng = named_generator(sensor_seed, "sensor")
     electronics = sensor.draw_sensor(rng, clean, time_of_day, knobs)
     lens = optics.draw_lens(rng, time_of_day == "night", knobs)

@@ -46,8 +46,9 @@ class SegmentationLoss:
         detail: share of the detail window in the loss of HRDA; other networks have no such window.
         auxiliary: weight of an auxiliary classifier's loss in supervised training.
         unweighting: share of the class weights that is undone where the network predicts. Weights make rare classes
-            likelier than they are; this share of a weight's logarithm is taken off its class's logits. Training and
-            pseudo-labels never see it.
+            likelier than they are; this share of a weight's logarithm is taken off its class's logits. Training, with
+            the pseudo-labels that it makes, never sees it. NightLab's further stages have ``logit_adjustment``, all or
+            nothing.
     """
 
     class_weights: tuple[float, ...] | None = None

@@ -8,9 +8,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nightjax.core.types import PyTree, Variables
+from nightjax.methods.parts.loss import SegmentationLoss
 from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.region_detector import RegionDetector
 from nightjax.methods.parts.region_geometry import RegionGeometry
@@ -45,10 +45,7 @@ class TwoLevel:
     def segment(self, variables: Variables, name: str, image: jax.Array) -> jax.Array:
         """Logits [B, h, w, K] of one level alone for images [B, H, W, 3] in 0..255."""
         logits = self.network.predict(only(variables, name), image)
-        if self.adjustment is None:
-            return logits
-        weights = np.asarray(self.adjustment, np.float32)
-        return logits - np.log(np.where(weights > 0, weights, 1))
+        return SegmentationLoss(self.adjustment, unweighting=1.0).unweighted(logits)
 
     def image_level(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Logits [B, H, W, K] of the image level alone, at the image's size."""
