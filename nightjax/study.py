@@ -6,11 +6,12 @@
     nightjax study --study=my_question.toml --args=data=folder --set=data.manual_dir=my_data
     nightjax study --study=night_parts --run=false --write=docs/results.md
 
-A study is a question, runs and seeds in a TOML file; nightjax list studies names those that come along. Its runs lie in
-ROOT/STUDY/RUN-seedN. A finished run is not made again and an interrupted one goes on, so the same command goes on with
-the study. --args adds arguments to every run's config and --set replaces a setting in every run: that is how a study is
-run on your own data. The table is printed, and ROOT/STUDY/study.html has it with charts, differences and commands.
---write also puts it between the study's markers in a page of Markdown.
+A study is a question, runs and seeds in a TOML file; nightjax list studies names those that come along. The runs of all
+studies lie in ROOT/runs, so studies share the runs that they have in common. A finished run is not made again and an
+interrupted one goes on, so the same command goes on with the study. --args adds arguments to every run's config and
+--set replaces a setting in every run: that is how a study is run on your own data. The table is printed, and
+ROOT/STUDY/study.html has it with charts, differences and commands. --write also puts it between the study's markers in
+a page of Markdown.
 """
 
 import shlex
@@ -42,16 +43,19 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("dry_run", False, "Print the commands instead of running them.", flag_values=values)
     flags.DEFINE_string("write", "", "Page whose markers get the table, such as docs/results.md.", flag_values=values)
     cli.parse(values, argv, __doc__, required=("study",))
-    study = studies.read(values.study)
+    settings = _settings(values.set)
+    study = studies.read(values.study).changed(values.args, settings)
     seeds = [_seed(word) for word in values.seeds] or list(study.seeds)
-    commands = list(plan(study, values.root, seeds, values.only, values.args, _settings(values.set)))
+    commands = list(plan(study, values.root, seeds, values.only))
     if values.dry_run:
         print("\n".join(shlex.join(command) for _, command in commands))
         return
     if values.run:
         for folder, command in commands:
             _run(study, folder, command)
-    remake = f"nightjax study --study={values.study}"
+    words = [f"--study={values.study}"] + ([f"--args={values.args}"] if values.args else [])
+    words += [f"--set={key}={value}" for key, value in settings.items() if not key.startswith(studies.PLACES)]
+    remake = shlex.join(["nightjax", "study", *words])
     table = study_table.markdown(values.root, study, remake)
     print(table, end="")
     print(f"\nwrote {study_page.write(values.root, study, remake)}")
@@ -60,12 +64,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def plan(
-    study: studies.Study,
-    root: str,
-    seeds: Sequence[int],
-    only: Sequence[str] = (),
-    arguments: str = "",
-    settings: dict[str, str] | None = None,
+    study: studies.Study, root: str, seeds: Sequence[int], only: Sequence[str] = ()
 ) -> Iterator[tuple[epath.Path, list[str]]]:
     """The runs of a study in an order in which each finds what it starts from.
 
@@ -74,8 +73,6 @@ def plan(
         root: folder of all studies' runs.
         seeds: of every run.
         only: names of runs; all by default.
-        arguments: added to every config's own.
-        settings: keys of every run's config to their values.
 
     Yields:
         Run folder and command.
@@ -84,25 +81,16 @@ def plan(
         for name in study.order(only):
             run = study.runs[name]
             folder = study_table.run_folder(root, study, name, seed)
-            words = run.config + (("," if ":" in run.config else ":") + arguments if arguments else "")
             keys: dict[str, object] = {"seed": seed}
             if run.start:
                 keys["train.init"] = study_table.run_folder(root, study, run.start, seed)
-            if study.every:
-                keys["eval.every"] = study.every
-            keys |= run.settings | (settings or {})
+            keys |= study.settings(name)
             flag = [f"--config.{key}={value}" for key, value in keys.items()]
-            yield folder, ["nightjax", "train", f"--config={words}", *flag, f"--workdir={folder}"]
+            yield folder, ["nightjax", "train", f"--config={run.config}", *flag, f"--workdir={folder}"]
 
 
 def _run(study: studies.Study, folder: epath.Path, command: list[str]) -> None:
-    note = study_table.read_note(folder)
-    if note and note.get("command") != command:
-        raise UserError(
-            f"{folder} was made by another command ({shlex.join(note.get('command', []))}); delete it, or choose "
-            "another --root"
-        )
-    if note and study_table.read_scores(folder, study):
+    if study_table.read_scores(folder, study):
         return
     print(shlex.join(command), flush=True)
     folder.mkdir(parents=True, exist_ok=True)

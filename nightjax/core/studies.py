@@ -16,6 +16,8 @@ nightjax's own studies lie in ``configs/studies`` and are found by name.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 import re
@@ -26,6 +28,10 @@ from typing import Any
 from nightjax.core import config_files
 from nightjax.core.config import build
 from nightjax.core.errors import UserError, suggestion
+from nightjax.core.same_run import CHANGEABLE
+
+PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
+"""Beginnings of settings that say where files lie and how they are read and written, not what is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +108,37 @@ class Study:
             chain.insert(0, name)
             name = self.runs[name].start
         return chain
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Key of a run's config to its value, the steps between evaluations among them."""
+        every = {"eval.every": self.every} if self.every else {}
+        return every | self.runs[name].settings
+
+    def folder(self, name: str, seed: int) -> str:
+        """Name of a run's folder, the same in every study that trains the same way: its config, a hash and its seed.
+
+        The hash is of the configs and settings of the run and of those that lead to it; settings that say no more than
+        where files lie and how they are read are left out.
+        """
+        told = [
+            (self.runs[one].config, {k: str(v) for k, v in self.settings(one).items() if not k.startswith(PLACES)})
+            for one in self.chain(name)
+        ]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        words = re.sub(r"[^\w.]+", "-", self.runs[name].config).strip("-")
+        return f"{words}-{digest}-seed{seed}"
+
+    def changed(self, arguments: str = "", settings: Mapping[str, Any] | None = None) -> "Study":
+        """The study with arguments added to every run's config, and settings replaced in every run."""
+        runs = {
+            name: dataclasses.replace(
+                run,
+                config=run.config + (("," if ":" in run.config else ":") + arguments if arguments else ""),
+                settings={**run.settings, **(settings or {})},
+            )
+            for name, run in self.runs.items()
+        }
+        return dataclasses.replace(self, runs=runs)
 
 
 def names() -> list[str]:

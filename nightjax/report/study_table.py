@@ -36,8 +36,8 @@ class Scores:
 
 
 def run_folder(root: str, study: Study, name: str, seed: int) -> epath.Path:
-    """Where a run of a study lies."""
-    return epath.Path(root) / study.name / f"{name}-seed{seed}"
+    """Where a run of a study lies, and of every other study under ``root`` that has the same run."""
+    return epath.Path(root) / "runs" / study.folder(name, seed)
 
 
 def read_scores(folder: epath.Path, study: Study) -> Scores | None:
@@ -61,7 +61,7 @@ def read_scores(folder: epath.Path, study: Study) -> Scores | None:
         if len(files) < study.last:
             raise UserError(
                 f"{folder} was scored {len(files)} times on {one_set}, and study {study.name!r} takes the mean of the "
-                f"last {study.last}: set its `every` smaller, delete the folder and run again"
+                f"last {study.last}: set its `every` smaller and run again"
             )
         for file in files[-study.last :]:
             for column, value in _columns(read_json(file), title, study).items():

@@ -52,11 +52,10 @@ def played(monkeypatch):
 
     def train(command, check):
         flags = dict(word.removeprefix("--").partition("=")[::2] for word in command[3:])
-        folder = pathlib.Path(flags["workdir"])
-        seen.commands.append((folder.name, flags))
-        name, seed = folder.name.split("-seed")
-        steps = 200 if name == "more" else 100
-        write_run(folder, steps, NIGHTS[name, int(seed)], finished=name not in seen.stops)
+        name, steps = ("more", 200) if "steps=200" in flags["config"] else ("less", 100)
+        seed = int(flags["config.seed"])
+        seen.commands.append((f"{name}-seed{seed}", flags))
+        write_run(pathlib.Path(flags["workdir"]), steps, NIGHTS[name, seed], finished=name not in seen.stops)
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(study.subprocess, "run", train)
@@ -89,7 +88,11 @@ def test_it_runs_what_is_missing_and_writes_the_table(tmp_path, file, played, mo
     assert [name for name, _ in played.commands] == ["less-seed0", "more-seed0", "less-seed1", "more-seed1"]
     flags = played.commands[1][1]
     assert flags["config"] == "supervised:data=nightstreet_tiny,steps=200,exposure=1"
-    assert flags["config.train.init"] == f"{tmp_path}/runs/help/less-seed0" and flags["config.seed"] == "0"
+    assert flags["config.train.init"] == played.commands[0][1]["workdir"] and flags["config.seed"] == "0"
+    assert re.fullmatch(
+        rf"{tmp_path}/runs/runs/supervised-data-nightstreet_tiny-steps-200-exposure-1-[0-9a-f]{{8}}-seed0",
+        flags["workdir"],
+    )
     assert flags["config.optim.lr"] == "2" and flags["config.eval.every"] == "50"
     text = page.read_text()
     assert text.startswith("before\n<!-- study:help -->\n**Does more help?**") and text.endswith("-->\nafter\n")
@@ -104,19 +107,39 @@ def test_it_runs_what_is_missing_and_writes_the_table(tmp_path, file, played, mo
     assert '<th scope="row">less, then more</th><td>100 + 200</td><td>2</td><td>18.5 ± 7.8</td>' in drawn
     assert 'aria-label="less: 10.0, 20.0; less, then more: 13.0, 24.0"' in drawn and drawn.count("<circle") == 8
     assert drawn.count("nightjax train --config=") == 4
+    assert "Made by `nightjax study --study=" in text and "--args=exposure=1 --set=optim.lr=2`" in text
     played.commands.clear()
-    call(monkeypatch, *words)
+    call(monkeypatch, *words, f"--set=data.manual_dir={tmp_path}")
     assert not played.commands
-    with pytest.raises(SystemExit):
-        call(monkeypatch, *shared)
-    assert "was made by another command" in capsys.readouterr().err
+    call(monkeypatch, *shared, "--seeds=0")
+    assert len(played.commands) == 2, "other settings are other runs"
+
+
+def test_studies_share_the_runs_that_they_have_in_common(tmp_path, file, played, monkeypatch):
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}/runs", "--seeds=0")
+    played.commands.clear()
+    other = tmp_path / "other.toml"
+    other.write_text(STUDY.replace("less", "base").replace('"optim.lr" = 0.5', '"optim.lr" = 0.25'))
+    call(monkeypatch, f"--study={other}", f"--root={tmp_path}/runs", "--seeds=0")
+    assert [name for name, _ in played.commands] == ["more-seed0"]
+    played.commands.clear()
+    other.write_text(STUDY.replace("every = 50", "every = 25"))
+    call(monkeypatch, f"--study={other}", f"--root={tmp_path}/runs", "--seeds=0", "--only=less")
+    assert [name for name, _ in played.commands] == ["less-seed0"]
+
+
+def test_a_start_of_another_kind_is_another_run(tmp_path, file):
+    found = studies.read(file)
+    other = studies.parse(tomllib.loads(STUDY.replace("steps=100", "steps=150")), "other")
+    assert other.folder("more", 0) != found.folder("more", 0) != found.folder("more", 1)
+    assert studies.parse(tomllib.loads(STUDY), "other").folder("more", 0) == found.folder("more", 0)
 
 
 def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsys):
     played.stops = {"more"}
     with pytest.raises(SystemExit):
         call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--only=more")
-    assert "more-seed0 was stopped before its end" in capsys.readouterr().err
+    assert "seed0 was stopped before its end" in capsys.readouterr().err
     played.stops = set()
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0")
     assert [name for name, _ in played.commands] == ["less-seed0", "more-seed0", "more-seed0"]
@@ -138,6 +161,7 @@ def test_a_run_that_scores_nothing(tmp_path):
         tomllib.loads(STUDY.replace("supervised:data=nightstreet_tiny,steps=100", "self_supervised:")), "s"
     )
     folder = study_table.run_folder(str(tmp_path), found, "less", 0)
+    assert folder.name.startswith("self_supervised-") and folder.parent.name == "runs"
     folder.mkdir(parents=True)
     config = override(settings.load("self_supervised:data=nightstreet_tiny"), {"train.steps": 100})
     (folder / "config.json").write_text(to_json(config))
@@ -154,9 +178,10 @@ def test_a_run_that_scores_nothing(tmp_path):
 
 def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--dry_run", "--seeds=3", "--only=less")
+    folder = study_table.run_folder(str(tmp_path), studies.read(file), "less", 3)
     assert capsys.readouterr().out.splitlines() == [
         "nightjax train --config=supervised:data=nightstreet_tiny,steps=100 --config.seed=3 --config.eval.every=50 "
-        f"--workdir={tmp_path}/help/less-seed3"
+        f"--workdir={folder}"
     ]
     assert not played.commands
 
