@@ -87,7 +87,7 @@ def explain(error: BaseException) -> str | None:
         return f"{trouble}: {first_line(error)}; check the path, rights and free space"
     if isinstance(error, KeyError) and re.fullmatch(r"\w*://", str(error.args[0] if error.args else "")):
         return f"paths that begin with {error.args[0]} are not known: use a local path, gs:// or s3://"
-    if isinstance(error, ImportError) and (package := re.search(r"\b(gcsfs|s3fs)\b", str(error))):
+    if isinstance(error, ImportError) and (package := re.search(r"\b(gcsfs|s3fs|adlfs)\b", str(error))):
         return f"a path of this store needs the package {package[1]}: pip install {package[1]}, or use a local path"
     if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):
         return f"{str(error).splitlines()[0]}; check JAX_PLATFORMS and that jax is installed for this accelerator"

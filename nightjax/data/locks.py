@@ -14,10 +14,22 @@ PATIENCE = 10.0
 """Seconds of waiting for a claim before a line says so."""
 
 
+def refuse_stores(folder: str) -> None:
+    """Refuses to make a data set in an object store, whose files nobody can lock and records nobody can append to.
+
+    Raises:
+        UserError: the folder is in a store; says how a data set gets there.
+    """
+    if "://" in folder:
+        raise UserError(
+            f"data sets are made on a disk, and this one is not in {folder} yet: make it in a folder of one machine "
+            f"(data_dir) and copy that folder: gcloud storage rsync --recursive FOLDER {folder}"
+        )
+
+
 @contextlib.contextmanager
 def machine_lock(folder: str) -> Iterator[None]:
-    """Held by one process of this machine at a time; others wait. Object stores have no locks: prepare data there
-    beforehand.
+    """Held by one process of this machine at a time; others wait.
 
     Unix locks a file, and the lock ends with the process. Elsewhere a file is claimed by creating it. Windows deletes
     it when the process ends, too; any other system keeps the claim of a process that was killed, and a line says which
@@ -27,11 +39,9 @@ def machine_lock(folder: str) -> Iterator[None]:
         folder: for which the lock is; made if missing.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or is in an object store.
     """
-    if "://" in folder:
-        yield
-        return
+    refuse_stores(folder)
     path = pathlib.Path(folder) / LOCK
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ def look(wanted: Mapping[str, Wanted], *, data_dir: str = "", manual_dir: str = 
         notes += found.notes
         if found.faults:
             faults[" and ".join(places)] = f"{dataset}, split {split!r}: {'; '.join(found.faults)}"
-    if len(faults) == 1:
+    if len(set(faults.values())) == 1:
         raise UserError(next(iter(faults.values())))
     if faults:
         listed = [f"{where}: {_cut(fault)}" for where, fault in list(faults.items())[:SETS_SHOWN]]

@@ -23,7 +23,7 @@ from nightjax.core.errors import Absent, UserError
 from nightjax.data import conversion, datasets, folders, labels, splits, transforms
 from nightjax.data.folders import FolderSource
 from nightjax.data.leftovers import left_out
-from nightjax.data.locks import machine_lock
+from nightjax.data.locks import machine_lock, refuse_stores
 from nightjax.data.tfds_source import TfdsSource, explained, open_builder, ordered_fields
 
 Record = Mapping[str, Any]
@@ -166,7 +166,7 @@ def check_available(name: str, split: str, *, data_dir: str = "", manual_dir: st
         _check_origin(name, builder, manual_dir)
         _check_splits(name, builder, split)
     else:
-        _check_files(builder, manual_dir)
+        _check_files(builder, data_dir, manual_dir)
 
 
 def parts_of(name: str) -> list[str]:
@@ -252,8 +252,15 @@ class ListSource:
 
 
 def prepared_dir(data_dir: str = "") -> str:
-    """Where prepared data sets are kept: ``data_dir``, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``."""
-    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    """Where prepared data sets are kept: ``data_dir``, else ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``.
+
+    Raises:
+        UserError: it is in an object store whose records cannot be read.
+    """
+    place = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    if "://" in place and not place.startswith("gs://"):
+        raise UserError(f"data_dir {place}: records are read from a disk or from gs://; copy the folder to a disk")
+    return place
 
 
 def _shrunk_by(builder: tfds.core.DatasetBuilder, data_dir: str) -> int:
@@ -326,7 +333,7 @@ def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) -> None:
     """Prepares the data set once, however many processes of this machine ask for it."""
-    _check_files(builder, manual_dir)
+    _check_files(builder, data_dir, manual_dir)
     download = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     tfds.disable_progress_bar()  # Builders show their own.
     with machine_lock(data_dir):
@@ -338,8 +345,9 @@ def _prepare(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) 
             manifest.write(builder.data_path)
 
 
-def _check_files(builder: tfds.core.DatasetBuilder, manual_dir: str) -> None:
-    """Refuses to prepare a data set whose files are nowhere."""
+def _check_files(builder: tfds.core.DatasetBuilder, data_dir: str, manual_dir: str) -> None:
+    """Refuses to prepare a data set whose files are nowhere, or where none can be prepared."""
+    refuse_stores(data_dir)
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         if not manual_dir:

@@ -40,10 +40,10 @@ def open_builder(path: str | os.PathLike) -> Any:
 
 @contextlib.contextmanager
 def explained(path: str | os.PathLike) -> Iterator[None]:
-    """Whatever TFDS stumbles over in a prepared folder is the folder's fault."""
+    """Whatever TFDS stumbles over in a prepared folder is the folder's fault, but for memory and missing packages."""
     try:
         yield
-    except (UserError, MemoryError):
+    except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # TFDS raises what protobuf, JSON and its own assertions raise.
         raise UserError(f"the prepared data in {path} are damaged ({first_line(error)}): {REMEDY}") from error

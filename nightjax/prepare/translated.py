@@ -30,7 +30,7 @@ from nightjax.core.files import read_json
 from nightjax.core.progress import Progress
 from nightjax.data import labels, transforms
 from nightjax.data.imagefiles import encode_png
-from nightjax.data.locks import machine_lock
+from nightjax.data.locks import machine_lock, refuse_stores
 from nightjax.data.sources import TRANSLATED, VERSION, Source, class_set, open_source, prepared_dir
 from nightjax.data.tfds_source import open_builder, ordered_fields
 from nightjax.prepare import builder
@@ -214,7 +214,8 @@ def plan(
     """
     made_of = {split: {"records": len(source), "labels": source.label_version} for split, source in opened.items()}
     provenance = {"made_by": made_by, "data": data, "splits": made_of}
-    return Translation(name, pathlib.Path(prepared_dir(data_dir)), opened, provenance, condition)
+    refuse_stores(place := prepared_dir(data_dir))
+    return Translation(name, pathlib.Path(place), opened, provenance, condition)
 
 
 def default_name(maker: str, data: str) -> str:

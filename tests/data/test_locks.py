@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from nightjax.core.errors import UserError
 from nightjax.data import locks
 
 
@@ -39,6 +40,6 @@ def test_a_claim_that_is_kept_is_named(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count(str(claim)) == 1
 
 
-def test_object_stores_are_not_locked():
-    with locks.machine_lock("gs://bucket/data"):
+def test_nothing_is_made_in_an_object_store():
+    with pytest.raises(UserError, match="FOLDER gs://bucket/data"), locks.machine_lock("gs://bucket/data"):
         pass

@@ -199,7 +199,10 @@ def test_a_tpu_slice_reduces_and_gathers_nothing(tmp_path, method, _):
     assert set(found.collectives) == {"all-reduce"}
 
 
-@pytest.mark.parametrize("config", ["distill:teacher={run}", "dsr_fpa:aligner=uawarpc,matcher={run}"])
+@pytest.mark.parametrize(
+    "config",
+    ["distill:teacher={run}", pytest.param("dsr_fpa:aligner=uawarpc,matcher={run}", marks=pytest.mark.slow)],
+)
 def test_a_config_that_names_another_run(tmp_path, monkeypatch, config):
     """What comes from that run is read before the step is built; the compiler's answer is made up."""
     other = "supervised" if "teacher" in config else "uawarpc"
