@@ -117,13 +117,14 @@ class Study:
     def folder(self, name: str, seed: int) -> str:
         """Name of a run's folder, the same in every study that trains the same way: its config, a hash and its seed.
 
-        The hash is of the configs and settings of the run and of those that lead to it; settings that say no more than
-        where files lie and how they are read are left out.
+        The hash is of the configs and settings of the run and of those that lead to it. Left out are settings that say
+        no more than where files lie and how they are read, and when a run was scored that others start from.
         """
-        told = [
-            (self.runs[one].config, {k: str(v) for k, v in self.settings(one).items() if not k.startswith(PLACES)})
-            for one in self.chain(name)
-        ]
+        told = []
+        for one in self.chain(name):
+            without = PLACES if one == name else CHANGEABLE
+            kept = {key: str(value) for key, value in self.settings(one).items() if not key.startswith(without)}
+            told.append((self.runs[one].config, kept))
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         words = re.sub(r"[^\w.]+", "-", self.runs[name].config).strip("-")
         return f"{words}-{digest}-seed{seed}"

@@ -135,6 +135,15 @@ def test_a_start_of_another_kind_is_another_run(tmp_path, file):
     assert studies.parse(tomllib.loads(STUDY), "other").folder("more", 0) == found.folder("more", 0)
 
 
+def test_when_a_start_was_scored_is_no_other_run(file):
+    """It trains the same; the start itself is another run, since other scores are kept of it."""
+    found, often = studies.read(file), studies.parse(tomllib.loads(STUDY.replace("every = 50", "every = 5")), "often")
+    rare = STUDY.replace('steps=100"', 'steps=100"\nsettings = {"eval.every" = 100}')
+    rare = studies.parse(tomllib.loads(rare), "rare")
+    assert rare.folder("more", 0) == found.folder("more", 0) and rare.folder("less", 0) != found.folder("less", 0)
+    assert often.folder("more", 0) != found.folder("more", 0)
+
+
 def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsys):
     played.stops = {"more"}
     with pytest.raises(SystemExit):
