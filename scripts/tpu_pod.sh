@@ -12,6 +12,8 @@
 #   status   state of the slice, and which workers train
 #   logs     follows the log of one worker   [--worker=0]
 #   evaluate scores a run on all workers     -- --workdir=gs://bucket/run
+#   export   exports a run on the CPU of one worker, which needs no other
+#                                            [--worker=0] -- --workdir=gs://bucket/run --output=gs://bucket/shipped
 #   resume   makes a preempted slice again, installs, copies the data if --from is given, and runs `train` with the same
 #            arguments; a slice that is still there and ready is left alone
 #   delete   deletes the slice
@@ -74,7 +76,7 @@ check() {  # Before the first command of a verb, so that nothing is half done.
   case $1 in data) [[ -n $from ]] || fail "--from is missing: the folder of prepared data sets, such as gs://bucket/tensorflow_datasets" ;; esac
   [[ -z $from ]] || looks_like --from "$from" 'gs://[a-z0-9][-a-z0-9_.]*(/[A-Za-z0-9_.=-]+)*/?' gs://bucket/tensorflow_datasets
   looks_like --to "$to" '[A-Za-z0-9_/][A-Za-z0-9_./-]*' tensorflow_datasets
-  case $1 in evaluate)
+  case $1 in evaluate | export)
     [[ " ${arguments[*]} " == *" --workdir=gs://"* ]] || fail "--workdir must be a gs:// path that all workers reach: put it behind --" ;;
   esac
   case $1 in train | resume)
@@ -110,6 +112,12 @@ evaluate() {
   on_workers all "cd nightjax && .venv/bin/python -m nightjax.evaluate --distributed$words"
 }
 
+export_run() {
+  local words
+  words=$(printf ' %q' "${arguments[@]}")
+  on_workers "$worker" "cd nightjax && JAX_PLATFORMS=cpu .venv/bin/python -m nightjax.export$words"
+}
+
 status() {
   tpu describe --format="value(state,health)"
   on_workers all "pgrep -f '[n]ightjax.main' >/dev/null || echo 'not training; its last line:'; tail -n 1 nightjax/train.log"
@@ -142,10 +150,10 @@ delete() {
 
 verb=${1:-}
 case $verb in
-  create | install | data | train | evaluate | status | logs | resume | delete) shift ;;
+  create | install | data | train | evaluate | export | status | logs | resume | delete) shift ;;
   -h | --help) sed -n '3,/^set /{/^set /!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-  "") fail "a verb is missing: create, install, data, train, evaluate, status, logs, resume or delete" ;;
-  *) fail "unknown verb '$verb': create, install, data, train, evaluate, status, logs, resume or delete" ;;
+  "") fail "a verb is missing: create, install, data, train, evaluate, export, status, logs, resume or delete" ;;
+  *) fail "unknown verb '$verb': create, install, data, train, evaluate, export, status, logs, resume or delete" ;;
 esac
 
 name='' zone='' type='' from='' to=tensorflow_datasets worker=0 dry_run=no
@@ -178,4 +186,4 @@ while (($#)); do
   shift
 done
 check "$verb"
-"$verb"
+if [[ $verb == export ]]; then export_run; else "$verb"; fi

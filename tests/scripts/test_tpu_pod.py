@@ -65,6 +65,13 @@ def test_evaluate_joins_all_workers():
     assert "-m nightjax.evaluate --distributed --workdir=gs://bucket/run --step=best" in line
 
 
+def test_export_takes_one_worker_and_no_tpu():
+    (line,) = commands("export", *WHERE, "--worker=1", "--", "--workdir=gs://bucket/run", "--output=gs://bucket/ship")
+    assert line.startswith(f"{SSH} --worker=1 ")
+    assert "JAX_PLATFORMS=cpu .venv/bin/python -m nightjax.export --workdir=gs://bucket/run" in line
+
+
+
 def test_train_runs_on_all_workers_and_returns():
     (line,) = commands("train", *WHERE, *TRAINING)
     assert line.startswith(f"{SSH} --worker=all ")
@@ -121,6 +128,7 @@ def test_help():
         (("data", *WHERE, "--from=gs://bucket/a;reboot"), "--from has an odd value"),
         (("data", *WHERE, "--from=gs://bucket/a", "--to=$(reboot)"), "--to has an odd value"),
         (("evaluate", *WHERE, "--", "--workdir=runs/a"), "--workdir must be a gs:// path"),
+        (("export", *WHERE, "--", "--workdir=runs/a"), "--workdir must be a gs:// path"),
         (("resume", *WHERE, REPO, *TRAINING), "--type is missing"),
         (("resume", *WHERE, REPO, "--type=v5litepod-16"), "--config is missing"),
     ],
