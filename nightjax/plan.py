@@ -4,12 +4,14 @@
     nightjax plan --config=dsr_fpa:data=cityscapes_to_dark_zurich,model=daformer_b5 --target=v5e:4x4
     nightjax plan --config=dacs --target=rtx4090,h200 --price=2
     nightjax plan --config=supervised --target=h200:8 --config.train.batch=64 --json
+    nightjax plan --config=dacs --target=v5e:1x1,v5e:4x4,v5e:16x16 --scaling
     nightjax plan --all --target=h200,v5e:2x4
 
 The run's own step is compiled for each target; nothing is run and no data set is read. Where it does not fit, the
-smallest change that makes it fit is looked for (--noadvise leaves that out). --all makes the table of recipes in
-docs/speed.md, which takes some minutes a row. TPU targets need pip install
-'nightjax[tpu]', GPU targets 'nightjax[cuda13]'; neither needs the device. Exit code 1 if a target does not fit.
+smallest change that makes it fit is looked for (--noadvise leaves that out). --scaling gives every chip the config's
+batch and prints a table of what more chips cost. --all makes the table of recipes in docs/speed.md, which takes some
+minutes a row. TPU targets need pip install 'nightjax[tpu]', GPU targets 'nightjax[cuda13]'; neither needs the device.
+Exit code 1 if a target does not fit.
 """
 
 import sys
@@ -40,6 +42,12 @@ def main(argv: Sequence[str]) -> None:
     )
     flags.DEFINE_float("price", 0.0, "Price of one chip for one hour, for the cost of the run.", flag_values=values)
     flags.DEFINE_bool("advise", True, "Look for a change that fits where a plan does not.", flag_values=values)
+    flags.DEFINE_bool(
+        "scaling",
+        False,
+        "Give every chip the batch of the config, and print a table of the targets.",
+        flag_values=values,
+    )
     flags.DEFINE_bool("json", False, "Print each plan as one line of JSON.", flag_values=values)
     cli.parse(values, argv, __doc__, required=() if every else ("config", "target"))
     planning.check_price(values.price)
@@ -49,7 +57,10 @@ def main(argv: Sequence[str]) -> None:
     if every:
         _plan_all(values.target or planned.TARGETS, values.advise)
         return
-    fit = [_plan(values, target) for target in values.target]
+    show = _plan_scaling if values.scaling else _plan
+    if values.scaling:
+        print(planning.scaling_head(), flush=True)
+    fit = [show(values, target) for target in values.target]
     if not all(fit):
         sys.exit(1)
 
@@ -65,6 +76,12 @@ def _plan_all(targets: Sequence[str], advise: bool) -> None:
             better = None if found.fits or not advise else planning.first_that_fits(config, found)
             if better is not None:
                 print(planning.table_row(name, better[1], dtype, better[0]), flush=True)
+
+
+def _plan_scaling(values: flags.FlagValues, target: str) -> bool:
+    found = planning.plan(planning.times_chips(values.config, target), target)
+    print(planning.scaling_row(found, values.config.model.get("dtype", "float32")), flush=True)
+    return found.fits
 
 
 def _plan(values: flags.FlagValues, target: str) -> bool:

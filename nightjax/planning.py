@@ -256,6 +256,38 @@ def table_row(recipe: str, found: Plan, dtype: str, flags: str = "") -> str:
     return f"| {' | '.join(cells)} |"
 
 
+SCALING_COLUMNS = ("target", "chips", "batch", "collectives", "MB", "links, ms", "the rest, ms", "share of links", "fits")
+
+
+def scaling_head() -> str:
+    """The first two lines of a Markdown table of `scaling_row`."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (SCALING_COLUMNS, ("---", *["--:"] * 8)))
+
+
+def scaling_row(found: Plan, dtype: str) -> str:
+    """A plan as a line of the table that shows what more chips cost, each with a batch of its own.
+
+    The share of the links is that of a step in which they never work beside the rest; latencies are not counted.
+
+    Args:
+        found: the plan.
+        dtype: of the matrix products.
+    """
+    bounds = found.bounds(dtype)
+    links = 1000 * bounds.pop("links", 0.0)
+    rest = 1000 * max(bounds.values(), default=0.0)
+    number, size = (sum(column) for column in zip(*found.collectives.values(), (0, 0), strict=True))
+    times = [f"{links:.2f}", f"{rest:.1f}", f"{100 * links / (links + rest):.1f} %"] if rest else ["unknown"] * 3
+    cells = [found.target, str(found.chips), str(found.batch), str(number), f"{size / 1e6:.1f}", *times]
+    cells.append("yes" if found.fits else "no")
+    return f"| {' | '.join(cells)} |"
+
+
+def times_chips(config: ml_collections.ConfigDict, target: str) -> ml_collections.ConfigDict:
+    """The config with its batch on every chip of a target."""
+    return settings.override(config, {"train.batch": config.train.batch * len(compile_only(target)[1])})
+
+
 def for_chips(config: ml_collections.ConfigDict, target: str) -> ml_collections.ConfigDict:
     """The config at its own batch, or at one example of each domain a chip if that is more."""
     chips = len(compile_only(target)[1])

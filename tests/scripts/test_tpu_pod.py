@@ -71,7 +71,6 @@ def test_export_takes_one_worker_and_no_tpu():
     assert "JAX_PLATFORMS=cpu .venv/bin/python -m nightjax.export --workdir=gs://bucket/run" in line
 
 
-
 def test_train_runs_on_all_workers_and_returns():
     (line,) = commands("train", *WHERE, *TRAINING)
     assert line.startswith(f"{SSH} --worker=all ")

@@ -63,6 +63,28 @@ def test_a_large_batch_gets_advice(monkeypatch):
     assert "fits" in planning.format_plan(found, asked)
 
 
+def test_what_more_chips_cost(monkeypatch, capsys):
+    """Each chip has the batch of the config; the compiler's answers are made up."""
+    machine = machines.Machine("toy", "tpu", memory=1e9, bfloat16=1e12, bandwidth=1e9, link=1e8)
+
+    def answer(config, target):
+        chips = int(target)
+        talk = {"all-reduce": (3, 500_000), "all-gather": (1, 100_000)} if chips > 1 else {}
+        return planning.Plan(
+            target, machine, chips, config.train.batch, 1, {"params": 1}, 2, 0, "", 2e10, 1e7, talk, 1.0, 10
+        )
+
+    monkeypatch.setattr(planning, "plan", answer)
+    monkeypatch.setattr(planning, "compile_only", lambda target: (machine, range(int(target))))
+    call(
+        monkeypatch, "--config=supervised:data=nightstreet_tiny", "--target=1,4", "--scaling", "--config.train.batch=2"
+    )
+    *_, one, four = capsys.readouterr().out.splitlines()
+    assert one == "| 1 | 1 | 2 | 0 | 0.0 | 0.00 | 20.0 | 0.0 % | yes |"
+    # 1.1 MB sent, three quarters of it over links of 100 MB/s.
+    assert four == "| 4 | 4 | 8 | 4 | 0.6 | 8.25 | 20.0 | 29.2 % | yes |"
+
+
 def refused(chips=1, state=8, temporary=16):
     """A plan that does not fit in ten bytes."""
     machine = machines.Machine("toy", "tpu", memory=10.0)
