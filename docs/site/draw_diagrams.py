@@ -144,7 +144,7 @@ TEXTS = {
         image @ 0,0 data: images, no labels
         mask @ 1,0 rule: hide 60 % of the patches
         vit @ 2,0 network: transformer
-        loss @ 3,0 loss: L1 of hidden pixels
+        loss @ 3,0 loss: L2 of hidden gradients
         image > mask
         mask > vit
         vit > loss

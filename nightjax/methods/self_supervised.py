@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Self-supervised training of a plain transformer on unlabeled days and nights, to start other runs from.
 
-After SimMIM (arXiv 2111.09886): see `parts.masked_pixels`. What is learned are the weights of a backbone; the runs that
-name this one in ``train.init`` begin the rest of their network anew.
+After MaskFeat (arXiv 2112.09133): see `parts.masked_gradients`. What is learned are the weights of a backbone; the
+runs that name this one in ``train.init`` begin the rest of their network anew.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step
 from nightjax.core.types import Batch, PyTree, Scalars
 from nightjax.methods.dacs import check_one_size
-from nightjax.methods.parts.masked_pixels import MaskedPixels
+from nightjax.methods.parts.masked_gradients import MaskedGradients
 from nightjax.methods.parts.network import RandomKeys, SegmentationNetwork, interleave
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.segmenting import Segmenting
 from nightjax.models.backbones.dinov2 import DinoV2
 
-HEAD = "pixels"
-"""The module that predicts pixels; runs that start from this one leave it out."""
+HEAD = "gradients"
+"""The module that predicts gradients; runs that start from this one leave it out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +36,16 @@ class SelfSupervised(Segmenting):
 
     Attributes:
         network: whose backbone, a plain transformer with a mask token, is trained.
-        optimizer: of the backbone and the map to pixels.
+        optimizer: of the backbone and the map to gradients.
         training: of the run.
         masked: what is hidden and predicted.
-        photometric: augmentation of the images, or None (SimMIM has none).
+        photometric: augmentation of the images, or None (MaskFeat has none).
     """
 
     network: SegmentationNetwork
     optimizer: Optimizer
     training: Training
-    masked: MaskedPixels = MaskedPixels()
+    masked: MaskedGradients = MaskedGradients()
     photometric: Photometric | None = None
 
     task: ClassVar[Task] = "pretraining"
@@ -103,8 +103,7 @@ class SelfSupervised(Segmenting):
     def prediction(
         self, params: PyTree, image: jax.Array, hidden: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Predicted pixels [B, h, w, patch * patch * 3] of images in [0, 1], and the normalized images, of whole
-        patches."""
+        """Predicted gradients [B, h, w, C] of images in [0, 1], and the normalized images, of whole patches."""
         x = self.network.input.normalize(image)
         mask, rngs = hidden.reshape(len(hidden), -1), {"dropout": key}
         variables = {"params": params["backbone"]}
@@ -119,6 +118,8 @@ class SelfSupervised(Segmenting):
         image, hidden = examples["image"], examples["hidden"]
         params = cast(dict[str, Any], self.variables(state)["params"])
         predicted, seen = self.prediction(params, image, hidden, keys("dropout"))
-        blank = self.masked.completed(jnp.zeros_like(predicted), seen, hidden)
-        shown = {"image": seen, "visible": blank, "completed": self.masked.completed(predicted, seen, hidden)}
-        return {name: self.network.input.denormalize(x) for name, x in shown.items()}
+        grown = jnp.repeat(jnp.repeat(hidden, self.backbone.patch, 1), self.backbone.patch, 2)[..., None]
+        true, completed = self.masked.completed(predicted, seen, hidden)
+        shown = self.network.input.denormalize(seen)
+        visible = jnp.where(grown, 0.0, shown)
+        return {"image": shown, "visible": visible, "gradients": true, "completed": completed}

@@ -72,18 +72,18 @@ class DistillationHead(nn.Module):
         return resize(x, size, align_corners=False)
 
 
-class PixelHead(nn.Module):
-    """One linear map from a feature to the pixels of its patch (SimMIM, arXiv 2111.09886).
+class GradientHead(nn.Module):
+    """One linear map from a feature to the gradients of its patch (MaskFeat, arXiv 2112.09133).
 
     Attributes:
-        patch: side of a patch in pixels.
+        features: numbers that describe a patch.
         dtype: of the computation.
     """
 
-    patch: int
+    features: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, h, w, C] to [B, h, w, patch * patch * 3], row by row."""
-        return nn.Dense(self.patch**2 * 3, dtype=self.dtype, kernel_init=linear_init, name="linear")(x)
+        """[B, h, w, C] to [B, h, w, features]."""
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=linear_init, name="linear")(x)

@@ -9,7 +9,8 @@ from nightjax import methods
 from nightjax.core import sharding
 from nightjax.core.errors import UserError
 from nightjax.core.method import segments
-from nightjax.methods.parts.masked_pixels import MaskedPixels
+from nightjax.methods.parts.masked_gradients import CHANNELS, MaskedGradients
+from nightjax.ops.gradient_histograms import BINS, gradient_histograms
 from nightjax.ops.patches import from_patches, to_patches
 from nightjax.run import loaded, settings, start
 from nightjax.train import train
@@ -66,31 +67,63 @@ def test_patches():
     np.testing.assert_array_equal(from_patches(patches, 4), image)
 
 
+def histogram(gray):
+    """Of one cell's pixels and the frame around them, by hand: float [cell + 2, cell + 2] to [BINS]."""
+    votes = np.zeros(BINS)
+    for i in range(1, len(gray) - 1):
+        for j in range(1, len(gray) - 1):
+            near = gray[i - 1 : i + 2, j - 1 : j + 2]
+            across = (near[:, 0] - near[:, 2]) @ [1, 2, 1]
+            down = [1, 2, 1] @ (near[0] - near[2])
+            votes[int(np.floor(np.arctan2(across, down) / np.pi * BINS)) % BINS] += np.hypot(across, down)
+    return votes / np.linalg.norm(votes)
+
+
+def test_histograms_by_hand():
+    image = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
+    found = gradient_histograms(jnp.asarray(image), 4)
+    assert found.shape == (2, 2, 3, 3, BINS)
+    framed = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    for b, i, j, c in np.ndindex(2, 2, 3, 3):
+        cell = framed[b, 4 * i : 4 * i + 6, 4 * j : 4 * j + 6, c]
+        np.testing.assert_allclose(found[b, i, j, c], histogram(cell), atol=1e-5)
+
+
+def test_histograms_know_directions_and_no_brightness():
+    ramp = jnp.broadcast_to(jnp.linspace(0.1, 0.9, 8)[:, None], (8, 8))
+    for turned in (ramp, ramp.T):
+        image = jnp.broadcast_to(turned[None, ..., None], (1, 8, 8, 3))
+        found = gradient_histograms(image, 8)
+        np.testing.assert_allclose(gradient_histograms(0.01 * image, 8), found, atol=1e-5)
+        np.testing.assert_allclose(jnp.linalg.norm(found, axis=-1), 1, atol=1e-5)
+    assert float(jnp.abs(gradient_histograms(jnp.ones((1, 8, 8, 3)), 4)).max()) == 0
+    upright, level = (
+        gradient_histograms(jnp.broadcast_to(x[None, ..., None], (1, 8, 8, 3)), 8) for x in (ramp, ramp.T)
+    )
+    assert (upright.argmax(-1) != level.argmax(-1)).all()
+
+
 def test_the_loss_by_hand():
-    """Hidden pixels inside the image alone count, each patch normalized by itself."""
+    """Hidden patches that lie inside the image count alone."""
     rng = np.random.default_rng(0)
     image, hidden = rng.normal(size=(2, 8, 8, 3)).astype(np.float32), rng.random((2, 2, 2)) < 0.5
-    predicted = rng.normal(size=(2, 2, 2, 48)).astype(np.float32)
-    inside = np.ones_like(image)
+    part, inside = MaskedGradients(), np.ones_like(image)
     inside[:, 7:] = 0
-    errors = []
-    for b, i, j in np.argwhere(hidden):
-        patch = image[b, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
-        target = (patch - patch.mean()) / np.sqrt(patch.var(ddof=1) + 1e-6)
-        rows = 3 if i else 4
-        errors.append(np.abs(predicted[b, i, j].reshape(4, 4, 3) - target)[:rows].ravel())
-    part = MaskedPixels()
+    predicted = rng.normal(size=(2, 2, 2, 4 * CHANNELS)).astype(np.float32)
+    target = np.asarray(part.targets(jnp.asarray(image), 4))
+    cell = gradient_histograms(jnp.asarray(image), 2)[1, 1, 2].ravel()
+    np.testing.assert_array_equal(target[1, 0, 1, 2 * CHANNELS : 3 * CHANNELS], cell)
+    errors = [np.mean((predicted - target)[b, i, j] ** 2) for b, i, j in np.argwhere(hidden) if i == 0]
+    assert errors and hidden[:, 1].any()
     found = part.loss(*(jnp.asarray(x) for x in (predicted, image, hidden, inside)))
-    np.testing.assert_allclose(found, np.concatenate(errors).mean(), rtol=1e-5)
-    plain = MaskedPixels(normalized=False).loss(to_patches(jnp.asarray(image), 4), image, hidden, inside)
-    assert plain == 0
-
-    target, _, _ = part.targets(jnp.asarray(image), 4)
-    np.testing.assert_allclose(part.completed(target, image, hidden), image, atol=1e-5)
+    np.testing.assert_allclose(found, np.mean(errors), rtol=1e-5)
+    true, completed = part.completed(jnp.asarray(target), jnp.asarray(image), jnp.asarray(hidden))
+    np.testing.assert_array_equal(true, completed)
+    assert true.shape == image.shape and 0 <= float(true.min()) < float(true.max()) <= 1
 
 
 def test_what_is_hidden():
-    hidden = MaskedPixels(ratio=0.6).hidden(jax.random.key(0), 200, (8, 12))
+    hidden = MaskedGradients(ratio=0.6).hidden(jax.random.key(0), 200, (8, 12))
     assert hidden.shape == (200, 8, 12) and abs(float(hidden.mean()) - 0.6) < 0.02
     blocks = hidden.reshape(200, 4, 2, 6, 2)
     np.testing.assert_array_equal(blocks, np.broadcast_to(blocks[:, :, :1, :, :1], blocks.shape))
@@ -131,7 +164,7 @@ def test_a_run_starts_from_it(folder, pretrained, name, capsys):
     method, state = first_state(config(folder, name, train__init=str(pretrained)))
     assert "head not in it, from scratch" in capsys.readouterr().out
     trained = loaded.load(pretrained).variables["params"]
-    assert set(trained) == {"backbone", "pixels"}
+    assert set(trained) == {"backbone", "gradients"}
     own = method.variables(state)["params"]
     assert distance(own["backbone"], trained["backbone"]) == 0
     assert distance(own["backbone"], fresh.params["student"]["backbone"]) > 0
@@ -167,9 +200,9 @@ def test_mistakes(folder):
     with pytest.raises(UserError, match="a mask token, which the model has not"):
         first_state(config(folder, "self_supervised", model=toy.config(folder).model.to_dict()))
     with pytest.raises(UserError, match="method.masked.ratio=0.0 must be above 0"):
-        MaskedPixels(ratio=0.0)
+        MaskedGradients(ratio=0.0)
     with pytest.raises(UserError, match="method.masked.block=0 must be 1"):
-        MaskedPixels(block=0)
+        MaskedGradients(block=0)
 
 
 @pytest.mark.parametrize("arguments", ["", "data=camvid_day_to_dusk", "data=folder", "data=cityscapes_to_dark_zurich"])

@@ -214,7 +214,7 @@ VARIANTS = {
     "vfm_uda": (VFM, VIT | SURE),
     "vfm_uda_distilled": (VFM, VIT | SURE | {"method.distillation": {"backbone": "dinov2_tiny", "size": 42}}),
     "self_supervised": (UNLABELED, VIT),
-    "self_supervised_accumulate": (UNLABELED, VIT | ACCUMULATE | {"method.masked.normalized": False}),
+    "self_supervised_accumulate": (UNLABELED, VIT | ACCUMULATE),
     # DSR+FPA, which starts with FPA at step 2 unless told otherwise.
     "dsr_fpa": (DSR, TINY | SURE | {"method.alignment.start_step": 2}),
     "dsr_fpa_start_0": (DSR, TINY | SURE | {"method.alignment.start_step": 0}),
