@@ -120,6 +120,5 @@ class SelfSupervised(Segmenting):
         predicted, seen = self.prediction(params, image, hidden, keys("dropout"))
         grown = jnp.repeat(jnp.repeat(hidden, self.backbone.patch, 1), self.backbone.patch, 2)[..., None]
         true, completed = self.masked.completed(predicted, seen, hidden)
-        shown = self.network.input.denormalize(seen)
-        visible = jnp.where(grown, 0.0, shown)
+        shown, visible = (self.network.input.denormalize(x) for x in (seen, jnp.where(grown, 0.0, seen)))
         return {"image": shown, "visible": visible, "gradients": true, "completed": completed}

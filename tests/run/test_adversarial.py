@@ -38,7 +38,8 @@ def train(folder, workdir, method, *flags):
     main.main(["main", f"--config={file}", f"--workdir={workdir}", *flags])
 
 
-@pytest.mark.parametrize("method", [pytest.param("dannet", marks=pytest.mark.slow), "adaptsegnet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dannet", "adaptsegnet"])
 def test_from_a_source_only_run_to_a_report(method, folder, source, tmp_path, capsys):
     workdir, again = tmp_path / method, tmp_path / f"{method}_again"
     init = f"--config.train.init={source}"

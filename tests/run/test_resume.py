@@ -51,6 +51,7 @@ def test_eight_steps_equal_four_save_load_four(folder, straight, tmp_path):
     assert list(losses) == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_extended_equals_one_of_that_length(folder, tmp_path):
     settings = {"optim__schedule": "constant", "optim__warmup": 0}
     train(toy.config(folder, steps=4, **settings), tmp_path / "straight")
