@@ -9,8 +9,8 @@
 A study is a question, runs and seeds in a TOML file; nightjax list studies names those that come along. The runs of all
 studies lie in ROOT/runs, so studies share the runs that they have in common. A finished run is not made again and an
 interrupted one goes on, so the same command goes on with the study. A run is known by its config and settings, not by
-the code that made it: after a change of the code, choose another --root. --args adds arguments to every run's config and
---set replaces a setting in every run: that is how a study is run on your own data. The table is printed, and
+the code that made it: after a change of the code, choose another --root. --args adds arguments to every run's config
+and --set replaces a setting in every run: that is how a study is run on your own data. The table is printed, and
 ROOT/STUDY/study.html has it with charts, differences and commands. --write also puts it between the study's markers in
 a page of Markdown.
 """
