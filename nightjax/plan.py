@@ -22,6 +22,7 @@ from absl import flags
 
 from nightjax import planning
 from nightjax.core import cli
+from nightjax.core.errors import UserError
 from nightjax.run import meanings, settings
 from nightjax.zoo import planned
 
@@ -51,6 +52,8 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool("json", False, "Print each plan as one line of JSON.", flag_values=values)
     cli.parse(values, argv, __doc__, required=() if every else ("config", "target"))
     planning.check_price(values.price)
+    if values.scaling and (every or values.json or values.price):
+        raise UserError("--scaling prints a table of its own: leave out --all, --json and --price")
     # The machine that plans needs no accelerator of its own.
     jax.config.update("jax_platforms", "cpu")
     cli.use_compilation_cache()

@@ -14,7 +14,6 @@ import glob
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -27,6 +26,7 @@ from nightjax.metrics import confusion
 from nightjax.metrics.table import format_value
 from nightjax.nightstreet import PRESETS, SPLITS
 from nightjax.nightstreet.pairs import render_pair
+from nightjax.ops.resize import resize
 from nightjax.run import loaded
 
 GROUPS = ("static", "small", "dynamic")
@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> None:
     if other := [run for run in runs if run.classes.names != runs[0].classes.names]:
         raise UserError(f"{other[0].workdir} has other classes than {folders[0]}: compare runs of one class set")
     found: dict[str, list[np.ndarray]] = {}
-    for pair in Progress(list(_pairs(values.preset, values.pairs)), desc="pairs", unit="pair"):
+    first = SPLITS["target_pairs"].first_seed + PRESETS[values.preset].counts["target_pairs"]
+    for seed in Progress(range(first, first + values.pairs), desc="pairs", unit="pair"):
+        pair = _pair(seed, values.preset)
         for number, run in enumerate(runs):
             for name, label in _labels(run, pair, shifts):
                 counts = found.setdefault(name, [np.zeros((len(run.classes),) * 2, np.int64) for _ in runs])
@@ -58,39 +60,32 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(_table(found, runs[0].classes)))
 
 
-def _pairs(preset: str, count: int) -> Iterator[dict[str, Any]]:
-    """Nights and days with the night's labels, as a batch of one each; none of them is trained on."""
-    first = SPLITS["target_pairs"].first_seed + PRESETS[preset].counts["target_pairs"]
-    for seed in range(first, first + count):
-        drawn = render_pair(seed, size=PRESETS[preset].size)
-        yield {
-            "image": drawn["night"]["image"],
-            "reference": drawn["day"]["image"],
-            "label": drawn["night"]["label"][None],
-            "flow": drawn["flow"],
-            "flow_valid": drawn["flow_valid"],
-            "side": 1 if seed % 2 else -1,
-        }
+def _pair(seed: int, preset: str) -> dict[str, Any]:
+    """A night and a day with the night's labels and the flow between them; and the side to move the day to."""
+    drawn = render_pair(seed, size=PRESETS[preset].size)
+    return {
+        "image": drawn["night"]["image"],
+        "reference": drawn["day"]["image"],
+        "label": drawn["night"]["label"][None],
+        "flow": drawn["flow"],
+        "flow_valid": drawn["flow_valid"],
+        "side": 1 if seed % 2 else -1,
+    }
 
 
 def _labels(run: loaded.Run, pair: dict[str, Any], shifts: Sequence[float]) -> Iterator[tuple[str, np.ndarray]]:
     """The pseudo-labels of one night, int [1, H, W], by the name of their row."""
-    night = run.predict_fn(pair["image"][None])
     size = pair["label"].shape[1:]
-    night = _grown(night, size)
+    night = resize(run.predict_fn(pair["image"][None]), size, align_corners=False)
     yield ALONE, np.asarray(night.argmax(-1))
     for shift in shifts:
         fields = {name: pair[name] for name in ("image", "reference", "flow", "flow_valid")}
         moved = transforms.shift_reference(fields, pair["side"] * round(shift * size[1]))
         batch = {name: value[None] for name, value in moved.items()}
-        day = _grown(run.predict_fn(batch["reference"]), size)
+        day = resize(run.predict_fn(batch["reference"]), size, align_corners=False)
         for title, refine in (("", DayRefinement()), (", true flow", DayRefinement("true_flow"))):
             scores = refine({}, batch, night, day, run.classes)
             yield f"moved by {100 * shift:g} %{title}", np.asarray(scores.argmax(-1))
-
-
-def _grown(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-    return jax.image.resize(logits.astype("float32"), (*logits.shape[:1], *size, logits.shape[-1]), "bilinear")
 
 
 def _table(found: dict[str, list[np.ndarray]], classes: Any) -> list[str]:

@@ -31,7 +31,7 @@ from nightjax.core.errors import UserError, suggestion
 from nightjax.core.same_run import CHANGEABLE
 
 PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
-"""Beginnings of settings that say where files lie and how they are read and written, not what is trained."""
+"""Beginnings of settings that say where a run finds and writes its files and on which devices, not what it trains."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,6 +81,9 @@ def test_what_more_chips_cost(monkeypatch, capsys):
     )
     *_, one, four = capsys.readouterr().out.splitlines()
     assert one == "| 1 | 1 | 2 | 0 | 0.0 | 0.00 | 20.0 | 0.0 % | yes |"
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "--config=supervised:data=nightstreet_tiny", "--target=1", "--scaling", "--json")
+    assert "leave out --all, --json and --price" in capsys.readouterr().err
     # 1.1 MB sent, three quarters of it over links of 100 MB/s.
     assert four == "| 4 | 4 | 8 | 4 | 0.6 | 8.25 | 20.0 | 29.2 % | yes |"
 
