@@ -25,6 +25,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etils import epath
+
 from nightjax.core import config_files
 from nightjax.core.config import build
 from nightjax.core.errors import UserError, suggestion
@@ -32,6 +34,9 @@ from nightjax.core.same_run import CHANGEABLE
 
 PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
 """Beginnings of settings that say where a run finds and writes its files and on which devices, not what it trains."""
+
+KEPT = 5
+"""Evaluations of a run that are kept of it, and the most that a study can average over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Study:
         sets: title of a column to the evaluation set; the groups of classes are those of the first.
         runs: name to `Run`, in the order of the rows.
         seeds: of every run.
-        last: scores are means over so many last evaluations, since single checkpoints swing.
+        last: scores are means over so many last evaluations, since single checkpoints swing; at most `KEPT`.
         every: steps between evaluations; 0 leaves the configs' own.
         classes: classes that have a column of their own, scored on the first set.
         compare: pairs of runs whose difference is given, seed by seed: the first minus the second.
@@ -129,16 +134,23 @@ class Study:
         words = re.sub(r"[^\w.]+", "-", self.runs[name].config).strip("-")
         return f"{words}-{digest}-seed{seed}"
 
-    def changed(self, arguments: str = "", settings: Mapping[str, Any] | None = None) -> "Study":
-        """The study with arguments added to every run's config, and settings replaced in every run."""
-        runs = {
-            name: dataclasses.replace(
-                run,
-                config=run.config + (("," if ":" in run.config else ":") + arguments if arguments else ""),
-                settings={**run.settings, **(settings or {})},
-            )
-            for name, run in self.runs.items()
-        }
+    def path(self, root: str, name: str, seed: int) -> epath.Path:
+        """Where a run lies, and of every other study under ``root`` that has the same run."""
+        return epath.Path(root) / "runs" / self.folder(name, seed)
+
+    def command(self, root: str, name: str, seed: int) -> list[str]:
+        """The words of the command that makes a run, in a folder under ``root``."""
+        run, keys = self.runs[name], {"seed": str(seed)}
+        if run.start:
+            keys["train.init"] = str(self.path(root, run.start, seed))
+        keys |= self.settings(name)
+        flags = [f"--config.{key}={value}" for key, value in keys.items()]
+        return ["nightjax", "train", f"--config={run.config}", *flags, f"--workdir={self.path(root, name, seed)}"]
+
+    def with_arguments(self, arguments: str) -> "Study":
+        """The study with arguments added to every run's config."""
+        more = lambda config: config + ("," if ":" in config else ":") + arguments if arguments else config
+        runs = {name: dataclasses.replace(run, config=more(run.config)) for name, run in self.runs.items()}
         return dataclasses.replace(self, runs=runs)
 
 
@@ -183,8 +195,8 @@ def parse(tree: Mapping[str, Any], name: str) -> Study:
         "compare": tuple(tuple(pair) for pair in tree.get("compare", ())),
     }
     study = build(Study, {**tree, **lists, "runs": runs, "name": name}, f"study {name}")
-    if not runs or not study.sets or not study.seeds or study.last < 1:
-        raise UserError(f"study {name!r} needs runs, sets and seeds, and last of at least 1")
+    if not runs or not study.sets or not study.seeds or not 1 <= study.last <= KEPT:
+        raise UserError(f"study {name!r} needs runs, sets and seeds, and last from 1 to {KEPT}")
     for run in runs:
         if not re.fullmatch(r"\w[\w.-]*", run):
             raise UserError(f"study {name!r}: run {run!r} must be a name of letters, digits, '_', '.' and '-'")

@@ -3,7 +3,6 @@
 
 import html
 import shlex
-from collections.abc import Mapping
 
 from etils import epath
 
@@ -11,27 +10,28 @@ from nightjax.core.files import write_whole
 from nightjax.core.studies import Study
 from nightjax.metrics.table import mean_and_spread
 from nightjax.report import study_table
+from nightjax.report.study_table import Found
 from nightjax.report.style import document
 
 WIDTH, ROW, LEFT = 380, 24, 150
 """Of the chart of one score: its width, the height of a run's row, and where values begin, in units of the drawing."""
 
 
-def write(root: str, study: Study, remake: str = "") -> epath.Path:
+def write(root: str, study: Study, found: Found, remake: str = "") -> epath.Path:
     """Writes ``ROOT/STUDY/study.html``: a chart of each set's score, the table, the differences and the commands.
 
     Args:
         root: folder of all studies' runs.
         study: the study.
+        found: its scores.
         remake: command that makes the study, for a reader.
     """
-    found = study_table.read_all(root, study)
     charts = "".join(_chart(title, study, found) for title in study.sets)
     differences = "".join(f"<li>{html.escape(fact)}</li>" for fact in study_table.facts(study, found))
     commands = "".join(f"{html.escape(line)}\n" for line in _commands(root, study, found))
     body = (
         f"<header><h1>{html.escape(study.question)}</h1>"
-        f'<p class="quiet">{html.escape(study_table.cost(root, study, found))}'
+        f'<p class="quiet">{html.escape(study_table.cost(study, found))}'
         f"{f' Made by <code>{html.escape(remake)}</code>.' if remake else ''}</p></header>\n<main>"
         f'<section><h2>Scores</h2><div class="charts">{charts}</div></section>'
         f'<section><h2>Table</h2><div class="card view" tabindex="0" role="region" aria-label="Table">'
@@ -46,12 +46,11 @@ def write(root: str, study: Study, remake: str = "") -> epath.Path:
     return path
 
 
-def _commands(root: str, study: Study, found: Mapping[str, Mapping[int, study_table.Scores]]) -> list[str]:
-    folders = [study_table.run_folder(root, study, name, seed) for name in found for seed in found[name]]
-    return [shlex.join(study_table.read_note(folder).get("command", [])) for folder in folders]
+def _commands(root: str, study: Study, found: Found) -> list[str]:
+    return [shlex.join(study.command(root, name, seed)) for name in found for seed in found[name]]
 
 
-def _table(study: Study, found: Mapping[str, Mapping[int, study_table.Scores]]) -> str:
+def _table(study: Study, found: Found) -> str:
     head, *rows = study_table.cells(study, found)
     lines = ["".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)]
     for name, *values in rows:
@@ -64,7 +63,7 @@ def _table(study: Study, found: Mapping[str, Mapping[int, study_table.Scores]]) 
     )
 
 
-def _chart(title: str, study: Study, found: Mapping[str, Mapping[int, study_table.Scores]]) -> str:
+def _chart(title: str, study: Study, found: Found) -> str:
     """A row for each run: a dot for each seed, and a bar for their mean."""
     rows = []
     for name, run in study.runs.items():

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import sys
 import tomllib
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from nightjax import study
 from nightjax.core import cli, studies
 from nightjax.core.config import override, to_json
 from nightjax.core.errors import UserError
-from nightjax.report import study_table
+from nightjax.report import study_records, study_table
 from nightjax.run import settings
 
 STUDY = """
@@ -35,7 +36,14 @@ start = "less"
 settings = {"optim.lr" = 0.5}
 """
 
-NIGHTS = {("less", 0): 10.0, ("less", 1): 20.0, ("more", 0): 13.0, ("more", 1): 24.0}
+NIGHTS = {
+    ("less", 0): 10.0,
+    ("less", 1): 20.0,
+    ("less", 7): 30.0,
+    ("more", 0): 13.0,
+    ("more", 1): 24.0,
+    ("more", 7): 30.0,
+}
 
 
 @pytest.fixture
@@ -156,6 +164,92 @@ def test_an_interrupted_study_goes_on(tmp_path, file, played, monkeypatch, capsy
     assert "night +3.0 (one seed)" in capsys.readouterr().out
 
 
+def test_scores_outlive_the_folders_of_runs(tmp_path, file, played, monkeypatch, capsys):
+    """A recorded run is made again only where a missing one starts from its weights."""
+    words = (f"--study={file}", f"--root={tmp_path}/runs", f"--records={tmp_path}/kept/all.jsonl")
+    call(monkeypatch, *words, "--seeds=0")
+    (table,) = re.findall(r"\| less, then more.*", capsys.readouterr().out)
+    lines = (tmp_path / "kept" / "all.jsonl").read_text().splitlines()
+    assert len(lines) == 2 and lines == sorted(lines) and str(tmp_path) not in "".join(lines)
+    shutil.rmtree(tmp_path / "runs")
+    played.commands.clear()
+    call(monkeypatch, *words, "--seeds=0")
+    assert not played.commands and table in capsys.readouterr().out
+    (tmp_path / "kept" / "all.jsonl").write_text(next(line for line in lines if "steps-100" in line) + "\n")
+    call(monkeypatch, *words, "--seeds=0", "--dry_run")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    call(monkeypatch, *words, "--seeds=0")
+    assert [name for name, _ in played.commands] == ["less-seed0", "more-seed0"]
+    assert (tmp_path / "kept" / "all.jsonl").read_text().splitlines() == lines
+
+
+def test_records_of_several_machines_are_one_file(tmp_path, file, played, monkeypatch, capsys):
+    for seed in (0, 1, 7):
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}/{seed}", f"--seeds={seed}")
+    together = tmp_path / "all.jsonl"
+    together.write_text("".join((tmp_path / str(seed) / "records.jsonl").read_text() for seed in (0, 1)))
+    capsys.readouterr()
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}/none", f"--records={together}", "--run=false")
+    assert "| less | 100 | 2 | 15.0 ± 7.1 |" in capsys.readouterr().out
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}/7", "--run=false", "--seeds=7")
+    assert "| less | 100 | 1 | 30.0 |" in capsys.readouterr().out, "a seed that was asked for is in the table"
+    for damaged in ("{", "[]", '{"run": 1}', '{"run": "a", "steps": 1, "seconds": 1, "version": "1", "scores": 5}'):
+        together.write_text(f"{damaged}\n")
+        with pytest.raises(SystemExit) as error:
+            call(monkeypatch, f"--study={file}", f"--records={together}", "--run=false")
+        assert error.value.code == 2 and f"line 1 of {together} is no record" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--args=data=folder",), "'less' of study 'help' is not scored on 'test_night', its sets are ['val']"),
+        (("--sets=dusk=dusk_test",), "is not scored on 'dusk_test'"),
+        (("--args=data=foldr",), "did you mean 'folder'"),
+        (("--args=nothing=1",), "config argument 'nothing' is unknown"),
+        (("--set=train.stepz=5",), "did you mean 'steps'"),
+        (("--set=eval.every=100",), "'less' of study 'help' has 100 steps and is scored every 100"),
+        (("--set=train.steps",), "must be KEY=VALUE"),
+        (("--seeds=one",), "give whole numbers"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_run(tmp_path, file, played, monkeypatch, capsys, words, message):
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}/runs", *words)
+    assert error.value.code == 2 and message in capsys.readouterr().err
+    assert not played.commands and not (tmp_path / "runs").exists()
+
+
+def test_a_setting_of_a_stream_is_for_the_runs_that_read_it(tmp_path, file, played, monkeypatch):
+    """The source-only run of a study has no target, and no setting of it is refused for that."""
+    file.write_text(STUDY.replace("supervised:data=nightstreet_tiny,steps=200", "dacs:data=nightstreet_tiny,steps=200"))
+    keys = [f"data.streams.{stream}.dataset" for stream in ("source", "target")]
+    words = [f"--set={key}=folder:/some/{number}" for number, key in enumerate(keys)]
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", *words)
+    for (name, flags), is_there in zip(played.commands, ([1, 0], [1, 1]), strict=True):
+        assert [f"config.{key}" in flags for key in keys] == is_there, name
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--set=data.streams.moon.split=train")
+
+
+def test_sets_of_other_data(tmp_path, file, played, monkeypatch, capsys):
+    words = (f"--study={file}", f"--root={tmp_path}", "--sets=first=val_day,second=test_night", "--seeds=0")
+    call(monkeypatch, *words)
+    text = capsys.readouterr().out
+    assert "| run | steps | seeds | first | static | dynamic | car | second |" in text
+    assert "--sets=first=val_day,second=test_night" in text
+
+
+def test_a_run_that_was_scored_on_other_sets(tmp_path, file, played, monkeypatch, capsys):
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less", "--seeds=0")
+    played.commands.clear()
+    file.write_text(STUDY.replace('day = "val_day"', 'other = "val_night"'))  # Training has it, what is played has not.
+    with pytest.raises(SystemExit):
+        call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less", "--seeds=0")
+    assert [name for name, _ in played.commands] == ["less-seed0"]
+    assert "was scored on ['test_night', 'val_day']; name these in `sets`" in capsys.readouterr().err
+
+
 def test_runs_that_are_not_there_are_named_and_have_no_row(tmp_path, file, played, monkeypatch, capsys):
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less")
     text = capsys.readouterr().out
@@ -169,25 +263,27 @@ def test_a_run_that_scores_nothing(tmp_path):
     found = studies.parse(
         tomllib.loads(STUDY.replace("supervised:data=nightstreet_tiny,steps=100", "self_supervised:")), "s"
     )
-    folder = study_table.run_folder(str(tmp_path), found, "less", 0)
+    folder = found.path(str(tmp_path), "less", 0)
     assert folder.name.startswith("self_supervised-") and folder.parent.name == "runs"
     folder.mkdir(parents=True)
     config = override(settings.load("self_supervised:data=nightstreet_tiny"), {"train.steps": 100})
     (folder / "config.json").write_text(to_json(config))
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 100, "seconds": 1800.0}) + "\n")
-    assert study_table.read_scores(folder, found) is None
+    assert study_records.of_folder(folder) is None
     (folder / "checkpoints" / "0000100").mkdir(parents=True)
-    assert study_table.read_scores(folder, found) == study_table.Scores({}, 100, 1800.0)
-    more = study_table.run_folder(str(tmp_path), found, "more", 0)
+    less = study_records.of_folder(folder)
+    assert less == study_records.Record(folder.name, 100, 1800.0, "unknown", {}) and less and less.answers(found)
+    more = found.path(str(tmp_path), "more", 0)
     more.mkdir()
     write_run(more, 200, 13.0)
-    table = study_table.markdown(str(tmp_path), found)
+    records = {one.run: one for one in map(study_records.of_folder, (folder, more)) if one}
+    table = study_table.markdown(found, study_table.find(found, records))
     assert "| less | 100 | 1 | - | - | - | - | - |" in table and "| less, then more | 100 + 200 | 1 | 13.0 |" in table
 
 
 def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--dry_run", "--seeds=3", "--only=less")
-    folder = study_table.run_folder(str(tmp_path), studies.read(file), "less", 3)
+    folder = studies.read(file).path(str(tmp_path), "less", 3)
     assert capsys.readouterr().out.splitlines() == [
         "nightjax train --config=supervised:data=nightstreet_tiny,steps=100 --config.seed=3 --config.eval.every=50 "
         f"--workdir={folder}"
@@ -197,14 +293,13 @@ def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", studies.names())
 def test_own_studies_name_configs_and_classes_that_exist(name):
-    found = studies.read(name)
-    for _, command in study.plan(found, "runs", found.seeds[:1]):
-        config, *keys = command[2:-1]
-        loaded = settings.load(config.removeprefix("--config="))
-        values = dict(word.removeprefix("--config.").partition("=")[::2] for word in keys)
-        loaded = settings.override(loaded, values)
-        assert not loaded.eval.sets or set(found.sets.values()) <= set(loaded.eval.sets)
-        assert loaded.eval.every * found.last <= loaded.train.steps or values["eval.every"] != str(found.every)
+    study.check(studies.read(name))
+
+
+def test_the_study_of_the_page_can_be_run():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "studies.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    study.check(studies.parse(tomllib.loads(text), "page"))
 
 
 PLAIN = ("vit_", "dinov2_")
@@ -229,7 +324,8 @@ def test_adapted_plain_transformers_stand_beside_one_of_labels_alone(name):
         ('start = "less"', 'start = "lass"', "did you mean 'less'"),
         ('start = "less"', 'start = "more"', "starts from itself"),
         ('question = "Does more help?"', "", "question is missing"),
-        ("last = 2", "last = 0", "last of at least 1"),
+        ("last = 2", "last = 0", "last from 1 to 5"),
+        ("last = 2", "last = 6", "last from 1 to 5"),
         ("every = 50", "evry = 50", "did you mean 'every'"),
         ("[runs.less]", '[runs."../less"]', "must be a name"),
         ('compare = [["more", "less"]]', 'compare = [["more"]]', "must have 2 entries"),

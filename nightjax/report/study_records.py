@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of a finished run of a study: a line of JSON that outlives the run's folder."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from nightjax.core.errors import UserError
+from nightjax.core.files import read_text, write_whole
+from nightjax.core.studies import KEPT, Study
+from nightjax.metrics.table import mean_and_spread
+from nightjax.report.results_table import GROUPS
+from nightjax.report.run_folder import read_config, read_json, read_metrics, step_of
+
+NOTE = "study.json"
+"""File in a run folder with the command that made it and nightjax's version."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A finished run.
+
+    Attributes:
+        run: name of its folder, which tells config, settings and seed apart (`nightjax.core.studies.Study.folder`).
+        steps: of this run.
+        seconds: of its training, evaluation left out.
+        version: of nightjax.
+        scores: name of an evaluation set to the last evaluations on it, the latest last; each has ``miou``, ``groups``
+            and ``iou``, in percent with three decimals, None where nothing was measured.
+    """
+
+    run: str
+    steps: int
+    seconds: float
+    version: str
+    scores: Mapping[str, list[dict[str, Any]]]
+
+    def answers(self, study: Study) -> bool:
+        """Whether it has the sets that a study asks for; a run that scores nothing has nothing to answer."""
+        return not self.scores or set(study.sets.values()) <= set(self.scores)
+
+    def columns(self, study: Study) -> dict[str, float | None]:
+        """Column of a study's table to its score, the mean over the last evaluations; none of a run without scores.
+
+        Raises:
+            UserError: a set was scored fewer times than the study averages over.
+        """
+        columns: dict[str, float | None] = {}
+        for title, one_set in study.sets.items() if self.scores else ():
+            evaluations = self.scores[one_set][-study.last :]
+            if len(evaluations) < study.last:
+                raise UserError(
+                    f"run {self.run} was scored {len(evaluations)} times on {one_set}, and study {study.name!r} takes "
+                    f"the mean of the last {study.last}: set its `every` smaller and run again"
+                )
+            mean = lambda values: mean_and_spread(list(values))[0]
+            columns[title] = mean(one["miou"] for one in evaluations)
+            if one_set == next(iter(study.sets.values())):
+                columns |= {group: mean(one["groups"].get(group) for one in evaluations) for group in GROUPS}
+                columns |= {name: mean(one["iou"].get(name) for one in evaluations) for name in study.classes}
+        return columns
+
+
+def of_folder(folder: epath.Path) -> Record | None:
+    """The record of a run from its folder, or None while it is missing or unfinished.
+
+    A run is finished once a set is scored after its last step; one that scores nothing, with its last checkpoint.
+    """
+    if not (folder / "config.json").exists():
+        return None
+    config = read_config(folder)
+    steps, scored = config["train"]["steps"], any(config["eval"]["sets"].values())
+    scores = {}
+    for one_set in config["eval"]["sets"] if scored else ():
+        files = sorted((folder / "eval" / one_set).glob("*.json"), key=step_of)
+        if files and step_of(files[-1]) >= steps:
+            scores[one_set] = [_kept(read_json(file)) for file in files[-KEPT:]]
+    if not (scores if scored else (folder / "checkpoints" / f"{steps:07d}").exists()):
+        return None
+    seconds = read_metrics(folder).get("seconds", ([], [0.0]))[1][-1]
+    return Record(folder.name, steps, round(seconds, 1), str(read_note(folder).get("version", "unknown")), scores)
+
+
+def read(path: epath.Path) -> dict[str, Record]:
+    """The records of a file by run; none if there is no such file.
+
+    Raises:
+        UserError: a line is no record.
+    """
+    records = {}
+    for number, line in enumerate(read_text(path).splitlines() if path.exists() else (), 1):
+        try:
+            record = Record(**json.loads(line))
+            complete = isinstance(record.run, str) and all(
+                {"miou", "groups", "iou"} <= one.keys() for found in record.scores.values() for one in found
+            )
+        except (ValueError, TypeError, AttributeError):
+            complete = False
+        if not complete:
+            raise UserError(f"line {number} of {path} is no record of a run; restore the file or delete the line")
+        records[record.run] = record
+    return records
+
+
+def write(path: epath.Path, records: Mapping[str, Record]) -> None:
+    """Writes a file of records, in the order of their names, a line for each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(dataclasses.asdict(records[run])) + "\n" for run in sorted(records)]
+    write_whole(path, "".join(lines))
+
+
+def write_note(folder: epath.Path, command: Iterable[str], version: str) -> None:
+    """Notes in a run folder how it was made."""
+    (folder / NOTE).write_text(json.dumps({"command": list(command), "version": version}, indent=1) + "\n")
+
+
+def read_note(folder: epath.Path) -> dict[str, Any]:
+    """What `write_note` wrote, or nothing."""
+    path = folder / NOTE
+    return read_json(path) if path.exists() else {}
+
+
+def _kept(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of one evaluation."""
+    whole = lambda value: None if value is None else round(value, 3)
+    return {
+        "miou": whole(summary["miou"].get(summary["primary"])),
+        "groups": {name: whole(value) for name, value in summary["groups"].items()},
+        "iou": {name: whole(value) for name, value in summary["iou"].items()},
+    }
