@@ -65,6 +65,8 @@ def main(argv: Sequence[str]) -> None:
     study = _with_settings(studies.read(values.study).with_arguments(values.args), changes)
     seeds = [_seed(word) for word in values.seeds] or study.seeds
     sets = {title: name or title for title, _, name in (word.partition("=") for word in values.sets)} or study.sets
+    if "" in sets:
+        raise UserError(f"--sets={','.join(values.sets)} must name sets, each SET or TITLE=SET")
     study = dataclasses.replace(study, seeds=tuple(sorted({*study.seeds, *seeds})), sets=sets)
     kept = epath.Path(values.records or f"{values.root}/records.jsonl")
     records = study_records.read(kept)

@@ -23,13 +23,14 @@ import pathlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from etils import epath
 
 from nightjax.core import config_files
 from nightjax.core.config import build
 from nightjax.core.errors import UserError, suggestion
+from nightjax.core.ranges import Range, Seed
 from nightjax.core.same_run import CHANGEABLE
 
 PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
@@ -53,7 +54,7 @@ class Run:
     config: str
     title: str = ""
     start: str = ""
-    settings: dict = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +74,11 @@ class Study:
     """
 
     question: str
-    sets: dict
-    runs: dict
-    seeds: tuple[int, ...] = (0, 1, 2)
-    last: int = 1
-    every: int = 0
+    sets: dict[str, str]
+    runs: dict[str, Run]
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    last: Annotated[int, Range(1, KEPT)] = 1
+    every: Annotated[int, Range()] = 0
     classes: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     name: str = ""
@@ -185,19 +186,12 @@ def parse(tree: Mapping[str, Any], name: str) -> Study:
     Raises:
         UserError: a key or value is wrong; names it.
     """
-    runs = {
-        run: build(Run, dict(section), f"study {name}: runs.{run}")
-        for run, section in dict(tree.get("runs", {})).items()
-    }
-    lists = {
-        "seeds": tuple(tree.get("seeds", (0, 1, 2))),
-        "classes": tuple(tree.get("classes", ())),
-        "compare": tuple(tuple(pair) for pair in tree.get("compare", ())),
-    }
-    study = build(Study, {**tree, **lists, "runs": runs, "name": name}, f"study {name}")
-    if not runs or not study.sets or not study.seeds or not 1 <= study.last <= KEPT:
-        raise UserError(f"study {name!r} needs runs, sets and seeds, and last from 1 to {KEPT}")
-    for run in runs:
+    if "name" in tree:
+        raise UserError(f"study {name}.name is not a setting: a study is called as its file")
+    study = build(Study, {**tree, "name": name}, f"study {name}")
+    if not study.runs or not study.sets or not study.seeds:
+        raise UserError(f"study {name!r} needs runs, sets and seeds")
+    for run in study.runs:
         if not re.fullmatch(r"\w[\w.-]*", run):
             raise UserError(f"study {name!r}: run {run!r} must be a name of letters, digits, '_', '.' and '-'")
         study.chain(run)

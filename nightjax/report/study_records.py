@@ -4,19 +4,39 @@
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from etils import epath
 
+from nightjax.core.config import build
 from nightjax.core.errors import UserError
 from nightjax.core.files import read_text, write_whole
+from nightjax.core.ranges import Count, Range
 from nightjax.core.studies import KEPT, Study
 from nightjax.metrics.table import mean_and_spread
 from nightjax.report.results_table import GROUPS
-from nightjax.report.run_folder import read_config, read_json, read_metrics, step_of
+from nightjax.report.run_folder import read_config, read_evaluations, read_json, read_metrics, step_of
 
 NOTE = "study.json"
 """File in a run folder with the command that made it and nightjax's version."""
+
+
+Percent = Annotated[float, Range(0, 100)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What is kept of one evaluation, in percent with three decimals; None where nothing was measured.
+
+    Attributes:
+        miou: the primary mIoU.
+        groups: mean over a group of classes.
+        iou: of every class.
+    """
+
+    miou: Percent | None
+    groups: dict[str, Percent | None]
+    iou: dict[str, Percent | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +48,14 @@ class Record:
         steps: of this run.
         seconds: of its training, evaluation left out.
         version: of nightjax.
-        scores: name of an evaluation set to the last evaluations on it, the latest last; each has ``miou``, ``groups``
-            and ``iou``, in percent with three decimals, None where nothing was measured.
+        scores: name of an evaluation set to the last evaluations on it, the latest last.
     """
 
     run: str
-    steps: int
-    seconds: float
+    steps: Count
+    seconds: Annotated[float, Range()]
     version: str
-    scores: Mapping[str, list[dict[str, Any]]]
+    scores: dict[str, tuple[Evaluation, ...]]
 
     def answers(self, study: Study) -> bool:
         """Whether it has the sets that a study asks for; a run that scores nothing has nothing to answer."""
@@ -57,10 +76,10 @@ class Record:
                     f"the mean of the last {study.last}: set its `every` smaller and run again"
                 )
             mean = lambda values: mean_and_spread(list(values))[0]
-            columns[title] = mean(one["miou"] for one in evaluations)
+            columns[title] = mean(one.miou for one in evaluations)
             if one_set == next(iter(study.sets.values())):
-                columns |= {group: mean(one["groups"].get(group) for one in evaluations) for group in GROUPS}
-                columns |= {name: mean(one["iou"].get(name) for one in evaluations) for name in study.classes}
+                columns |= {group: mean(one.groups.get(group) for one in evaluations) for group in GROUPS}
+                columns |= {name: mean(one.iou.get(name) for one in evaluations) for name in study.classes}
         return columns
 
 
@@ -77,7 +96,7 @@ def of_folder(folder: epath.Path) -> Record | None:
     for one_set in config["eval"]["sets"] if scored else ():
         files = sorted((folder / "eval" / one_set).glob("*.json"), key=step_of)
         if files and step_of(files[-1]) >= steps:
-            scores[one_set] = [_kept(read_json(file)) for file in files[-KEPT:]]
+            scores[one_set] = tuple(_kept(file) for file in files[-KEPT:])
     if not (scores if scored else (folder / "checkpoints" / f"{steps:07d}").exists()):
         return None
     seconds = read_metrics(folder).get("seconds", ([], [0.0]))[1][-1]
@@ -85,22 +104,19 @@ def of_folder(folder: epath.Path) -> Record | None:
 
 
 def read(path: epath.Path) -> dict[str, Record]:
-    """The records of a file by run; none if there is no such file.
+    """The records of a file by run, the later one of two lines for the same run; none if there is no such file.
 
     Raises:
         UserError: a line is no record.
     """
     records = {}
-    for number, line in enumerate(read_text(path).splitlines() if path.exists() else (), 1):
+    lines = read_text(path).splitlines() if path.exists() else []
+    for number, line in ((number, line) for number, line in enumerate(lines, 1) if line.strip()):
+        where = f"line {number} of {path}"
         try:
-            record = Record(**json.loads(line))
-            complete = isinstance(record.run, str) and all(
-                {"miou", "groups", "iou"} <= one.keys() for found in record.scores.values() for one in found
-            )
-        except (ValueError, TypeError, AttributeError):
-            complete = False
-        if not complete:
-            raise UserError(f"line {number} of {path} is no record of a run; restore the file or delete the line")
+            record = build(Record, dict(json.loads(line)), where)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{where} is no record of a run; restore the file or delete the line") from error
         records[record.run] = record
     return records
 
@@ -123,11 +139,10 @@ def read_note(folder: epath.Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _kept(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of one evaluation."""
-    whole = lambda value: None if value is None else round(value, 3)
-    return {
-        "miou": whole(summary["miou"].get(summary["primary"])),
-        "groups": {name: whole(value) for name, value in summary["groups"].items()},
-        "iou": {name: whole(value) for name, value in summary["iou"].items()},
-    }
+def _kept(path: epath.Path) -> Evaluation:
+    ((_, summary),) = read_evaluations(path).values()
+    whole = lambda value: None if value is None else round(float(value), 3)
+    all_whole = lambda values: {name: whole(value) for name, value in values.items()}
+    return Evaluation(
+        whole(summary["miou"][summary["primary"]]), all_whole(summary["groups"]), all_whole(summary["iou"])
+    )

@@ -78,7 +78,7 @@ def write_run(folder, steps, night, finished=True):
         for one_set, value in {"test_night": night + off, "val_day": 50.0}.items():
             path = folder / "eval" / one_set / f"{step:07d}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            summary = {"primary": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {}}
+            summary = {"primary": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {"car": 10}}
             path.write_text(json.dumps(summary | {"groups": {"static": value, "small": None, "dynamic": value}}))
 
 
@@ -193,11 +193,29 @@ def test_records_of_several_machines_are_one_file(tmp_path, file, played, monkey
     assert "| less | 100 | 2 | 15.0 ± 7.1 |" in capsys.readouterr().out
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}/7", "--run=false", "--seeds=7")
     assert "| less | 100 | 1 | 30.0 |" in capsys.readouterr().out, "a seed that was asked for is in the table"
-    for damaged in ("{", "[]", '{"run": 1}', '{"run": "a", "steps": 1, "seconds": 1, "version": "1", "scores": 5}'):
-        together.write_text(f"{damaged}\n")
-        with pytest.raises(SystemExit) as error:
-            call(monkeypatch, f"--study={file}", f"--records={together}", "--run=false")
-        assert error.value.code == 2 and f"line 1 of {together} is no record" in capsys.readouterr().err
+
+
+RECORD = {"run": "a", "steps": 1, "seconds": 1.0, "version": "1", "scores": {"val": [{"miou": 1, "groups": {}}]}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", " is no record of a run"),
+        ("5", " is no record of a run"),
+        ("[" * 100_000, " is no record of a run"),
+        ("{}", ".run is missing"),
+        (json.dumps(RECORD), ".scores.val[0].iou is missing"),
+        (json.dumps(RECORD | {"scores": 5}), ".scores=5 must be a section"),
+        (json.dumps(RECORD | {"steps": "x"}), ".steps='x' must be of type int"),
+        (json.dumps(RECORD | {"seconds": float("nan")}), ".seconds=nan must be a finite number"),
+    ],
+)
+def test_damaged_records(tmp_path, file, monkeypatch, capsys, line, message):
+    (tmp_path / "all.jsonl").write_text(f"\n{line}\n")
+    with pytest.raises(SystemExit) as error:
+        call(monkeypatch, f"--study={file}", f"--records={tmp_path}/all.jsonl", "--run=false")
+    assert error.value.code == 2 and f"line 2 of {tmp_path}/all.jsonl{message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -210,6 +228,7 @@ def test_records_of_several_machines_are_one_file(tmp_path, file, played, monkey
         (("--set=train.stepz=5",), "did you mean 'steps'"),
         (("--set=eval.every=100",), "'less' of study 'help' has 100 steps and is scored every 100"),
         (("--set=train.steps",), "must be KEY=VALUE"),
+        (("--sets==val_day",), "must name sets"),
         (("--seeds=one",), "give whole numbers"),
     ],
 )
@@ -324,8 +343,17 @@ def test_adapted_plain_transformers_stand_beside_one_of_labels_alone(name):
         ('start = "less"', 'start = "lass"', "did you mean 'less'"),
         ('start = "less"', 'start = "more"', "starts from itself"),
         ('question = "Does more help?"', "", "question is missing"),
-        ("last = 2", "last = 0", "last from 1 to 5"),
-        ("last = 2", "last = 6", "last from 1 to 5"),
+        ("last = 2", "last = 0", "last=0 must be 1 or more"),
+        ("last = 2", "last = 6", "last=6 must be at most 5"),
+        ("every = 50", "every = -1", "every=-1 must be 0 or more"),
+        ("every = 50", 'name = "other"', "called as its file"),
+        ("seeds = [0, 1]", "seeds = 5", "seeds=5 must be a tuple"),
+        ("seeds = [0, 1]", "seeds = [-1]", "seeds.0.=-1 must be 0 or more"),
+        ('classes = ["car"]', 'classes = "car"', "classes='car' must be a tuple"),
+        ('sets = {night = "test_night", day = "val_day"}', "sets = 5", "sets=5 must be a section"),
+        ('sets = {night = "test_night", day = "val_day"}', "sets = {night = 5}", "sets.night=5 must be of type str"),
+        ('settings = {"optim.lr" = 0.5}', "settings = 5", "runs.more.settings=5 must be a section"),
+        ("[runs.less]", "[[runs.less]]", "must be a section"),
         ("every = 50", "evry = 50", "did you mean 'every'"),
         ("[runs.less]", '[runs."../less"]', "must be a name"),
         ('compare = [["more", "less"]]', 'compare = [["more"]]', "must have 2 entries"),
