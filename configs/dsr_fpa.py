@@ -48,6 +48,9 @@ changes nothing but time: by the compiler's count HRDA then needs 18.2 GB of a G
 has crops of 768, and images come one after another but for DAFormer: norms and the feature distance see one at a time.
 Other networks, and HRDA at 11 GB, are unchecked. `docs/speed.md` ("Memory") has more such settings.
 
+``fda=1`` adds a pass on source images that have the low frequencies of the step's night images (Fourier domain
+adaptation, arXiv 2004.05498), under the source's labels. That is ours, too.
+
 ``masking=auto|target|source|both`` adds the masked pass of MIC (``configs/mic.py``), on the night images with their
 refined pseudo-labels. Nobody has published that combination.
 """
@@ -125,6 +128,7 @@ def get_config(
     mask_ratio: float | None = None,
     mask_block: int | None = None,
     parts: Literal["none", "dsr", "fpa", "both", "refign"] = "both",
+    fda: bool = False,
     aligner: Literal["none", "uawarpc", "true_flow"] = "none",
     matcher: str = "",
     mem: Literal["", "80", "48", "24", "11"] = "",
@@ -156,7 +160,7 @@ def get_config(
         method["refinement.matcher"] = MATCHERS[scale]
         if not matcher.endswith((*SAVED, *TORCH)):  # A file of weights does not say what they were trained on.
             method["refinement.matcher_input"] = f"run:{matcher}:model.input"
-    method |= PARTS[parts]
+    method |= PARTS[parts] | ({"translation": {"weight": 1.0}} if fda else {})
     changes = [{f"method.{key}": value for key, value in method.items()}, _memory(config.model, int(mem or 80))]
     if aligner == "true_flow":
         changes.append({"data.streams.target.fields": (*config.data.streams.target.fields, "flow", "flow_valid")})

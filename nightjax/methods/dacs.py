@@ -132,5 +132,6 @@ def mixing_images(batch: Batch, targets: Targets, examples: dict[str, jax.Array]
     shown = {"source": batch["source"]["image"], "truth": batch["source"]["label"], "target": target["image"]}
     if "reference" in target:
         shown["reference"] = target["reference"]
-    mixed = {name: examples[name] for name in ("mixed", "mixed_label", "mixed_weight", "masked") if name in examples}
+    names = ("mixed", "mixed_label", "mixed_weight", "masked", "translated")
+    mixed = {name: examples[name] for name in names if name in examples}
     return shown | {"pseudo_label": targets.label, "confidence": targets.confidence} | mixed

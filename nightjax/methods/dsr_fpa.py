@@ -27,10 +27,12 @@ from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.network import SegmentationNetwork, deinterleave, interleave
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.pseudo_labels import PseudoLabels, Targets
+from nightjax.methods.parts.pull_to_source import check_translation_has_use, translated_terms
 from nightjax.methods.parts.refinement import DayRefinement
 from nightjax.methods.parts.segmenting import StudentLoss, WithMixing
 from nightjax.methods.parts.source_terms import StudentPasses, student_passes, teacher_logits, with_total
 from nightjax.methods.parts.teacher import EmaTeacher
+from nightjax.methods.parts.translation import Translation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class DsrFpa(WithMixing):
         reference_swap: whether, at every second step on average, the day view takes the night image's place (official
             ``adapt_to_ref``).
         alignment: of features to prototypes (section 3.3), or None.
+        translation: one more pass of the student, on source images in the look of the night (ours), or None.
         masking: one more pass of the student on masked images, or None.
         feature_distance: to the initial network, or None.
         source_photometric: augmentation of the source images, or None (the papers use none).
@@ -66,12 +69,16 @@ class DsrFpa(WithMixing):
     refinement: DayRefinement | None = DayRefinement()
     reference_swap: bool = False
     alignment: PrototypeAlignment | None = PrototypeAlignment()
+    translation: Translation | None = None
     masking: MaskedConsistency | None = None
     feature_distance: FeatureDistance | None = FeatureDistance()
     source_photometric: Photometric | None = None
 
     domains: ClassVar[tuple[str, ...]] = ("source", "target")
-    pretrained: ClassVar[tuple[str, ...]] = ("aligner",)
+    pretrained: ClassVar[tuple[str, ...]] = ("aligner", "style")
+
+    def __post_init__(self):
+        check_translation_has_use(self.translation, None)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
         """Makes the first state; of the batch only the shapes are used."""
@@ -82,6 +89,9 @@ class DsrFpa(WithMixing):
         if self.refinement is not None:
             size = batch["target"]["image"].shape[1:3]
             state = state.replace(frozen=state.frozen | self.refinement.init(jax.random.fold_in(rng, 1), size))
+        if self.translation is not None:
+            source = jnp.zeros((1, *batch["source"]["image"].shape[1:]), jnp.float32)
+            state = state.replace(frozen=state.frozen | self.translation.init(jax.random.fold_in(rng, 2), source))
         if self.bank is not None:
             state = state.replace(memory={"bank": self.bank.init(batch["source"]["image"])})
         return state
@@ -104,7 +114,9 @@ class DsrFpa(WithMixing):
         image, label = images["source"]["image"], batch["source"]["label"]
         classes, memory = self.network.classes, {}
         mixed = self.mixing(keys, image, label, targets, self.pseudo_labels, self.loss, classes)
-        masked = masked_examples(self, keys, image, label, targets)
+        others = masked_examples(self, keys, image, label, targets)
+        if self.translation is not None:
+            others["translated"] = self.translation.to_target(state.frozen, image, images["target"]["image"], keys)
         if self.source_photometric is not None:
             image = self.source_photometric(image, keys("source_photometric"))
         if self.bank is not None:
@@ -112,7 +124,7 @@ class DsrFpa(WithMixing):
             pushed = source["image"], source["label"]
             mixed, memory["bank"] = self.bank(state, *pushed, mixed, self.network, self.loss)
         night = {"night": targets.image, "night_label": targets.label}
-        return targets, {"source": image, "source_label": label, **mixed, **masked, **night}, stats, memory
+        return targets, {"source": image, "source_label": label, **mixed, **others, **night}, stats, memory
 
     def targets(
         self, state: TrainState, teacher: Variables, batch: Batch, images: dict[str, jax.Array]
@@ -154,7 +166,8 @@ class DsrFpa(WithMixing):
     @property
     def passes(self) -> tuple[StudentLoss, ...]:
         """See `WithMixing`; the alignment compares the features of source and mixed images."""
-        return super().passes if self.alignment is None else (self.aligned_loss,)
+        translated = () if self.translation is None else (self.translated_loss,)
+        return (*(super().passes if self.alignment is None else (self.aligned_loss,)), *translated)
 
     def aligned_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
         """The terms on source and mixed images and their alignment on one microbatch; see `core.step.Loss`."""
@@ -176,6 +189,12 @@ class DsrFpa(WithMixing):
             ),
             jnp.zeros(()),
         )
+        return total(terms.values()), Outcome(terms, {"student": new})
+
+    def translated_loss(self, state, params, stats, part, i) -> tuple[jax.Array, Outcome]:
+        """Cross-entropy on the translated source images of one microbatch; see `core.step.Loss`."""
+        passes = student_passes(self, self.training, state, params, i)
+        terms, new = translated_terms(passes, self.translation, None, stats["student"], part, None)
         return total(terms.values()), Outcome(terms, {"student": new})
 
     def night_pass(self, passes: StudentPasses, stats: PyTree, image: jax.Array) -> tuple[dict[str, jax.Array], PyTree]:

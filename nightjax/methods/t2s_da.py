@@ -162,7 +162,4 @@ class T2sDa(WithMixing):
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images of one batch by name, uint8 labels or colors in [0, 1]."""
         targets, examples, *_ = self.prepare(state, self.variables(state, "teacher"), batch)
-        shown = mixing_images(batch, targets, examples)
-        if "translated" in examples:
-            shown["translated"] = examples["translated"]
-        return shown | {"prediction": self.predicted(state, batch["target"]["image"])}
+        return mixing_images(batch, targets, examples) | {"prediction": self.predicted(state, batch["target"]["image"])}

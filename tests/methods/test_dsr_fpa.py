@@ -17,6 +17,8 @@ from nightjax.methods.parts.alignment import PrototypeAlignment
 from nightjax.methods.parts.mixing import ClassMix
 from nightjax.methods.parts.pseudo_labels import PseudoLabels
 from nightjax.methods.parts.refinement import DayRefinement
+from nightjax.methods.parts.translation import Translation
+from nightjax.methods.t2s_da import T2sDa
 from tests.helpers.methods import changed, distance
 
 SGD = Optimizer(name="sgd", lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -283,3 +285,27 @@ def test_accumulate(method, state, batch):
     assert scalars["loss_fpa"] > 0
     for name, value in scalars.items():
         np.testing.assert_allclose(half_scalars[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_translated_images_are_those_of_t2s_da(plain, batch, make_state):
+    """Without its own parts and with Fourier-translated days, DSR+FPA is T2S-DA without the pull."""
+    parts = {
+        "pseudo_labels": PseudoLabels(0.3),
+        "mixing": ClassMix(photometric=None),
+        "translation": Translation(beta=0.05, weight=0.5),
+        "feature_distance": None,
+    }
+    ours = DsrFpa(plain, SGD, Training(10), bank=None, refinement=None, alignment=None, **parts)
+    theirs = T2sDa(plain, SGD, Training(10), pull=None, **parts)
+    state, scalars = jax.jit(ours.train_step)(make_state(ours, batch), batch)
+    expected, others = jax.jit(theirs.train_step)(make_state(theirs, batch), batch)
+    assert scalars.keys() == others.keys() and "loss_translated" in scalars
+    for a, b in zip(jax.tree.leaves((state.params, scalars)), jax.tree.leaves((expected.params, others)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    shown = ours.visualizations(state, batch)["translated"]
+    assert shown.shape == batch["source"]["image"].shape and distance(shown, batch["source"]["image"] / 255) > 0.01
+
+
+def test_translated_images_without_a_loss_are_refused(plain):
+    with pytest.raises(UserError, match=r"set method\.translation\.weight above 0"):
+        DsrFpa(plain, SGD, Training(10), translation=Translation())

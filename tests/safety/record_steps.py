@@ -223,6 +223,7 @@ VARIANTS = {
     "dsr_fpa_fpa": (f"{DSR},parts=fpa", TINY | SURE | {"method.alignment.start_step": 0}),
     "dsr_fpa_refign_adapt_to_ref": (f"{DSR},parts=refign", TINY | SURE | {"method.reference_swap": True}),
     "dsr_fpa_adapt_to_ref": (DSR, TINY | SURE | {"method.reference_swap": True, "method.alignment.start_step": 0}),
+    "dsr_fpa_fda": (f"{DSR},fda=1", TINY | SURE),
     "dsr_fpa_true_flow": (f"{DSR},aligner=true_flow", TINY | SURE),
     "dsr_fpa_true_flow_unsure": (
         f"{DSR},aligner=true_flow",
