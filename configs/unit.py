@@ -15,7 +15,8 @@ were reported):
     python -m nightjax.main --config=configs/unit.py:data=nexet,vgg=VGG16.npz --config.data.manual_dir=DIR
 
 The weights are Caffe's (``conv1_1.weight``, ...), or torchvision's with
-``--config.method.perceptual.pixels=imagenet_rgb``; without ``vgg=`` there is no perceptual loss. ``form=unit2017`` is
+``--config.method.perceptual.pixels=imagenet_rgb``. Without them, the features of your own day's segmentation network do
+(ours; unmeasured): ``unit.py:segmenter=runs/source``. With neither there is no perceptual loss. ``form=unit2017`` is
 the paper's network and losses, with shared blocks.
 Reported FID of translated Cityscapes to real nights: 98.39 without, 97.68 with the perceptual loss. Its maintainers
 advise the perceptual loss from 512-pixel crops on, and none at 256. FID chooses among the last ten checkpoints, 5000
@@ -26,6 +27,7 @@ from typing import Literal
 
 import ml_collections
 
+from nightjax.core.errors import UserError
 from nightjax.zoo import optimizers, recipes, translators
 
 FORMS = {
@@ -66,6 +68,7 @@ def get_config(
     steps: int | None = None,
     form: Literal["unit2018", "unit2017"] = "unit2018",
     vgg: str = "",
+    segmenter: str = "",
 ) -> ml_collections.ConfigDict:
     """Arguments are described above."""
     own = BY_FORM[form]
@@ -79,6 +82,13 @@ def get_config(
     changes = [
         {"method": FORMS[form], "model.form": form, "optim.schedule": own["optim.schedule"]},
         recipe.changes,
-        {"method.perceptual": {} if vgg else None, "train.frozen.vgg": vgg or None},
+        {"method.perceptual": _perceptual(vgg, segmenter)},
+        {"train.frozen.vgg": vgg or None, "train.frozen.segmenter": segmenter or None},
     ]
     return translators.make(recipe, streams, steps, changes)
+
+
+def _perceptual(vgg: str, segmenter: str) -> dict[str, str] | None:
+    if vgg and segmenter:
+        raise UserError(f"config arguments vgg={vgg} and segmenter={segmenter}: the perceptual loss has one network")
+    return {"segmenter": f"run:{segmenter}:model"} if segmenter else {} if vgg else None

@@ -64,7 +64,7 @@ VERBS = {
     "select": {"core", "selection"},
     "fid": {"core", "selection"},
     "match": {"core", "inference", "nightstreet", "run"},
-    "study": {"core", "report"},
+    "study": {"core", "report", "run"},
     "table": {"core", "report"},
     "cli": {"core"},
     "__main__": {"cli"},

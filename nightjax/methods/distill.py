@@ -8,19 +8,17 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from nightjax.core import config as configs
 from nightjax.core.classes import ClassSet
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
-from nightjax.core.precision import compute_dtype
 from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars
 from nightjax.losses.segmentation import soft_cross_entropy
-from nightjax.methods.parts.network import InputNormalization, SegmentationNetwork
+from nightjax.methods.parts.frozen_segmenter import frozen_segmenter
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.photometric import Photometric
 from nightjax.methods.parts.segmenting import Segmenting
-from nightjax.models import build_segmenter
 from nightjax.ops.resize import resize
 
 
@@ -42,10 +40,7 @@ class TeacherNetwork:
         """
         if not self.model:
             raise UserError("there is no teacher: name its run by the config argument, --config=distill:teacher=RUN")
-        section = dict(self.model)
-        pixels = configs.build(InputNormalization, dict(section.pop("input", {})), "method.teacher.model.input")
-        section |= {"dtype": compute_dtype(section.get("dtype", "float32")), "num_classes": len(classes)}
-        return SegmentationNetwork(build_segmenter(**section), input=pixels, classes=classes)
+        return frozen_segmenter(self.model, classes, "method.teacher.model")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,12 @@ trains the discriminators on fresh translations, then the autoencoders against t
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.classes import CITYSCAPES
 from nightjax.core.modules import apply, init
 from nightjax.core.optim import Optimizer
 from nightjax.core.ranges import Count
@@ -20,6 +21,8 @@ from nightjax.core.state import TrainState
 from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, Scalars, Variables
 from nightjax.losses import translation
+from nightjax.methods.parts.frozen_segmenter import frozen_segmenter
+from nightjax.methods.parts.network import SegmentationNetwork
 from nightjax.methods.parts.translating import LETTERS, OTHER, STREAMS, Adversarial, Translating, to_signed, to_unit
 from nightjax.models.backbones.vgg import VGG, VGG16
 from nightjax.models.translation_blocks import pad_to_multiple
@@ -49,26 +52,51 @@ class Weights:
 class Perceptual:
     """A translation has the features of the image it came from, at relu5_3 of a frozen VGG, at stride 8.
 
-    Its weights are random until ``train.frozen.vgg`` names a file of them.
+    Its weights are random until ``train.frozen.vgg`` names a file of them. With ``segmenter`` the features are those of
+    a trained segmentation network, in evaluation mode; ``train.frozen.segmenter`` names its run (ours).
 
     Attributes:
         weight: of the loss.
-        channels: output channels of its convolutions by group; VGG-16's by default.
-        pixels: how pixels enter, by the origin of the weights.
+        channels: output channels of VGG's convolutions by group; VGG-16's by default.
+        pixels: how pixels enter VGG, by the origin of the weights.
+        segmenter: the section ``model`` of a segmentation run, whose backbone takes VGG's place; empty for VGG.
+        level: which of that backbone's features.
     """
 
     weight: float = 1.0
     channels: tuple[tuple[Count, ...], ...] = VGG16
     pixels: Literal["caffe_bgr", "imagenet_rgb"] = "caffe_bgr"
+    segmenter: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    level: Literal["stage1", "stage2", "stage3", "stage4"] = "stage4"
+
+    @property
+    def name(self) -> str:
+        """Of the frozen network in the state."""
+        return "segmenter" if self.segmenter else "vgg"
 
     @property
     def model(self) -> VGG:
-        """The network; it runs in float32, because half precision breaks the norm of nearly constant channels."""
+        """The VGG; it runs in float32, because half precision breaks the norm of nearly constant channels."""
         return VGG(channels=self.channels, pools=3)
 
+    @property
+    def network(self) -> SegmentationNetwork:
+        """The segmentation network; its head is not used."""
+        return frozen_segmenter(self.segmenter, CITYSCAPES, "method.perceptual.segmenter")
+
+    def init(self, key: jax.Array, image: jax.Array) -> dict[str, Variables]:
+        """The frozen network's random variables by its name, for images like ``image`` [1, H, W, 3]."""
+        if not self.segmenter:
+            return {self.name: init(self.model, key, image)}
+        variables = self.network.init(key, image.shape[1:])
+        return {self.name: {part: {"backbone": tree["backbone"]} for part, tree in variables.items() if tree}}
+
     def features(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """Features [B, H / 8, W / 8, C] of images [B, H, W, 3] in [-1, 1]."""
-        return apply(self.model, variables, translation.PIXELS[self.pixels](image))["relu5_3"]
+        """Features [B, h, w, C] of images [B, H, W, 3] in [-1, 1]; VGG's have h = H / 8."""
+        if not self.segmenter:
+            return apply(self.model, variables, translation.PIXELS[self.pixels](image))["relu5_3"]
+        network = self.network
+        return network.features(variables, network.input.expose(to_unit(image)))[self.level]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +124,7 @@ class Unit(Translating):
     noisy_code_loss: bool = False
 
     domains: ClassVar[tuple[str, ...]] = ("source", "target")
-    pretrained: ClassVar[tuple[str, ...]] = ("vgg",)
+    pretrained: ClassVar[tuple[str, ...]] = ("vgg", "segmenter")
     discriminator_names: ClassVar[tuple[str, ...]] = tuple(f"discriminator_{domain}" for domain in DOMAINS)
 
     def init(self, rng: jax.Array, batch: Batch) -> TrainState:
@@ -107,7 +135,7 @@ class Unit(Translating):
         params = {"generators": self.model.init(key, x)["params"]}
         for name, own_key in zip(self.discriminator_names, discriminator_keys, strict=True):
             params[name] = network.init(own_key, x)["params"]
-        frozen = {} if self.perceptual is None else {"vgg": init(self.perceptual.model, vgg_key, x)}
+        frozen = {} if self.perceptual is None else self.perceptual.init(vgg_key, x)
         return self.first_state(params, frozen)
 
     def translate(self, variables: Variables, image: jax.Array, to: str = "night") -> jax.Array:
@@ -201,7 +229,7 @@ class Unit(Translating):
             code, terms[f"cycle_code_{domain}"] = encode(fakes[domain], domain, "cycle")
             terms[f"cycle_{origin}"] = translation.reconstruction_loss(decode(code, origin, "cycle"), part[origin])
             if self.perceptual is not None:
-                features = functools.partial(self.perceptual.features, state.frozen["vgg"])
+                features = functools.partial(self.perceptual.features, state.frozen[self.perceptual.name])
                 terms[f"perceptual_{domain}"] = translation.perceptual_loss(features, fakes[domain], part[origin])
         weights = dataclasses.asdict(self.weights)
         if self.perceptual is not None:

@@ -19,9 +19,10 @@ from nightjax.core.optim import Optimizer
 from nightjax.core.step import Training
 from nightjax.interop.official_names import VGG16_CAFFE, to_official
 from nightjax.interop.torch_weights import to_torch
+from nightjax.losses.translation import perceptual_loss
 from nightjax.methods.unit import Perceptual, Unit, Weights
 from nightjax.models.unit import Discriminators, build_unit
-from nightjax.run import settings, start
+from nightjax.run import references, settings, start
 from nightjax.train import compile_step, train
 from tests.helpers import toy, toy_translator
 from tests.helpers.methods import changed
@@ -88,7 +89,7 @@ def test_published_settings():
     assert method.discriminator == Discriminators("unit2018", 64, 4, 3, "layer")
     assert method.weights == Weights() and method.perceptual == Perceptual()
     assert (method.optimizer.b1, method.optimizer.decay_vectors, method.optimizer.weight_decay) == (0.5, True, 1e-4)
-    assert config.train.frozen.to_dict() == {"vgg": "weights.npz"} and config.train.batch == 1
+    assert config.train.frozen.to_dict() == {"vgg": "weights.npz", "segmenter": None} and config.train.batch == 1
     datasets = {(stream.dataset, stream.split) for stream in config.data.streams.values()}
     assert all(stream.antialias for stream in config.data.streams.values())
     assert not any(stream.antialias for stream in settings.load("unit").data.streams.values())
@@ -277,6 +278,33 @@ def test_perceptual_weights_come_from_a_file(folder, tmp_path, names):
     np.savez(tmp_path / "vgg.npz", **state)
     loaded = start.load_frozen(tmp_path / "vgg.npz", abstract)
     jax.tree.map(np.testing.assert_array_equal, loaded, weights)
+
+
+def test_a_segmentation_run_judges_translations(folder, tmp_path):
+    """Its backbone takes VGG's place, with the run's weights and exposure; equal images cost nothing."""
+    source = toy.config(folder, seed=7, model__input={"exposure": 0.4})
+    run, mesh = toy.untrained_run(tmp_path / "source", source), sharding.make_mesh(jax.devices()[:1])
+    config = toy_translator.config(folder, method__perceptual={"segmenter": f"run:{run}:model"})
+    config = references.planned(override(config, {"train.frozen": {"segmenter": str(run)}}))
+    method = methods.build(config)
+    frozen = start.first_state(config, method, mesh).frozen["segmenter"]
+    first = methods.build(source)
+    theirs = first.variables(start.first_state(source, first, mesh))
+    for part, tree in frozen.items():
+        assert set(tree) == {"backbone"}
+        jax.tree.map(np.testing.assert_array_equal, tree["backbone"], theirs[part]["backbone"])
+    image = jax.random.uniform(jax.random.key(0), (2, *toy.SIZE, 3), minval=-1.0)
+    features = jax.jit(lambda x: method.perceptual.features(frozen, x))
+    expected = first.network.features(theirs, first.network.input.expose((image + 1) / 2))["stage4"]
+    np.testing.assert_allclose(features(image), expected, rtol=1e-3, atol=1e-4)
+    loss = jax.jit(lambda x: perceptual_loss(lambda y: method.perceptual.features(frozen, y), x, image))
+    assert loss(image) < 1e-9 and loss(image[::-1]) > 0.01
+
+
+def test_the_perceptual_loss_has_one_network():
+    with pytest.raises(UserError, match="has one network"):
+        settings.load("unit:vgg=vgg.npz,segmenter=runs/source")
+    assert settings.load("unit").method.perceptual is None
 
 
 def test_evaluation_sets_are_refused_in_one_line(folder, tmp_path):

@@ -43,7 +43,10 @@ class InputNormalization:
 
     def decode(self, image: jax.Array) -> jax.Array:
         """[B, H, W, 3] uint8 to float32 in [0, 1], exposure-normalized if asked for."""
-        image = image.astype(jnp.float32) / 255.0
+        return self.expose(image.astype(jnp.float32) / 255.0)
+
+    def expose(self, image: jax.Array) -> jax.Array:
+        """[B, H, W, 3] in [0, 1], exposure-normalized if asked for."""
         return color.normalize_exposure(image, self.exposure) if self.exposure else image
 
     def normalize(self, image: jax.Array) -> jax.Array:
