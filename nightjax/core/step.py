@@ -227,15 +227,17 @@ def accumulate(
     return grads, carry, scalars
 
 
-def from_step(step: jax.Array, start: int, compute: Callable[[], PyTree], before: PyTree) -> PyTree:
-    """``compute()`` from step ``start`` on, and ``before``, of the same shapes, until then without computing it.
+def from_step(step: jax.Array, start: int, compute: Callable[[], PyTree], before: PyTree, every: int = 1) -> PyTree:
+    """``compute()`` from step ``start`` on, and ``before``, of the same shapes, at other steps without computing it.
 
     Args:
         step: scalar int32.
-        start: first step that computes; 0 or less leaves no condition in the program.
+        start: first step that computes; at 0 or less, every step does.
         compute: a function of what it closes over.
-        before: the result until then.
+        before: the result at other steps.
+        every: steps from one that computes to the next.
     """
-    if start <= 0:
+    if start <= 0 and every == 1:
         return compute()
-    return jax.lax.cond(step >= start, compute, lambda: before)
+    due = step >= start if every == 1 else (step >= start) & ((step - start) % every == 0)
+    return jax.lax.cond(due, compute, lambda: before)

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from nightjax.core.errors import choose
 from nightjax.core.optim import Optimizer
 from nightjax.core.state import TrainState
-from nightjax.core.step import Outcome, Training, from_step, gradient_step, total
+from nightjax.core.step import Outcome, Training, gradient_step, total
 from nightjax.core.types import Batch, PyTree, Scalars, Variables
 from nightjax.methods.dacs import check_one_size, mixing_images
 from nightjax.methods.parts.alignment import PrototypeAlignment
@@ -175,16 +176,16 @@ class DsrFpa(WithMixing):
         assert alignment is not None
         passes = student_passes(self, self.training, state, params, i)
         source, terms, new = passes.source(stats["student"], part)
-        night, new = self.night_pass(passes, new, part["night"])
+        night, new = self.night_pass(alignment, passes, new, part["night"])
         mixed, more, new = passes.mixed(new, part, self.mixing.weight)
         terms |= more
-        terms["loss_fpa"] = from_step(
+        level = alignment.level
+        terms["loss_fpa"] = alignment.when_due(
             state.step,
-            alignment.start_step,
             lambda: alignment(
-                (source["stage4"], part["source_label"]),
-                (night["stage4"], part["night_label"]),
-                (mixed["stage4"], part["mixed_label"]),
+                (source[level], part["source_label"]),
+                (night[level], part["night_label"]),
+                (mixed[level], part["mixed_label"]),
                 self.network.classes,
             ),
             jnp.zeros(()),
@@ -197,8 +198,10 @@ class DsrFpa(WithMixing):
         terms, new = translated_terms(passes, self.translation, None, stats["student"], part, None)
         return total(terms.values()), Outcome(terms, {"student": new})
 
-    def night_pass(self, passes: StudentPasses, stats: PyTree, image: jax.Array) -> tuple[dict[str, jax.Array], PyTree]:
-        """The last stage's features of the night images, without gradient, from the first step of FPA on.
+    def night_pass(
+        self, alignment: PrototypeAlignment, passes: StudentPasses, stats: PyTree, image: jax.Array
+    ) -> tuple[dict[str, jax.Array], PyTree]:
+        """The features of the night images that are aligned, without gradient, at the steps with FPA.
 
         Only the backbone runs on them, so the head's running statistics stay.
         """
@@ -206,12 +209,13 @@ class DsrFpa(WithMixing):
 
         def compute() -> tuple[dict[str, jax.Array], PyTree]:
             outputs, new = fixed.run(stats, image, "night")
-            return {"stage4": outputs["stage4"]}, dict(stats) | {k: v for k, v in new.items() if k == "backbone"}
+            stages = {name: feature for name, feature in outputs.items() if name.startswith("stage")}
+            features = {alignment.level: choose(stages, alignment.level, "method.alignment.level")}
+            return features, dict(stats) | {k: v for k, v in new.items() if k == "backbone"}
 
         features, _ = jax.eval_shape(compute)
         before = (jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), features), dict(stats))
-        start = 0 if self.alignment is None else self.alignment.start_step
-        return from_step(passes.state.step, start, compute, before)
+        return alignment.when_due(passes.state.step, compute, before)
 
     def visualizations(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
         """Images of one batch by name, uint8 labels or colors in [0, 1]."""

@@ -236,6 +236,21 @@ def test_fpa_switch_and_start(method, state, fpa, default_fpa):
     assert float(fpa(changed(method, alignment__start_step=5), state)) == default_fpa
 
 
+def test_fpa_at_every_kth_step(method, state, fpa, default_fpa):
+    """Counted from the first step with FPA: from 2, every third step is 2, 5, 8."""
+    values = {step: fpa(changed(method, alignment__every=3), state.replace(step=jnp.int32(step))) for step in (1, 2, 4)}
+    assert values[1] == values[4] == 0 and values[2] > 0
+    assert float(fpa(changed(method, alignment__every=3), state)) == pytest.approx(default_fpa, rel=1e-6)  # Step 5.
+    assert fpa(changed(method, alignment__every=3, alignment__start_step=0), state) == 0
+
+
+def test_fpa_of_another_level(method, state, fpa, default_fpa):
+    other = fpa(changed(method, alignment__level="stage1"), state)
+    assert other > 0 and abs(float(other) - default_fpa) > 1e-6
+    with pytest.raises(UserError, match=r"method.alignment.level='stage2' is unknown"):  # Not of this network.
+        fpa(changed(method, alignment__level="stage2"), state)
+
+
 def test_fpa_weights(method, state, fpa, default_fpa):
     double = fpa(changed(method, alignment__weight=0.2), state)
     np.testing.assert_allclose(double, 2 * default_fpa, rtol=1e-5)
@@ -258,9 +273,9 @@ def test_fpa_gives_night_features_no_gradient(method, state, default_mix):
     class FixedNight(DsrFpa):
         """The night pass does not see the parameters in question."""
 
-        def night_pass(self, passes, stats, image):
+        def night_pass(self, alignment, passes, stats, image):
             fixed = dataclasses.replace(passes, params=passes.state.params["student"])
-            return super().night_pass(fixed, stats, image)
+            return super().night_pass(alignment, fixed, stats, image)
 
     def gradient(method):
         def loss(params):
