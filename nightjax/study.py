@@ -14,7 +14,7 @@ the code that made it: after a change of the code, choose another --root.
 
 The scores of every finished run are also kept as a line of ROOT/records.jsonl, and tables are made from these lines.
 So you can delete run folders, or bring together what several machines have run: concatenate their files. A recorded run
-is made again only if a run that is missing starts from its weights. --records names another file.
+is made again only if a run that is missing needs it. --records names another file.
 
 To run a study on your own data, add arguments to every run's config by --args, replace settings in every run by --set,
 and say by --sets what the columns of the table are scored on. The configs of all runs are checked before the first one
@@ -33,10 +33,13 @@ from etils import epath
 
 import nightjax
 from nightjax.core import cli, studies
-from nightjax.core.errors import UserError
+from nightjax.core.errors import UserError, suggestion
 from nightjax.report import study_page, study_records, study_table
 from nightjax.report.study_records import Record
 from nightjax.run import settings
+
+AFTER = "after.done"
+"""File in a run folder that says that the commands after its training are done."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -72,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
     records = study_records.read(kept)
     runs = [(name, seed) for seed in seeds for name in missing(study, values.root, seed, records, values.only)]
     if values.dry_run:
-        print("".join(f"{shlex.join(study.command(values.root, *run))}\n" for run in runs), end="")
+        print("".join(f"{line}\n" for run in runs for line in study.commands(values.root, *run).lines), end="")
         return
     if values.run:
         check(study)
@@ -112,21 +115,25 @@ def check(study: studies.Study) -> None:
     Raises:
         UserError: a config or a setting is wrong, or a run is not scored on what the study asks for, or too rarely.
     """
-    for name, run in study.runs.items():
-        config = settings.override(settings.load(run.config), study.settings(name))
+    found: set[str] = set()
+    for name in study.runs:
+        commands = study.commands("", name, 0)
+        config = settings.override(settings.load(commands.config), commands.settings)
         settings.check(config)
         scored, steps, every = sorted(settings.eval_sections(config)), config.train.steps, config.eval.every
-        for title, one_set in study.sets.items() if scored else ():
-            if one_set not in scored:
-                raise UserError(
-                    f"run {name!r} of study {study.name!r} is not scored on {one_set!r}, its sets are {scored}: "
-                    f"say which are meant, such as --sets={title}={scored[0]}"
-                )
+        found.update(scored)
+        if scored and not set(scored) & set(study.sets.values()):
+            raise UserError(
+                f"run {name!r} of study {study.name!r} is scored on {scored}, and on nothing that the study shows: say "
+                f"what is meant, such as --sets={next(iter(study.sets))}={scored[0]}"
+            )
         if scored and -(-steps // max(every, 1)) < study.last:
             raise UserError(
                 f"run {name!r} of study {study.name!r} has {steps} steps and is scored every {every}, and the study "
                 f"takes the mean of the last {study.last} scores: make its `every` or eval.every smaller"
             )
+    if unknown := sorted(set(study.sets.values()) - found):
+        raise UserError(f"no run of study {study.name!r} is scored on {unknown[0]!r}{suggestion(unknown[0], found)}")
 
 
 def missing(
@@ -138,22 +145,24 @@ def missing(
         study: the study.
         root: folder of all studies' runs.
         seed: of the runs.
-        records: runs whose scores are kept, which need no folder unless a missing run starts from them.
+        records: runs whose scores are kept, which need no folder unless a missing run needs them.
         only: names of runs that are wanted; all by default.
     """
     found: list[str] = []
     for name in reversed(study.order(only)):
         recorded = records.get(study.folder(name, seed))
-        is_start = name in {study.runs[one].start for one in found}
-        kept = recorded is not None and recorded.answers(study) and not is_start
+        is_needed = any(name in study.runs[one].needs() for one in found)
+        kept = recorded is not None and recorded.answers(study) and not is_needed
         if not kept and _finished(study, root, name, seed) is None:
             found.insert(0, name)
     return found
 
 
 def _finished(study: studies.Study, root: str, name: str, seed: int) -> Record | None:
-    record = study_records.of_folder(study.path(root, name, seed))
-    return record if record is not None and record.answers(study) else None
+    folder = study.path(root, name, seed)
+    record = study_records.of_folder(folder)
+    complete = record is not None and record.answers(study)
+    return record if complete and (not study.runs[name].after or (folder / AFTER).exists()) else None
 
 
 def _keep(study: studies.Study, root: str, path: epath.Path) -> dict[str, Record]:
@@ -167,20 +176,32 @@ def _keep(study: studies.Study, root: str, path: epath.Path) -> dict[str, Record
 
 
 def _run(study: studies.Study, root: str, name: str, seed: int) -> None:
-    command, folder = study.command(root, name, seed), study.path(root, name, seed)
-    print(shlex.join(command), flush=True)
+    commands, folder = study.commands(root, name, seed), study.path(root, name, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    study_records.write_note(folder, command, nightjax.__version__)
-    code = subprocess.run([sys.executable, "-m", "nightjax.main", *command[2:]], check=False).returncode
-    if code:
-        raise UserError(
-            f"a run ended with exit code {code}: {shlex.join(command)}; once it runs, the same study resumes"
-        )
+    study_records.write_note(folder, commands.lines, nightjax.__version__)
+    if not (folder / "config.json").exists():  # Else training has begun, and what it reads is there.
+        _call(commands.before)
     record = study_records.of_folder(folder)
+    if record is None:
+        _call([commands.train])
+        record = study_records.of_folder(folder)
     if record is None:
         raise UserError(f"{folder} was stopped before its end; the same command resumes the study")
     if not record.answers(study):
         raise UserError(f"{folder} was scored on {sorted(record.scores)}; name these in `sets` of study {study.name!r}")
+    if commands.after:
+        _call(commands.after)
+        (folder / AFTER).touch()
+
+
+def _call(commands: Iterable[Sequence[str]]) -> None:
+    for words in commands:
+        print(shlex.join(words), flush=True)
+        code = subprocess.run([sys.executable, "-m", "nightjax", *words[1:]], check=False).returncode
+        if code:
+            raise UserError(
+                f"a command ended with exit code {code}: {shlex.join(words)}; once it runs, the same study goes on"
+            )
 
 
 def _changes(words: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,9 @@
     config = "dannet:steps=400"
     start = "source"
 
-nightjax's own studies lie in ``configs/studies`` and are found by name.
+Texts name other runs of the study: ``{RUN}`` is the folder of a run of the same seed, ``{RUN:name}`` that folder's
+name, ``{folder}`` the run's own, and ``{seed}`` the seed. nightjax's own studies lie in ``configs/studies`` and are
+found by name.
 """
 
 import dataclasses
@@ -21,8 +23,9 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from etils import epath
@@ -40,6 +43,13 @@ KEPT = 5
 """Evaluations of a run that are kept of it, and the most that a study can average over."""
 
 
+FOLDER, SEED = OWN = ("folder", "seed")
+"""What stands for a run's own folder, and for its seed."""
+
+NAMED = re.compile(r"\{(\w[\w.-]*)(:name)?\}")
+"""What a text names: a run, or one of `OWN`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One row of a study's table, run once for each seed.
@@ -49,12 +59,54 @@ class Run:
         title: of the row; the name of the run by default.
         start: run of this study whose weights this one starts from, or "".
         settings: key of the config to its value.
+        before: commands of nightjax that make what the run reads, such as pseudo-labels of another run.
+        after: commands of nightjax that make of the run what others read, such as images that it translates.
+        published: what a paper reports, in percent, or None.
     """
 
     config: str
     title: str = ""
     start: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    published: Annotated[float, Range(0, 100)] | None = None
+
+    def needs(self) -> list[str]:
+        """Names of the runs that must be there before this one can be made."""
+        texts = [self.config, *map(str, self.settings.values()), *self.before, *self.after]
+        named = [name for text in texts for name, _ in NAMED.findall(text) if name not in OWN]
+        return list(dict.fromkeys([self.start, *named] if self.start else named))
+
+
+@dataclasses.dataclass(frozen=True)
+class Commands:
+    """What makes a run.
+
+    Attributes:
+        before: commands before its training, as words.
+        config: of its training, with arguments.
+        settings: key of the config to its value.
+        workdir: its folder.
+        after: commands after its training.
+    """
+
+    before: list[list[str]]
+    config: str
+    settings: dict[str, str]
+    workdir: str
+    after: list[list[str]]
+
+    @property
+    def train(self) -> list[str]:
+        """The command of its training."""
+        flags = [f"--config.{key}={value}" for key, value in self.settings.items()]
+        return ["nightjax", "train", f"--config={self.config}", *flags, f"--workdir={self.workdir}"]
+
+    @property
+    def lines(self) -> list[str]:
+        """All of them, in their order, for a shell."""
+        return [shlex.join(words) for words in (*self.before, self.train, *self.after)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,21 +151,24 @@ class Study:
                     found.append(needed)
         return found
 
-    def chain(self, name: str) -> list[str]:
-        """The runs that lead to a run, the first one first and the run itself last.
+    def chain(self, name: str, before: tuple[str, ...] = ()) -> list[str]:
+        """The runs that lead to a run, each after those that it needs, and the run itself last.
+
+        Args:
+            name: of the run.
+            before: runs that need this one.
 
         Raises:
-            UserError: there is no such run, or one starts from itself.
+            UserError: there is no such run, or one needs itself.
         """
-        chain: list[str] = []
-        while name:
-            if name not in self.runs:
-                raise UserError(f"study {self.name!r} has no run {name!r}{suggestion(name, self.runs)}")
-            if name in chain:
-                raise UserError(f"study {self.name!r}: run {name!r} starts from itself")
-            chain.insert(0, name)
-            name = self.runs[name].start
-        return chain
+        if name not in self.runs:
+            raise UserError(f"study {self.name!r} has no run {name!r}{suggestion(name, self.runs)}")
+        if name in before:
+            raise UserError(f"study {self.name!r}: run {name!r} needs itself")
+        found: dict[str, None] = {}
+        for needed in self.runs[name].needs():
+            found |= dict.fromkeys(self.chain(needed, (*before, name)))
+        return [*found, name]
 
     def settings(self, name: str) -> dict[str, Any]:
         """Key of a run's config to its value, the steps between evaluations among them."""
@@ -128,31 +183,43 @@ class Study:
         """
         told = []
         for one in self.chain(name):
-            without = PLACES if one == name else CHANGEABLE
-            kept = {key: str(value) for key, value in self.settings(one).items() if not key.startswith(without)}
-            told.append((self.runs[one].config, kept))
+            without, run = PLACES if one == name else CHANGEABLE, self.runs[one]
+            text = lambda value: _filled(value, lambda other: other if other in OWN else self.folder(other, 0))
+            kept = {key: text(str(value)) for key, value in self.settings(one).items() if not key.startswith(without)}
+            told.append((text(run.config), kept, *map(text, run.before + run.after)))
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-        words = re.sub(r"[^\w.]+", "-", self.runs[name].config).strip("-")
+        words = re.sub(r"[^\w.]+", "-", NAMED.sub("", self.runs[name].config)).strip("-")
         return f"{words}-{digest}-seed{seed}"
 
     def path(self, root: str, name: str, seed: int) -> epath.Path:
         """Where a run lies, and of every other study under ``root`` that has the same run."""
         return epath.Path(root) / "runs" / self.folder(name, seed)
 
-    def command(self, root: str, name: str, seed: int) -> list[str]:
-        """The words of the command that makes a run, in a folder under ``root``."""
-        run, keys = self.runs[name], {"seed": str(seed)}
-        if run.start:
-            keys["train.init"] = str(self.path(root, run.start, seed))
-        keys |= self.settings(name)
-        flags = [f"--config.{key}={value}" for key, value in keys.items()]
-        return ["nightjax", "train", f"--config={run.config}", *flags, f"--workdir={self.path(root, name, seed)}"]
+    def commands(self, root: str, name: str, seed: int) -> "Commands":
+        """The commands that make a run in a folder under ``root``."""
+        folder, run = self.path(root, name, seed), self.runs[name]
+        own = {FOLDER: str(folder), SEED: str(seed)}
+        text = lambda value: _filled(value, lambda other: own.get(other) or str(self.path(root, other, seed)))
+        keys = {"seed": str(seed)} | ({"train.init": str(self.path(root, run.start, seed))} if run.start else {})
+        keys |= {key: text(str(value)) for key, value in self.settings(name).items()}
+        before, after = ([shlex.split(text(command)) for command in commands] for commands in (run.before, run.after))
+        return Commands(before, text(run.config), keys, str(folder), after)
 
     def with_arguments(self, arguments: str) -> "Study":
         """The study with arguments added to every run's config."""
         more = lambda config: config + ("," if ":" in config else ":") + arguments if arguments else config
         runs = {name: dataclasses.replace(run, config=more(run.config)) for name, run in self.runs.items()}
         return dataclasses.replace(self, runs=runs)
+
+
+def _filled(text: str, place: Callable[[str], str]) -> str:
+    """A text with the places of the runs that it names, or with ``:name`` their last parts."""
+
+    def of(found: re.Match) -> str:
+        where = place(found[1])
+        return where.rpartition("/")[2] if found[2] else where
+
+    return NAMED.sub(of, text)
 
 
 def names() -> list[str]:
@@ -191,10 +258,13 @@ def parse(tree: Mapping[str, Any], name: str) -> Study:
     study = build(Study, {**tree, "name": name}, f"study {name}")
     if not study.runs or not study.sets or not study.seeds:
         raise UserError(f"study {name!r} needs runs, sets and seeds")
-    for run in study.runs:
-        if not re.fullmatch(r"\w[\w.-]*", run):
+    for run, one in study.runs.items():
+        if not re.fullmatch(r"\w[\w.-]*", run) or run in OWN:
             raise UserError(f"study {name!r}: run {run!r} must be a name of letters, digits, '_', '.' and '-'")
         study.chain(run)
+        for command in one.before + one.after:
+            if not command.split()[:1] == ["nightjax"]:
+                raise UserError(f"study {name}: {command!r} of run {run!r} must be a command of nightjax")
     for pair in study.compare:
         for run in pair:
             study.chain(run)

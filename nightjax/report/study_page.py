@@ -2,7 +2,6 @@
 """`study.html`: a study on one page that opens anywhere, without network and without a second file."""
 
 import html
-import shlex
 
 from etils import epath
 
@@ -47,7 +46,8 @@ def write(root: str, study: Study, found: Found, remake: str = "") -> epath.Path
 
 
 def _commands(root: str, study: Study, found: Found) -> list[str]:
-    return [shlex.join(study.command(root, name, seed)) for name in found for seed in found[name]]
+    runs = [(name, seed) for name in found for seed in found[name]]
+    return [line for run in runs for line in study.commands(root, *run).lines]
 
 
 def _table(study: Study, found: Found) -> str:

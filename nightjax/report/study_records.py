@@ -18,7 +18,7 @@ from nightjax.report.results_table import GROUPS
 from nightjax.report.run_folder import read_config, read_evaluations, read_json, read_metrics, step_of
 
 NOTE = "study.json"
-"""File in a run folder with the command that made it and nightjax's version."""
+"""File in a run folder with the commands that made it and nightjax's version."""
 
 
 Percent = Annotated[float, Range(0, 100)]
@@ -58,8 +58,8 @@ class Record:
     scores: dict[str, tuple[Evaluation, ...]]
 
     def answers(self, study: Study) -> bool:
-        """Whether it has the sets that a study asks for; a run that scores nothing has nothing to answer."""
-        return not self.scores or set(study.sets.values()) <= set(self.scores)
+        """Whether it has a set that a study asks for; a run that scores nothing has nothing to answer."""
+        return not self.scores or not set(study.sets.values()).isdisjoint(self.scores)
 
     def columns(self, study: Study) -> dict[str, float | None]:
         """Column of a study's table to its score, the mean over the last evaluations; none of a run without scores.
@@ -68,7 +68,9 @@ class Record:
             UserError: a set was scored fewer times than the study averages over.
         """
         columns: dict[str, float | None] = {}
-        for title, one_set in study.sets.items() if self.scores else ():
+        for title, one_set in study.sets.items():
+            if one_set not in self.scores:
+                continue
             evaluations = self.scores[one_set][-study.last :]
             if len(evaluations) < study.last:
                 raise UserError(
@@ -86,18 +88,21 @@ class Record:
 def of_folder(folder: epath.Path) -> Record | None:
     """The record of a run from its folder, or None while it is missing or unfinished.
 
-    A run is finished once a set is scored after its last step; one that scores nothing, with its last checkpoint.
+    A run is finished once its sets are scored after its last step (optional ones, if they are scored at all); one that
+    scores nothing, with its last checkpoint.
     """
     if not (folder / "config.json").exists():
         return None
     config = read_config(folder)
-    steps, scored = config["train"]["steps"], any(config["eval"]["sets"].values())
-    scores = {}
-    for one_set in config["eval"]["sets"] if scored else ():
+    steps, scores = config["train"]["steps"], {}
+    sets = {name: section for name, section in config["eval"]["sets"].items() if section}
+    for one_set, section in sets.items():
         files = sorted((folder / "eval" / one_set).glob("*.json"), key=step_of)
         if files and step_of(files[-1]) >= steps:
             scores[one_set] = tuple(_kept(file) for file in files[-KEPT:])
-    if not (scores if scored else (folder / "checkpoints" / f"{steps:07d}").exists()):
+        elif not section.get("optional"):
+            return None
+    if not scores and not (folder / "checkpoints" / f"{steps:07d}").exists():
         return None
     seconds = read_metrics(folder).get("seconds", ([], [0.0]))[1][-1]
     return Record(folder.name, steps, round(seconds, 1), str(read_note(folder).get("version", "unknown")), scores)
@@ -128,9 +133,9 @@ def write(path: epath.Path, records: Mapping[str, Record]) -> None:
     write_whole(path, "".join(lines))
 
 
-def write_note(folder: epath.Path, command: Iterable[str], version: str) -> None:
+def write_note(folder: epath.Path, commands: Iterable[str], version: str) -> None:
     """Notes in a run folder how it was made."""
-    (folder / NOTE).write_text(json.dumps({"command": list(command), "version": version}, indent=1) + "\n")
+    (folder / NOTE).write_text(json.dumps({"commands": list(commands), "version": version}, indent=1) + "\n")
 
 
 def read_note(folder: epath.Path) -> dict[str, Any]:

@@ -77,12 +77,14 @@ def markdown(study: Study, found: Found, remake: str = "") -> str:
 def cells(study: Study, found: Found) -> list[list[str]]:
     """The table row by row, its head first; rows without a finished run and columns that no run has are left out."""
     titles = [title for title in _titles(study) if any(_measured(found, title))]
-    rows = [["run", "steps", "seeds", *titles]]
+    published = ["published"] if any(run.published is not None for run in study.runs.values()) else []
+    rows = [["run", "steps", "seeds", *titles, *published]]
     for name, run in study.runs.items():
         scores = found[name]
         if not scores:
             continue
         values = [format_value([one.values.get(title) for one in scores.values()]) for title in titles]
+        values += [format_value([run.published]) for _ in published]
         rows.append([run.title or name, _steps(study, found, name), str(len(scores)), *values])
     return rows
 
@@ -153,6 +155,9 @@ def _measured(found: Found, title: str) -> list[bool]:
 
 
 def _steps(study: Study, found: Found, name: str) -> str:
-    """``1000 + 400``: of the runs that led to it, and its own."""
-    parts = [next((str(one.steps) for one in found[run].values()), "?") for run in study.chain(name)]
+    """``1000 + 400``: of the runs whose weights led to it, and its own."""
+    parts: list[str] = []
+    while name:
+        parts.insert(0, next((str(one.steps) for one in found[name].values()), "?"))
+        name = study.runs[name].start
     return " + ".join(parts)

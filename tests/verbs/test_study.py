@@ -75,7 +75,7 @@ def write_run(folder, steps, night, finished=True):
     (folder / "config.json").write_text(to_json(config))
     (folder / "metrics.jsonl").write_text(json.dumps({"step": steps, "seconds": 1800.0}) + "\n")
     for step, off in ((steps - 50, -1.0), (steps, 1.0))[: 2 if finished else 1]:
-        for one_set, value in {"test_night": night + off, "val_day": 50.0}.items():
+        for one_set, value in {"test_night": night + off, "val_day": 50.0, "val_night": night}.items():
             path = folder / "eval" / one_set / f"{step:07d}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             summary = {"primary": "skip", "miou": {"skip": value}, "iou": {"car": value / 2}, "support": {"car": 10}}
@@ -221,8 +221,15 @@ def test_damaged_records(tmp_path, file, monkeypatch, capsys, line, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--args=data=folder",), "'less' of study 'help' is not scored on 'test_night', its sets are ['val']"),
-        (("--sets=dusk=dusk_test",), "is not scored on 'dusk_test'"),
+        (
+            ("--args=data=folder",),
+            "'less' of study 'help' is scored on ['val'], and on nothing that",
+        ),
+        (("--sets=dusk=dusk_test",), "say what is meant, such as --sets=dusk=test_night"),
+        (
+            ("--sets=night=test_night,dusk=test_nigth",),
+            "no run of study 'help' is scored on 'test_nigth'; did you mean",
+        ),
         (("--args=data=foldr",), "did you mean 'folder'"),
         (("--args=nothing=1",), "config argument 'nothing' is unknown"),
         (("--set=train.stepz=5",), "did you mean 'steps'"),
@@ -259,14 +266,148 @@ def test_sets_of_other_data(tmp_path, file, played, monkeypatch, capsys):
     assert "--sets=first=val_day,second=test_night" in text
 
 
-def test_a_run_that_was_scored_on_other_sets(tmp_path, file, played, monkeypatch, capsys):
+def test_a_run_of_before_its_sets_had_other_names(tmp_path, file, played, monkeypatch, capsys):
     call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less", "--seeds=0")
     played.commands.clear()
-    file.write_text(STUDY.replace('day = "val_day"', 'other = "val_night"'))  # Training has it, what is played has not.
+    (tmp_path / "records.jsonl").unlink()
+    for folder in tmp_path.glob("runs/*/eval/*"):
+        folder.rename(folder.with_name(f"old_{folder.name}"))
+    for config in tmp_path.glob("runs/*/config.json"):
+        config.write_text(config.read_text().replace('"test_night": {', '"old_test_night": {'))
+        config.write_text(config.read_text().replace('"val_', '"old_val_'))
+    monkeypatch.setattr(study.subprocess, "run", lambda command, check: SimpleNamespace(returncode=0))
     with pytest.raises(SystemExit):
         call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--only=less", "--seeds=0")
-    assert [name for name, _ in played.commands] == ["less-seed0"]
-    assert "was scored on ['test_night', 'val_day']; name these in `sets`" in capsys.readouterr().err
+    assert "was scored on ['old_test_night', 'old_val_day', 'old_val_night']; name" in capsys.readouterr().err
+
+
+def test_a_run_without_a_set_has_no_score_on_it(tmp_path, file, played, monkeypatch, capsys):
+    file.write_text(STUDY.replace('settings = {"', 'settings = {"eval.sets.val_day" = "None", "'))
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--run=false")
+    found = studies.read(file)
+    study.check(found)
+    folder = found.path(str(tmp_path), "more", 0)
+    folder.mkdir(parents=True)
+    write_run(folder, 200, 13.0)
+    shutil.rmtree(folder / "eval" / "val_day")
+    assert study_records.of_folder(folder) is None
+    config = json.loads((folder / "config.json").read_text())
+    config["eval"]["sets"]["val_day"] = None
+    (folder / "config.json").write_text(json.dumps(config))
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--run=false")
+    assert "| less, then more | ? + 200 | 1 | 13.0 | 13.0 | 13.0 | 6.5 |" in capsys.readouterr().out
+
+
+NAMING = """
+question = "Does a teacher help?"
+sets = {night = "test_night"}
+seeds = [0]
+
+[runs.first]
+config = "supervised:data=nightstreet_tiny,steps=100"
+
+[runs.taught]
+config = "self_training:data=nightstreet_tiny,steps=200,pseudo={folder}/labels"
+start = "first"
+before = ["nightjax pseudo-label --workdir={first} --images=a@b --output={folder}/labels{seed}"]
+settings = {"train.frozen.teacher" = "{first}@best", "log.every" = 5}
+
+[runs.from_images]
+config = "supervised:data=nightstreet_tiny,steps=200,data=translated/{taught:name}"
+"""
+
+
+def test_runs_name_each_other(tmp_path):
+    """A run needs what its texts name, and is another run when that is another."""
+    found = studies.parse(tomllib.loads(NAMING), "naming")
+    assert found.order(["from_images"]) == ["first", "taught", "from_images"]
+    root, first, own = str(tmp_path), found.path(str(tmp_path), "first", 3), found.path(str(tmp_path), "taught", 3)
+    commands = found.commands(root, "taught", 3)
+    (label,), train = commands.before, commands.train
+    assert label == ["nightjax", "pseudo-label", f"--workdir={first}", "--images=a@b", f"--output={own}/labels3"]
+    assert train[2] == f"--config=self_training:data=nightstreet_tiny,steps=200,pseudo={own}/labels"
+    assert f"--config.train.frozen.teacher={first}@best" in train and f"--config.train.init={first}" in train
+    assert found.commands(root, "from_images", 3).config.endswith(f"data=translated/{own.name}")
+    renamed = studies.parse(tomllib.loads(NAMING.replace("first", "other")), "naming")
+    assert [found.folder(name, 3) for name in found.runs] == [renamed.folder(name, 3) for name in renamed.runs]
+    for old, new in (("--images=a@b", "--images=c@b"), ("steps=100", "steps=150"), ("@best", "")):
+        changed = studies.parse(tomllib.loads(NAMING.replace(old, new)), "naming")
+        assert changed.folder("from_images", 3) != found.folder("from_images", 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("{taught:name}", "{from_images}", "'from_images' needs itself"),
+        ("{first} ", "{firsts} ", "no run 'firsts'; did you mean 'first'"),
+        ("nightjax pseudo-label", "rm", "must be a command of nightjax"),
+        ("[runs.first]", "[runs.folder]", "'folder' must be a name"),
+        ("[runs.first]", "[runs.first]\npublished = 101", "published=101.0 must be at most 100"),
+        ("before = [", "before = 5 #", "before=5 must be a tuple"),
+    ],
+)
+def test_wrong_names_of_runs(old, new, words):
+    assert old in NAMING
+    with pytest.raises(UserError, match=words):
+        studies.parse(tomllib.loads(NAMING.replace(old, new)), "naming")
+
+
+def test_published_scores_stand_beside_ours(tmp_path, file, played, monkeypatch, capsys):
+    file.write_text(STUDY.replace('start = "less"', 'start = "less"\npublished = 39.3'))
+    call(monkeypatch, f"--study={file}", f"--root={tmp_path}", "--seeds=0")
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line[-1] for line in lines] == ["published |", "- |", "39.3 |"]
+
+
+def test_commands_before_a_run(tmp_path, file, played, monkeypatch, capsys):
+    """They are done when its training has not begun; a failing one stops the study."""
+    before = 'start = "less"\nbefore = ["nightjax list studies", "nightjax check --data={less} --x=\'a b\'"]'
+    file.write_text(STUDY.replace('start = "less"', before))
+    words, done, code = (f"--study={file}", f"--root={tmp_path}", "--seeds=0"), [], {"list": 0}
+    train = study.subprocess.run
+
+    def run(command, check):
+        done.append(command[3])
+        if command[3] == "train":
+            return train(command, check)
+        return SimpleNamespace(returncode=code.get(command[3], 0))
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    code["check"] = 3
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *words)
+    folder = studies.read(file).path(str(tmp_path), "less", 0)
+    assert f"exit code 3: nightjax check --data={folder} '--x=a b'" in capsys.readouterr().err
+    code["check"] = 0
+    played.stops = {"more"}
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *words)
+    played.stops = set()
+    call(monkeypatch, *words)
+    assert done == ["train", "list", "check", "list", "check", "train", "train"]
+    note = json.loads((studies.read(file).path(str(tmp_path), "more", 0) / "study.json").read_text())
+    assert note["commands"][0] == "nightjax list studies" and len(note["commands"]) == 3
+
+
+def test_commands_after_a_run(tmp_path, file, played, monkeypatch, capsys):
+    """A run is finished with them, and they are all that is done of a run that lacks them alone."""
+    after = '[runs.less]\nafter = ["nightjax list {folder} {folder:name} {seed}"]'
+    file.write_text(STUDY.replace("[runs.less]", after))
+    words, done, code = (f"--study={file}", f"--root={tmp_path}", "--seeds=0", "--only=less"), [], {"list": 4}
+    train = study.subprocess.run
+
+    def run(command, check):
+        done.append(command[3:4] if command[3] == "train" else command[3:])
+        return train(command, check) if command[3] == "train" else SimpleNamespace(returncode=code["list"])
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *words)
+    code["list"] = 0
+    for _ in range(2):
+        call(monkeypatch, *words)
+    folder = studies.read(file).path(str(tmp_path), "less", 0)
+    assert done == [["train"], *2 * [["list", str(folder), folder.name, "0"]]]
 
 
 def test_runs_that_are_not_there_are_named_and_have_no_row(tmp_path, file, played, monkeypatch, capsys):
@@ -317,8 +458,11 @@ def test_own_studies_name_configs_and_classes_that_exist(name):
 
 def test_the_study_of_the_page_can_be_run():
     page = pathlib.Path(__file__).parents[2] / "docs" / "studies.md"
-    (text,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
-    study.check(studies.parse(tomllib.loads(text), "page"))
+    whole, second = re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+    found = studies.parse(tomllib.loads(whole + second), "page")
+    study.check(found)
+    (label,) = found.commands("root", "second", 0).before
+    assert label[1] == "pseudo-label" and label[-1].endswith("/labels") and "\n" not in "".join(label)
 
 
 PLAIN = ("vit_", "dinov2_")
@@ -341,7 +485,7 @@ def test_adapted_plain_transformers_stand_beside_one_of_labels_alone(name):
     ("old", "new", "words"),
     [
         ('start = "less"', 'start = "lass"', "did you mean 'less'"),
-        ('start = "less"', 'start = "more"', "starts from itself"),
+        ('start = "less"', 'start = "more"', "needs itself"),
         ('question = "Does more help?"', "", "question is missing"),
         ("last = 2", "last = 0", "last=0 must be 1 or more"),
         ("last = 2", "last = 6", "last=6 must be at most 5"),
