@@ -15,7 +15,7 @@ before left on disk. On NightStreet:
 NIGHT is a translated data set such as ``translated/unit`` (``nightjax translate``); POOL and REFERENCE are folders or
 DATASET@SPLIT. Without ``train.init`` the student starts from scratch; ``runs/first@best`` is that run's best checkpoint
 instead of its last. With ``unlabeled=DATASET,split=SPLIT,teacher=RUN`` the teacher labels crops in the step instead
-(``labels=hard`` or ``soft``, ``threshold=0.9``). ``scripts/sweep_thesis.py`` runs all rows of the thesis.
+(``labels=hard`` or ``soft``, ``threshold=0.9``). ``nightjax study --study=thesis`` runs all rows of the thesis.
 
 The thesis' setting takes one GPU and 60 epochs of 1488 steps of 4 crops of 512x1024 (hours and results are unmeasured
 here). It reports 27.5 mIoU on Nighttime Driving from day alone and 40.7 with everything. ``zigzag=1488`` is its rate,

@@ -2,7 +2,7 @@
 """Summarizes run folders in one Markdown table; seeds of one run become mean ± standard deviation.
 
     nightjax table --runs='runs/supervised*,runs/dsr_fpa*' --sets=night=test_night,day=val_day
-    nightjax table --runs='runs/thesis-*' --published=runs/published.json --cost
+    nightjax table --runs='runs/dark_zurich-*' --published=published.json --cost
     nightjax table --runs=runs/source,runs/adapted --sets=test_night
 
 A row is a group of runs whose folders differ only in "-seedN", under the name of these folders. The columns are the

@@ -188,7 +188,7 @@ class Study:
             kept = {key: text(str(value)) for key, value in self.settings(one).items() if not key.startswith(without)}
             told.append((text(run.config), kept, *map(text, run.before + run.after)))
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-        words = re.sub(r"[^\w.]+", "-", NAMED.sub("", self.runs[name].config)).strip("-")
+        words = re.sub(r"[^\w.]+", "-", NAMED.sub("", self.runs[name].config))[:80].strip("-")
         return f"{words}-{digest}-seed{seed}"
 
     def path(self, root: str, name: str, seed: int) -> epath.Path:

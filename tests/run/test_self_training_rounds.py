@@ -4,7 +4,6 @@ commands."""
 import csv
 import json
 import re
-import subprocess
 import sys
 
 import cv2
@@ -13,30 +12,23 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nightjax import methods, pseudo_label, select, table
-from nightjax.core import cli, sharding
+from nightjax import methods, pseudo_label, select, study
+from nightjax.core import cli, sharding, studies
 from nightjax.core.classes import CITYSCAPES
 from nightjax.core.errors import UserError
 from nightjax.core.optim import Optimizer
 from nightjax.data import sources
 from nightjax.data.sources import JoinedSource, ListSource
 from nightjax.metrics import confusion
-from nightjax.report import results_table
 from nightjax.run import loaded, settings, start
 from nightjax.selection.images import ImageSet, scored_by
 from nightjax.train import compile_step
 from tests.helpers import toy
-from tests.helpers.places import ROOT
 
 
 def call(monkeypatch, verb, *words):
     monkeypatch.setattr(sys, "argv", ["verb", *map(str, words)])
     cli.run(verb.main)
-
-
-def sweep(*words):
-    command = [sys.executable, "-m", "scripts.sweep_thesis", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def refused(monkeypatch, capsys, verb, *words):
@@ -332,92 +324,72 @@ def test_the_step_does_not_gather_the_batch(root):
     assert "all-reduce" in text and not re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
 
 
-def test_rows_of_the_thesis_are_config_chains():
-    done = sweep("--night=folder:/n", "--night_plain=folder:/p", "--seeds=0,1", "--args=steps=5")
-    lines = done.stdout.splitlines()
-    trained = [line for line in lines if "nightjax.main" in line]
-    assert len(trained) == 2 * (20 + 2), done.stderr  # The rows of the thesis, and two that select at random.
-    (last,) = [line for line in trained if "thesis-8.3-seed1" in line]
-    assert "loss=combined" in last and "pseudo=runs/pseudo-8.1-night-fid-seed1" in last and "steps=5" in last
-    assert "--config.train.init=runs/thesis-8.1-seed1" in last and "--config.seed=1" in last
-    (scratch,) = [line for line in trained if "thesis-1.2-seed0" in line]
-    assert "train.init" not in scratch and "pseudo=runs/pseudo-1.1-day-all-seed0" in scratch
-    for seed in "01":  # Chance chooses anew for every seed, the other rules once.
-        (drawn,) = [line for line in lines if f"--output=runs/selected/random-seed{seed}" in line]
-        assert "--rule=random" in drawn and f"--seed={seed}" in drawn
-        labeled = [line for line in lines if f"--output=runs/pseudo-3.1-night-random-seed{seed}" in line]
-        assert labeled and all(f"--list=runs/selected/random-seed{seed}/selected.csv" in line for line in labeled)
-    assert sum("nightjax.select" in line for line in lines) == 2 + 2
-    for line in trained:  # Every chain is a config that exists.
-        settings.load(line.split("--config=")[1].split()[0])
+def test_rows_of_the_thesis():
+    found = studies.read("thesis")
+    rows = [name for name, run in found.runs.items() if "self_training" in run.config]
+    assert len(rows) == 20 + 2  # The rows of the thesis, and two that select at random.
+    assert found.runs["8.3"].published == 40.7 and found.runs["9.1"].published is None
+    select, label = found.commands("root", "8.3", 1).before
+    start = str(found.path("root", "8.1", 1))
+    assert "--rule=fid_point" in select and f"--workdir={start}" in label
+    last = found.commands("root", "8.3", 1)
+    assert last.settings["train.init"] == start and "loss=combined" in last.config and last.settings["seed"] == "1"
+    assert "train.init" not in found.commands("root", "1.2", 0).settings
+    assert set(found.runs["1.2"].needs()) == {"1.1", "nights"}
+    for rule, seed in (("9.1", "--seed=1"), ("9.2", "--seed=1")):
+        assert seed in found.commands("root", rule, 1).before[0]
+    assert found.order(["8.2"]) == ["judge", "nights", "3.1", "5.2", "8.1", "8.2"]
 
 
-def test_rounds_go_on_from_the_best_checkpoint():
-    *_, first, labels, second = sweep("--night=folder:/n", "--only=7.1", "--best=val_day").stdout.splitlines()
-    assert "--config.checkpoint.best=val_day" in first and "train.init" not in first
-    assert "nightjax.pseudo_label" in labels and "--workdir=runs/thesis-3.1-seed0" in labels and "--step=best" in labels
-    assert "--config.train.init=runs/thesis-3.1-seed0@best" in second
+SMALL = """
+question = "Does a second round run?"
+sets = {night = "test_night", converted = "converted"}
+seeds = [0]
 
+[runs.judge]
+config = "supervised:data=nightstreet_tiny,steps=2"
 
-def test_a_row_brings_what_it_starts_from():
-    lines = sweep("--night=folder:/n", "--only=8.2").stdout.splitlines()
-    rows = re.findall(r"--workdir=runs/thesis-(\S+)-seed0$", "\n".join(x for x in lines if "nightjax.main" in x), re.M)
-    assert rows == ["3.1", "5.2", "8.1", "8.2"]
-    done = sweep("--only=8.9")
-    assert done.returncode == 2 and "no row '8.9'" in done.stderr
+[runs.nights]
+config = "unit:data=nightstreet_tiny,steps=2,segmenter={judge}"
+after = [
+    "nightjax translate --workdir={folder} --data=nightstreet/tiny --split=source_day --name={folder:name}",
+    '''nightjax translate --to=day --workdir={folder} --data=nightstreet/tiny --split=test_night
+    --name={folder:name}_day''',
+]
 
+[runs.first]
+config = "self_training:data=nightstreet_tiny,steps=2,night=translated/{nights:name},converted=translated/NIGHTS_day"
 
-def test_rows_without_a_translator_are_refused():
-    assert sweep("--only=1.1").returncode == 0
-    done = sweep("--only=2.1")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--night_plain" in done.stderr
+[runs.second]
+config = "self_training:data=nightstreet_tiny,steps=2,night=translated/{nights:name},pseudo={folder}/labels"
+start = "first"
+before = [
+    '''nightjax select --rule=fid_point --count=4 --features=random --output={folder}/selected
+    --pool=nightstreet/tiny_pairs@target_pairs --reference=translated/{nights:name}@source_day''',
+    '''nightjax pseudo-label --workdir={first} --images=nightstreet/tiny_pairs@target_pairs
+    --list={folder}/selected/selected.csv --split=source_day --output={folder}/labels''',
+]
+published = 39.3
+""".replace("NIGHTS", "{nights:name}")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*singular")
-def test_a_row_runs_end_to_end(tmp_path, monkeypatch, capsys):
-    """Rows 3.1 and 7.2 on the smallest NightStreet, its days darkened instead of translated."""
-    days = sources.open_source("nightstreet/tiny", "source_day", data_dir=str(tmp_path / "data"))
-    for name, part in (("image", "images"), ("label", "labels")):
-        (tmp_path / "night" / part).mkdir(parents=True)
-        for record in (days[i] for i in range(len(days))):
-            picture = cv2.imdecode(np.frombuffer(record[name], np.uint8), cv2.IMREAD_UNCHANGED)
-            picture = picture // 5 if name == "image" else picture
-            cv2.imwrite(str(tmp_path / "night" / part / f"{record['image_id']}.png"), picture)
-    (tmp_path / "night" / "lists").mkdir()
-    names = sorted(path.stem for path in (tmp_path / "night" / "images").iterdir())
-    (tmp_path / "night" / "lists" / "source_day.txt").write_text("\n".join(names))
-    flags = [
-        "--data=nightstreet_tiny",
-        f"--night=folder:{tmp_path}/night",
-        "--night_pool=nightstreet/tiny_pairs@target_pairs",
-        "--count=4",
-        "--only=7.2",
-        "--args=steps=2",
-        f"--root={tmp_path}/runs",
-        f"--data_dir={tmp_path}/data",
-        "--set=train.devices=1",
-        "--set=log.every=1",
-        "--run",
+def test_a_round_runs_end_to_end(tmp_path, monkeypatch, capsys):
+    """Translated, selected and labeled by commands of the study; a second call makes nothing."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "small.toml").write_text(SMALL)
+    words = (f"--study={tmp_path}/small.toml", f"--root={tmp_path}/runs", "--set=log.every=1")
+    call(monkeypatch, study, *words)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("nightjax ")]) == 4 + 2 + 2
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ")][1:] == [
+        "| judge",
+        "| nights",
+        "| first",
+        "| second",
     ]
-    done = sweep(*flags)
-    made = [line for line in done.stdout.splitlines() if line.startswith("python -m nightjax.")]
-    assert len(made) == 4 and done.returncode == 0, done.stderr  # Selection, first run, labels, second run.
-    assert not [line for line in sweep(*flags).stdout.splitlines() if line.startswith("python -m nightjax.")]
-    runs = tmp_path / "runs"
-    call(monkeypatch, table, f"--runs={runs}/thesis-*", f"--published={runs}/published.json")
-    shown = capsys.readouterr().out
-    assert "| thesis-3.1 | 1 |" in shown and "| thesis-7.2 | 1 |" in shown and "| 39.3 |" in shown
-
-
-def test_published_numbers_stand_beside_ours(tmp_path):
-    (tmp_path / "thesis-1.1-seed0").mkdir()
-    (tmp_path / "thesis-1.1-seed0" / "report.html").write_text("made already")
-    assert sweep("--only=1.1", f"--root={tmp_path}", "--run").returncode == 0
-    published = results_table.read_published(str(tmp_path / "published.json"))
-    groups = {"thesis-3.1": [], "thesis-1.1": [], "other": []}
-    head, _, first, second, other = results_table.markdown(groups, {"night": "test_night"}, published).splitlines()
-    assert head == "| run | seeds | thesis | thesis, converted |"
-    assert first == "| thesis-3.1 | 0 | 33.9 | 29.3 |"
-    assert second == "| thesis-1.1 | 0 | 27.5 | - |"
-    assert other.endswith("| - | - |")
+    call(monkeypatch, study, *words)
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.startswith("nightjax ")]
+    (second,) = [line for line in lines if line.startswith("| second ")]
+    assert second.startswith("| second | 2 + 2 | 1 | ") and second.endswith(" | 39.3 |")

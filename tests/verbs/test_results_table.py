@@ -8,6 +8,7 @@ import pytest
 from nightjax import table
 from nightjax.core import cli
 from nightjax.core.config import override, to_json
+from nightjax.report import results_table
 from nightjax.run import settings
 
 
@@ -123,3 +124,15 @@ def test_wrong_arguments(flags, words, tmp_path, monkeypatch, capsys):
         call(monkeypatch, *(flag.format(root=tmp_path) for flag in flags))
     stderr = capsys.readouterr().err
     assert exit_.value.code == 2 and stderr.count("\n") == 1 and words in stderr
+
+
+def test_published_numbers_stand_beside_ours(tmp_path):
+    file = tmp_path / "published.json"
+    file.write_text(json.dumps({"thesis": {"first": 33.9, "second": 27.5}, "converted": {"first": 29.3}}))
+    published = results_table.read_published(str(file))
+    groups = {"first": [], "second": [], "other": []}
+    head, _, first, second, other = results_table.markdown(groups, {"night": "test_night"}, published).splitlines()
+    assert head == "| run | seeds | thesis | converted |"
+    assert first == "| first | 0 | 33.9 | 29.3 |"
+    assert second == "| second | 0 | 27.5 | - |"
+    assert other.endswith("| - | - |")

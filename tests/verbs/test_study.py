@@ -473,7 +473,9 @@ PLAIN = ("vit_", "dinov2_")
 def test_adapted_plain_transformers_stand_beside_one_of_labels_alone(name):
     """Without it nobody could say what adapting a backbone that knows much already adds."""
     found = studies.read(name)
-    runs = [settings.override(settings.load(run.config), run.settings) for run in found.runs.values()]
+    made = [found.commands("", run, 0) for run in found.runs]
+    runs = [settings.override(settings.load(one.config), one.settings) for one in made]
+    runs = [run for run in runs if "backbone" in run.model]
     labeled = {run.model.backbone for run in runs if run.method.name == "supervised"}
     adapted = {run.model.backbone for run in runs if {"source", "target"} <= set(run.data.streams)}
     adapted = {backbone for backbone in adapted if backbone.startswith(PLAIN)}
