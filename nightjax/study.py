@@ -3,7 +3,7 @@
 
     nightjax study --study=night_parts
     nightjax study --study=night_parts --seeds=0 --only=both --dry_run
-    nightjax study --study=night_mixing --args=data=folder --set=data.manual_dir=my_data --sets=night=val
+    nightjax study --study=masking --args=data=cityscapes_to_dark_zurich,steps=40000 --sets=night=dark_zurich_val
     nightjax study --study=my_question.toml
     nightjax study --study=night_parts --run=false --write=docs/results.md
 
@@ -54,12 +54,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_multi_string(
         "set", [], "KEY=VALUE of every run's config, such as train.batch=8; may be repeated.", flag_values=values
     )
-    flags.DEFINE_list(
-        "sets",
-        [],
-        "Evaluation sets of the table, each SET or TITLE=SET; by default its own.",
-        flag_values=values,
-    )
+    flags.DEFINE_list("sets", [], "Sets that are shown, each SET or TITLE=SET; by default its own.", flag_values=values)
     flags.DEFINE_bool("run", True, "Run what is missing; --run=false shows what is there.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the commands of what is missing.", flag_values=values)
     flags.DEFINE_string("write", "", "Page whose markers get the table, such as docs/results.md.", flag_values=values)

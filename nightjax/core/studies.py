@@ -42,7 +42,6 @@ PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
 KEPT = 5
 """Evaluations of a run that are kept of it, and the most that a study can average over."""
 
-
 FOLDER, SEED = OWN = ("folder", "seed")
 """What stands for a run's own folder, and for its seed."""
 
@@ -263,7 +262,11 @@ def parse(tree: Mapping[str, Any], name: str) -> Study:
             raise UserError(f"study {name!r}: run {run!r} must be a name of letters, digits, '_', '.' and '-'")
         study.chain(run)
         for command in one.before + one.after:
-            if not command.split()[:1] == ["nightjax"]:
+            try:
+                words = shlex.split(command)
+            except ValueError:  # A quote that does not end.
+                words = []
+            if words[:1] != ["nightjax"]:
                 raise UserError(f"study {name}: {command!r} of run {run!r} must be a command of nightjax")
     for pair in study.compare:
         for run in pair:

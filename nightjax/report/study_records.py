@@ -20,7 +20,6 @@ from nightjax.report.run_folder import read_config, read_evaluations, read_json,
 NOTE = "study.json"
 """File in a run folder with the commands that made it and nightjax's version."""
 
-
 Percent = Annotated[float, Range(0, 100)]
 
 

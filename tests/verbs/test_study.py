@@ -341,6 +341,7 @@ def test_runs_name_each_other(tmp_path):
         ("{taught:name}", "{from_images}", "'from_images' needs itself"),
         ("{first} ", "{firsts} ", "no run 'firsts'; did you mean 'first'"),
         ("nightjax pseudo-label", "rm", "must be a command of nightjax"),
+        ("--images=a@b", "--images='a@b", "must be a command of nightjax"),
         ("[runs.first]", "[runs.folder]", "'folder' must be a name"),
         ("[runs.first]", "[runs.first]\npublished = 101", "published=101.0 must be at most 100"),
         ("before = [", "before = 5 #", "before=5 must be a tuple"),
