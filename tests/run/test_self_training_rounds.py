@@ -378,7 +378,7 @@ def test_a_round_runs_end_to_end(tmp_path, monkeypatch, capsys):
     """Translated, selected and labeled by commands of the study; a second call makes nothing."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "small.toml").write_text(SMALL)
-    words = (f"--study={tmp_path}/small.toml", f"--root={tmp_path}/runs", "--set=log.every=1")
+    words = (f"--study={tmp_path}/small.toml", f"--root={tmp_path}/runs", "--set=log.every=1", "--set=train.devices=1")
     call(monkeypatch, study, *words)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("nightjax ")]) == 4 + 2 + 2
