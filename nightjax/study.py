@@ -34,7 +34,7 @@ from etils import epath
 import nightjax
 from nightjax.core import cli, studies
 from nightjax.core.errors import UserError, suggestion
-from nightjax.report import study_page, study_records, study_table
+from nightjax.report import results_table, study_page, study_records, study_table
 from nightjax.report.study_records import Record
 from nightjax.run import settings
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_string("study", None, "Name of a study, or a TOML file.", flag_values=values)
     flags.DEFINE_string("root", "runs/studies", "Folder of all studies' runs.", flag_values=values)
     flags.DEFINE_string("records", "", "File of scores; ROOT/records.jsonl by default.", flag_values=values)
-    flags.DEFINE_list("only", [], "Runs to make, with those that they start from; by default all.", flag_values=values)
+    flags.DEFINE_list("only", [], "Runs to make, with those that they need; by default all.", flag_values=values)
     flags.DEFINE_list("seeds", [], "Seeds; by default the study's own.", flag_values=values)
     flags.DEFINE_string("args", "", "More config arguments of every run, such as data=folder.", flag_values=values)
     flags.DEFINE_multi_string(
@@ -62,9 +62,7 @@ def main(argv: Sequence[str]) -> None:
     changes = _changes(values.set)
     study = _with_settings(studies.read(values.study).with_arguments(values.args), changes)
     seeds = [_seed(word) for word in values.seeds] or study.seeds
-    sets = {title: name or title for title, _, name in (word.partition("=") for word in values.sets)} or study.sets
-    if "" in sets:
-        raise UserError(f"--sets={','.join(values.sets)} must name sets, each SET or TITLE=SET")
+    sets = results_table.titled_sets(values.sets) or study.sets
     study = dataclasses.replace(study, seeds=tuple(sorted({*study.seeds, *seeds})), sets=sets)
     kept = epath.Path(values.records or f"{values.root}/records.jsonl")
     records = study_records.read(kept)
@@ -134,7 +132,7 @@ def check(study: studies.Study) -> None:
 def missing(
     study: studies.Study, root: str, seed: int, records: Mapping[str, Record], only: Sequence[str] = ()
 ) -> list[str]:
-    """Names of the runs to make, in an order in which each finds what it starts from.
+    """Names of the runs to make, in an order in which each finds what it needs.
 
     Args:
         study: the study.

@@ -135,10 +135,10 @@ class Study:
     name: str = ""
 
     def order(self, only: Iterable[str] = ()) -> list[str]:
-        """Names of runs, each after the one it starts from.
+        """Names of runs, each after those that it needs.
 
         Args:
-            only: the runs that are wanted; what they start from comes along. All by default.
+            only: the runs that are wanted; what they need comes along. All by default.
 
         Raises:
             UserError: there is no such run.

@@ -77,6 +77,18 @@ def group_runs(patterns: Sequence[str]) -> dict[str, list[Result]]:
     return groups
 
 
+def titled_sets(words: Sequence[str]) -> dict[str, str]:
+    """Column title to evaluation set, of words ``SET`` or ``TITLE=SET``.
+
+    Raises:
+        UserError: a word names nothing.
+    """
+    sets = {title: name or title for title, _, name in (word.partition("=") for word in words)}
+    if "" in sets:
+        raise UserError(f"--sets={','.join(words)} must name sets, each SET or TITLE=SET")
+    return sets
+
+
 def choose_sets(groups: dict[str, list[Result]], words: Sequence[str] = ()) -> dict[str, str]:
     """Column title to evaluation set, in order. The class groups are those of the first.
 
@@ -91,7 +103,7 @@ def choose_sets(groups: dict[str, list[Result]], words: Sequence[str] = ()) -> d
     names = dict.fromkeys(name for results in groups.values() for result in results for name in result.sets)
     if not words:
         return {name: name for name in sorted(names, key=lambda name: ("." in name, "day" in name, "test" not in name))}
-    sets = {title: name or title for title, _, name in (word.partition("=") for word in words)}
+    sets = titled_sets(words)
     for name in sets.values():
         if name not in names:
             raise UserError(f"--sets={name} is no evaluation set of these runs{suggestion(name, names)}")
