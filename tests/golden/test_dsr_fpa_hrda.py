@@ -102,7 +102,8 @@ def test_offset_choices(golden):
     np.testing.assert_array_equal(offset_choices(file["x_uint8"].shape[2:]), file["n_choices"])
 
 
-@pytest.mark.parametrize("mode", ["train", pytest.param("train_bn_eval", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["train", "train_bn_eval"])
 def test_hrda_train(golden, network, mode):
     file = golden("dsr_fpa", "hrda_tiny_train")
     model, variables = network(number(file["base_seed"]))

@@ -26,13 +26,13 @@ from tests.helpers.self_training_steps import (
     STACKS,
     DacsReplay,
     Recording,
-    accuracy,
     build_model,
     check_gradients,
     check_values,
     class_sets,
     first_state,
     last_gradients,
+    make_accuracy,
     make_step,
     norm,
     rates,
@@ -253,7 +253,7 @@ def test_masked_consistency(golden, recipe, mode):
         np.testing.assert_allclose(got_lr[ours], want_lr, rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(got_decay[ours], want_decay, rtol=1e-5, err_msg=name)
 
-    step_fn = make_step(method, SCALARS.values())
+    step_fn, accuracy = make_step(method, SCALARS.values()), make_accuracy(method)
     for step in steps:
         batch = read_batch(file, step, "label_src")
         sides, grads = on_the_programs_side(file, step, step_fn, method, state, batch)
@@ -269,7 +269,7 @@ def test_masked_consistency(golden, recipe, mode):
             ("mix.decode", "mixed", "mixed_label"),
             ("masked.decode", "masked", "masked_label"),
         ):
-            share = accuracy(method, before, examples[image], examples[label])
+            share = accuracy(before, examples[image], examples[label])
             np.testing.assert_allclose(100 * share, file[f"{step}.{name}.acc_seg"], rtol=1e-6, err_msg=name)
         np.testing.assert_array_equal(targets.label, file[f"{step}.pseudo_label"])
         for name in ("mixed_label", "masked_label"):

@@ -136,7 +136,7 @@ def torch_name(name, head):
 def first_state(method, recipe, file, variables, batch, head="head."):
     """Student and teacher with the recipe's weights, and the frozen network with another seed's."""
     shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = method.with_initial(state, {"student": variables})
     frozen = recipe_variables(recipe, method.network.model, file["base_seed_imnet"], head)
     return state.replace(frozen={"initial": frozen})
@@ -216,25 +216,27 @@ def check_values(file, prefix, variables, head="head.", mark=""):
 
 def rates(optimizer, params, steps):
     """Learning rate and weight decay of each parameter, from what the first updates do."""
-    ones = jax.tree.map(jnp.ones_like, params)
+    ones = jax.tree.map(np.ones_like, params)
     transform = optimizer.build(params, steps, STACKS)
 
+    @jax.jit
     def update(grads):
         return transform.update(grads, transform.init(params), ones)[0]
 
-    decay = jax.tree.map(lambda u: -u, update(jax.tree.map(jnp.zeros_like, params)))
-    lr = jax.tree.map(lambda u, d: (-u - d) * (1 + optimizer.eps), update(ones), decay)
-    decay = jax.tree.map(lambda d, r: d / r, decay, lr)
+    updates = [jax.tree.map(np.asarray, update(grads)) for grads in (jax.tree.map(np.zeros_like, ones), ones)]
+    decay, both = (jax.tree.map(np.negative, update) for update in updates)
+    lr = jax.tree.map(lambda u, d: (u - d) * (1 + optimizer.eps), both, decay)
+    decay = jax.tree.map(np.divide, decay, lr)
     return tuple(to_torch({"params": tree["student"]}, STACKS) for tree in (lr, decay))
 
 
-def accuracy(method, state, image, label):
-    """Share of all pixels, ignored ones too, that the student names right in a training pass."""
+def make_accuracy(method):
+    """``(state, image, label)`` to the share of all pixels, ignored too, that the student names right in training."""
 
     @jax.jit
-    def run(variables):
+    def compiled(variables, image, label):
         outputs, _ = method.network.forward(variables, image, jax.random.key(0))
         logits = resize(outputs["logits"], label.shape[1:], align_corners=False)
         return (logits.argmax(-1) == label).mean()
 
-    return run(method.variables(state))
+    return lambda state, image, label: compiled(method.variables(state), image, label)

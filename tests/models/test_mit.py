@@ -62,8 +62,8 @@ def test_more_blocks_are_no_more_arrays():
 @pytest.mark.parametrize(
     "form",
     [
-        {"scan": False, "remat": True},
         {"remat": True},
+        pytest.param({"scan": False, "remat": True}, marks=pytest.mark.slow),
         pytest.param({"remat": True, "stored": "products"}, marks=pytest.mark.slow),
     ],
 )
