@@ -2,7 +2,9 @@
 """What is kept of a finished run of a study: a line of JSON that outlives the run's folder."""
 
 import dataclasses
+import itertools
 import json
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -45,7 +47,7 @@ class Record:
     Attributes:
         run: name of its folder, which tells config, settings and seed apart (`nightjax.core.studies.Study.folder`).
         steps: of this run.
-        seconds: of its training, evaluation left out.
+        seconds: of its training, evaluation left out: its steps at their median speed.
         version: of nightjax.
         scores: name of an evaluation set to the last evaluations on it, the latest last.
     """
@@ -103,8 +105,20 @@ def of_folder(folder: epath.Path) -> Record | None:
             return None
     if not scores and not (folder / "checkpoints" / f"{steps:07d}").exists():
         return None
-    seconds = read_metrics(folder).get("seconds", ([], [0.0]))[1][-1]
+    seconds = _at_median_speed(*read_metrics(folder).get("seconds", ([], [])), steps)
     return Record(folder.name, steps, round(seconds, 1), str(read_note(folder).get("version", "unknown")), scores)
+
+
+def _at_median_speed(at: list[int], elapsed: list[float], steps: int) -> float:
+    """Seconds that so many steps take at their median speed: a run that was suspended for a night is no longer for it.
+
+    Args:
+        at, elapsed: the step and the clock of the run at each line of its log.
+        steps: of the run.
+    """
+    log = itertools.pairwise([(0, 0.0), *zip(at, elapsed, strict=True)])
+    speeds = [(now - then) / (step - before) for (before, then), (step, now) in log if step > before]
+    return statistics.median(speeds) * steps if speeds else 0.0
 
 
 def read(path: epath.Path) -> dict[str, Record]:

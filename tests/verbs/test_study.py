@@ -71,9 +71,12 @@ def played(monkeypatch):
 
 
 def write_run(folder, steps, night, finished=True):
+    """A run of half an hour that was suspended for a day."""
     config = override(settings.load("supervised:data=nightstreet_tiny"), {"train.steps": steps})
     (folder / "config.json").write_text(to_json(config))
-    (folder / "metrics.jsonl").write_text(json.dumps({"step": steps, "seconds": 1800.0}) + "\n")
+    clock = {0.25: 450.0, 0.5: 900.0, 0.75: 87750.0, 1: 88200.0}
+    log = [json.dumps({"step": int(share * steps), "seconds": seconds}) for share, seconds in clock.items()]
+    (folder / "metrics.jsonl").write_text("\n".join(log) + "\n")
     for step, off in ((steps - 50, -1.0), (steps, 1.0))[: 2 if finished else 1]:
         for one_set, value in {"test_night": night + off, "val_day": 50.0, "val_night": night}.items():
             path = folder / "eval" / one_set / f"{step:07d}.json"
