@@ -7,8 +7,7 @@ import tempfile
 import zlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Four devices; and little optimization, since tests compile for longer than they compute. Training steps choose their
-# own level.
+# Four devices; and little optimization, since tests compile for longer than they compute.
 FLAGS = {"xla_force_host_platform_device_count": 4, "xla_backend_optimization_level": 0}
 given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
