@@ -67,11 +67,11 @@ def main(argv: Sequence[str]) -> None:
     kept = epath.Path(values.records or f"{values.root}/records.jsonl")
     records = study_records.read(kept)
     runs = [(name, seed) for seed in seeds for name in missing(study, values.root, seed, records, values.only)]
+    if values.run:
+        check(study)
     if values.dry_run:
         print("".join(f"{line}\n" for run in runs for line in study.commands(values.root, *run).lines), end="")
         return
-    if values.run:
-        check(study)
     for run in runs if values.run else ():
         _run(study, values.root, *run)
         _keep(study, values.root, kept)

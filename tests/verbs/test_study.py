@@ -243,10 +243,11 @@ def test_damaged_records(tmp_path, file, monkeypatch, capsys, line, message):
     ],
 )
 def test_mistakes_are_found_before_the_first_run(tmp_path, file, played, monkeypatch, capsys, words, message):
-    with pytest.raises(SystemExit) as error:
-        call(monkeypatch, f"--study={file}", f"--root={tmp_path}/runs", *words)
-    assert error.value.code == 2 and message in capsys.readouterr().err
-    assert not played.commands and not (tmp_path / "runs").exists()
+    for more in ((), ("--dry_run",)):
+        with pytest.raises(SystemExit) as error:
+            call(monkeypatch, f"--study={file}", f"--root={tmp_path}/runs", *words, *more)
+        assert error.value.code == 2 and message in capsys.readouterr().err
+        assert not played.commands and not (tmp_path / "runs").exists()
 
 
 def test_a_setting_of_a_stream_is_for_the_runs_that_read_it(tmp_path, file, played, monkeypatch):
