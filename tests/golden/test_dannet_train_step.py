@@ -171,7 +171,7 @@ def check_losses(file, prefix, i, scalars):
         np.testing.assert_allclose(scalars[f"discriminator_{domain}"], half, rtol=1e-5)
 
 
-@pytest.mark.parametrize("neighborhood", ["code", "center"])
+@pytest.mark.parametrize("neighborhood", ["code", pytest.param("center", marks=pytest.mark.slow)])
 def test_iterations(file, neighborhood):
     share = np.array(CITYSCAPES.pixel_share)
     official = method(file, share, neighborhood)

@@ -159,6 +159,7 @@ def test_hrda_train(golden, network, mode):
             assert_within(after[name], expected, 1e-3, name)
 
 
+@pytest.mark.slow
 def test_hrda_eval_whole(golden, network):
     file = golden("dsr_fpa", "hrda_tiny_eval")
     model, variables = network(number(file["base_seed"]))

@@ -39,7 +39,7 @@ def assert_running_statistics(file, prefix, batch_stats, variables):
         assert_within(actual[name.removeprefix(prefix)], file[name], 1e-3, name)
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_mit_tiny(golden, scan):
     file = golden("dsr_fpa", "mit_tiny")
     names = ("dims", "depths", "heads", "mlp_ratios", "sr_ratios")

@@ -52,6 +52,7 @@ def test_hard_labels_are_the_teachers_classes(method, state, step, batch):
     assert float(scalars["loss"]) == pytest.approx(float(scalars["loss_source"] + scalars["loss_target"]), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_threshold_ignores_unsure_pixels(method, state, step):
     _, scalars = step(changed(method, threshold=1.1), state)
     assert float(scalars["confident_fraction"]) == 0 and float(scalars["loss_target"]) == 0

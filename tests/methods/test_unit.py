@@ -251,6 +251,7 @@ def test_a_run_has_pictures_and_losses_but_no_scores(straight):
     assert (straight / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_four_steps_equal_two_save_load_two(folder, straight, tmp_path):
     toy.train_until(toy_translator.config(folder), tmp_path, 2)
     assert not (tmp_path / "checkpoints" / "0000004").exists()

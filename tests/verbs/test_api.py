@@ -18,7 +18,7 @@ from tests.helpers import toy
 def trained(tmp_path_factory):
     data = toy.write_folder(tmp_path_factory.mktemp("data"), references=True)
     workdir = tmp_path_factory.mktemp("run")
-    config = toy.config(data, "dsr_fpa", steps=3, eval__every=2)
+    config = toy.config(data, "dacs", steps=3, eval__every=2)
     return api.train(config, workdir), workdir
 
 
@@ -67,7 +67,7 @@ def test_predict_from_array_and_file(trained, tmp_path):
 def test_a_model_says_what_it_is(trained):
     model, workdir = trained
     text = repr(model)
-    assert str(workdir) in text and "step 3: dsr_fpa" in text and "M parameters" in text
+    assert str(workdir) in text and "step 3: dacs" in text and "M parameters" in text
     assert "19 classes: road, sidewalk, building, wall, fence, ..." in text
 
 

@@ -34,7 +34,15 @@ def test_unweighted_logits():
         assert plain.unweighted(logits) is logits
 
 
-@pytest.mark.parametrize("name", ["supervised", "dacs", "dsr_fpa", "t2s_da", "self_training"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "supervised",
+        "dacs",
+        "self_training",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("dsr_fpa", "t2s_da")),
+    ],
+)
 def test_predictions_are_unweighted_and_training_is_not(name):
     """The same state, with and without: what is predicted differs by the logarithms, what is learned not at all."""
     config = settings.load(f"{name}:data=nightstreet_tiny")

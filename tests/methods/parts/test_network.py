@@ -127,7 +127,8 @@ def test_hrda_is_built_by_name():
         build_segmenter("mit_tiny", "segformer", attention_channels=4)
 
 
-@pytest.mark.parametrize("size", [pytest.param(64, marks=pytest.mark.slow), 48])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [64, 48])
 def test_passes_of_one_size_are_one(without_dropout, batch, make_state, size):
     """Outputs, gradients and running statistics are those of passes one after the other, whatever the sizes are."""
     network, method = without_dropout, Supervised(without_dropout, SGD, Training(1))
