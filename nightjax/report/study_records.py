@@ -110,7 +110,7 @@ def of_folder(folder: epath.Path) -> Record | None:
 
 
 def _at_median_speed(at: list[int], elapsed: list[float], steps: int) -> float:
-    """Seconds that so many steps take at their median speed: a run that was suspended for a night is no longer for it.
+    """Seconds that so many steps take at their median speed, so that time in which a run was suspended does not count.
 
     Args:
         at, elapsed: the step and the clock of the run at each line of its log.

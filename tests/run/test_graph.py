@@ -1,6 +1,7 @@
 """What the compiled steps may not hold: anything that gathers the batch, or a second program."""
 
 import re
+from unittest import mock
 
 import jax
 import pytest
@@ -68,6 +69,19 @@ def assert_no_gather(config, name):
     assert "all-reduce" in text  # Gradients and statistics are global.
     found = re.findall(r"\b(all-gather|all-to-all|collective-permute)(?:-start)?\(", text)
     assert not found, f"{name}: {found}"
+
+
+@pytest.mark.parametrize("flags, chosen", [("", {"xla_backend_optimization_level": 1}), (None, {})])
+def test_a_level_in_xla_flags_is_kept(folder, monkeypatch, flags, chosen):
+    """The tests' own flags name a level."""
+    config = toy.config(folder, "supervised")
+    method, mesh = methods.build(config), sharding.make_mesh(jax.devices()[:1])
+    state, batch = start.abstract_state(config, method, mesh), start.abstract_batch(config, method, mesh)
+    if flags is not None:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+    with mock.patch.object(jax, "jit") as jit:
+        compile_step(method, state, batch, mesh)
+    assert jit.call_args.kwargs["compiler_options"] == chosen
 
 
 def test_another_shape_is_an_error_and_not_a_second_program(folder):
