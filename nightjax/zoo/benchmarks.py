@@ -146,12 +146,11 @@ def _nightstreet_weather(condition: str) -> Section:
 
 def _camvid_day_to_dusk() -> Section:
     stream = {"dataset": "camvid", "crop": (180, 240), "resize": (180, 240)}
+    day = stream | {"split": "day", "fields": ("image", "label")}
     return {
-        "streams": {
-            "source": stream | {"split": "day", "fields": ("image", "label")},
-            "target": stream | {"split": "dusk_train", "fields": ("image",)},
-        },
+        "streams": {"source": day, "target": stream | {"split": "dusk_train", "fields": ("image",)}},
         "oracle": {"split": "dusk_train"},
+        "day": day,
         "eval": {"dusk_test": EVAL_SETS["camvid_dusk_test"], "day_test": EVAL_SETS["camvid_day_test"]},
         "scale": "toy",
         "classes": "",
