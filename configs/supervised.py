@@ -7,8 +7,8 @@
     python -m nightjax.main --config=configs/supervised.py:photometric=1
 
 On NightStreet a small network learns in about 5 minutes on two CPU cores (results: `docs/results.md`). ``relight=1``
-puts DANNet's relighting in front of the segmenter. ``joint=1`` trains on labeled nights and labeled days, one of each
-in turn. After DANNet, ``--config.train.init=runs/dannet`` fine-tunes it on labels.
+puts DANNet's relighting in front of the segmenter. ``joint=1`` trains on labeled nights (CamVid: dusk) and labeled
+days, one of each in turn. After DANNet, ``--config.train.init=runs/dannet`` fine-tunes it on labels.
 
 NightLab's image level (arXiv 2204.05538; a reconstruction with mmsegmentation's settings) takes one GPU and 80,000
 steps of 8 images; hours and result are unmeasured here:
