@@ -6,9 +6,13 @@ import pathlib
 import tempfile
 import zlib
 
+import jaxlib.version
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four devices; and little optimization, since tests compile for longer than they compute.
 FLAGS = {"xla_force_host_platform_device_count": 4, "xla_backend_optimization_level": 0}
+if jaxlib.version.__version_info__ < (0, 11):  # Version 0.12 has no such flag.
+    FLAGS["xla_cpu_use_fusion_emitters"] = "false"
 given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
     [given, *(f"--{flag}={value}" for flag, value in FLAGS.items() if flag not in given)]
