@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nightjax.core.class_section import IGNORED
 from nightjax.core.classes import CAMVID, CITYSCAPES, lookup_table
 from nightjax.core.types import IGNORE
 
@@ -34,6 +35,15 @@ class ClassMerge:
     def table(self) -> np.ndarray:
         """uint8[256]: train id to merged class; 255 for train ids in no group."""
         return lookup_table({train_id: k for k, group in enumerate(self.groups) for train_id in group})
+
+    @property
+    def by_name(self) -> dict[str, tuple[str, ...]]:
+        """Merged class to names of Cityscapes' classes, ``ignore`` to those in no group: for ``classes.merges``."""
+        grouped = {train_id for group in self.groups for train_id in group}
+        rest = tuple(name for k, name in enumerate(CITYSCAPES.names) if k not in grouped)
+        groups = zip(self.classes, self.groups, strict=True)
+        merged = {name: tuple(CITYSCAPES.names[k] for k in group) for name, group in groups}
+        return merged | ({IGNORED: rest} if rest else {})
 
     def merge_confusion(self, counts: np.ndarray) -> np.ndarray:
         """Merges a confusion matrix.

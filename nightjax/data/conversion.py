@@ -97,7 +97,8 @@ def table_between(
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise UserError(
             f"{where}: its classes {', '.join(lost[:3])}{more} are not among those of this run ({_some(wanted)}): say "
-            f"in classes.merges.{found.name} what becomes of each, or in a plain folder by its labels.json"
+            f"what becomes of each by --config.classes.merges=\"{{'{found.name}': {{'{wanted.names[0]}': [...], "
+            f"'{IGNORED}': [...]}}}}\", or in a plain folder by its labels.json"
         )
     return lookup_table({k: ids[plain_name(found.names[k])] for k in kept})
 

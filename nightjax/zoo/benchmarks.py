@@ -9,6 +9,7 @@ asks for.
 
 from typing import Any
 
+from nightjax.core.class_merges import CAMVID_11
 from nightjax.core.errors import choose
 
 Section = dict[str, Any]
@@ -154,6 +155,7 @@ def _camvid_day_to_dusk() -> Section:
         "eval": {"dusk_test": EVAL_SETS["camvid_dusk_test"], "day_test": EVAL_SETS["camvid_day_test"]},
         "scale": "toy",
         "classes": "",
+        "merges": {"cityscapes": CAMVID_11.by_name},
     }
 
 
@@ -266,8 +268,8 @@ BENCHMARKS: dict[str, Section] = {
 ``streams``: domain to stream; ``eval``: set name to protocol; ``oracle``: what the source becomes for training on the
 labeled target; ``day``: labeled days to join to labeled nights; ``select``: the set whose best checkpoint is kept;
 ``dropped_rows``; ``scale``: ``"toy"`` where a small network learns from scratch within minutes, otherwise
-``"paper"``; and ``classes``: the class set, Cityscapes' by default, or "" where it is the data's own and its pixel
-shares are measured when a run starts.
+``"paper"``; ``classes``: the class set, Cityscapes' by default, or "" where it is the data's own and its pixel
+shares are measured when a run starts; ``merges``: what other sets' classes become, as in ``classes.merges``.
 
 Real benchmarks select nothing: their validation sets are small, and papers report the last checkpoint.
 """

@@ -176,6 +176,8 @@ def build(
         "method": dict(recipe.method),
         "optim": fitted(recipe.optim, steps),
     }
+    if "merges" in benchmark:
+        config["classes"] = {"merges": benchmark["merges"]}
     config = changed(ml_collections.ConfigDict(config), [recipe.changes, *changes])
     classes = benchmark.get("classes", "cityscapes")
     if classes:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis.extra import numpy as arrays
 
 from nightjax.core.class_merges import CAMVID_11, CLASS_MERGES, SYNTHIA_16
-from nightjax.core.classes import CITYSCAPES
-from nightjax.data import labels
+from nightjax.core.classes import CITYSCAPES, ClassSet, palette_for
+from nightjax.data import conversion, labels
 
 
 def test_train_ids_and_label_ids_are_inverse():
@@ -105,6 +105,14 @@ def test_merge_counts_predictions_of_missing_classes_as_errors():
 def test_class_counts_of_merges():
     counts = {name: merge.num_classes for name, merge in CLASS_MERGES.items()}
     assert counts == {"cityscapes_19": 19, "camvid_11": 11, "synthia_16": 16, "synthia_13": 13}
+
+
+@pytest.mark.parametrize("name", CLASS_MERGES)
+def test_a_merge_by_name_reads_labels_as_its_table_does(name):
+    merge = CLASS_MERGES[name]
+    wanted = ClassSet(merge.classes, palette_for(merge.classes))
+    table = conversion.table_between(CITYSCAPES, wanted, {"cityscapes": merge.by_name}, "a data set")
+    np.testing.assert_array_equal(table, merge.table)
 
 
 def test_unexpected_values():

@@ -11,7 +11,7 @@ from nightjax import api, export, predict, pseudo_label, submit
 from nightjax.core.class_section import of_section
 from nightjax.core.errors import UserError
 from nightjax.data import sources, transforms
-from nightjax.run import class_sets, loaded
+from nightjax.run import class_sets, loaded, settings
 from nightjax.train import train
 from tests.helpers import own_classes
 
@@ -137,13 +137,21 @@ def test_data_of_other_classes_is_one_line(folder, tmp_path):
     classes = sources.class_set(f"folder:{folder}")
     with pytest.raises(UserError, match="its classes cow are not among those of this run") as error:
         sources.open_source(f"folder:{other}", "day", classes=classes)
-    assert "classes.merges.other" in str(error.value) and "\n" not in str(error.value)
+    assert "--config.classes.merges=\"{'other': {" in str(error.value) and "\n" not in str(error.value)
     merges = {"other": {"grass": ["grass"], "sky": ["sky"], "deer": ["cow"]}}
     source = sources.open_source(f"folder:{other}", "day", classes=classes, merges=merges)
     label = transforms.decode(source[0], ("label",), 5)["label"]
     wanted = own_classes.scene(0)
     np.testing.assert_array_equal(label, np.where(np.isin(wanted, (0, 1, 3)), wanted, 255))
     assert source.class_pixels()[0].tolist() == [int((label == k).sum()) for k in range(5)]
+
+
+def test_a_merge_is_a_flag(folder):
+    flag = {"classes.merges": "{'cityscapes': {'deer': ['car', 'bus'], 'sky': 'sky'}}"}
+    config = settings.override(own_classes.config(folder), flag)
+    assert config.classes.merges.to_dict() == {"cityscapes": {"deer": ["car", "bus"], "sky": "sky"}}
+    with pytest.raises(UserError, match="classes.merges.cityscapes=7 must be a section"):
+        settings.override(config, {"classes.merges": "{'cityscapes': 7}"})
 
 
 def test_labels_of_some_of_the_classes_fit(folder, tmp_path):

@@ -102,7 +102,7 @@ def test_evaluation_sets_exist(name, offers):
 @pytest.mark.parametrize("benchmark", sorted(benchmarks.BENCHMARKS))
 def test_benchmarks_are_whole(benchmark):
     section = benchmarks.BENCHMARKS[benchmark]
-    known = {"streams", "oracle", "day", "eval", "select", "dropped_rows", "scale", "classes"}
+    known = {"streams", "oracle", "day", "eval", "select", "dropped_rows", "scale", "classes", "merges"}
     assert set(section) <= known and section["eval"]
     assert section.get("scale", "paper") in ("toy", "paper")
     assert section.get("classes", "cityscapes") in ("", *CLASS_SETS)
