@@ -19,7 +19,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 # One compile cache for the whole run, its subprocesses included: many tests build the same tiny programs.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nightjax-xla-"))
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = tempfile.TemporaryDirectory(prefix="nightjax-xla-")  # It goes when the process that made it ends.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 # Tracing makes many objects that live on. By default Python looks through all of them again and again, which took a
