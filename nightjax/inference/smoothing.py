@@ -56,13 +56,15 @@ class Smoother:
         height, width, _ = logits.shape
         size = (FLOW_SCALE * width, FLOW_SCALE * height)
         gray = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-        probabilities = jax.nn.softmax(logits, axis=-1)
-        if self._before is not None and self._before[0].shape == gray.shape:
-            past, earlier = self._before
-            flow = self._flow.calc(gray, past, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            trust = cv2.resize(_trust(gray, past, flow), (width, height), interpolation=cv2.INTER_AREA)
-            flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / np.float32(FLOW_SCALE)
-            probabilities = _average(probabilities, earlier, flow, trust)
+        probabilities, before = jax.nn.softmax(logits, axis=-1), self._before
+        if before is None or before[0].shape != gray.shape:
+            self._before = gray, probabilities
+            return scores.label(self._confident)
+        past, earlier = before
+        flow = self._flow.calc(gray, past, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        trust = cv2.resize(_trust(gray, past, flow), (width, height), interpolation=cv2.INTER_AREA)
+        flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / np.float32(FLOW_SCALE)
+        probabilities = _average(probabilities, earlier, flow, trust)
         self._before = gray, probabilities
         logits = jnp.log(jnp.maximum(probabilities, LEAST))
         return dataclasses.replace(scores, maps=(logits,)).label(self._confident)

@@ -34,6 +34,14 @@ def test_the_first_frame_is_as_it_would_be_alone():
     np.testing.assert_array_equal(Smoother(score)(scene()), score(scene()).label())
 
 
+def test_the_first_frame_keeps_differences_that_probabilities_round_away():
+    faint = jax.tree_util.Partial(network, WEIGHTS * np.float32(1e-8))
+    alone = lambda image: score_image(faint, image, bucket=False)
+    label = alone(scene()).label()
+    assert 0 < label.mean() < 1
+    np.testing.assert_array_equal(Smoother(alone)(scene()), label)
+
+
 def test_noise_changes_fewer_labels_and_the_mean_is_nearer_the_truth():
     smoother, truth = Smoother(score), score(scene()).label()
     frames = [noisy(scene(), seed) for seed in range(8)]
