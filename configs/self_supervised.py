@@ -14,7 +14,8 @@ on two CPU cores; any config with the same ``model=`` starts from it, and makes 
 It predicts in which directions the brightness of hidden patches changes (arXiv 2112.09133): one pass of the network and
 one linear map, and dark streets count as much as lit ones. The settings are ours but for the histograms and their
 squared distance. Predicted pixels (SimMIM) were tried before: after 500 steps such a backbone was a worse start than a
-random one (docs/results.md). ``configs/studies/plain_transformer.toml`` compares runs with and without a start.
+random one (docs/results.md). ``configs/studies/plain_transformer.toml`` and ``plain_transformer_camvid.toml`` compare
+runs with and without a start.
 
 On real data ``model=dinov2_s|b|l[_reg]`` is for going on from published weights on your own frames
 (``--config.train.init=pretrained/dinov2_b``), 5000 steps at DINOv2's slow rates; from scratch at that size it needs far
