@@ -8,7 +8,7 @@ Both get the same weights, batch, loss and optimizer, in float32 and without dro
 logits, loss and gradients compared, before anything is timed. Then the programs take turns: one round is a few steps of
 each, and the ratio of a round is that of neighbors in time, so that a busy machine is unfair to neither. PyTorch runs
 eagerly, in both layouts of memory, with as many threads as there are cores. Networks are ResNets with the heads fpn and
-deeplab_v2.
+deeplab_v2, and MiT with DAFormer's head.
 """
 
 import os
@@ -20,7 +20,9 @@ from absl import flags
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 
-DEFAULT = ("supervised:data=nightstreet,model=tiny", "supervised:data=nightstreet,model=resnet18")
+DEFAULT = tuple(
+    f"supervised:data=nightstreet,model={name}" for name in ("tiny", "resnet18", "daformer_b0", "deeplab50")
+)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -4,10 +4,11 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import torch
 from gpu_checks import programs, torch_networks
@@ -15,10 +16,13 @@ from gpu_checks.network_forms import form_of, optimizer_of
 
 from nightjax.core.errors import UserError
 from nightjax.core.method import segments
+from nightjax.core.stacks import stacks_of
 from nightjax.interop.torch_weights import to_torch
-from nightjax.run import start
+from nightjax.run import settings, start
 
-CHANGES = {"model.head_dropout": 0.0, "optim.warmup": 0}
+CHANGES = {"model.head_dropout": 0.0, "model.backbone_drop_path": 0.0, "optim.warmup": 0}
+"""Of the configs that have these keys."""
+
 BOUND = 1e-4
 """Largest relative difference at which logits, loss and gradients count as equal."""
 
@@ -54,7 +58,7 @@ class Peer:
 
 def compare(path: str, rounds: int, steps: int) -> list[str]:
     """Lines about one config."""
-    program = programs.prepare(path, CHANGES)
+    program = programs.prepare(path, known(CHANGES, settings.load(path)))
     if program.config.method.name != "supervised" or program.config.model.dtype != "float32":
         raise UserError(f"--config={path}: only supervised training in float32 has a counterpart")
     program.begin()
@@ -63,7 +67,8 @@ def compare(path: str, rounds: int, steps: int) -> list[str]:
         "params": program.state.params["student"],
         "batch_stats": program.state.batch_stats["student"],
     }
-    weights = {name: value.copy() for name, value in to_torch(jax.device_get(variables), counters=True).items()}
+    stacks = stacks_of(program.method.network.model)
+    weights = {name: value.copy() for name, value in to_torch(jax.device_get(variables), stacks, counters=True).items()}
     logits = np.asarray(jax.jit(segments(program.method).predict)(variables, batch["source"]["image"]))
     peers = {layout: peer(program, batch, weights, form) for layout, form in LAYOUTS.items()}
     differences = check(program, batch, peers["contiguous"], logits, start.count_parameters(variables["params"]))
@@ -77,6 +82,12 @@ def compare(path: str, rounds: int, steps: int) -> list[str]:
         ratio = "" if name == "nightjax" else f"   nightjax / this: {median:.2f} ({low:.2f} to {high:.2f})"
         lines.append(f"  {name:24}{1000 * statistics.median(found):8.1f} ms{ratio}")
     return lines
+
+
+def known(changes: Mapping[str, Any], config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Those of the changes, by dotted key, whose keys the config has."""
+    has = lambda section, name: name in config[section]
+    return {key: value for key, value in changes.items() if has(*key.split("."))}
 
 
 def peer(program: programs.Program, batch: Any, weights: dict[str, np.ndarray], layout: torch.memory_format) -> Peer:
@@ -139,7 +150,7 @@ def gradients_of(program: programs.Program, moments: list[tuple[Any, Any]]) -> d
         for name in names[1:-1]:  # Without the network's name.
             node = node.setdefault(name, {})
         node[names[-1]] = np.asarray(leaf) / (1 - program.config.optim.b1)
-    return to_torch({"params": tree})
+    return to_torch({"params": tree}, stacks_of(program.method.network.model))
 
 
 def take_turns(runners: dict[str, Callable[[int], Any]], rounds: int, steps: int) -> dict[str, list[float]]:

@@ -5,17 +5,28 @@ from typing import Any
 
 import ml_collections
 
-from nightjax.models.backbones.resnet import VARIANTS
+from nightjax.models.backbones import mit, resnet
 
-_OF_BACKBONE = ("depths", "widths", "strides", "dilations", "block", "stem", "stem_features", "pool")
+_OF_BACKBONE = {
+    "resnet": ("depths", "widths", "strides", "dilations", "block", "stem", "stem_features", "pool"),
+    "mit": ("depths", "dims", "heads", "mlp_ratios", "sr_ratios"),
+}
+_OF_HEAD = {
+    "fpn": {"width": "channels"},
+    "daformer": {"width": "channels", "dim": "embed_dim", "dilations": "dilations"},
+}
 
 
 def form_of(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The form of a ResNet with DeepLab-v2's or the FPN head, for `torch_networks.Segmenter`; fit for JSON."""
+    """The form of a network for `torch_networks.Segmenter`; fit for JSON."""
     model = config.model
-    given = {name: model[f"backbone_{name}"] for name in _OF_BACKBONE if f"backbone_{name}" in model}
-    head = {"width": model.head_channels} if model.head == "fpn" and "head_channels" in model else {}
-    return {"backbone": VARIANTS[model.backbone] | given, "kind": model.head, "head": head}
+    kind = "resnet" if model.backbone in resnet.VARIANTS else "mit"
+    given = {name: model[f"backbone_{name}"] for name in _OF_BACKBONE[kind] if f"backbone_{name}" in model}
+    head = {
+        ours: model[f"head_{name}"] for ours, name in _OF_HEAD.get(model.head, {}).items() if f"head_{name}" in model
+    }
+    backbone = (resnet.VARIANTS | mit.VARIANTS)[model.backbone] | given
+    return {"kinds": (kind, model.head), "backbone": backbone, "head": head}
 
 
 def optimizer_of(config: ml_collections.ConfigDict) -> dict[str, Any]:

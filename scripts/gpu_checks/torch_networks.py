@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ResNets with DeepLab-v2's or the FPN head in PyTorch, under our names: what benchmarks compare our networks with.
+"""Networks in PyTorch, under our names: what benchmarks compare our networks with.
 
-Written from ``nightjax/models/backbones/resnet.py`` and ``nightjax/models/heads/``; the library uses none of it.
+ResNets, and the heads of DeepLab-v2 and FPN; ``torch_transformers.py`` has MiT and DAFormer's head. Written from
+``nightjax/models/backbones/resnet.py`` and ``nightjax/models/heads/``; the library uses none of it.
 ``network_forms.py`` reads from a config which network it is, and ``nightjax.interop.torch_weights`` gives its weights.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from gpu_checks.torch_transformers import DAFormerHead, MiT
 from torch import Tensor, nn
 
 
@@ -137,21 +139,23 @@ class FPNHead(nn.Module):
         return self.conv_seg(torch.relu(self.bn(self.conv(x)))).float()
 
 
-HEADS = {"deeplab_v2": DeepLabV2Head, "fpn": FPNHead}
+BACKBONES = {"resnet": ResNet, "mit": MiT}
+HEADS = {"deeplab_v2": DeepLabV2Head, "fpn": FPNHead, "daformer": DAFormerHead}
 
 
 class Segmenter(nn.Module):
     """Normalized images [B, 3, H, W] to float32 logits [B, K, h, w].
 
     Args:
-        form: ``backbone`` and ``head``, the arguments of the two, and the head's name under ``kind``; see `form_of`.
+        form: ``backbone`` and ``head``, the arguments of the two, and their names under ``kinds``; see `form_of`.
         classes: K.
     """
 
     def __init__(self, form: Mapping[str, Any], classes: int):
         super().__init__()
-        self.backbone = ResNet(**form["backbone"])
-        self.head = HEADS[form["kind"]](self.backbone.channels, classes, **form["head"])
+        backbone, head = form["kinds"]
+        self.backbone = BACKBONES[backbone](**form["backbone"])
+        self.head = HEADS[head](self.backbone.channels, classes, **form["head"])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nightjax import methods
+from nightjax.core.stacks import stacks_of
 from nightjax.interop.torch_weights import to_torch
 from nightjax.run import settings
 from tests.helpers.places import ROOT
@@ -49,19 +50,22 @@ def test_the_table_is_written_from_what_is_there():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["deeplab", "tiny", "resnet18"])
+@pytest.mark.parametrize("name", ["deeplab", "tiny", "resnet18", "daformer_b0"])
 def test_the_networks_in_pytorch_are_ours(name):
     torch = pytest.importorskip("torch")
     from gpu_checks import torch_networks
     from gpu_checks.network_forms import form_of
 
-    small = {"model.backbone_depths": (1, 2, 2, 2), "model.backbone_widths": (4, 4, 8, 8), "model.head_dropout": 0.0}
+    widths = (
+        {"model.backbone_dims": (8, 16, 20, 32)} if name == "daformer_b0" else {"model.backbone_widths": (4, 4, 8, 8)}
+    )
+    small = {"model.backbone_depths": (1, 2, 2, 2), "model.head_dropout": 0.0} | widths
     config = settings.override(settings.load(f"supervised:data=nightstreet_tiny,model={name}"), small)
     network = methods.build(config).network
     image = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     variables = network.init(jax.random.key(0), image.shape[1:])
     peer = torch_networks.Segmenter(form_of(config), len(network.classes))
-    weights = to_torch(jax.device_get(variables), counters=True)
+    weights = to_torch(jax.device_get(variables), stacks_of(network.model), counters=True)
     peer.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     with torch.no_grad():
         seen = torch.from_numpy(np.array(network.input(image))).permute(0, 3, 1, 2)
