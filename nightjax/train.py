@@ -138,7 +138,7 @@ def _train(
             fresh, last = step > first, step == steps
             stopping = fresh and stop(step)
             metrics = {}
-            if last or (fresh and _due(step, config.eval.every)):
+            if last or (fresh and _is_scored(step, config)):
                 with clock.paused():
                     log.settle()
                     variables = jax.device_put(method.variables(state, network), sharding.replicated(mesh))
@@ -245,6 +245,11 @@ def _missing_field_explained(config: ml_collections.ConfigDict) -> Iterator[None
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
+
+
+def _is_scored(step: int, config: ml_collections.ConfigDict) -> bool:
+    every, last = config.eval.every, config.eval.last
+    return _due(step, every) and (last == 0 or step > config.train.steps - last * every)
 
 
 def _devices(limit: int) -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]

@@ -36,11 +36,12 @@ from nightjax.core.errors import UserError, suggestion
 from nightjax.core.ranges import Range, Seed
 from nightjax.core.same_run import CHANGEABLE
 
-PLACES = tuple(key for key in CHANGEABLE if key != "eval.")
-"""Beginnings of settings that say where a run finds and writes its files and on which devices, not what it trains."""
+PLACES = (*(key for key in CHANGEABLE if key != "eval."), "eval.last")
+"""Beginnings of settings that change neither what a run trains nor the scores that a study reads: where it finds and
+writes its files, on which devices, and how many earlier evaluations it makes."""
 
 KEPT = 5
-"""Evaluations of a run that are kept of it, and the most that a study can average over."""
+"""Evaluations of a run that are made and kept of it, and the most that a study can average over."""
 
 FOLDER, SEED = OWN = ("folder", "seed")
 """What stands for a run's own folder, and for its seed."""
@@ -170,9 +171,9 @@ class Study:
         return [*found, name]
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Key of a run's config to its value, the steps between evaluations among them."""
+        """Key of a run's config to its value, with those that say when it is scored: only what is kept is evaluated."""
         every = {"eval.every": self.every} if self.every else {}
-        return every | self.runs[name].settings
+        return every | {"eval.last": KEPT} | self.runs[name].settings
 
     def folder(self, name: str, seed: int) -> str:
         """Name of a run's folder, the same in every study that trains the same way: its config, a hash and its seed.

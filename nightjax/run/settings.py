@@ -76,6 +76,7 @@ class Evaluation:
 
     Attributes:
         every: steps between evaluations; 0 for one at the end.
+        last: how many of these evaluations are made, counted from the end of the run; 0 for all of them.
         network: ``"student"`` or ``"teacher"``; "" for the method's default.
         height: rows at which prediction and export show images to the network; 0 for the height to which the run
             resizes its own. Evaluation sets have their own sizes.
@@ -83,6 +84,7 @@ class Evaluation:
     """
 
     every: int = 0
+    last: Annotated[int, Range(0)] = 0
     network: str = ""
     height: Annotated[int, Range(0, 65_536)] = 0
     sets: dict[str, Any] | None = dataclasses.field(default_factory=dict)

@@ -32,10 +32,14 @@ def lines(workdir):
 
 @pytest.fixture(scope="module")
 def straight(folder, tmp_path_factory):
-    """Eight steps in one go."""
+    """Eight steps in one go, scored by the last two of four evaluations."""
     workdir = tmp_path_factory.mktemp("straight")
-    train(toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=4), workdir)
+    train(toy.config(folder, "dsr_fpa", steps=8, checkpoint__every=4, eval__every=2, eval__last=2), workdir)
     return workdir
+
+
+def test_the_asked_evaluations_are_made_and_no_earlier_ones(straight):
+    assert sorted(path.stem for path in (straight / "eval" / "val").iterdir()) == ["0000006", "0000008"]
 
 
 def test_eight_steps_equal_four_save_load_four(folder, straight, tmp_path):

@@ -451,7 +451,7 @@ def test_dry_run(tmp_path, file, played, monkeypatch, capsys):
     folder = studies.read(file).path(str(tmp_path), "less", 3)
     assert capsys.readouterr().out.splitlines() == [
         "nightjax train --config=supervised:data=nightstreet_tiny,steps=100 --config.seed=3 --config.eval.every=50 "
-        f"--workdir={folder}"
+        f"--config.eval.last=5 --workdir={folder}"
     ]
     assert not played.commands
 
