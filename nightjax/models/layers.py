@@ -143,10 +143,37 @@ def _whole_map_dot(x, kernel, stride, dilation, padding):
 
 def _shifted_depthwise(x, kernel, stride, dilation, padding):
     """One multiply-add of the shifted input for each tap: plain arithmetic, fused into one pass."""
+    one_pass_back = stride == 1 and all(p <= dilation * (k - 1) for p, k in zip(padding, kernel.shape[:2], strict=True))
+    return (_even_depthwise if one_pass_back else _sum_of_taps)(x, kernel, stride, dilation, padding)
+
+
+def _sum_of_taps(x, kernel, stride, dilation, padding):
     terms = [
         shifted * kernel[i, j, 0] for (i, j), shifted in _taps(x, kernel.shape[:2], stride, dilation, padding, 0.0)
     ]
     return functools.reduce(jnp.add, terms)
+
+
+_even_depthwise = jax.custom_vjp(_sum_of_taps, nondiff_argnums=(2, 3, 4))
+"""At stride 1, the input's gradient is a depthwise convolution too, with the kernel turned around. Derived tap by tap, it
+would be a sum of padded arrays, each written to memory by itself."""
+
+
+def _even_depthwise_forward(x, kernel, stride, dilation, padding):
+    return _even_depthwise(x, kernel, stride, dilation, padding), (x, kernel)
+
+
+def _even_depthwise_backward(stride, dilation, padding, kept, g):
+    x, kernel = kept
+    size = kernel.shape[:2]
+    rest = tuple(dilation * (k - 1) - p for k, p in zip(size, padding, strict=True))
+    dx = _sum_of_taps(g, kernel[::-1, ::-1], stride, dilation, rest)
+    wide = g.astype(jnp.float32)
+    dk = [(shifted * wide).sum((0, 1, 2)) for _, shifted in _taps(x, size, stride, dilation, padding, 0.0)]
+    return dx, jnp.stack(dk).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_even_depthwise.defvjp(_even_depthwise_forward, _even_depthwise_backward)
 
 
 def _taps(x, size, stride, dilation, padding, fill):

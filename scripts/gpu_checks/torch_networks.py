@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from gpu_checks.torch_transformers import DAFormerHead, MiT
+from gpu_checks.torch_transformers import DAFormerHead, MiT, at_least_float32
 from torch import Tensor, nn
 
 
@@ -118,7 +118,7 @@ class DeepLabV2Head(nn.Module):
         self.conv2d_list = nn.ModuleList(nn.Conv2d(channels[-1], classes, 3, 1, d, d) for d in dilations)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return torch.stack([branch(features[-1]).float() for branch in self.conv2d_list]).sum(0)
+        return torch.stack([at_least_float32(branch(features[-1])) for branch in self.conv2d_list]).sum(0)
 
 
 class FPNHead(nn.Module):
@@ -136,7 +136,7 @@ class FPNHead(nn.Module):
         x = levels[-1]
         for level in reversed(levels[:-1]):
             x = level + (x if x.shape == level.shape else grown(x, level.shape[2:]))
-        return self.conv_seg(torch.relu(self.bn(self.conv(x)))).float()
+        return at_least_float32(self.conv_seg(torch.relu(self.bn(self.conv(x)))))
 
 
 BACKBONES = {"resnet": ResNet, "mit": MiT}
@@ -168,7 +168,7 @@ def grown(x: Tensor, size: Sequence[int]) -> Tensor:
 
 def loss(logits: Tensor, label: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy at the label's size [B, H, W], 255 ignored, over all pixels."""
-    full = grown(logits.float(), label.shape[1:])
+    full = grown(at_least_float32(logits), label.shape[1:])
     summed = nn.functional.cross_entropy(full, label, class_weights, ignore_index=255, reduction="sum")
     return summed / label.numel()
 

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same values in float32, or in their own type if that is wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class PatchEmbed(nn.Module):
     """A strided convolution whose windows overlap, and a norm: [B, C, H, W] to [B, h, w, dim]."""
 
@@ -182,4 +187,4 @@ class DAFormerHead(nn.Module):
         size = features[0].shape[2:]
         levels = [embed(x) for embed, x in zip(self.embed_layers, features, strict=True)]
         grown = [functional.interpolate(x, size, mode="bilinear", align_corners=False) for x in levels[1:]]
-        return self.conv_seg(self.fuse_layer(torch.cat(levels[:1] + grown, dim=1))).float()
+        return at_least_float32(self.conv_seg(self.fuse_layer(torch.cat(levels[:1] + grown, dim=1))))
