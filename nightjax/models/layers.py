@@ -155,8 +155,8 @@ def _sum_of_taps(x, kernel, stride, dilation, padding):
 
 
 _even_depthwise = jax.custom_vjp(_sum_of_taps, nondiff_argnums=(2, 3, 4))
-"""At stride 1, the input's gradient is a depthwise convolution too, with the kernel turned around. Derived tap by tap, it
-would be a sum of padded arrays, each written to memory by itself."""
+"""At stride 1, the input's gradient is a depthwise convolution too, with the kernel turned around. Derived tap by tap,
+it would be a sum of padded arrays, each written to memory by itself."""
 
 
 def _even_depthwise_forward(x, kernel, stride, dilation, padding):
