@@ -20,9 +20,7 @@ from absl import flags
 from nightjax.core import cli
 from nightjax.core.errors import UserError
 
-DEFAULT = tuple(
-    f"supervised:data=nightstreet,model={name}" for name in ("tiny", "resnet18", "daformer_b0", "deeplab50")
-)
+DEFAULT = tuple(f"supervised:data=nightstreet,model={name}" for name in ("tiny", "resnet18", "daformer_b0"))
 
 
 def main(argv: Sequence[str]) -> None:
